@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-FileCopyrightText: The reshard authors */
+#ifndef RESHARD_RESHARD_H
+#define RESHARD_RESHARD_H
+
+/**
+ * @file
+ * reshard moves model weights between two parallel layouts.
+ *
+ * The order of use. Everything slow or fallible happens before the first start:
+ *
+ *   layout    one per side: from a config.json and a line of text, tensor by tensor, or block by block
+ *   plan      a pure function of two layouts: no communication, the same value on every rank
+ *   comm      the ranks, from a unique id, a callback, or a launcher's environment
+ *   binding   plan + comm + this rank's buffers
+ *   start ... wait_group ... finish      again and again, allocating nothing
+ *
+ * Conventions that hold for every function:
+ *  - It returns a reshard_status_t; the text of the last failure on the calling thread is reshard_last_error().
+ *  - Outputs come last, are written only on success, and handles are set to NULL on failure.
+ *  - An argument error leaves no work and no state behind.
+ *  - Sizes and offsets are in bytes where the name says so, else in elements; times are in microseconds.
+ *  - Strings and arrays passed in are copied; strings and arrays handed out belong to the handle they came from.
+ *  - A handle may be used by one thread at a time; different handles may be used by different threads.
+ *  - Structs begin with struct_size and version. Call the struct's init function, then set what differs.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define RESHARD_API
+#else
+#define RESHARD_API __attribute__((visibility("default")))
+#endif
+
+#define RESHARD_VERSION_MAJOR 0
+#define RESHARD_VERSION_MINOR 1
+#define RESHARD_VERSION_PATCH 0
+
+/** Most dimensions a tensor may have. */
+#define RESHARD_MAX_DIMS 8
+
+/** A timeout that never expires. Every other timeout must be positive. */
+#define RESHARD_TIMEOUT_INFINITE INT64_MAX
+
+/* ---------------------------------------------------------------------------------------------------- status */
+
+/** Outcome of a call. Values are never reused. */
+typedef enum reshard_status {
+  RESHARD_OK = 0,
+
+  /* The caller's fault: nothing was done. */
+  RESHARD_ERR_INVALID_ARGUMENT = -1, /**< a value is out of range, malformed, or contradicts another */
+  RESHARD_ERR_INVALID_STATE = -2,    /**< the call is not allowed now, e.g. start before the last run finished */
+  RESHARD_ERR_NOT_SUPPORTED = -3,    /**< this build or this transport cannot do it */
+  RESHARD_ERR_OUT_OF_MEMORY = -4,    /**< an allocation failed */
+  RESHARD_ERR_IO = -5,               /**< a file could not be read or written */
+
+  /* The plan is unusable: nothing was sent. */
+  RESHARD_ERR_LAYOUT_MISMATCH = -10,   /**< the two sides disagree on names, shapes, dtypes or rank count */
+  RESHARD_ERR_NOT_COVERED = -11,       /**< a destination element that no source holds */
+  RESHARD_ERR_PLAN_MISMATCH = -12,     /**< ranks hold different plans, or a saved plan belongs to other layouts */
+  RESHARD_ERR_BUFFER_TOO_SMALL = -13,  /**< a bound buffer is smaller than its layout says */
+  RESHARD_ERR_STAGING_TOO_SMALL = -14, /**< the staging budget cannot hold one element */
+
+  /* The communicator is unusable, or a peer is. */
+  RESHARD_ERR_TIMEOUT = -20,     /**< the deadline passed; the message says what was still missing */
+  RESHARD_ERR_PEER_FAILED = -21, /**< a peer is known to be gone */
+  RESHARD_ERR_TRANSPORT = -22,   /**< the transport reported an error */
+
+  RESHARD_ERR_INTERNAL = -30 /**< a defect of reshard: please report the message */
+} reshard_status_t;
+
+/** The enumerator's name, e.g. "RESHARD_ERR_TIMEOUT"; "unknown status" for any other integer. Never NULL. */
+RESHARD_API const char* reshard_status_name(reshard_status_t status);
+
+/** What failed last on this thread, with the values and what to do. Empty after no failure. Valid until the next call. */
+RESHARD_API const char* reshard_last_error(void);
+
+/** The version of the library that is loaded, e.g. "0.1.0". */
+RESHARD_API const char* reshard_version(void);
+
+/** One line on what was built in, e.g. "ucx 1.13.1, avx2". */
+RESHARD_API const char* reshard_build_info(void);
+
+/* ----------------------------------------------------------------------------------------------------- dtype */
+
+/** Element types under the names of safetensors. F32, F16 and BF16 convert into each other; others only move. */
+typedef enum reshard_dtype {
+  RESHARD_BOOL = 0,
+  RESHARD_U8 = 1,
+  RESHARD_I8 = 2,
+  RESHARD_F8_E4M3 = 3,
+  RESHARD_F8_E5M2 = 4,
+  RESHARD_F8_E8M0 = 5,
+  RESHARD_U16 = 6,
+  RESHARD_I16 = 7,
+  RESHARD_F16 = 8,
+  RESHARD_BF16 = 9,
+  RESHARD_U32 = 10,
+  RESHARD_I32 = 11,
+  RESHARD_F32 = 12,
+  RESHARD_U64 = 13,
+  RESHARD_I64 = 14,
+  RESHARD_F64 = 15
+} reshard_dtype_t;
+
+/** Bytes of one element; 0 for an unknown value. */
+RESHARD_API size_t reshard_dtype_size_bytes(reshard_dtype_t dtype);
+
+/** The safetensors name, upper case ("BF16"); "?" for an unknown value. */
+RESHARD_API const char* reshard_dtype_name(reshard_dtype_t dtype);
+
+/** Parses a safetensors name in any case. */
+RESHARD_API reshard_status_t reshard_dtype_parse(const char* text, reshard_dtype_t* dtype);
+
+/* ---------------------------------------------------------------------------------------------------- layout */
+
+/** One side of a transfer: which rank holds which elements of which tensor, and at which address. */
+typedef struct reshard_layout* reshard_layout_t;
+
+/** One logical tensor, as the checkpoint names it. */
+typedef struct reshard_tensor_desc {
+  size_t struct_size;
+  uint32_t version;
+  const char* name;       /**< unique within the layout; both sides must use the same */
+  reshard_dtype_t dtype;  /**< of this side's elements */
+  int32_t num_dims;       /**< 0 (a scalar) to RESHARD_MAX_DIMS */
+  const int64_t* shape;   /**< num_dims extents, each >= 0; may be NULL when num_dims is 0 */
+  int64_t group;          /**< completion group, e.g. the layer; any value; groups complete in ascending order */
+} reshard_tensor_desc_t;
+
+/** How an axis of the mesh divides the dimension it is applied to. */
+typedef enum reshard_rule {
+  RESHARD_REPLICATE = 0,    /**< every coordinate holds all of it */
+  RESHARD_SHARD_CHUNK = 1,  /**< torch.chunk: pieces of ceil(n / size), the last ones short or empty */
+  RESHARD_SHARD_BALANCED = 2, /**< sizes differ by at most one, larger ones first */
+  RESHARD_SHARD_EVEN = 3,   /**< the size must divide n */
+  RESHARD_SHARD_CUTS = 4,   /**< explicit cuts 0 = c[0] <= c[1] <= ... <= c[size] = n */
+  RESHARD_SHARD_CYCLIC = 5, /**< blocks of `block` elements dealt out in turn */
+  RESHARD_SHARD_TABLE = 6   /**< an explicit list of index ranges per coordinate; the local order is the table's */
+} reshard_rule_t;
+
+/** Half-open range of indices that a coordinate holds; ranges of one coordinate keep their order. */
+typedef struct reshard_table_entry {
+  int64_t coordinate;
+  int64_t begin;
+  int64_t end;
+} reshard_table_entry_t;
+
+/** What one mesh axis does to the tensor. */
+typedef struct reshard_axis_placement {
+  reshard_rule_t rule;
+  int32_t dim;                          /**< dimension divided; ignored by RESHARD_REPLICATE */
+  int64_t block;                        /**< RESHARD_SHARD_CYCLIC: elements per block, >= 1 */
+  int64_t num_cuts;                     /**< RESHARD_SHARD_CUTS: axis size + 1 */
+  const int64_t* cuts;
+  int64_t num_entries;                  /**< RESHARD_SHARD_TABLE */
+  const reshard_table_entry_t* entries;
+} reshard_axis_placement_t;
+
+/**
+ * Places one tensor on a mesh of ranks; each rank holds its piece in a buffer of its own, named as the tensor.
+ * Several axes on one dimension nest left to right, each splitting the list that the axis to its left leaves.
+ */
+typedef struct reshard_placement_desc {
+  size_t struct_size;
+  uint32_t version;
+  int64_t tensor;                            /**< index that reshard_layout_add_tensor gave */
+  int32_t num_axes;                          /**< >= 1 */
+  const int64_t* axis_sizes;                 /**< num_axes sizes, each >= 1 */
+  const int32_t* ranks;                      /**< their product many distinct ranks, row-major, last axis fastest */
+  const reshard_axis_placement_t* placements; /**< num_axes of them */
+  int32_t nest_inner_first;                  /**< not 0: axes on one dimension nest right to left */
+  const int32_t* order;                      /**< memory order of the dims, slowest first; NULL: row-major */
+  const int64_t* pad_to;                     /**< one local shape for all ranks, its tail zero-filled; NULL: none */
+} reshard_placement_desc_t;
+
+/** What a block is. */
+typedef enum reshard_block_kind {
+  RESHARD_BLOCK_DATA = 0,    /**< elements of the tensor */
+  RESHARD_BLOCK_ZERO = 1,    /**< padding that every run fills with zeros */
+  RESHARD_BLOCK_UNTOUCHED = 2 /**< padding that reshard never writes */
+} reshard_block_kind_t;
+
+/** One rank's strided piece of a tensor. The element at box index i lies at offset_bytes + sum((i-begin)*stride). */
+typedef struct reshard_block {
+  size_t struct_size;
+  uint32_t version;
+  reshard_block_kind_t kind;
+  int32_t rank;
+  int64_t tensor;
+  int64_t buffer;                         /**< id of the buffer it lies in */
+  int64_t begin[RESHARD_MAX_DIMS];        /**< first global index per dim; padding: zeros */
+  int64_t end[RESHARD_MAX_DIMS];          /**< one past the last global index; padding: its extent */
+  int64_t local_begin[RESHARD_MAX_DIMS];  /**< place of the block in the rank's local tensor. Out only */
+  int64_t offset_bytes;
+  int64_t strides_bytes[RESHARD_MAX_DIMS];
+} reshard_block_t;
+
+/** One allocation of one rank. */
+typedef struct reshard_buffer_info {
+  size_t struct_size;
+  uint32_t version;
+  int64_t id;
+  const char* name;   /**< valid while the layout lives */
+  int64_t size_bytes; /**< smallest size that holds all blocks */
+} reshard_buffer_info_t;
+
+/** A tensor as handed back. */
+typedef struct reshard_tensor_info {
+  size_t struct_size;
+  uint32_t version;
+  const char* name; /**< valid while the layout lives */
+  reshard_dtype_t dtype;
+  int32_t num_dims;
+  int64_t shape[RESHARD_MAX_DIMS];
+  int64_t group;
+} reshard_tensor_info_t;
+
+/** Options of reshard_layout_create_from_model. */
+typedef struct reshard_model_options {
+  size_t struct_size;
+  uint32_t version;
+  const char* config_json; /**< text of a Hugging Face config.json */
+  const char* layout;      /**< "fsdp:shard=8,replicate=2", "megatron:tp=2,pp=2,dp=2,ep=4,etp=1", "vllm:tp=2,dp=4",
+                                "checkpoint" */
+  int64_t num_layers;      /**< keep only the first N decoder layers; 0: all */
+  int32_t first_rank;      /**< the layout's rank 0 is this rank of the world */
+  int32_t num_ranks;       /**< size of the world; 0: first_rank + what the layout needs */
+} reshard_model_options_t;
+
+RESHARD_API void reshard_tensor_desc_init(reshard_tensor_desc_t* desc);
+RESHARD_API void reshard_placement_desc_init(reshard_placement_desc_t* desc);
+RESHARD_API void reshard_block_init(reshard_block_t* block);
+RESHARD_API void reshard_buffer_info_init(reshard_buffer_info_t* info);
+RESHARD_API void reshard_tensor_info_init(reshard_tensor_info_t* info);
+RESHARD_API void reshard_model_options_init(reshard_model_options_t* options);
+
+/** An empty layout over a world of num_ranks >= 1 ranks. */
+RESHARD_API reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_layout_t* layout);
+
+/**
+ * The layout of a whole model from its config.json and a line of text; needs no framework.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for a malformed config or text (unknown keys list the known ones),
+ * RESHARD_ERR_NOT_SUPPORTED for a model family that is not known, RESHARD_ERR_IO for an unreadable eplb file.
+ */
+RESHARD_API reshard_status_t reshard_layout_create_from_model(const reshard_model_options_t* options,
+                                                              reshard_layout_t* layout);
+
+/** How many ranks a line of text such as "vllm:tp=2,replicas=4" needs. */
+RESHARD_API reshard_status_t reshard_layout_text_num_ranks(const char* text, int32_t* num_ranks);
+
+/** Both sides of a transfer from the general JSON form (README, "The general form"). Unknown keys are errors. */
+RESHARD_API reshard_status_t reshard_layout_create_from_spec(const char* json, reshard_layout_t* src,
+                                                             reshard_layout_t* dst);
+
+/** Frees the layout. Plans made from it keep what they need. NULL is allowed. */
+RESHARD_API void reshard_layout_destroy(reshard_layout_t layout);
+
+/** Adds a tensor that no rank holds yet; [out] tensor its index, counting from 0. */
+RESHARD_API reshard_status_t reshard_layout_add_tensor(reshard_layout_t layout, const reshard_tensor_desc_t* desc,
+                                                       int64_t* tensor);
+
+/** Places a tensor on a mesh. A tensor may be placed more than once (tied embeddings on two stages). */
+RESHARD_API reshard_status_t reshard_layout_place(reshard_layout_t layout, const reshard_placement_desc_t* desc);
+
+/** Adds one rank's buffer of size_bytes for explicit blocks; [out] buffer its id. */
+RESHARD_API reshard_status_t reshard_layout_add_buffer(reshard_layout_t layout, int32_t rank, const char* name,
+                                                       int64_t size_bytes, int64_t* buffer);
+
+/** Adds one explicit block (data or padding). Blocks of a destination must not overlap; this is checked by the plan. */
+RESHARD_API reshard_status_t reshard_layout_add_block(reshard_layout_t layout, const reshard_block_t* block);
+
+/** Elements [begin, end) of the flattened tensor, as an FSDP1 FlatParameter holds them, from offset_bytes on. */
+RESHARD_API reshard_status_t reshard_layout_add_flat_range(reshard_layout_t layout, int32_t rank, int64_t tensor,
+                                                           int64_t begin, int64_t end, int64_t buffer,
+                                                           int64_t offset_bytes);
+
+RESHARD_API reshard_status_t reshard_layout_num_ranks(reshard_layout_t layout, int32_t* num_ranks);
+RESHARD_API reshard_status_t reshard_layout_num_tensors(reshard_layout_t layout, int64_t* num_tensors);
+RESHARD_API reshard_status_t reshard_layout_get_tensor(reshard_layout_t layout, int64_t tensor,
+                                                       reshard_tensor_info_t* info);
+
+/** The buffers that `rank` must bring, in the order of their ids. */
+RESHARD_API reshard_status_t reshard_layout_num_buffers(reshard_layout_t layout, int32_t rank, int64_t* num_buffers);
+RESHARD_API reshard_status_t reshard_layout_get_buffer(reshard_layout_t layout, int32_t rank, int64_t index,
+                                                       reshard_buffer_info_t* info);
+
+/**
+ * The local shape of a tensor on a rank, padding included, in the tensor's own dimension order.
+ * [out] is_present 0 when the rank holds nothing of it and was not placed on it; an empty shard is present.
+ * [out] local_shape RESHARD_MAX_DIMS extents. For explicit blocks: the shape of the box that encloses them.
+ */
+RESHARD_API reshard_status_t reshard_layout_get_local_shape(reshard_layout_t layout, int32_t rank, int64_t tensor,
+                                                            int32_t* is_present, int64_t* local_shape);
+
+/** The blocks, padding included, of one tensor on one rank. Block i of n. */
+RESHARD_API reshard_status_t reshard_layout_num_blocks(reshard_layout_t layout, int32_t rank, int64_t tensor,
+                                                       int64_t* num_blocks);
+RESHARD_API reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank, int64_t tensor,
+                                                      int64_t index, reshard_block_t* block);
+
+/* ------------------------------------------------------------------------------------------------------ plan */
+
+/** Which bytes go where, in which order: a plain value, computed without communication, equal on every rank. */
+typedef struct reshard_plan* reshard_plan_t;
+
+typedef struct reshard_plan_options {
+  size_t struct_size;
+  uint32_t version;
+  int64_t staging_bytes; /**< most staging memory per rank; default 64 MiB */
+} reshard_plan_options_t;
+
+typedef struct reshard_plan_info {
+  size_t struct_size;
+  uint32_t version;
+  uint64_t hash;                 /**< of everything the plan decides; equal plans have equal hashes */
+  int32_t num_ranks;
+  int64_t num_tensors;
+  int64_t num_groups;
+  int64_t num_atoms;
+  int64_t num_bundles;
+  int64_t num_messages;          /**< windows that cross ranks */
+  int64_t bytes_crossed;         /**< bytes that cross ranks, in wire dtypes */
+  int64_t bytes_local;           /**< bytes that stay on their rank, in wire dtypes */
+  int64_t staging_bytes;         /**< most staging that any rank uses */
+  double planning_seconds;
+} reshard_plan_info_t;
+
+RESHARD_API void reshard_plan_options_init(reshard_plan_options_t* options);
+RESHARD_API void reshard_plan_info_init(reshard_plan_info_t* info);
+
+/**
+ * Plans the transfer src -> dst. Pure: no communication, no clock, integers only.
+ * @param options NULL for the defaults.
+ * Errors: RESHARD_ERR_LAYOUT_MISMATCH (names, shapes, rank counts, dtypes without a conversion),
+ * RESHARD_ERR_NOT_COVERED (names tensor, box and rank), RESHARD_ERR_INVALID_ARGUMENT (destination blocks that overlap),
+ * RESHARD_ERR_STAGING_TOO_SMALL.
+ */
+RESHARD_API reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst,
+                                                 const reshard_plan_options_t* options, reshard_plan_t* plan);
+RESHARD_API void reshard_plan_destroy(reshard_plan_t plan);
+RESHARD_API reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t* info);
+
+/** The groups in ascending order: [out] group the value given with the tensors, for index 0 .. num_groups - 1. */
+RESHARD_API reshard_status_t reshard_plan_get_group(reshard_plan_t plan, int64_t index, int64_t* group);
+
+/** The report as JSON text, documented in perf/README.md. Owned by the plan; valid until the next report. */
+RESHARD_API reshard_status_t reshard_plan_report_json(reshard_plan_t plan, const char** json);
+
+/** Writes the plan to a file. */
+RESHARD_API reshard_status_t reshard_plan_save(reshard_plan_t plan, const char* path);
+
+/** Reads a plan back for the layouts it was made from; RESHARD_ERR_PLAN_MISMATCH for others, or another version. */
+RESHARD_API reshard_status_t reshard_plan_load(const char* path, reshard_layout_t src, reshard_layout_t dst,
+                                               reshard_plan_t* plan);
+
+/* ------------------------------------------------------------------------------------------------------ comm */
+
+/** The ranks of a transfer, connected. */
+typedef struct reshard_comm* reshard_comm_t;
+
+/** Made by one rank, carried to the others by any means, as ncclUniqueId is. */
+typedef struct reshard_unique_id {
+  char data[128];
+} reshard_unique_id_t;
+
+/**
+ * Out-of-band all-gather that the caller provides, as UCC takes it: every rank contributes size_bytes from `in` and
+ * receives num_ranks * size_bytes in rank order in `out`. Returns 0 on success. Called on the thread that called reshard.
+ */
+typedef int (*reshard_allgather_fn)(const void* in, void* out, size_t size_bytes, void* user);
+
+typedef struct reshard_comm_options {
+  size_t struct_size;
+  uint32_t version;
+  int64_t timeout_us; /**< for the rendezvous and for every collective of the comm; default 60 s */
+} reshard_comm_options_t;
+
+RESHARD_API void reshard_comm_options_init(reshard_comm_options_t* options);
+
+/**
+ * Opens the rendezvous that reshard_comm_create_from_id joins. Called by the process that will be rank 0.
+ * @param address the address of this host that the others reach, e.g. "10.0.0.1"; NULL: 127.0.0.1.
+ */
+RESHARD_API reshard_status_t reshard_unique_id_create(const char* address, reshard_unique_id_t* id);
+
+/** Joins the ranks of a unique id over UCX. Collective over all num_ranks ranks; options NULL for the defaults. */
+RESHARD_API reshard_status_t reshard_comm_create_from_id(const reshard_unique_id_t* id, int32_t rank, int32_t num_ranks,
+                                                         const reshard_comm_options_t* options, reshard_comm_t* comm);
+
+/** The same, with the caller's all-gather in place of the rendezvous. `user` must live as long as the comm. */
+RESHARD_API reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgather, void* user, int32_t rank,
+                                                               int32_t num_ranks,
+                                                               const reshard_comm_options_t* options,
+                                                               reshard_comm_t* comm);
+
+/**
+ * The same, with rank, size and rendezvous from the environment of mpirun (Open MPI), torchrun or srun.
+ * RESHARD_ROOT=host:port overrides the rendezvous. RESHARD_ERR_INVALID_STATE names the variables when none is there.
+ */
+RESHARD_API reshard_status_t reshard_comm_create_from_environment(const reshard_comm_options_t* options,
+                                                                  reshard_comm_t* comm);
+
+/** num_ranks connected comms for threads of one process, comms[r] for rank r. All must be destroyed. */
+RESHARD_API reshard_status_t reshard_comm_create_local(int32_t num_ranks, const reshard_comm_options_t* options,
+                                                       reshard_comm_t* comms);
+
+/** Frees the comm; not collective. Bindings of it must have been destroyed. NULL is allowed. */
+RESHARD_API void reshard_comm_destroy(reshard_comm_t comm);
+RESHARD_API reshard_status_t reshard_comm_rank(reshard_comm_t comm, int32_t* rank);
+RESHARD_API reshard_status_t reshard_comm_size(reshard_comm_t comm, int32_t* num_ranks);
+
+/** Collective: out receives num_ranks * size_bytes in rank order. Also a barrier. */
+RESHARD_API reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, void* out, size_t size_bytes,
+                                                    int64_t timeout_us);
+
+/**
+ * Memory that peers on the same host can map, so that bytes are copied once, tensor to tensor. Page aligned, zeroed.
+ * Any other memory works too, through staging. size_bytes 0 gives a valid pointer to nothing.
+ */
+RESHARD_API reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_bytes, void** ptr);
+
+/** Frees memory of reshard_alloc on the same comm; no binding may use it any more. NULL is allowed. */
+RESHARD_API reshard_status_t reshard_free(reshard_comm_t comm, void* ptr);
+
+/**
+ * Collective: every rank has described only its own buffers and blocks in `local`; `merged` holds all ranks'.
+ * Equal descriptions travel once. Tensors are matched by name; RESHARD_ERR_LAYOUT_MISMATCH when shapes differ.
+ */
+RESHARD_API reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t comm, int64_t timeout_us,
+                                                     reshard_layout_t* merged);
+
+/* --------------------------------------------------------------------------------------------------- binding */
+
+/** A plan bound to a comm and to this rank's memory: ready to run. */
+typedef struct reshard_binding* reshard_binding_t;
+
+/** Where a buffer of a layout lies on this rank. */
+typedef struct reshard_buffer {
+  int64_t id;        /**< reshard_buffer_info_t.id */
+  void* ptr;         /**< owned by the caller, valid and unmoved until the binding is destroyed */
+  size_t size_bytes; /**< at least reshard_buffer_info_t.size_bytes */
+} reshard_buffer_t;
+
+typedef struct reshard_binding_desc {
+  size_t struct_size;
+  uint32_t version;
+  reshard_plan_t plan; /**< kept alive by the binding */
+  reshard_comm_t comm; /**< of exactly the plan's number of ranks; must outlive the binding */
+  int64_t num_src_buffers;
+  const reshard_buffer_t* src_buffers; /**< every buffer of this rank in the source layout, in any order */
+  int64_t num_dst_buffers;
+  const reshard_buffer_t* dst_buffers; /**< every buffer of this rank in the destination layout, in any order */
+  int64_t timeout_us;                  /**< for the exchange with the other ranks; default 60 s */
+} reshard_binding_desc_t;
+
+/** Counters of one rank's binding. */
+typedef struct reshard_binding_stats {
+  size_t struct_size;
+  uint32_t version;
+  int64_t bytes_same_rank;      /**< per run: copied within the rank, in wire dtypes */
+  int64_t bytes_mapped;         /**< per run: copied straight from peers' memory by this rank */
+  int64_t bytes_sent;           /**< per run: sent through the transport */
+  int64_t bytes_received;       /**< per run: received through the transport */
+  int64_t messages_sent;        /**< per run: windows sent */
+  int64_t staging_bytes;        /**< staging memory allocated by this binding */
+  int64_t num_runs;             /**< runs started */
+  int64_t num_groups_complete;  /**< of the last run: groups 0 .. n-1 in ascending order are complete on this rank */
+} reshard_binding_stats_t;
+
+RESHARD_API void reshard_binding_desc_init(reshard_binding_desc_t* desc);
+RESHARD_API void reshard_binding_stats_init(reshard_binding_stats_t* stats);
+
+/**
+ * Binds. Collective: compares the plans' hashes over all ranks, exchanges memory keys, allocates staging.
+ * Errors, each before the first byte moves: RESHARD_ERR_INVALID_ARGUMENT (missing, unknown or overlapping buffer),
+ * RESHARD_ERR_BUFFER_TOO_SMALL, RESHARD_ERR_LAYOUT_MISMATCH (comm of another size),
+ * RESHARD_ERR_PLAN_MISMATCH (on every rank), RESHARD_ERR_TIMEOUT. When one rank's arguments are wrong, all ranks fail.
+ */
+RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding);
+
+/** Frees the binding; not collective. A run that is not finished is abandoned. NULL is allowed. */
+RESHARD_API void reshard_binding_destroy(reshard_binding_t binding);
+
+/**
+ * Starts a run; returns at once. Collective. The source values must not change until reshard_binding_finish.
+ * @param stream a cudaStream_t for device memory; must be NULL for host memory.
+ * RESHARD_ERR_INVALID_STATE when the last run was not finished.
+ */
+RESHARD_API reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream);
+
+/**
+ * Blocks until every tensor of `group` (and of all lower groups) is complete on this rank, making progress on the
+ * whole run meanwhile. Groups may be waited for in any order, or not at all.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got; RESHARD_ERR_TIMEOUT and
+ * RESHARD_ERR_PEER_FAILED abandon the run: the complete groups (reshard_binding_stats_t) stay valid, the rest is
+ * undefined, and a later start from the unchanged sources gives the right result.
+ */
+RESHARD_API reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t group, int64_t timeout_us);
+
+/** Blocks until the run is complete and no peer reads this rank's source any more. Errors as above. */
+RESHARD_API reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeout_us);
+
+RESHARD_API reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* RESHARD_RESHARD_H */

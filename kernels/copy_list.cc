@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "kernels/copy_list.h"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+
+#include "kernels/rows.h"
+
+namespace reshard {
+namespace {
+
+using Kind = NormalOp::Kind;
+
+// A walk over the pieces of an op. Steps are additions; only the start divides.
+class Cursor {
+ public:
+  Cursor(const NormalOp& op, std::int64_t piece) : op_(op), src_(op.src), dst_(op.dst) {
+    for (int d = 0; d < op.num_grid_dims; ++d) {
+      index_[d] = piece % op.grid[d].count;
+      piece /= op.grid[d].count;
+      move(d, index_[d]);
+    }
+  }
+
+  Piece piece() const {
+    Piece piece{src_, dst_, op_.cols, op_.rows};
+    if (op_.prefetch && op_.kind==Kind::kRows) { 
+static const long SA=getenv("SA")?atol(getenv("SA")):32768, DA=getenv("DA")?atol(getenv("DA")):16384;
+piece.src_ahead_bytes = ((SA+op_.cols.extent-1) / op_.cols.extent) * op_.rows.src_stride; 
+ piece.dst_ahead_bytes = ((DA+op_.cols.extent-1) / op_.cols.extent) * op_.rows.dst_stride; }
+    piece.cols.extent = std::min(op_.tile_cols, op_.cols.extent - index_[0] * op_.tile_cols);
+    piece.rows.extent = std::min(op_.tile_rows, op_.rows.extent - index_[1] * op_.tile_rows);
+    return piece;
+  }
+
+  // False at the end.
+  bool step() {
+    for (int d = 0; d < op_.num_grid_dims; ++d) {
+      if (++index_[d] < op_.grid[d].count) {
+        move(d, 1);
+        return true;
+      }
+      move(d, 1 - op_.grid[d].count);
+      index_[d] = 0;
+    }
+    return false;
+  }
+
+ private:
+  void move(int d, std::int64_t steps) {
+    if (src_ != nullptr) src_ += steps * op_.grid[d].src_step;
+    dst_ += steps * op_.grid[d].dst_step;
+  }
+
+  const NormalOp& op_;
+  const std::byte* src_;
+  std::byte* dst_;
+  std::int64_t index_[NormalOp::kMaxGridDims] = {};
+};
+
+// Asks for the lines of a piece's source. Rows and columns shorter than a page start anew for the hardware's prefetchers.
+void prefetch_source(const NormalOp& op, const Piece& piece) {
+  CopyDim inner = piece.cols;
+  CopyDim outer = piece.rows;
+  const std::int64_t element_bytes = op.src_element_bytes;
+  if (std::abs(inner.src_stride) > std::abs(outer.src_stride) && outer.src_stride != 0) std::swap(inner, outer);
+  const std::int64_t run_bytes = (inner.extent - 1) * std::abs(inner.src_stride) + element_bytes;
+  const std::byte* first = piece.src + (inner.src_stride < 0 ? (inner.extent - 1) * inner.src_stride : 0);
+  for (std::int64_t i = 0; i < outer.extent; ++i) {
+    for (std::int64_t at = 0; at < run_bytes; at += 64) asm volatile("prefetcht1 %0" : : "m"(first[at]));
+    first += outer.src_stride;
+  }
+}
+
+// Runs single pieces in one manner of storing.
+class PieceRunner {
+ public:
+  PieceRunner(const RowKernels& kernels, bool is_streaming)
+      : kernels_(kernels),
+        copy_(is_streaming ? kernels.copy_streaming : kernels.copy_cached),
+        fill_(is_streaming ? kernels.fill_streaming : kernels.fill_cached),
+        is_streaming_(is_streaming) {}
+
+  void run(const NormalOp& op, const Piece& piece) const {
+    switch (op.kind) {
+      case Kind::kFill:
+        return fill_(piece);
+      case Kind::kRows:
+        return copy_rows(piece);
+      case Kind::kElements:
+        return move_elements(op, piece);
+      case Kind::kConvert:
+        return convert(op, piece);
+    }
+  }
+
+ private:
+  // Streaming rows that follow each other in the destination share cache lines with their neighbours. They are joined
+  // in a tile first, so that whole lines are stored.
+  void copy_rows(const Piece& piece) const {
+    const std::int64_t row_bytes = piece.cols.extent;
+    const bool shares_lines = piece.rows.extent > 1 && piece.rows.dst_stride == row_bytes &&
+                              (row_bytes < 512 || row_bytes % 64 != 0 || reinterpret_cast<std::uintptr_t>(piece.dst) % 64 != 0);
+  if(is_streaming_) const_cast<Piece&>(piece).dst_ahead_bytes=0;
+    if (!is_streaming_ || !shares_lines || row_bytes * piece.rows.extent > NormalOp::kTileBytes) return copy_(piece);
+static const long JB=getenv("JB")?atol(getenv("JB")):4096;
+    alignas(64) std::byte tile[NormalOp::kTileBytes];
+    const long group=std::max(1l,JB/row_bytes);
+    for (long r=0;r<piece.rows.extent;r+=group) {
+    Piece join = piece;
+    join.src+=r*join.rows.src_stride;
+    join.rows.extent=std::min(group, piece.rows.extent-r);
+    Piece out=join;
+    join.dst = tile;
+    out.dst+=r*row_bytes;
+    kernels_.copy_cached(join);
+    out.src_ahead_bytes=0;
+    write_rows(tile, out, row_bytes);
+    }
+  }
+
+  void move_elements(const NormalOp& op, const Piece& piece) const {
+    if (!op.has_dense_dst()) return op.move(piece);
+    alignas(64) std::byte tile[NormalOp::kTileBytes];
+    op.move(into_tile(piece, tile, op.src_element_bytes));
+    write_rows(tile, piece, piece.cols.extent * op.dst_element_bytes);
+  }
+
+  void convert(const NormalOp& op, const Piece& piece) const {
+    alignas(64) std::byte src_tile[NormalOp::kTileBytes];
+    alignas(64) std::byte dst_tile[NormalOp::kTileBytes];
+    Piece dense = piece;
+    if (!op.has_dense_src()) {
+      op.move(into_tile(piece, src_tile, op.src_element_bytes));
+      dense = from_tile(src_tile, piece, op.src_element_bytes);
+    }
+    if (op.has_dense_dst() && !is_streaming_) return op.convert(dense);
+    op.convert(into_tile(dense, dst_tile, op.dst_element_bytes));
+    if (op.has_dense_dst()) return write_rows(dst_tile, piece, piece.cols.extent * op.dst_element_bytes);
+    op.scatter(from_tile(dst_tile, piece, op.dst_element_bytes));
+  }
+
+  // The same piece with a dense tile as its destination, or as its source.
+  static Piece into_tile(Piece piece, std::byte* tile, std::int64_t element_bytes) {
+    piece.dst = tile;
+    piece.cols.dst_stride = element_bytes;
+    piece.rows.dst_stride = element_bytes * piece.cols.extent;
+    return piece;
+  }
+  static Piece from_tile(const std::byte* tile, Piece piece, std::int64_t element_bytes) {
+    piece.src = tile;
+    piece.cols.src_stride = element_bytes;
+    piece.rows.src_stride = element_bytes * piece.cols.extent;
+    return piece;
+  }
+
+  // Rows of a dense tile to the destination rows of `piece`.
+  void write_rows(const std::byte* tile, const Piece& piece, std::int64_t row_bytes) const {
+    Piece out{tile, piece.dst, {row_bytes, 1, 1}, {piece.rows.extent, row_bytes, piece.rows.dst_stride}};
+    if (out.rows.dst_stride == row_bytes) {
+      out.cols.extent *= out.rows.extent;
+      out.rows.extent = 1;
+    }
+    copy_(out);
+  }
+
+  const RowKernels& kernels_;
+  PieceFn copy_;
+  PieceFn fill_;
+  bool is_streaming_;
+};
+
+}  // namespace
+
+CopyList::CopyList() : CopyList(best_row_kernels()) {}
+
+void CopyList::add(const CopyOp& op) {
+  assert(is_convertible(op.src_dtype, op.dst_dtype));
+  if (std::find(op.shape, op.shape + op.num_dims, 0) != op.shape + op.num_dims) return;
+  std::int64_t num_elements = 1;
+  for (int d = 0; d < op.num_dims; ++d) num_elements *= op.shape[d];
+  ops_.push_back(normalize(op, *kernels_));
+  num_bytes_ += num_elements * size_bytes(op.dst_dtype);
+}
+
+void CopyList::run(StoreHint hint) const {
+  Position position;
+  run_some(&position, std::numeric_limits<std::int64_t>::max(), hint);
+}
+
+bool CopyList::run_some(Position* position, std::int64_t budget_bytes, StoreHint hint) const {
+  const bool is_streaming =
+      hint == StoreHint::kStreaming || (hint == StoreHint::kAuto && num_bytes_ > streaming_threshold_bytes());
+  const PieceRunner runner(*kernels_, is_streaming);
+  while (position->op < ops_.size() && budget_bytes > 0) {
+    const NormalOp& op = ops_[position->op];
+    Cursor cursor(op, position->row);
+    bool has_more = true;
+    while (has_more && budget_bytes > 0) {
+      const Piece piece = cursor.piece();
+      budget_bytes -= piece.cols.extent * piece.rows.extent * op.dst_element_bytes;
+      ++position->row;
+      has_more = cursor.step();
+      if (has_more && op.prefetch && op.kind!=Kind::kRows) prefetch_source(op, cursor.piece());
+      runner.run(op, piece);
+    }
+    if (!has_more) *position = {position->op + 1, 0};
+  }
+  if (is_streaming) kernels_->fence();
+  return position->op == ops_.size();
+}
+
+}  // namespace reshard

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "kernels/normal_op.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "kernels/copy_list.h"
+#include "kernels/rows.h"
+
+namespace reshard {
+namespace {
+
+// The dims of an op while it is being normalised, the smallest destination stride first.
+struct DimList {
+  CopyDim dims[CopyOp::kMaxDims];
+  int size = 0;
+
+  CopyDim* begin() { return dims; }
+  CopyDim* end() { return dims + size; }
+  void erase(int index) {
+    std::copy(dims + index + 1, dims + size, dims + index);
+    --size;
+  }
+  CopyDim take(int index) {  // a dim of extent 1 where there is none
+    if (index >= size) return {};
+    const CopyDim taken = dims[index];
+    erase(index);
+    return taken;
+  }
+};
+
+// Dims of extent 1 dropped, destination strides made positive by walking the dim from its other end.
+DimList dims_of(const CopyOp& op, NormalOp* normal) {
+  DimList list;
+  for (int d = 0; d < op.num_dims; ++d) {
+    CopyDim dim{op.shape[d], op.src_strides_bytes[d], op.dst_strides_bytes[d]};
+    if (dim.extent == 1) continue;
+    if (dim.dst_stride < 0) {
+      if (normal->src != nullptr) normal->src += (dim.extent - 1) * dim.src_stride;
+      normal->dst += (dim.extent - 1) * dim.dst_stride;
+      dim = {dim.extent, -dim.src_stride, -dim.dst_stride};
+    }
+    if (op.src == nullptr) dim.src_stride = dim.dst_stride;  // then only the destination decides what merges
+    list.dims[list.size++] = dim;
+  }
+  return list;
+}
+
+void merge_contiguous(DimList* list) {
+  for (int d = 0; d + 1 < list->size;) {
+    CopyDim& inner = list->dims[d];
+    const CopyDim& outer = list->dims[d + 1];
+    if (outer.dst_stride == inner.dst_stride * inner.extent && outer.src_stride == inner.src_stride * inner.extent) {
+      inner.extent *= outer.extent;
+      list->erase(d + 1);
+    } else {
+      ++d;
+    }
+  }
+}
+
+// The dim along which the source is read best, if it is not the one along which the destination is written: -1 if it
+// is.
+int find_source_dim(const DimList& list) {
+  int best = 0;
+  for (int d = 1; d < list.size; ++d) {
+    const std::int64_t stride = std::abs(list.dims[d].src_stride);
+    if (stride != 0 && stride < std::abs(list.dims[best].src_stride)) best = d;
+  }
+  return best == 0 ? -1 : best;
+}
+
+// Columns are bytes: a run that is contiguous on both sides, or one element.
+void make_rows(DimList* list, std::int64_t run_bytes, NormalOp* normal) {
+  constexpr std::int64_t kPieceBytes = 64 * 1024;  // large enough to hide the cost of a step, small for run_some
+  normal->cols = {run_bytes, 1, 1};
+  normal->rows = list->take(0);
+  normal->tile_cols = std::min(run_bytes, kPieceBytes);
+  const std::int64_t piece_bytes = run_bytes < NormalOp::kTileBytes ? NormalOp::kTileBytes : kPieceBytes;
+  normal->tile_rows = std::min(normal->rows.extent, piece_bytes / normal->tile_cols);
+}
+
+// Columns are elements. A piece fits a dense tile; a transposing one is as square in bytes as its extents allow, so
+// that it uses up the cache lines that it touches on either side.
+void make_elements(DimList* list, NormalOp* normal) {
+  constexpr std::int64_t kSquareBytes = 256;
+  const std::int64_t element_bytes = std::max(normal->src_element_bytes, normal->dst_element_bytes);
+  const std::int64_t tile_elements = NormalOp::kTileBytes / element_bytes;
+  const int source_dim = find_source_dim(*list);
+  const bool is_transposing = source_dim > 0;
+  if (is_transposing) normal->rows = list->take(source_dim);
+  normal->cols = list->take(0);
+  if (!is_transposing) normal->rows = list->take(0);
+  const std::int64_t cols = normal->cols.extent;
+  const std::int64_t rows = normal->rows.extent;
+  normal->tile_cols = std::min(cols, is_transposing ? kSquareBytes / element_bytes : tile_elements);
+  normal->tile_rows = std::min(rows, tile_elements / normal->tile_cols);
+  normal->tile_cols = std::min(cols, tile_elements / normal->tile_rows);
+}
+
+void make_grid(const DimList& list, NormalOp* normal) {
+  const auto tiles = [](const CopyDim& dim, std::int64_t tile) {
+    return NormalOp::GridDim{(dim.extent + tile - 1) / tile, dim.src_stride * tile, dim.dst_stride * tile};
+  };
+  normal->grid[0] = tiles(normal->cols, normal->tile_cols);
+  normal->grid[1] = tiles(normal->rows, normal->tile_rows);
+  for (int d = 0; d < list.size; ++d) normal->grid[2 + d] = tiles(list.dims[d], 1);
+  normal->num_grid_dims = 2 + list.size;
+}
+
+// Plain copies and fills: the contiguous inner dim, if there is one, becomes part of the unit that is moved.
+void normalize_copy(DimList* list, std::int64_t element_bytes, const RowKernels& kernels, NormalOp* normal) {
+  const bool is_fill = normal->src == nullptr;
+  std::int64_t unit_bytes = element_bytes;
+  if (list->size > 0 && list->dims[0].dst_stride == unit_bytes && list->dims[0].src_stride == unit_bytes) {
+    unit_bytes *= list->take(0).extent;
+  }
+  const bool is_scalar = unit_bytes == 1 || unit_bytes == 2 || unit_bytes == 4 || unit_bytes == 8;
+  const bool is_transposing = unit_bytes <= 16 && find_source_dim(*list) > 0;
+  if (is_fill || list->size == 0 || !(is_scalar || (unit_bytes == 16 && is_transposing))) {
+    normal->kind = is_fill ? NormalOp::Kind::kFill : NormalOp::Kind::kRows;
+    return make_rows(list, unit_bytes, normal);
+  }
+  normal->kind = NormalOp::Kind::kElements;
+  normal->src_element_bytes = normal->dst_element_bytes = static_cast<std::int8_t>(unit_bytes);
+  make_elements(list, normal);
+  const bool is_turn = normal->cols.dst_stride == unit_bytes && normal->rows.src_stride == unit_bytes;
+  const int index = RowKernels::index_of_size(unit_bytes);
+  normal->move = is_turn ? kernels.transpose[index] : kernels.strided[index];
+}
+
+void normalize_convert(DimList* list, const CopyOp& op, const RowKernels& kernels, NormalOp* normal) {
+  normal->kind = NormalOp::Kind::kConvert;
+  normal->src_element_bytes = static_cast<std::int8_t>(size_bytes(op.src_dtype));
+  normal->dst_element_bytes = static_cast<std::int8_t>(size_bytes(op.dst_dtype));
+  make_elements(list, normal);
+  const bool is_turn = normal->rows.src_stride == normal->src_element_bytes;
+  const int src_index = RowKernels::index_of_size(normal->src_element_bytes);
+  normal->move = is_turn ? kernels.transpose[src_index] : kernels.strided[src_index];
+  normal->convert = kernels.convert[float_index(op.src_dtype)][float_index(op.dst_dtype)];
+  normal->scatter = kernels.strided[RowKernels::index_of_size(normal->dst_element_bytes)];
+}
+
+}  // namespace
+
+NormalOp normalize(const CopyOp& op, const RowKernels& kernels) {
+  NormalOp normal;
+  normal.src = static_cast<const std::byte*>(op.src);
+  normal.dst = static_cast<std::byte*>(op.dst);
+  DimList list = dims_of(op, &normal);
+  std::sort(list.begin(), list.end(), [](const CopyDim& a, const CopyDim& b) { return a.dst_stride < b.dst_stride; });
+  merge_contiguous(&list);
+  if (op.src == nullptr || op.src_dtype == op.dst_dtype) {
+    normalize_copy(&list, size_bytes(op.dst_dtype), kernels, &normal);
+  } else {
+    normalize_convert(&list, op, kernels, &normal);
+  }
+  make_grid(list, &normal);
+  std::int64_t n = normal.cols.extent * normal.rows.extent * normal.dst_element_bytes;
+  for (int i = 2; i < normal.num_grid_dims; ++i) n *= normal.grid[i].count;
+  normal.prefetch = op.src && n >= 256*1024 && (normal.kind != NormalOp::Kind::kRows || normal.cols.extent < 8192);
+  return normal;
+}
+
+}  // namespace reshard

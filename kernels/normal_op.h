@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/piece.h"
+
+namespace reshard {
+
+struct CopyOp;
+struct RowKernels;
+
+/// A CopyOp made ready to run: few dims, destination strides positive and ascending, cut into a grid of pieces.
+struct NormalOp {
+  enum class Kind : std::uint8_t {
+    kFill,      ///< columns are bytes, contiguous
+    kRows,      ///< columns are bytes, contiguous on both sides
+    kElements,  ///< columns are elements of one type, apart on at least one side
+    kConvert,   ///< columns are elements of two types
+  };
+  struct GridDim {
+    std::int64_t count = 1;
+    std::int64_t src_step = 0;
+    std::int64_t dst_step = 0;
+  };
+  /// Bytes a dense tile may have: half of a first-level cache of 32 KiB, as two of them may be in use.
+  static constexpr std::int64_t kTileBytes = 16 * 1024;
+  /// Column tiles, row tiles, then the other dims, of which there are at most seven.
+  static constexpr int kMaxGridDims = 9;
+
+  const std::byte* src = nullptr;
+  std::byte* dst = nullptr;
+  PieceFn move = nullptr;     ///< elements of the source, to the destination or into a dense tile
+  PieceFn convert = nullptr;  ///< kConvert
+  PieceFn scatter = nullptr;  ///< kConvert: elements of the destination, from a dense tile
+  CopyDim cols;
+  CopyDim rows;
+  std::int64_t tile_cols = 1;  ///< extents of a piece, less at the far edges
+  std::int64_t tile_rows = 1;
+  bool prefetch = false;
+  Kind kind = Kind::kRows;
+  std::int8_t src_element_bytes = 1;  ///< of a column
+  std::int8_t dst_element_bytes = 1;
+  std::int32_t num_grid_dims = 2;
+  GridDim grid[kMaxGridDims];  ///< fastest first
+
+  bool has_dense_src() const { return cols.extent == 1 || cols.src_stride == src_element_bytes; }
+  bool has_dense_dst() const { return cols.extent == 1 || cols.dst_stride == dst_element_bytes; }
+};
+
+/// @pre no extent of the op is zero
+NormalOp normalize(const CopyOp& op, const RowKernels& kernels);
+
+}  // namespace reshard

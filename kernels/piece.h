@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace reshard {
+
+/// One dimension of a copy: how many, and how far apart on each side in bytes.
+struct CopyDim {
+  std::int64_t extent = 1;
+  std::int64_t src_stride = 0;
+  std::int64_t dst_stride = 0;
+};
+
+/// A two-dimensional part of a copy, the unit that inner kernels work on. What a column is (a byte, an element) is the
+/// kernel's business.
+struct Piece {
+  const std::byte* src = nullptr;
+  std::byte* dst = nullptr;
+  CopyDim cols;  // inner, the smallest destination stride
+  CopyDim rows;
+  // Distance from a row to the one whose cache lines are asked for meanwhile, on either side. Zero: none are.
+  std::int64_t src_ahead_bytes = 0;
+  std::int64_t dst_ahead_bytes = 0;
+};
+
+using PieceFn = void (*)(const Piece&);
+
+}  // namespace reshard

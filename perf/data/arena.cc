@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "perf/data/arena.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "perf/engine/error.h"
+#include "perf/engine/layout_view.h"
+
+namespace reshard::perf {
+namespace {
+
+constexpr std::size_t kGuardBytes = 4096;
+constexpr std::size_t kAlignBytes = 512;  // as the caching allocators of the frameworks align
+constexpr std::align_val_t kHeapAlignment{4096};
+
+bool is_poisoned(const std::byte* begin, const std::byte* end) {
+  return std::all_of(begin, end, [](std::byte value) { return value == Arena::kPoison; });
+}
+
+}  // namespace
+
+Arena::Arena(reshard_comm_t comm, reshard_layout_t layout, std::int32_t rank, bool use_heap)
+    : comm_(comm), use_heap_(use_heap), total_bytes_(kGuardBytes) {
+  std::vector<std::size_t> offsets;
+  for (const reshard_buffer_info_t& info : buffers_of(layout, rank)) {
+    const auto size_bytes = static_cast<std::size_t>(info.size_bytes);
+    offsets.push_back(total_bytes_);
+    buffers_.push_back({info.id, info.name, nullptr, size_bytes});
+    total_bytes_ = (total_bytes_ + size_bytes + kGuardBytes + kAlignBytes - 1) / kAlignBytes * kAlignBytes;
+  }
+  void* memory = nullptr;
+  if (use_heap_) {
+    memory = ::operator new(total_bytes_, kHeapAlignment);
+  } else {
+    check(reshard_alloc(comm_, total_bytes_, &memory), "allocating buffers");
+  }
+  base_ = static_cast<std::byte*>(memory);
+  for (std::size_t i = 0; i < buffers_.size(); ++i) {
+    buffers_[i].ptr = base_ + offsets[i];
+    binding_buffers_.push_back({buffers_[i].id, buffers_[i].ptr, buffers_[i].size_bytes});
+  }
+  poison();
+}
+
+Arena::~Arena() {
+  if (use_heap_) {
+    ::operator delete(base_, kHeapAlignment);
+  } else if (reshard_free(comm_, base_) != RESHARD_OK) {
+    fmt::print(stderr, "warning: freeing buffers: {}\n", reshard_last_error());
+  }
+}
+
+void Arena::poison() {
+  std::memset(base_, std::to_integer<int>(kPoison), total_bytes_);
+}
+
+std::vector<std::string> Arena::damaged_guards() const {
+  std::vector<std::string> damaged;
+  const std::byte* guard = base_;
+  std::string before = "the first buffer";
+  for (const Buffer& buffer : buffers_) {
+    if (!is_poisoned(guard, buffer.ptr)) damaged.push_back(fmt::format("between {} and {}", before, buffer.name));
+    guard = buffer.ptr + buffer.size_bytes;
+    before = buffer.name;
+  }
+  if (!is_poisoned(guard, base_ + total_bytes_)) damaged.push_back(fmt::format("after {}", before));
+  return damaged;
+}
+
+const Arena::Buffer& Arena::find(std::int64_t id) const {
+  const auto found = std::lower_bound(buffers_.begin(), buffers_.end(), id,
+                                      [](const Buffer& buffer, std::int64_t wanted) { return buffer.id < wanted; });
+  if (found == buffers_.end() || found->id != id) fail("a block lies in buffer {}, which its rank has not got", id);
+  return *found;
+}
+
+}  // namespace reshard::perf

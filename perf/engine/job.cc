@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "perf/engine/job.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <unordered_map>
+
+#include "perf/engine/error.h"
+#include "perf/engine/layout_view.h"
+#include "perf/engine/text.h"
+
+namespace reshard::perf {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Folders that hold NAME.json of the known models: the source tree's, and the one installed beside the tools.
+std::vector<fs::path> model_folders() {
+  std::error_code ignored;
+  const fs::path self = fs::read_symlink("/proc/self/exe", ignored);
+  return {RESHARD_PERF_MODELS_DIR, self.parent_path().parent_path() / RESHARD_PERF_MODELS_INSTALL_DIR};
+}
+
+std::string known_models() {
+  std::vector<std::string> names;
+  for (const fs::path& folder : model_folders()) {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+      if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string read_model_config(const std::string& model) {
+  if (fs::is_regular_file(model)) return read_text_file(model);
+  for (const fs::path& folder : model_folders()) {
+    const fs::path path = folder / (model + ".json");
+    if (fs::is_regular_file(path)) return read_text_file(path.string());
+  }
+  fail("--model {} is neither a file nor a known model; the known ones are: {}", model, known_models());
+}
+
+std::int32_t text_num_ranks(const std::string& text) {
+  std::int32_t num_ranks = 0;
+  check(reshard_layout_text_num_ranks(text.c_str(), &num_ranks), "reading a layout text");
+  return num_ranks;
+}
+
+Layout model_layout(const std::string& config, const std::string& text, std::int64_t num_layers,
+                    std::int32_t first_rank, std::int32_t num_ranks) {
+  reshard_model_options_t options;
+  reshard_model_options_init(&options);
+  options.config_json = config.c_str();
+  options.layout = text.c_str();
+  options.num_layers = num_layers;
+  options.first_rank = first_rank;
+  options.num_ranks = num_ranks;
+  reshard_layout_t layout = nullptr;
+  check(reshard_layout_create_from_model(&options, &layout), "building a layout of the model");
+  return Layout(layout);
+}
+
+Job job_from_model(const JobOptions& options) {
+  const std::string config = read_model_config(options.model);
+  const std::int32_t num_src = text_num_ranks(options.from);
+  const std::int32_t num_dst = text_num_ranks(options.to);
+  const std::int32_t first_dst = options.colocated ? 0 : num_src;
+  Job job;
+  job.num_ranks = options.colocated ? std::max(num_src, num_dst) : num_src + num_dst;
+  job.src = model_layout(config, options.from, options.num_layers, 0, job.num_ranks);
+  job.dst = model_layout(config, options.to, options.num_layers, first_dst, job.num_ranks);
+  return job;
+}
+
+Job job_from_spec(const std::string& path) {
+  reshard_layout_t src = nullptr;
+  reshard_layout_t dst = nullptr;
+  check(reshard_layout_create_from_spec(read_text_file(path).c_str(), &src, &dst), path.c_str());
+  Job job{Layout(src), Layout(dst)};
+  check(reshard_layout_num_ranks(src, &job.num_ranks), "reading the rank count");
+  return job;
+}
+
+}  // namespace
+
+Job make_job(const JobOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  Job job = options.spec.empty() ? job_from_model(options) : job_from_spec(options.spec);
+  job.layout_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return job;
+}
+
+Plan make_plan(reshard_layout_t src, reshard_layout_t dst, std::int64_t staging_bytes) {
+  reshard_plan_options_t options;
+  reshard_plan_options_init(&options);
+  options.staging_bytes = staging_bytes;
+  reshard_plan_t plan = nullptr;
+  check(reshard_plan_create(src, dst, &options, &plan), "planning");
+  return Plan(plan);
+}
+
+std::vector<TensorPair> pair_tensors(const Job& job) {
+  const std::vector<TensorView> src_tensors = tensors_of(job.src.get());
+  std::unordered_map<std::string, std::size_t> src_of_name;
+  for (std::size_t i = 0; i < src_tensors.size(); ++i) src_of_name.emplace(src_tensors[i].name, i);
+  std::vector<TensorPair> pairs;
+  for (const TensorView& dst : tensors_of(job.dst.get())) {
+    const auto found = src_of_name.find(dst.name);
+    if (found == src_of_name.end()) fail("tensor {} of the destination is missing at the source", dst.name);
+    const auto dst_index = static_cast<std::int64_t>(pairs.size());
+    const auto src_index = static_cast<std::int64_t>(found->second);
+    pairs.push_back({dst.name, dst.shape, src_index, dst_index, src_tensors[found->second].dtype, dst.dtype});
+  }
+  return pairs;
+}
+
+std::string describe_job(const JobOptions& options) {
+  if (!options.spec.empty()) return options.spec;
+  const std::string layers = options.num_layers == 0 ? "" : fmt::format(", first {} layers", options.num_layers);
+  return fmt::format("{}{}: {} -> {}{}", options.model, layers, options.from, options.to,
+                     options.colocated ? ", colocated" : "");
+}
+
+}  // namespace reshard::perf

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "perf/engine/handles.h"
+#include "perf/engine/options.h"
+#include "reshard/reshard.h"
+
+namespace reshard::perf {
+
+/// Both sides of a transfer.
+struct Job {
+  Layout src;
+  Layout dst;
+  std::int32_t num_ranks = 0;
+  double layout_seconds = 0;  ///< time to build both layouts
+};
+
+/// One tensor as the two sides know it.
+struct TensorPair {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::int64_t src_index = 0;
+  std::int64_t dst_index = 0;
+  reshard_dtype_t src_dtype = RESHARD_BF16;
+  reshard_dtype_t dst_dtype = RESHARD_BF16;
+};
+
+/// Builds the layouts of --model or --spec.
+Job make_job(const JobOptions& options);
+
+Plan make_plan(reshard_layout_t src, reshard_layout_t dst, std::int64_t staging_bytes);
+
+/// The tensors in the destination's order. Call it once the job has a plan: that proves that the sides agree.
+std::vector<TensorPair> pair_tensors(const Job& job);
+
+/// One line that says what the job is.
+std::string describe_job(const JobOptions& options);
+
+}  // namespace reshard::perf

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "perf/engine/live_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "perf/data/arena.h"
+#include "perf/data/checkpoint.h"
+#include "perf/data/dump.h"
+#include "perf/data/fill.h"
+#include "perf/data/formula.h"
+#include "perf/engine/error.h"
+#include "perf/engine/patterns.h"
+#include "perf/engine/plain_copy.h"
+#include "perf/engine/plan_report.h"
+#include "perf/engine/progress.h"
+
+namespace reshard::perf {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::unique_ptr<ElementSource> make_values(const PerfOptions& options, const std::vector<TensorPair>& tensors) {
+  if (options.load.empty()) return std::make_unique<FormulaSource>();
+  return std::make_unique<CheckpointSource>(options.load, tensors);
+}
+
+Binding make_binding(const Ranks& ranks, reshard_plan_t plan, const std::vector<reshard_buffer_t>& src,
+                     const std::vector<reshard_buffer_t>& dst) {
+  reshard_binding_desc_t desc;
+  reshard_binding_desc_init(&desc);
+  desc.plan = plan;
+  desc.comm = ranks.comm;
+  desc.num_src_buffers = static_cast<std::int64_t>(src.size());
+  desc.src_buffers = src.data();
+  desc.num_dst_buffers = static_cast<std::int64_t>(dst.size());
+  desc.dst_buffers = dst.data();
+  desc.timeout_us = ranks.timeout_us;
+  reshard_binding_t binding = nullptr;
+  check(reshard_binding_create(&desc, &binding), "binding");
+  return Binding(binding);
+}
+
+void run_once(const Ranks& ranks, reshard_binding_t binding) {
+  check(reshard_binding_start(binding, nullptr), "starting a run");
+  check(reshard_binding_finish(binding, ranks.timeout_us), "finishing a run");
+}
+
+reshard_binding_stats_t stats_of(reshard_binding_t binding) {
+  reshard_binding_stats_t stats;
+  reshard_binding_stats_init(&stats);
+  check(reshard_binding_get_stats(binding, &stats), "reading the counters");
+  return stats;
+}
+
+/// One rank at work on the job.
+class RankRun {
+ public:
+  RankRun(const PerfOptions& options, const Ranks& ranks)
+      : options_(options),
+        ranks_(ranks),
+        job_(make_job(options.job)),
+        plan_(make_plan(job_.src.get(), job_.dst.get(), options.job.staging_bytes)),
+        tensors_(pair_tensors(job_)),
+        values_(make_values(options, tensors_)),
+        patterns_(group_by_pattern(tensors_)),
+        progress_(num_steps(), ranks.rank == 0) {
+    if (ranks.num_ranks != job_.num_ranks) {
+      fail("the job needs {} ranks, but {} were started", job_.num_ranks, ranks.num_ranks);
+    }
+  }
+
+  LiveResult run() {
+    progress_.step("filling the source");
+    src_ = std::make_unique<Arena>(ranks_.comm, job_.src.get(), ranks_.rank, options_.use_heap);
+    dst_ = std::make_unique<Arena>(ranks_.comm, job_.dst.get(), ranks_.rank, options_.use_heap);
+    fill_source({job_.src.get(), ranks_.rank, values_.get()}, tensors_, *src_);
+    progress_.step("binding");
+    Binding binding = make_binding(ranks_, plan_.get(), src_->binding_buffers(), dst_->binding_buffers());
+
+    LiveResult result;
+    result.num_ranks = ranks_.num_ranks;
+    result.plan_report = plan_report(plan_.get());
+    result.layout_seconds = job_.layout_seconds;
+    result.total = time_binding("run", plan_.get(), binding.get());
+    add_counters(binding.get(), &result);
+    for (const Pattern& pattern : patterns_) result.patterns.push_back(time_pattern(pattern));
+    check_runs(binding.get(), &result);
+    barrier(ranks_);  // no rank's memory goes away while another may still have it mapped
+    binding.reset();
+    if (!options_.dump.empty()) {
+      progress_.step("dumping");
+      dump_destination(options_.dump, job_.dst.get(), ranks_.rank, tensors_, *dst_);
+    }
+    result.peak_rss_bytes =
+        static_cast<std::int64_t>(max_over_ranks(ranks_, {static_cast<double>(peak_rss_bytes())})[0]);
+    return result;
+  }
+
+ private:
+  int num_steps() const {
+    const int per_binding = options_.num_warmups + options_.num_runs;
+    const int num_timed = 1 + (options_.time_patterns ? static_cast<int>(patterns_.size()) : 0);
+    return 2 + per_binding * num_timed + 1 + 2 * options_.num_checks + 1;
+  }
+
+  Timing time_binding(const std::string& label, reshard_plan_t plan, reshard_binding_t binding) {
+    std::vector<double> seconds;
+    for (int i = -options_.num_warmups; i < options_.num_runs; ++i) {
+      progress_.step(i < 0 ? label + ", warming up" : fmt::format("{} {} of {}", label, i + 1, options_.num_runs));
+      barrier(ranks_);
+      const auto start = Clock::now();
+      run_once(ranks_, binding);
+      if (i >= 0) seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    }
+    const nlohmann::json report = plan_report(plan);
+    return {report.at("bytes_crossed").get<std::int64_t>(),
+            report.at("receivers").at("bound_bytes").get<std::int64_t>(), max_over_ranks(ranks_, seconds)};
+  }
+
+  void add_counters(reshard_binding_t binding, LiveResult* result) {
+    const reshard_binding_stats_t stats = stats_of(binding);
+    const auto sums = sum_over_ranks(ranks_, {stats.bytes_same_rank, stats.bytes_mapped, stats.bytes_sent});
+    result->bytes_same_rank = sums[0];
+    result->bytes_mapped = sums[1];
+    result->bytes_sent = sums[2];
+    progress_.step("plain memory copies");
+    const bool receives = stats.bytes_mapped + stats.bytes_received > 0;
+    result->copy_bytes_per_second = plain_copy_bytes_per_second(ranks_, result->total.bound_bytes, receives);
+  }
+
+  /// Times the pattern's tensors as a transfer of their own, in the same memory.
+  PatternResult time_pattern(const Pattern& pattern) {
+    PatternResult result{pattern.name, static_cast<std::int64_t>(pattern.tensors.size()), {}, 0, 0};
+    if (!options_.time_patterns) return result;
+    std::vector<std::int64_t> src_tensors;
+    std::vector<std::int64_t> dst_tensors;
+    for (const std::size_t tensor : pattern.tensors) {
+      src_tensors.push_back(tensors_[tensor].src_index);
+      dst_tensors.push_back(tensors_[tensor].dst_index);
+    }
+    const SubLayout src = extract_tensors(job_.src.get(), src_tensors, ranks_.rank, *src_);
+    const SubLayout dst = extract_tensors(job_.dst.get(), dst_tensors, ranks_.rank, *dst_);
+    const Plan plan = make_plan(src.layout.get(), dst.layout.get(), options_.job.staging_bytes);
+    const Binding binding = make_binding(ranks_, plan.get(), src.buffers, dst.buffers);
+    result.timing = time_binding(pattern.name, plan.get(), binding.get());
+    barrier(ranks_);
+    return result;
+  }
+
+  /// Runs into a poisoned destination and adds what is wrong there. Without a check the last run still starts from
+  /// poison, so that a dump shows what this run wrote and nothing else.
+  void check_runs(reshard_binding_t binding, LiveResult* result) {
+    std::vector<std::int64_t> counts(2 * patterns_.size() + 1, 0);
+    for (int i = 0; i < std::max(options_.num_checks, options_.dump.empty() ? 0 : 1); ++i) {
+      progress_.step("checked run");
+      dst_->poison();
+      barrier(ranks_);
+      run_once(ranks_, binding);
+      if (i < options_.num_checks) add_check(&counts);
+    }
+    counts = sum_over_ranks(ranks_, counts);
+    for (std::size_t p = 0; p < patterns_.size(); ++p) {
+      result->patterns[p].num_checked = counts[2 * p];
+      result->patterns[p].num_wrong = counts[2 * p + 1];
+      result->num_checked += counts[2 * p];
+      result->num_wrong += counts[2 * p + 1];
+    }
+    result->num_damaged_guards = counts.back();
+  }
+
+  /// counts: per pattern the elements compared and the wrong ones, then the damaged guard zones.
+  void add_check(std::vector<std::int64_t>* counts) {
+    progress_.step("checking every element");
+    const std::vector<CheckCount> checked =
+        check_destination({job_.dst.get(), ranks_.rank, values_.get()}, tensors_, *dst_);
+    for (std::size_t p = 0; p < patterns_.size(); ++p) {
+      for (const std::size_t tensor : patterns_[p].tensors) {
+        (*counts)[2 * p] += checked[tensor].num_elements;
+        (*counts)[2 * p + 1] += checked[tensor].num_wrong;
+      }
+    }
+    for (const Arena* arena : {src_.get(), dst_.get()}) {
+      for (const std::string& place : arena->damaged_guards()) {
+        fmt::print(stderr, "rank {}: the guard zone {} was overwritten\n", ranks_.rank, place);
+        ++counts->back();
+      }
+    }
+  }
+
+  const PerfOptions& options_;
+  Ranks ranks_;
+  Job job_;
+  Plan plan_;
+  std::vector<TensorPair> tensors_;
+  std::unique_ptr<ElementSource> values_;
+  std::vector<Pattern> patterns_;
+  Progress progress_;
+  std::unique_ptr<Arena> src_;
+  std::unique_ptr<Arena> dst_;
+};
+
+}  // namespace
+
+LiveResult run_rank(const PerfOptions& options, const Ranks& ranks) {
+  return RankRun(options, ranks).run();
+}
+
+std::int32_t validate_run(const PerfOptions& options) {
+  const Job job = make_job(options.job);
+  make_plan(job.src.get(), job.dst.get(), options.job.staging_bytes);
+  make_values(options, pair_tensors(job));
+  return job.num_ranks;
+}
+
+}  // namespace reshard::perf

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace reshard::perf {
+
+/// What is moved: the options that both tools take.
+struct JobOptions {
+  std::string model;            ///< config.json or the name of a known model
+  std::string from;             ///< layout text of the source
+  std::string to;               ///< layout text of the destination
+  std::string spec;             ///< file in the general form, in place of the three above
+  std::int64_t num_layers = 0;  ///< first N decoder layers; 0: all
+  bool colocated = false;       ///< both sides on the same ranks
+  std::int64_t staging_bytes = std::int64_t{64} << 20;
+  std::string json;  ///< file that the results are written to as JSON; empty: none
+};
+
+enum class TransportKind { kUcx, kLocal };
+
+/// Command line of reshard_perf.
+struct PerfOptions {
+  JobOptions job;
+  TransportKind transport = TransportKind::kUcx;
+  int num_warmups = 2;
+  int num_runs = 10;
+  int num_checks = 1;
+  bool time_patterns = true;
+  bool use_heap = false;        ///< ordinary memory instead of reshard_alloc
+  std::string load;             ///< safetensors file that the source comes from
+  std::string dump;             ///< folder that destination ranks are written to
+  std::int64_t timeout_us = 0;  ///< on every wait
+};
+
+/// Command line of reshard_plan.
+struct PlanToolOptions {
+  JobOptions job;
+  std::string save;
+  std::string load_plan;
+};
+
+/// Parse a command line. A value is the exit code of a program that must stop: help was shown, or an error.
+std::optional<int> parse_options(int argc, char** argv, PerfOptions* options);
+std::optional<int> parse_options(int argc, char** argv, PlanToolOptions* options);
+
+}  // namespace reshard::perf

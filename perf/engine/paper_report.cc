@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include "perf/engine/job.h"
+#include "perf/engine/plan_report.h"
+#include "perf/engine/report.h"
+#include "perf/engine/text.h"
+
+namespace reshard::perf {
+namespace {
+
+using nlohmann::json;
+
+std::string line(const char* label, const std::string& value) {
+  return fmt::format("  {:<22} {}\n", label, value);
+}
+
+std::string bytes(const json& value) {
+  return format_bytes(value.get<double>());
+}
+
+/// What one direction asks of the ranks that take part in it.
+std::string side_line(const char* label, const json& side) {
+  return fmt::format("  {:<22} {:>12} {:>12} {:>9.3f} {:>12} {:>8} {:>8}\n", label, bytes(side.at("max_bytes")),
+                     bytes(side.at("mean_bytes")), side.at("max_over_mean").get<double>(),
+                     bytes(side.at("bound_bytes")), side.at("ranks").dump(), side.at("used").dump());
+}
+
+std::string histogram_text(const json& buckets) {
+  std::string text;
+  for (const json& bucket : buckets) {
+    text += fmt::format("    up to {:>12} {:>12}\n", bytes(bucket.at("up_to_bytes")), bucket.at("count").dump());
+  }
+  return text;
+}
+
+}  // namespace
+
+nlohmann::json plan_report_json(const JobOptions& options, json plan, double layout_seconds) {
+  plan["version"] = 1;
+  plan["tool"] = "reshard_plan";
+  plan["reshard"] = reshard_version();
+  plan["build"] = reshard_build_info();
+  plan["job"] = describe_job(options);
+  plan["layout_seconds"] = layout_seconds;
+  plan["peak_rss_bytes"] = peak_rss_bytes();
+  return plan;
+}
+
+std::string plan_report_text(const JobOptions& options, const json& report) {
+  std::string text = fmt::format("{}\n", describe_job(options));
+  text += line("ranks", report.at("ranks").dump());
+  text += line("tensors", fmt::format("{} in {} groups", report.at("tensors").dump(), report.at("groups").dump()));
+  text += line("bytes across ranks", bytes(report.at("bytes_crossed")));
+  text += line("bytes within ranks", bytes(report.at("bytes_local")));
+  text += fmt::format("\n  {:<22} {:>12} {:>12} {:>9} {:>12} {:>8} {:>8}\n", "bytes per rank", "max", "mean",
+                      "max/mean", "lower bound", "ranks", "used");
+  text += side_line("sent", report.at("senders"));
+  text += side_line("received", report.at("receivers"));
+  text += line("busiest rank", bytes(report.at("bound_bytes")) + " cannot be avoided whatever sources are chosen");
+  text += "\n" + line("atoms, bundles", fmt::format("{}, {}", report.at("atoms").dump(), report.at("bundles").dump()));
+  text += line("messages", report.at("messages").dump());
+  text += histogram_text(report.at("message_sizes"));
+  text +=
+      line("staging, windows", fmt::format("{} of {}, {} each", bytes(report.at("staging_bytes")),
+                                           bytes(report.at("staging_budget_bytes")), bytes(report.at("window_bytes"))));
+  text += "\n" + line("layouts took", fmt::format("{:.3f} ms", report.at("layout_seconds").get<double>() * 1e3));
+  text += line("planning took", fmt::format("{:.3f} ms", report.at("planning_seconds").get<double>() * 1e3));
+  text += line("most memory resident", bytes(report.at("peak_rss_bytes")));
+  text += line("plan hash", report.at("hash").get<std::string>());
+  return text;
+}
+
+}  // namespace reshard::perf

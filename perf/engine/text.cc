@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "perf/engine/text.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <fstream>
+#include <sstream>
+
+#include "perf/engine/error.h"
+
+namespace reshard::perf {
+
+std::int64_t parse_size_bytes(std::string_view text) {
+  std::int64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, problem] = std::from_chars(text.data(), end, value);
+  const std::string_view suffix(rest, static_cast<std::size_t>(end - rest));
+  int shift = 0;
+  if (suffix == "K" || suffix == "k") shift = 10;
+  if (suffix == "M" || suffix == "m") shift = 20;
+  if (suffix == "G" || suffix == "g") shift = 30;
+  const bool known_suffix = suffix.empty() || shift != 0;
+  if (problem != std::errc() || !known_suffix || value < 0 || value > (INT64_MAX >> shift)) {
+    fail("\"{}\" is no size in bytes: write a number with at most one of K, M, G after it, e.g. 64M", text);
+  }
+  return value << shift;
+}
+
+std::string format_bytes(double size_bytes) {
+  constexpr std::array kUnits = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  std::size_t unit = 0;
+  while (size_bytes >= 1024 && unit + 1 < kUnits.size()) {
+    size_bytes /= 1024;
+    ++unit;
+  }
+  return fmt::format("{:.{}f} {}", size_bytes, unit == 0 ? 0 : 2, kUnits[unit]);
+}
+
+std::string name_pattern(std::string_view name) {
+  std::string pattern;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('.', begin), name.size());
+    const std::string_view part = name.substr(begin, end - begin);
+    const bool is_number =
+        !part.empty() && std::all_of(part.begin(), part.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
+    if (begin != 0) pattern += '.';
+    pattern += is_number ? "*" : part;
+    begin = end + 1;
+  }
+  return pattern;
+}
+
+std::string read_text_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (file) text << file.rdbuf();
+  if (!file || file.bad()) fail("cannot read {}: check that it exists and is a readable file", path);
+  return std::move(text).str();
+}
+
+void write_text_file(const std::string& path, std::string_view text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text << std::flush;
+  if (!file) fail("cannot write {}: check that its folder exists and has room", path);
+}
+
+}  // namespace reshard::perf

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace reshard::perf {
+
+/// "64M" -> 67108864. Digits and at most one of K, M, G (powers of 1024, either case). Throws Error for anything else.
+std::int64_t parse_size_bytes(std::string_view text);
+
+/// A byte count for a person: "512 B", "1.50 MiB".
+std::string format_bytes(double size_bytes);
+
+/// The tensor's name with every part that is a number replaced: "model.layers.3.mlp" -> "model.layers.*.mlp".
+std::string name_pattern(std::string_view name);
+
+/// The whole file. Throws Error naming the path.
+std::string read_text_file(const std::string& path);
+
+/// Replaces the file. Throws Error naming the path.
+void write_text_file(const std::string& path, std::string_view text);
+
+}  // namespace reshard::perf

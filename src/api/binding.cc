@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/api/error.h"
+#include "src/api/handles.h"
+
+using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
+using reshard::api::check_not_null;
+using reshard::api::check_struct;
+using reshard::api::guard;
+
+namespace {
+
+constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
+
+Result<std::vector<BoundBuffer>> to_buffers(const reshard_buffer_t* given, std::int64_t count, const char* argument) {
+  std::vector<BoundBuffer> buffers;
+  if (count < 0) return invalid_argument(fmt::format("there are {} {}", count, argument));
+  if (count > 0) RESHARD_TRY(check_not_null(given, argument));
+  for (std::int64_t i = 0; i < count; ++i) {
+    buffers.push_back({given[i].id, static_cast<std::byte*>(given[i].ptr),
+                       static_cast<std::int64_t>(std::min<std::size_t>(given[i].size_bytes, INT64_MAX))});
+  }
+  return buffers;
+}
+
+Status check_timeout(std::int64_t timeout_us) {
+  if (timeout_us > 0) return {};
+  return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+}
+
+}  // namespace
+
+extern "C" {
+
+void reshard_binding_desc_init(reshard_binding_desc_t* desc) {
+  reshard::api::init_struct(desc);
+  if (desc != nullptr) desc->timeout_us = kDefaultTimeoutUs;
+}
+
+void reshard_binding_stats_init(reshard_binding_stats_t* stats) { reshard::api::init_struct(stats); }
+
+reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding) {
+  if (binding != nullptr) *binding = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    RESHARD_TRY(check_struct(desc, "reshard_binding_desc_t"));
+    RESHARD_TRY(check_not_null(desc->plan, "plan"));
+    RESHARD_TRY(check_not_null(desc->comm, "comm"));
+    RESHARD_TRY(check_timeout(desc->timeout_us));
+    BindOptions options;
+    options.plan = desc->plan->plan;
+    options.transport = desc->comm->transport.get();
+    options.sequence = desc->comm->num_bindings++;
+    options.timeout_us = desc->timeout_us;
+    RESHARD_TRY(options.src, to_buffers(desc->src_buffers, desc->num_src_buffers, "source buffers"));
+    RESHARD_TRY(options.dst, to_buffers(desc->dst_buffers, desc->num_dst_buffers, "destination buffers"));
+    auto made = std::make_unique<reshard_binding>();
+    made->comm = desc->comm;
+    RESHARD_TRY(made->binding, Binding::create(options));
+    *binding = made.release();
+    return {};
+  });
+}
+
+void reshard_binding_destroy(reshard_binding_t binding) {
+  if (binding == nullptr) return;
+  for (auto& flight : binding->binding->engine().retire()) binding->comm->lost.push_back(std::move(flight));
+  delete binding;
+}
+
+reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    if (stream != nullptr) {
+      return {RESHARD_ERR_NOT_SUPPORTED, "a stream was given, and this build moves host memory only; pass NULL"};
+    }
+    return binding->binding->engine().start();
+  });
+}
+
+reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t group, int64_t timeout_us) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    RESHARD_TRY(check_timeout(timeout_us));
+    const auto& groups = binding->binding->plan().groups;
+    const auto found = std::lower_bound(groups.begin(), groups.end(), group);
+    if (found == groups.end() || *found != group) {
+      return invalid_argument(fmt::format("the plan has no group {}; it has {}", group, fmt::join(groups, ", ")));
+    }
+    return binding->binding->engine().wait_group(static_cast<std::int32_t>(found - groups.begin()),
+                                                 Deadline(timeout_us));
+  });
+}
+
+reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeout_us) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    RESHARD_TRY(check_timeout(timeout_us));
+    return binding->binding->engine().finish(Deadline(timeout_us));
+  });
+}
+
+reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    RESHARD_TRY(check_struct(stats, "reshard_binding_stats_t"));
+    const Binding::Volume& volume = binding->binding->volume();
+    stats->bytes_same_rank = volume.bytes_same_rank;
+    stats->bytes_mapped = volume.bytes_mapped;
+    stats->bytes_sent = volume.bytes_sent;
+    stats->bytes_received = volume.bytes_received;
+    stats->messages_sent = volume.messages_sent;
+    stats->staging_bytes = volume.staging_bytes;
+    stats->num_runs = binding->binding->engine().num_runs();
+    stats->num_groups_complete = binding->binding->engine().num_groups_complete();
+    return {};
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "src/api/config.h"
+#include "src/api/error.h"
+#include "src/api/handles.h"
+#include "src/transport/bootstrap.h"
+#include "src/transport/local.h"
+#if RESHARD_HAVE_UCX
+#include "src/transport/ucx.h"
+#endif
+
+using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
+using reshard::api::check_not_null;
+using reshard::api::check_struct;
+using reshard::api::guard;
+
+namespace {
+
+constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
+
+Result<std::int64_t> timeout_of(const reshard_comm_options_t* options) {
+  if (options == nullptr) return kDefaultTimeoutUs;
+  RESHARD_TRY(check_struct(options, "reshard_comm_options_t"));
+  if (options->timeout_us <= 0) {
+    return invalid_argument(fmt::format("timeout_us is {}; give more than 0", options->timeout_us));
+  }
+  return options->timeout_us;
+}
+
+/// Connects over UCX the ranks that `make_bootstrap(deadline)` brings together.
+template <typename MakeBootstrap>
+Status connect([[maybe_unused]] const MakeBootstrap& make_bootstrap, const reshard_comm_options_t* options,
+               reshard_comm_t* comm) {
+  RESHARD_TRY(check_not_null(comm, "comm"));
+  RESHARD_TRY(const std::int64_t timeout_us, timeout_of(options));
+#if RESHARD_HAVE_UCX
+  const Deadline deadline(timeout_us);
+  RESHARD_TRY(std::unique_ptr<Bootstrap> bootstrap, make_bootstrap(deadline));
+  auto made = std::make_unique<reshard_comm>();
+  RESHARD_TRY(made->transport, create_ucx_transport(std::move(bootstrap), deadline));
+  made->timeout_us = timeout_us;
+  *comm = made.release();
+  return {};
+#else
+  static_cast<void>(timeout_us);
+  return {RESHARD_ERR_NOT_SUPPORTED, "this build has no UCX; only reshard_comm_create_local connects ranks"};
+#endif
+}
+
+}  // namespace
+
+extern "C" {
+
+void reshard_comm_options_init(reshard_comm_options_t* options) {
+  reshard::api::init_struct(options);
+  if (options != nullptr) options->timeout_us = kDefaultTimeoutUs;
+}
+
+reshard_status_t reshard_unique_id_create(const char* address, reshard_unique_id_t* id) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(id, "id"));
+    RESHARD_TRY(*id, create_unique_id(address));
+    return {};
+  });
+}
+
+reshard_status_t reshard_comm_create_from_id(const reshard_unique_id_t* id, int32_t rank, int32_t num_ranks,
+                                             const reshard_comm_options_t* options, reshard_comm_t* comm) {
+  if (comm != nullptr) *comm = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(id, "id"));
+    return connect([&](const Deadline& deadline) { return create_tcp_bootstrap(*id, rank, num_ranks, deadline); },
+                   options, comm);
+  });
+}
+
+reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgather, void* user, int32_t rank,
+                                                   int32_t num_ranks, const reshard_comm_options_t* options,
+                                                   reshard_comm_t* comm) {
+  if (comm != nullptr) *comm = nullptr;
+  return guard([&]() -> Status {
+    if (allgather == nullptr) return invalid_argument("allgather is NULL");
+    return connect(
+        [&](const Deadline&) { return create_callback_bootstrap(allgather, user, rank, num_ranks); }, options, comm);
+  });
+}
+
+reshard_status_t reshard_comm_create_from_environment(const reshard_comm_options_t* options, reshard_comm_t* comm) {
+  if (comm != nullptr) *comm = nullptr;
+  return guard([&]() -> Status {
+    return connect(
+        [](const Deadline& deadline) -> Result<std::unique_ptr<Bootstrap>> {
+          RESHARD_TRY(const Launch launch, launch_from_environment(reshard::api::read_environment));
+          return create_launch_bootstrap(launch, deadline);
+        },
+        options, comm);
+  });
+}
+
+reshard_status_t reshard_comm_create_local(int32_t num_ranks, const reshard_comm_options_t* options,
+                                           reshard_comm_t* comms) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(comms, "comms"));
+    RESHARD_TRY(const std::int64_t timeout_us, timeout_of(options));
+    if (num_ranks < 1) return invalid_argument(fmt::format("num_ranks is {}; give 1 or more", num_ranks));
+    RESHARD_TRY(auto transports, create_local_transports(num_ranks));
+    std::vector<std::unique_ptr<reshard_comm>> made;
+    for (auto& transport : transports) {
+      made.push_back(std::make_unique<reshard_comm>());
+      made.back()->transport = std::move(transport);
+      made.back()->timeout_us = timeout_us;
+    }
+    for (std::size_t r = 0; r < made.size(); ++r) comms[r] = made[r].release();
+    return {};
+  });
+}
+
+void reshard_comm_destroy(reshard_comm_t comm) { delete comm; }
+
+reshard_status_t reshard_comm_rank(reshard_comm_t comm, int32_t* rank) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(comm, "comm"));
+    RESHARD_TRY(check_not_null(rank, "rank"));
+    *rank = comm->transport->rank();
+    return {};
+  });
+}
+
+reshard_status_t reshard_comm_size(reshard_comm_t comm, int32_t* num_ranks) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(comm, "comm"));
+    RESHARD_TRY(check_not_null(num_ranks, "num_ranks"));
+    *num_ranks = comm->transport->num_ranks();
+    return {};
+  });
+}
+
+reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, void* out, size_t size_bytes,
+                                        int64_t timeout_us) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(comm, "comm"));
+    if (size_bytes > 0) {
+      RESHARD_TRY(check_not_null(in, "in"));
+      RESHARD_TRY(check_not_null(out, "out"));
+    }
+    if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+    const auto* first = static_cast<const std::byte*>(in);
+    RESHARD_TRY(const auto all, comm->transport->allgather({first, first + size_bytes}, Deadline(timeout_us)));
+    for (const auto& blob : all) {
+      if (blob.size() == size_bytes) continue;
+      return invalid_argument(fmt::format("a rank gave {} bytes to the all-gather and this one {}", blob.size(),
+                                          size_bytes));
+    }
+    auto* next = static_cast<std::byte*>(out);
+    for (const auto& blob : all) next = std::copy(blob.begin(), blob.end(), next);
+    return {};
+  });
+}
+
+reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_bytes, void** ptr) {
+  if (ptr != nullptr) *ptr = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(comm, "comm"));
+    RESHARD_TRY(check_not_null(ptr, "ptr"));
+    RESHARD_TRY(*ptr, comm->transport->allocate(size_bytes));
+    return {};
+  });
+}
+
+reshard_status_t reshard_free(reshard_comm_t comm, void* ptr) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(comm, "comm"));
+    return ptr == nullptr ? Status() : comm->transport->free(ptr);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+namespace reshard::api {
+
+/// Reads one variable of the process's environment; null when it is not set. The only place that does: everything
+/// below is given what it needs. The variables are those of the launchers (see reshard_comm_create_from_environment).
+const char* read_environment(const char* name);
+
+}  // namespace reshard::api

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/api/error.h"
+
+#include <fmt/format.h>
+
+namespace reshard::api {
+namespace {
+
+std::string& last_error() {
+  thread_local std::string text;
+  return text;
+}
+
+}  // namespace
+
+reshard_status_t record(const Status& status) noexcept {
+  if (!status.ok()) {
+    try {
+      last_error() = status.message();
+    } catch (...) {
+      last_error().clear();  // no memory for the text: the code still tells
+    }
+  }
+  return status.code();
+}
+
+Status check_not_null(const void* pointer, const char* argument) {
+  if (pointer != nullptr) return {};
+  return invalid_argument(fmt::format("{} is NULL", argument));
+}
+
+Status check_header(const void*, std::size_t struct_size, std::uint32_t version, std::size_t expected_size,
+                    const char* type) {
+  if (struct_size == expected_size && version == kStructVersion) return {};
+  return invalid_argument(fmt::format("{} has struct_size {} and version {}, expected {} and {}; call its init function, "
+                                      "and compile with the header of the library that is loaded",
+                                      type, struct_size, version, expected_size, kStructVersion));
+}
+
+}  // namespace reshard::api
+
+extern "C" const char* reshard_last_error(void) { return reshard::api::last_error().c_str(); }

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include "src/api/error.h"
+#include "src/api/handles.h"
+#include "src/exec/exchange.h"
+#include "src/layout/placed.h"
+#include "src/model/axis_placement.h"
+#include "src/model/model.h"
+#include "src/model/spec.h"
+
+using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
+using reshard::api::check_not_null;
+using reshard::api::check_struct;
+using reshard::api::guard;
+
+namespace {
+
+Result<Rule> to_rule(reshard_rule_t rule) {
+  switch (rule) {
+    case RESHARD_REPLICATE:
+    case RESHARD_SHARD_CHUNK: return Rule::kChunk;
+    case RESHARD_SHARD_BALANCED: return Rule::kBalanced;
+    case RESHARD_SHARD_EVEN: return Rule::kEven;
+    case RESHARD_SHARD_CUTS: return Rule::kCuts;
+    case RESHARD_SHARD_CYCLIC: return Rule::kCyclic;
+    case RESHARD_SHARD_TABLE: return Rule::kTable;
+  }
+  return invalid_argument(fmt::format("placement has the unknown rule {}", static_cast<int>(rule)));
+}
+
+Result<AxisRule> to_axis_rule(const reshard_axis_placement_t& given, std::int64_t axis_size) {
+  AxisRule axis;
+  RESHARD_TRY(axis.split.rule, to_rule(given.rule));
+  if (given.rule != RESHARD_REPLICATE) axis.dim = given.dim;
+  axis.split.block = given.block;
+  if (given.rule == RESHARD_SHARD_CUTS) {
+    RESHARD_TRY(check_not_null(given.cuts, "cuts"));
+    axis.split.cuts.assign(given.cuts, given.cuts + std::max<std::int64_t>(0, given.num_cuts));
+  }
+  if (given.rule == RESHARD_SHARD_TABLE) {
+    if (given.num_entries > 0) RESHARD_TRY(check_not_null(given.entries, "entries"));
+    axis.split.table.resize(static_cast<std::size_t>(axis_size));
+    for (std::int64_t i = 0; i < given.num_entries; ++i) {
+      const reshard_table_entry_t& entry = given.entries[i];
+      if (entry.coordinate < 0 || entry.coordinate >= axis_size) {
+        return invalid_argument(fmt::format("table entry {} is for coordinate {}; the axis has {}", i, entry.coordinate,
+                                            axis_size));
+      }
+      at(axis.split.table, entry.coordinate).push_back({entry.begin, entry.end});
+    }
+  }
+  return axis;
+}
+
+Result<AxisPlacement> to_axis_placement(const reshard_placement_desc_t& desc, std::size_t num_dims) {
+  if (desc.num_axes < 1) return invalid_argument(fmt::format("num_axes is {}; a mesh has 1 or more", desc.num_axes));
+  RESHARD_TRY(check_not_null(desc.axis_sizes, "axis_sizes"));
+  RESHARD_TRY(check_not_null(desc.ranks, "ranks"));
+  RESHARD_TRY(check_not_null(desc.placements, "placements"));
+  AxisPlacement placement;
+  std::vector<MeshAxis> axes;
+  std::int64_t num_ranks = 1;
+  for (std::int32_t a = 0; a < desc.num_axes; ++a) {
+    const std::int64_t size = desc.axis_sizes[a];
+    if (size < 1 || size > INT32_MAX / num_ranks) {
+      return invalid_argument(fmt::format("mesh axis {} has size {}; sizes are 1 or more", a, size));
+    }
+    num_ranks *= size;
+    axes.push_back({fmt::format("axis{}", a), size});
+    RESHARD_TRY(AxisRule rule, to_axis_rule(desc.placements[a], size));
+    placement.axes.push_back(std::move(rule));
+  }
+  RESHARD_TRY(placement.mesh, Mesh::create(std::move(axes), {desc.ranks, desc.ranks + num_ranks}));
+  placement.inner_first = desc.nest_inner_first != 0;
+  if (desc.order != nullptr) placement.order = std::vector<std::int64_t>(desc.order, desc.order + num_dims);
+  if (desc.pad_to != nullptr) placement.pad_to = std::vector<std::int64_t>(desc.pad_to, desc.pad_to + num_dims);
+  return placement;
+}
+
+Result<Block> to_block(const reshard_block_t& given, const ModelLayout& layout) {
+  if (given.tensor < 0 || given.tensor >= static_cast<std::int64_t>(layout.tensors().size())) {
+    return invalid_argument(
+        fmt::format("block of tensor {}, which does not exist; there are {}", given.tensor, layout.tensors().size()));
+  }
+  Block block;
+  switch (given.kind) {
+    case RESHARD_BLOCK_DATA: block.kind = BlockKind::kData; break;
+    case RESHARD_BLOCK_ZERO: block.kind = BlockKind::kZero; break;
+    case RESHARD_BLOCK_UNTOUCHED: block.kind = BlockKind::kUntouched; break;
+    default: return invalid_argument(fmt::format("block has the unknown kind {}", static_cast<int>(given.kind)));
+  }
+  block.tensor = given.tensor;
+  block.buffer = given.buffer;
+  block.offset_bytes = given.offset_bytes;
+  block.box.num_dims = static_cast<int>(at(layout.tensors(), given.tensor).shape.size());
+  for (int d = 0; d < block.box.num_dims; ++d) {
+    block.box.begin[d] = given.begin[d];
+    block.box.end[d] = given.end[d];
+    block.strides_bytes[d] = given.strides_bytes[d];
+  }
+  return block;
+}
+
+}  // namespace
+
+extern "C" {
+
+void reshard_tensor_desc_init(reshard_tensor_desc_t* desc) { reshard::api::init_struct(desc); }
+void reshard_placement_desc_init(reshard_placement_desc_t* desc) { reshard::api::init_struct(desc); }
+void reshard_block_init(reshard_block_t* block) { reshard::api::init_struct(block); }
+void reshard_model_options_init(reshard_model_options_t* options) { reshard::api::init_struct(options); }
+
+reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_layout_t* layout) {
+  if (layout != nullptr) *layout = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    if (num_ranks < 1) return invalid_argument(fmt::format("num_ranks is {}; a world has 1 or more", num_ranks));
+    *layout = new reshard_layout(ModelLayout(num_ranks));
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_create_from_model(const reshard_model_options_t* options, reshard_layout_t* layout) {
+  if (layout != nullptr) *layout = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_struct(options, "reshard_model_options_t"));
+    RESHARD_TRY(check_not_null(options->config_json, "config_json"));
+    RESHARD_TRY(check_not_null(options->layout, "layout text"));
+    RESHARD_TRY(ModelLayout made, make_model_layout(options->config_json, options->layout, options->num_layers,
+                                                    options->first_rank, options->num_ranks));
+    *layout = new reshard_layout(std::move(made));
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_text_num_ranks(const char* text, int32_t* num_ranks) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(text, "text"));
+    RESHARD_TRY(check_not_null(num_ranks, "num_ranks"));
+    RESHARD_TRY(*num_ranks, layout_text_num_ranks(text));
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_create_from_spec(const char* json, reshard_layout_t* src, reshard_layout_t* dst) {
+  if (src != nullptr) *src = nullptr;
+  if (dst != nullptr) *dst = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(json, "json"));
+    RESHARD_TRY(check_not_null(src, "src"));
+    RESHARD_TRY(check_not_null(dst, "dst"));
+    RESHARD_TRY(SpecLayouts parsed, parse_spec(json));
+    auto made = std::make_unique<reshard_layout>(std::move(parsed.src));
+    *dst = new reshard_layout(std::move(parsed.dst));
+    *src = made.release();
+    return {};
+  });
+}
+
+void reshard_layout_destroy(reshard_layout_t layout) { delete layout; }
+
+reshard_status_t reshard_layout_add_tensor(reshard_layout_t layout, const reshard_tensor_desc_t* desc,
+                                           int64_t* tensor) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_struct(desc, "reshard_tensor_desc_t"));
+    RESHARD_TRY(check_not_null(desc->name, "name"));
+    RESHARD_TRY(check_not_null(tensor, "tensor"));
+    if (desc->num_dims < 0 || desc->num_dims > RESHARD_MAX_DIMS) {
+      return invalid_argument(fmt::format("tensor \"{}\" has {} dims; 0 to {} are supported", desc->name,
+                                          desc->num_dims, RESHARD_MAX_DIMS));
+    }
+    if (desc->num_dims > 0) RESHARD_TRY(check_not_null(desc->shape, "shape"));
+    Tensor added{desc->name, static_cast<DType>(desc->dtype), {}, desc->group};
+    added.shape.assign(desc->shape, desc->shape + desc->num_dims);
+    RESHARD_TRY(*tensor, layout->writable().add_tensor(std::move(added)));
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_place(reshard_layout_t layout, const reshard_placement_desc_t* desc) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_struct(desc, "reshard_placement_desc_t"));
+    const auto& tensors = layout->layout->tensors();
+    if (desc->tensor < 0 || desc->tensor >= static_cast<std::int64_t>(tensors.size())) {
+      return invalid_argument(fmt::format("tensor {} does not exist; there are {}", desc->tensor, tensors.size()));
+    }
+    const Tensor& tensor = at(tensors, desc->tensor);
+    Result<AxisPlacement> axes = to_axis_placement(*desc, tensor.shape.size());
+    if (!axes.ok()) return std::move(axes).take_status().with_context("tensor \"" + tensor.name + "\"");
+    RESHARD_TRY(Placement placement, make_placement(tensor, *axes));
+    // Checked before the buffer is added, so that a refused placement leaves none behind.
+    RESHARD_TRY(check_placement(tensor, placement, layout->layout->num_ranks()));
+    ModelLayout& writable = layout->writable();
+    placement.buffer = writable.add_buffer(tensor.name, tensor.dtype);
+    return writable.place(desc->tensor, std::move(placement));
+  });
+}
+
+reshard_status_t reshard_layout_add_buffer(reshard_layout_t layout, int32_t rank, const char* name, int64_t size_bytes,
+                                           int64_t* buffer) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_not_null(name, "name"));
+    RESHARD_TRY(check_not_null(buffer, "buffer"));
+    RESHARD_TRY(*buffer, layout->writable().add_rank_buffer(rank, name, size_bytes));
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_add_block(reshard_layout_t layout, const reshard_block_t* block) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_struct(block, "reshard_block_t"));
+    RESHARD_TRY(const Block added, to_block(*block, *layout->layout));
+    return layout->writable().add_block(block->rank, added);
+  });
+}
+
+reshard_status_t reshard_layout_add_flat_range(reshard_layout_t layout, int32_t rank, int64_t tensor, int64_t begin,
+                                               int64_t end, int64_t buffer, int64_t offset_bytes) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    return layout->writable().add_flat_range(rank, tensor, begin, end, buffer, offset_bytes);
+  });
+}
+
+reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t comm, int64_t timeout_us,
+                                         reshard_layout_t* merged) {
+  if (merged != nullptr) *merged = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(local, "local"));
+    RESHARD_TRY(check_not_null(comm, "comm"));
+    RESHARD_TRY(check_not_null(merged, "merged"));
+    if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+    RESHARD_TRY(ModelLayout all, exchange_layout(*local->layout, comm->transport.get(), Deadline(timeout_us)));
+    *merged = new reshard_layout(std::move(all));
+    return {};
+  });
+}
+
+}  // extern "C"

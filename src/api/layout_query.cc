@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/api/error.h"
+#include "src/api/handles.h"
+
+using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
+using reshard::api::check_not_null;
+using reshard::api::check_struct;
+using reshard::api::guard;
+
+namespace {
+
+Status check_tensor(reshard_layout_t layout, std::int64_t tensor) {
+  RESHARD_TRY(check_not_null(layout, "layout"));
+  const auto count = static_cast<std::int64_t>(layout->layout->tensors().size());
+  if (tensor >= 0 && tensor < count) return {};
+  return invalid_argument(fmt::format("tensor {} does not exist; there are {}", tensor, count));
+}
+
+Status check_rank(reshard_layout_t layout, std::int32_t rank) {
+  RESHARD_TRY(check_not_null(layout, "layout"));
+  if (rank >= 0 && rank < layout->layout->num_ranks()) return {};
+  return invalid_argument(fmt::format("rank {} does not exist; ranks are 0 to {}", rank, layout->layout->num_ranks() - 1));
+}
+
+void copy_dims(const Dims& dims, std::int64_t* out) { std::copy(dims.values, dims.values + RESHARD_MAX_DIMS, out); }
+
+reshard_block_kind_t to_kind(BlockKind kind) {
+  switch (kind) {
+    case BlockKind::kData: return RESHARD_BLOCK_DATA;
+    case BlockKind::kZero: return RESHARD_BLOCK_ZERO;
+    case BlockKind::kUntouched: return RESHARD_BLOCK_UNTOUCHED;
+  }
+  return RESHARD_BLOCK_UNTOUCHED;
+}
+
+}  // namespace
+
+extern "C" {
+
+void reshard_buffer_info_init(reshard_buffer_info_t* info) { reshard::api::init_struct(info); }
+void reshard_tensor_info_init(reshard_tensor_info_t* info) { reshard::api::init_struct(info); }
+
+reshard_status_t reshard_layout_num_ranks(reshard_layout_t layout, int32_t* num_ranks) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_not_null(num_ranks, "num_ranks"));
+    *num_ranks = layout->layout->num_ranks();
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_num_tensors(reshard_layout_t layout, int64_t* num_tensors) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_not_null(num_tensors, "num_tensors"));
+    *num_tensors = static_cast<int64_t>(layout->layout->tensors().size());
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_get_tensor(reshard_layout_t layout, int64_t tensor, reshard_tensor_info_t* info) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_tensor(layout, tensor));
+    RESHARD_TRY(check_struct(info, "reshard_tensor_info_t"));
+    const Tensor& found = at(layout->layout->tensors(), tensor);
+    info->name = found.name.c_str();
+    info->dtype = static_cast<reshard_dtype_t>(found.dtype);
+    info->num_dims = static_cast<int32_t>(found.shape.size());
+    std::fill(info->shape, info->shape + RESHARD_MAX_DIMS, 0);
+    std::copy(found.shape.begin(), found.shape.end(), info->shape);
+    info->group = found.group;
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_num_buffers(reshard_layout_t layout, int32_t rank, int64_t* num_buffers) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_rank(layout, rank));
+    RESHARD_TRY(check_not_null(num_buffers, "num_buffers"));
+    *num_buffers = static_cast<int64_t>(layout->buffers_of(rank).size());
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_get_buffer(reshard_layout_t layout, int32_t rank, int64_t index,
+                                           reshard_buffer_info_t* info) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_rank(layout, rank));
+    RESHARD_TRY(check_struct(info, "reshard_buffer_info_t"));
+    const std::vector<std::int64_t>& buffers = layout->buffers_of(rank);
+    if (index < 0 || index >= static_cast<std::int64_t>(buffers.size())) {
+      return invalid_argument(fmt::format("buffer {} of rank {} does not exist; there are {}", index, rank,
+                                          buffers.size()));
+    }
+    info->id = at(buffers, index);
+    info->name = at(layout->layout->buffers(), info->id).name.c_str();
+    info->size_bytes = layout->layout->buffer_size_bytes(rank, info->id);
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_get_local_shape(reshard_layout_t layout, int32_t rank, int64_t tensor,
+                                                int32_t* is_present, int64_t* local_shape) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_rank(layout, rank));
+    RESHARD_TRY(check_tensor(layout, tensor));
+    RESHARD_TRY(check_not_null(is_present, "is_present"));
+    RESHARD_TRY(check_not_null(local_shape, "local_shape"));
+    Dims shape;
+    *is_present = layout->layout->local_shape(rank, tensor, &shape) ? 1 : 0;
+    copy_dims(shape, local_shape);
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_num_blocks(reshard_layout_t layout, int32_t rank, int64_t tensor, int64_t* num_blocks) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_rank(layout, rank));
+    RESHARD_TRY(check_tensor(layout, tensor));
+    RESHARD_TRY(check_not_null(num_blocks, "num_blocks"));
+    *num_blocks = static_cast<int64_t>(layout->blocks_of(rank, tensor).size());
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank, int64_t tensor, int64_t index,
+                                          reshard_block_t* block) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_rank(layout, rank));
+    RESHARD_TRY(check_tensor(layout, tensor));
+    RESHARD_TRY(check_struct(block, "reshard_block_t"));
+    const std::vector<Block>& blocks = layout->blocks_of(rank, tensor);
+    if (index < 0 || index >= static_cast<std::int64_t>(blocks.size())) {
+      return invalid_argument(fmt::format("block {} of tensor {} on rank {} does not exist; there are {}", index, tensor,
+                                          rank, blocks.size()));
+    }
+    const Block& found = at(blocks, index);
+    block->kind = to_kind(found.kind);
+    block->rank = rank;
+    block->tensor = tensor;
+    block->buffer = found.buffer;
+    copy_dims(found.box.begin, block->begin);
+    copy_dims(found.box.end, block->end);
+    copy_dims(found.local_begin, block->local_begin);
+    block->offset_bytes = found.offset_bytes;
+    copy_dims(found.strides_bytes, block->strides_bytes);
+    return {};
+  });
+}
+
+}  // extern "C"

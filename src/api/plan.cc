@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include <chrono>
+#include <fstream>
+#include <sstream>
+
+#include "src/api/error.h"
+#include "src/api/handles.h"
+#include "src/plan/save.h"
+
+using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
+using reshard::api::check_not_null;
+using reshard::api::check_struct;
+using reshard::api::guard;
+
+namespace {
+
+/// Runs `make`, which returns a Result<Plan>, and wraps the plan with the time it took.
+template <typename Make>
+Status make_plan(const Make& make, reshard_plan_t* out) {
+  const auto begin = std::chrono::steady_clock::now();
+  RESHARD_TRY(Plan plan, make());
+  auto handle = std::make_unique<reshard_plan>();
+  handle->plan = std::make_shared<const Plan>(std::move(plan));
+  handle->planning_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  *out = handle.release();
+  return {};
+}
+
+}  // namespace
+
+extern "C" {
+
+void reshard_plan_options_init(reshard_plan_options_t* options) {
+  reshard::api::init_struct(options);
+  if (options != nullptr) options->staging_bytes = PlanOptions().staging_bytes;
+}
+
+void reshard_plan_info_init(reshard_plan_info_t* info) { reshard::api::init_struct(info); }
+
+reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst, const reshard_plan_options_t* options,
+                                     reshard_plan_t* plan) {
+  if (plan != nullptr) *plan = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(src, "src"));
+    RESHARD_TRY(check_not_null(dst, "dst"));
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    PlanOptions chosen;
+    if (options != nullptr) {
+      RESHARD_TRY(check_struct(options, "reshard_plan_options_t"));
+      chosen.staging_bytes = options->staging_bytes;
+    }
+    return make_plan([&] { return create_plan(src->layout, dst->layout, chosen); }, plan);
+  });
+}
+
+void reshard_plan_destroy(reshard_plan_t plan) { delete plan; }
+
+reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t* info) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    RESHARD_TRY(check_struct(info, "reshard_plan_info_t"));
+    const PlanStats& stats = plan->counted();
+    info->hash = plan->plan->hash;
+    info->num_ranks = plan->plan->num_ranks;
+    info->num_tensors = static_cast<int64_t>(plan->plan->tensors.size());
+    info->num_groups = static_cast<int64_t>(plan->plan->groups.size());
+    info->num_atoms = plan->plan->num_atoms();
+    info->num_bundles = static_cast<int64_t>(plan->plan->bundles.size());
+    info->num_messages = stats.num_messages;
+    info->bytes_crossed = stats.bytes_crossed;
+    info->bytes_local = stats.bytes_local;
+    info->staging_bytes = stats.staging_bytes;
+    info->planning_seconds = plan->planning_seconds;
+    return {};
+  });
+}
+
+reshard_status_t reshard_plan_get_group(reshard_plan_t plan, int64_t index, int64_t* group) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    RESHARD_TRY(check_not_null(group, "group"));
+    const auto count = static_cast<int64_t>(plan->plan->groups.size());
+    if (index < 0 || index >= count) {
+      return invalid_argument(fmt::format("group index {} does not exist; there are {} groups", index, count));
+    }
+    *group = at(plan->plan->groups, index);
+    return {};
+  });
+}
+
+reshard_status_t reshard_plan_report_json(reshard_plan_t plan, const char** json) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    RESHARD_TRY(check_not_null(json, "json"));
+    plan->report = report_json(*plan->plan, plan->counted(), plan->planning_seconds);
+    *json = plan->report.c_str();
+    return {};
+  });
+}
+
+reshard_status_t reshard_plan_save(reshard_plan_t plan, const char* path) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    RESHARD_TRY(check_not_null(path, "path"));
+    std::ofstream file(path, std::ios::binary);
+    file << save_plan(*plan->plan);
+    file.close();
+    if (!file) return {RESHARD_ERR_IO, fmt::format("cannot write the plan to \"{}\"", path)};
+    return {};
+  });
+}
+
+reshard_status_t reshard_plan_load(const char* path, reshard_layout_t src, reshard_layout_t dst, reshard_plan_t* plan) {
+  if (plan != nullptr) *plan = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(path, "path"));
+    RESHARD_TRY(check_not_null(src, "src"));
+    RESHARD_TRY(check_not_null(dst, "dst"));
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    const std::ifstream file(path, std::ios::binary);
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (!file) return {RESHARD_ERR_IO, fmt::format("cannot read the plan from \"{}\"", path)};
+    return make_plan([&] { return load_plan(text.str(), src->layout, dst->layout); }, plan);
+  });
+}
+
+}  // extern "C"

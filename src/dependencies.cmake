@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+
+# Finds what is there and remembers one line about each for the summary.
+set(RESHARD_SUMMARY)
+function(reshard_summarise name found detail)
+  if(found)
+    set(line "  ${name}: found, ${detail}")
+  else()
+    set(line "  ${name}: left out, ${detail}")
+  endif()
+  set(RESHARD_SUMMARY "${RESHARD_SUMMARY}" "${line}" PARENT_SCOPE)
+endfunction()
+
+reshard_configure_flags()
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(nlohmann_json 3.10 REQUIRED)
+find_package(fmt 9 REQUIRED)
+pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+
+find_package(ucx CONFIG QUIET)
+set(RESHARD_HAVE_UCX ${ucx_FOUND})
+reshard_summarise("UCX" "${ucx_FOUND}" "transport between processes (libucx-dev)")
+
+pkg_check_modules(hwloc QUIET IMPORTED_TARGET hwloc)
+set(RESHARD_HAVE_HWLOC ${hwloc_FOUND})
+reshard_summarise("hwloc" "${hwloc_FOUND}" "discovery of this host (libhwloc-dev)")
+
+find_package(CUDAToolkit QUIET)
+reshard_summarise("CUDA" "${CUDAToolkit_FOUND}" "nothing uses it yet")
+find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+  reshard_summarise("NCCL" TRUE "nothing uses it yet")
+else()
+  reshard_summarise("NCCL" FALSE "nothing uses it yet")
+endif()
+
+find_package(MPI QUIET COMPONENTS C)
+reshard_summarise("MPI" "${MPI_C_FOUND}" "baseline of the benchmarks only (libopenmpi-dev)")
+
+function(reshard_print_summary)
+  message(STATUS "reshard ${PROJECT_VERSION}, ${CMAKE_BUILD_TYPE}, sanitizers: \"${RESHARD_SANITIZE}\"")
+  foreach(line IN LISTS RESHARD_SUMMARY)
+    message(STATUS "${line}")
+  endforeach()
+endfunction()

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/exec/copies.h"
+
+namespace reshard {
+namespace {
+
+std::byte* address_of(const PlacedTensor& tensor, const Block& block, const Box& box) {
+  std::byte* address = at(*tensor.buffers, block.buffer) + block.offset_bytes;
+  for (int d = 0; d < box.num_dims; ++d) address += (box.begin[d] - block.box.begin[d]) * block.strides_bytes[d];
+  return address;
+}
+
+CopyOp op_of_shape(const Box& box, DType src, DType dst) {
+  CopyOp op;
+  op.num_dims = box.num_dims;
+  op.src_dtype = src;
+  op.dst_dtype = dst;
+  for (int d = 0; d < box.num_dims; ++d) op.shape[d] = box.extent(d);
+  return op;
+}
+
+/// Calls visit(block, box) so that the boxes tile `wanted`: each element from one block that holds it.
+template <typename Visit>
+void for_each_once(const std::vector<Block>& blocks, const Box& wanted, const Visit& visit) {
+  std::vector<Box> open = {wanted};
+  for (const Block& block : blocks) {
+    if (block.kind != BlockKind::kData) continue;
+    std::vector<Box> still_open;
+    for (const Box& box : open) {
+      const Box common = intersect(block.box, box);
+      if (common.empty()) {
+        still_open.push_back(box);
+        continue;
+      }
+      visit(block, common);
+      for (const Box& rest : complement(box, {common})) still_open.push_back(rest);
+    }
+    open = std::move(still_open);
+    if (open.empty()) return;
+  }
+}
+
+/// Calls visit(block, box) for every block that meets `wanted`.
+template <typename Visit>
+void for_each_copy(const std::vector<Block>& blocks, const Box& wanted, const Visit& visit) {
+  for (const Block& block : blocks) {
+    if (block.kind != BlockKind::kData) continue;
+    const Box common = intersect(block.box, wanted);
+    if (!common.empty()) visit(block, common);
+  }
+}
+
+/// Row-major strides of the dense wire image of `box`, and the offset of `part` in it.
+struct WireImage {
+  Dims strides_bytes;
+  std::int64_t offset = 0;
+
+  WireImage(const Box& box, const Box& part, std::int64_t element_bytes) {
+    std::int64_t stride = element_bytes;
+    for (int d = box.num_dims - 1; d >= 0; --d) {
+      strides_bytes[d] = stride;
+      offset += (part.begin[d] - box.begin[d]) * stride;
+      stride *= box.extent(d);
+    }
+  }
+};
+
+template <typename Visit>
+void for_each_box(const Fragment& fragment, const Visit& visit) {
+  for_each_box_of_range(fragment.atom->box, fragment.begin, fragment.end,
+                        [&](const Box& box, std::int64_t flat) { visit(box, flat - fragment.begin); });
+}
+
+}  // namespace
+
+void append_pack(const PlacedTensor& src, const Fragment& fragment, DType wire, std::int64_t wire_offset,
+                 std::vector<WireCopy>* out) {
+  for_each_box(fragment, [&](const Box& box, std::int64_t position) {
+    for_each_once(*src.blocks, box, [&](const Block& block, const Box& part) {
+      const WireImage image(box, part, size_bytes(wire));
+      WireCopy copy{op_of_shape(part, src.dtype, wire), wire_offset + position * size_bytes(wire) + image.offset};
+      copy.op.src = address_of(src, block, part);
+      for (int d = 0; d < part.num_dims; ++d) {
+        copy.op.src_strides_bytes[d] = block.strides_bytes[d];
+        copy.op.dst_strides_bytes[d] = image.strides_bytes[d];
+      }
+      out->push_back(copy);
+    });
+  });
+}
+
+void append_unpack(const PlacedTensor& dst, const Fragment& fragment, DType wire, std::int64_t wire_offset,
+                   std::vector<WireCopy>* out) {
+  for_each_box(fragment, [&](const Box& box, std::int64_t position) {
+    for_each_copy(*dst.blocks, box, [&](const Block& block, const Box& part) {
+      const WireImage image(box, part, size_bytes(wire));
+      WireCopy copy{op_of_shape(part, wire, dst.dtype), wire_offset + position * size_bytes(wire) + image.offset};
+      copy.op.dst = address_of(dst, block, part);
+      for (int d = 0; d < part.num_dims; ++d) {
+        copy.op.src_strides_bytes[d] = image.strides_bytes[d];
+        copy.op.dst_strides_bytes[d] = block.strides_bytes[d];
+      }
+      out->push_back(copy);
+    });
+  });
+}
+
+void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Fragment& fragment, CopyList* out) {
+  for_each_box(fragment, [&](const Box& box, std::int64_t) {
+    for_each_copy(*dst.blocks, box, [&](const Block& to, const Box& wanted) {
+      for_each_once(*src.blocks, wanted, [&](const Block& from, const Box& part) {
+        CopyOp op = op_of_shape(part, src.dtype, dst.dtype);
+        op.src = address_of(src, from, part);
+        op.dst = address_of(dst, to, part);
+        for (int d = 0; d < part.num_dims; ++d) {
+          op.src_strides_bytes[d] = from.strides_bytes[d];
+          op.dst_strides_bytes[d] = to.strides_bytes[d];
+        }
+        out->add(op);
+      });
+    });
+  });
+}
+
+void append_zero_fill(const PlacedTensor& dst, CopyList* out) {
+  for (const Block& block : *dst.blocks) {
+    if (block.kind != BlockKind::kZero) continue;
+    CopyOp op = op_of_shape(block.box, dst.dtype, dst.dtype);
+    op.dst = at(*dst.buffers, block.buffer) + block.offset_bytes;
+    for (int d = 0; d < block.box.num_dims; ++d) op.dst_strides_bytes[d] = block.strides_bytes[d];
+    out->add(op);
+  }
+}
+
+}  // namespace reshard

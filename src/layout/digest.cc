@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/base/hasher.h"
+#include "src/layout/layout.h"
+
+namespace reshard {
+namespace {
+
+void add(const Dims& dims, Hasher* hasher) {
+  for (const std::int64_t value : dims.values) hasher->add(value);
+}
+
+std::uint64_t hash_of(const Mesh& mesh) {
+  Hasher hasher;
+  for (const MeshAxis& axis : mesh.axes()) {
+    hasher.add(axis.name);
+    hasher.add(axis.size);
+  }
+  hasher.add_all(mesh.ranks());
+  return hasher.digest();
+}
+
+std::uint64_t hash_of(const DimMap& map) {
+  Hasher hasher;
+  hasher.add(map.owns_padding ? 1 : 0);
+  for (const DimPart& part : map.parts) {
+    hasher.add(part.extent);
+    hasher.add_all(part.segments);
+  }
+  return hasher.digest();
+}
+
+/// Meshes and maps are shared by many tensors: each is hashed once.
+class SharedHashes {
+ public:
+  template <typename T>
+  std::uint64_t get(const std::shared_ptr<const T>& shared) {
+    if (shared == nullptr) return 0;
+    const auto [entry, is_new] = known_.emplace(shared.get(), 0);
+    if (is_new) entry->second = hash_of(*shared);
+    return entry->second;
+  }
+
+ private:
+  std::unordered_map<const void*, std::uint64_t> known_;
+};
+
+void add(const Placement& placement, SharedHashes* shared, Hasher* hasher) {
+  hasher->add(static_cast<std::int64_t>(shared->get(placement.mesh)));
+  for (const DimPlacement& dim : placement.dims) {
+    hasher->add(static_cast<std::int64_t>(shared->get(dim.map)));
+    hasher->add_all(dim.axes);
+  }
+  hasher->add_all(placement.order);
+  hasher->add(placement.buffer);
+  hasher->add(static_cast<std::int64_t>(placement.padding));
+}
+
+void add(const RankBlock& given, Hasher* hasher) {
+  hasher->add(given.rank);
+  hasher->add(static_cast<std::int64_t>(given.block.kind));
+  hasher->add(given.block.buffer);
+  add(given.block.box.begin, hasher);
+  add(given.block.box.end, hasher);
+  hasher->add(given.block.offset_bytes);
+  add(given.block.strides_bytes, hasher);
+}
+
+}  // namespace
+
+std::uint64_t ModelLayout::digest() const {
+  Hasher hasher;
+  SharedHashes shared;
+  hasher.add(num_ranks_);
+  for (std::size_t t = 0; t < tensors_.size(); ++t) {
+    hasher.add(tensors_[t].name);
+    hasher.add(static_cast<std::int64_t>(tensors_[t].dtype));
+    hasher.add_all(tensors_[t].shape);
+    hasher.add(tensors_[t].group);
+    for (const Placement& placement : places_[t]) add(placement, &shared, &hasher);
+    hasher.add(static_cast<std::int64_t>(rank_blocks_[t].size()));
+    for (const RankBlock& given : rank_blocks_[t]) add(given, &hasher);
+  }
+  for (const Buffer& buffer : buffers_) {
+    hasher.add(buffer.name);
+    hasher.add(buffer.rank);
+    hasher.add(buffer.size_bytes);
+  }
+  return hasher.digest();
+}
+
+}  // namespace reshard

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/layout/layout.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "src/layout/placed.h"
+
+namespace reshard {
+
+Result<std::int64_t> ModelLayout::add_tensor(Tensor tensor) {
+  if (tensor.name.empty()) return invalid_argument("a tensor has an empty name; names match the two sides");
+  if (tensor.shape.size() > static_cast<std::size_t>(kMaxDims)) {
+    return invalid_argument(
+        fmt::format("tensor \"{}\" has {} dims; at most {} are supported", tensor.name, tensor.shape.size(), kMaxDims));
+  }
+  if (!is_valid(tensor.dtype)) {
+    return invalid_argument(
+        fmt::format("tensor \"{}\" has the unknown dtype {}", tensor.name, static_cast<int>(tensor.dtype)));
+  }
+  Result<std::int64_t> num_elements = checked_num_elements(tensor.shape);
+  if (!num_elements.ok()) return std::move(num_elements).take_status().with_context("tensor \"" + tensor.name + "\"");
+  std::vector<std::int64_t> extents = tensor.shape;
+  extents.push_back(size_bytes(tensor.dtype));
+  if (!checked_num_elements(extents).ok()) {  // strides, which the code below computes freely, fit 63 bits
+    return invalid_argument(fmt::format("tensor \"{}\" has more than 2^62 bytes", tensor.name));
+  }
+  const auto index = static_cast<std::int64_t>(tensors_.size());
+  if (!tensor_of_name_.emplace(tensor.name, index).second) {
+    return invalid_argument(fmt::format("tensor \"{}\" is there twice; names are unique on a side", tensor.name));
+  }
+  tensors_.push_back(std::move(tensor));
+  places_.emplace_back();
+  rank_blocks_.emplace_back();
+  return index;
+}
+
+std::int64_t ModelLayout::add_buffer(std::string name, DType dtype) {
+  buffers_.push_back({std::move(name), dtype, -1, 0});
+  tensors_of_buffer_.emplace_back();
+  return static_cast<std::int64_t>(buffers_.size()) - 1;
+}
+
+Result<std::int64_t> ModelLayout::add_rank_buffer(std::int32_t rank, std::string name, std::int64_t size_bytes) {
+  if (rank < 0 || rank >= num_ranks_) {
+    return invalid_argument(fmt::format("buffer \"{}\" is on rank {}; ranks are 0 to {}", name, rank, num_ranks_ - 1));
+  }
+  if (size_bytes < 0) return invalid_argument(fmt::format("buffer \"{}\" has the size {}", name, size_bytes));
+  buffers_.push_back({std::move(name), DType::kU8, rank, size_bytes});
+  tensors_of_buffer_.emplace_back();
+  return static_cast<std::int64_t>(buffers_.size()) - 1;
+}
+
+Status ModelLayout::place(std::int64_t tensor, Placement placement) {
+  if (tensor < 0 || tensor >= static_cast<std::int64_t>(tensors_.size())) {
+    return invalid_argument(fmt::format("tensor {} does not exist; there are {}", tensor, tensors_.size()));
+  }
+  const Tensor& placed = at(tensors_, tensor);
+  Status status = check_placement(placed, placement, num_ranks_);
+  if (!status.ok()) return std::move(status).with_context("tensor \"" + placed.name + "\"");
+  if (placement.buffer < 0 || placement.buffer >= static_cast<std::int64_t>(buffers_.size()) ||
+      at(buffers_, placement.buffer).rank >= 0) {
+    return invalid_argument(fmt::format("tensor \"{}\" names the buffer {}, which is not one for placements",
+                                        placed.name, placement.buffer));
+  }
+  at(tensors_of_buffer_, placement.buffer).push_back(tensor);
+  at(places_, tensor).push_back(std::move(placement));
+  return {};
+}
+
+namespace {
+
+/// The bytes [begin, end) of the buffer that a strided block touches; strides may be negative.
+std::pair<std::int64_t, std::int64_t> byte_span(const Block& block, std::int64_t element_bytes) {
+  std::int64_t low = block.offset_bytes;
+  std::int64_t high = block.offset_bytes + element_bytes;
+  for (int d = 0; d < block.box.num_dims; ++d) {
+    const std::int64_t reach = (block.box.extent(d) - 1) * block.strides_bytes[d];
+    (reach < 0 ? low : high) += reach;
+  }
+  return {low, high};
+}
+
+/// Refuses strides whose reach leaves 63 bits before byte_span computes with them.
+bool strides_fit(const Block& block) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 59;
+  if (block.offset_bytes < 0 || block.offset_bytes > kMost) return false;
+  for (int d = 0; d < block.box.num_dims; ++d) {
+    if (block.strides_bytes[d] > kMost || block.strides_bytes[d] < -kMost) return false;
+    const std::int64_t stride = std::abs(block.strides_bytes[d]);
+    if (stride > 0 && block.box.extent(d) > kMost / stride) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
+  if (block.tensor < 0 || block.tensor >= static_cast<std::int64_t>(tensors_.size())) {
+    return invalid_argument(
+        fmt::format("block of tensor {}, which does not exist; there are {}", block.tensor, tensors_.size()));
+  }
+  const Tensor& tensor = at(tensors_, block.tensor);
+  const std::string where =
+      fmt::format("block {} of tensor \"{}\" on rank {}", to_string(block.box), tensor.name, rank);
+  if (rank < 0 || rank >= num_ranks_) {
+    return invalid_argument(fmt::format("{}: ranks are 0 to {}", where, num_ranks_ - 1));
+  }
+  if (block.buffer < 0 || block.buffer >= static_cast<std::int64_t>(buffers_.size()) ||
+      at(buffers_, block.buffer).rank != rank) {
+    return invalid_argument(fmt::format("{}: buffer {} is not a buffer of this rank", where, block.buffer));
+  }
+  if (block.box.num_dims != static_cast<int>(tensor.shape.size())) {
+    return invalid_argument(
+        fmt::format("{}: {} dims where the tensor has {}", where, block.box.num_dims, tensor.shape.size()));
+  }
+  for (int d = 0; d < block.box.num_dims; ++d) {
+    const bool outside = block.kind == BlockKind::kData && block.box.end[d] > at(tensor.shape, d);
+    if (block.box.begin[d] < 0 || block.box.end[d] < block.box.begin[d] || outside) {
+      return invalid_argument(fmt::format("{}: outside the shape [{}]", where, fmt::join(tensor.shape, ", ")));
+    }
+  }
+  if (block.box.empty()) return {};
+  const std::int64_t have = at(buffers_, block.buffer).size_bytes;
+  const auto [low, high] =
+      strides_fit(block) ? byte_span(block, size_bytes(tensor.dtype)) : std::pair{INT64_MIN, INT64_MAX};
+  if (low < 0 || high > have) {
+    return {RESHARD_ERR_BUFFER_TOO_SMALL,
+            fmt::format("{}: its strides reach bytes [{}, {}) of buffer \"{}\", which has {}", where, low, high,
+                        at(buffers_, block.buffer).name, have)};
+  }
+  at(rank_blocks_, block.tensor).push_back({rank, block});
+  return {};
+}
+
+Status ModelLayout::add_flat_range(std::int32_t rank, std::int64_t tensor, std::int64_t begin, std::int64_t end,
+                                   std::int64_t buffer, std::int64_t offset_bytes) {
+  if (tensor < 0 || tensor >= static_cast<std::int64_t>(tensors_.size())) {
+    return invalid_argument(
+        fmt::format("flat range of tensor {}, which does not exist; there are {}", tensor, tensors_.size()));
+  }
+  const Tensor& flat = at(tensors_, tensor);
+  const Box whole = whole_box(flat.shape);
+  if (begin < 0 || end < begin || end > whole.num_elements()) {
+    return invalid_argument(fmt::format("flat range [{}, {}) is outside tensor \"{}\" of {} elements", begin, end,
+                                        flat.name, whole.num_elements()));
+  }
+  Block block;
+  block.tensor = tensor;
+  block.buffer = buffer;
+  const std::int64_t element_bytes = size_bytes(flat.dtype);
+  std::int64_t stride = element_bytes;
+  for (int d = whole.num_dims - 1; d >= 0; --d) {
+    block.strides_bytes[d] = stride;
+    stride *= whole.extent(d);
+  }
+  if (offset_bytes < 0 || offset_bytes > INT64_MAX / 2) {
+    return invalid_argument(
+        fmt::format("flat range [{}, {}) of tensor \"{}\" lies at the offset {}", begin, end, flat.name, offset_bytes));
+  }
+  const std::size_t num_before = at(rank_blocks_, tensor).size();
+  Status status;
+  for_each_box_of_range(whole, begin, end, [&](const Box& piece, std::int64_t position) {
+    if (!status.ok()) return;
+    block.box = piece;
+    block.offset_bytes = offset_bytes + (position - begin) * element_bytes;
+    status = add_block(rank, block);
+  });
+  if (!status.ok()) at(rank_blocks_, tensor).resize(num_before);
+  return status;
+}
+
+std::int64_t ModelLayout::find_tensor(std::string_view name) const {
+  const auto found = tensor_of_name_.find(std::string(name));
+  return found == tensor_of_name_.end() ? -1 : found->second;
+}
+
+std::vector<Block> ModelLayout::blocks(std::int32_t rank, std::int64_t tensor) const {
+  std::vector<Block> out;
+  const std::int64_t element_bytes = size_bytes(at(tensors_, tensor).dtype);
+  for (const Placement& placement : placements(tensor)) {
+    const std::int64_t index = placement.mesh->find(rank);
+    if (index >= 0) append_blocks(at(tensors_, tensor), tensor, placement, index, element_bytes, &out);
+  }
+  Dims low;
+  bool first = true;
+  const std::size_t placed = out.size();
+  for (const RankBlock& given : rank_blocks(tensor)) {
+    if (given.rank != rank) continue;
+    out.push_back(given.block);
+    for (int d = 0; d < given.block.box.num_dims; ++d) {
+      low[d] = first ? given.block.box.begin[d] : std::min(low[d], given.block.box.begin[d]);
+    }
+    first = false;
+  }
+  for (std::size_t i = placed; i < out.size(); ++i) {
+    for (int d = 0; d < out[i].box.num_dims; ++d) out[i].local_begin[d] = out[i].box.begin[d] - low[d];
+  }
+  return out;
+}
+
+bool ModelLayout::local_shape(std::int32_t rank, std::int64_t tensor, Dims* shape) const {
+  *shape = {};
+  for (const Placement& placement : placements(tensor)) {
+    const std::int64_t index = placement.mesh->find(rank);
+    if (index < 0) continue;
+    *shape = placed_local_shape(at(tensors_, tensor), placement, index);
+    return true;
+  }
+  bool found = false;
+  for (const Block& block : blocks(rank, tensor)) {
+    for (int d = 0; d < block.box.num_dims; ++d) {
+      (*shape)[d] = std::max((*shape)[d], block.local_begin[d] + block.box.extent(d));
+    }
+    found = true;
+  }
+  return found;
+}
+
+std::vector<std::int64_t> ModelLayout::buffers_of(std::int32_t rank) const {
+  std::vector<std::int64_t> out;
+  for (std::size_t b = 0; b < buffers_.size(); ++b) {
+    bool here = buffers_[b].rank == rank;
+    for (const std::int64_t tensor : tensors_of_buffer_[b]) {
+      for (const Placement& placement : placements(tensor)) {
+        here = here || (placement.buffer == static_cast<std::int64_t>(b) && placement.mesh->find(rank) >= 0);
+      }
+      if (here) break;
+    }
+    if (here) out.push_back(static_cast<std::int64_t>(b));
+  }
+  return out;
+}
+
+std::int64_t ModelLayout::buffer_size_bytes(std::int32_t rank, std::int64_t buffer) const {
+  if (at(buffers_, buffer).rank >= 0) return at(buffers_, buffer).size_bytes;
+  std::int64_t size = 0;
+  for (const std::int64_t tensor : at(tensors_of_buffer_, buffer)) {
+    for (const Placement& placement : placements(tensor)) {
+      const std::int64_t index = placement.mesh->find(rank);
+      if (placement.buffer != buffer || index < 0) continue;
+      const Dims extents = buffer_extents(at(tensors_, tensor), placement, index);
+      std::int64_t bytes = size_bytes(at(tensors_, tensor).dtype);
+      for (std::size_t d = 0; d < placement.dims.size(); ++d) bytes *= extents[static_cast<int>(d)];
+      size = std::max(size, bytes);
+    }
+  }
+  return size;
+}
+
+}  // namespace reshard

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "src/base/at.h"
+#include "src/base/dtype.h"
+#include "src/layout/box.h"
+#include "src/layout/dim_map.h"
+#include "src/layout/mesh.h"
+
+namespace reshard {
+
+/// One logical tensor as the checkpoint names it; never a framework's fused parameter.
+struct Tensor {
+  std::string name;
+  DType dtype = DType::kBF16;
+  std::vector<std::int64_t> shape;
+  std::int64_t group = 0;  ///< completion group; groups complete in ascending order
+};
+
+/// What happens to the part of a local shape that no element fills.
+enum class Padding { kZero, kUntouched };
+
+/// One dimension of a placement. `map` null: every rank holds the whole dimension at local index 0, and `extent` of the
+/// buffer equals the tensor's. `axes`: the mesh axes whose coordinates index map->parts, row-major; may be empty (one part).
+struct DimPlacement {
+  DimMapPtr map;
+  std::vector<int> axes;
+};
+
+/// A tensor on a mesh: dimension by dimension, which coordinate holds what and where in the buffer. Mesh axes that no
+/// dimension uses replicate. The buffer is a dense array of the dims' part extents, laid out in `order`.
+struct Placement {
+  MeshPtr mesh;
+  std::vector<DimPlacement> dims;  ///< one per tensor dimension
+  std::vector<int> order;          ///< memory order of the buffer's dims, slowest first; empty: row-major
+  std::int64_t buffer = -1;        ///< id in ModelLayout::buffers(); tensors that share it are fused
+  Padding padding = Padding::kZero;
+};
+
+enum class BlockKind { kData, kZero, kUntouched };
+
+/// One rank's strided piece of a tensor: the element at global index i lies at
+/// offset_bytes + sum((i[d] - box.begin[d]) * strides_bytes[d]) of the buffer.
+struct Block {
+  BlockKind kind = BlockKind::kData;
+  std::int64_t tensor = -1;
+  std::int64_t buffer = -1;
+  Box box;            ///< kData: global indices. Padding: [0, extent) per dim
+  Dims local_begin;    ///< place in the rank's local tensor, padding included
+  std::int64_t offset_bytes = 0;
+  Dims strides_bytes;
+};
+
+/// A block of one rank that was given as such.
+struct RankBlock {
+  std::int32_t rank = 0;
+  Block block;
+};
+
+/// A buffer: one allocation on each rank that has it.
+struct Buffer {
+  std::string name;
+  DType dtype = DType::kBF16;
+  std::int32_t rank = -1;             ///< explicit buffers: the one rank that has it; -1: as the placements say
+  std::int64_t size_bytes = 0;        ///< explicit buffers only
+};
+
+/// Every tensor of one side of the transfer. A plain value once built; the builders validate what they are given.
+class ModelLayout {
+ public:
+  explicit ModelLayout(std::int32_t num_ranks) : num_ranks_(num_ranks) {}
+
+  // ---- building
+
+  /// Errors: a repeated or empty name, more than kMaxDims dims, a negative extent, too many elements.
+  Result<std::int64_t> add_tensor(Tensor tensor);
+
+  /// A buffer whose extents come from the placements that name it. Fused tensors name the same one.
+  std::int64_t add_buffer(std::string name, DType dtype);
+
+  /// A buffer of one rank for explicit blocks.
+  Result<std::int64_t> add_rank_buffer(std::int32_t rank, std::string name, std::int64_t size_bytes);
+
+  /// Errors: dims that do not match the tensor, a part count that does not match the axes, an axis used twice,
+  /// a rank outside the world, a segment outside the tensor or outside the part's extent.
+  Status place(std::int64_t tensor, Placement placement);
+
+  /// Errors: box outside the tensor, rank outside the world, memory outside the buffer, buffer of another rank.
+  Status add_block(std::int32_t rank, const Block& block);
+
+  /// Elements [begin, end) of the flattened tensor, contiguous from offset_bytes on (FSDP1 flat parameters).
+  Status add_flat_range(std::int32_t rank, std::int64_t tensor, std::int64_t begin, std::int64_t end,
+                        std::int64_t buffer, std::int64_t offset_bytes);
+
+  // ---- reading
+
+  std::int32_t num_ranks() const { return num_ranks_; }
+  const std::vector<Tensor>& tensors() const { return tensors_; }
+  const std::vector<Buffer>& buffers() const { return buffers_; }
+  std::int64_t find_tensor(std::string_view name) const;  ///< -1 when there is none
+
+  const std::vector<Placement>& placements(std::int64_t tensor) const { return at(places_, tensor); }
+  const std::vector<RankBlock>& rank_blocks(std::int64_t tensor) const { return at(rank_blocks_, tensor); }
+
+  /// Every block, padding included, that `rank` has of `tensor`, placement by placement.
+  std::vector<Block> blocks(std::int32_t rank, std::int64_t tensor) const;
+
+  /// The local shape on `rank`, padding included; false when the tensor is not placed there. An empty shard is placed.
+  bool local_shape(std::int32_t rank, std::int64_t tensor, Dims* shape) const;
+
+  /// Ids of the buffers on `rank`, ascending, and the size of one of them there.
+  std::vector<std::int64_t> buffers_of(std::int32_t rank) const;
+  std::int64_t buffer_size_bytes(std::int32_t rank, std::int64_t buffer) const;
+
+  /// Hash of everything above; equal layouts have equal digests on every machine.
+  std::uint64_t digest() const;
+
+ private:
+  std::int32_t num_ranks_;
+  std::vector<Tensor> tensors_;
+  std::unordered_map<std::string, std::int64_t> tensor_of_name_;
+  std::vector<std::vector<Placement>> places_;         // by tensor
+  std::vector<std::vector<RankBlock>> rank_blocks_;    // by tensor
+  std::vector<Buffer> buffers_;
+  std::vector<std::vector<std::int64_t>> tensors_of_buffer_;  // by buffer, tensors with a placement in it
+};
+
+}  // namespace reshard

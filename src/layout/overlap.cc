@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/layout/overlap.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+
+namespace reshard {
+namespace {
+
+/// Most contiguous runs that blocks of one buffer may consist of: what the exact check can afford.
+constexpr std::int64_t kMostRuns = std::int64_t{1} << 24;
+
+struct ByteRun {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  const Block* block = nullptr;
+};
+
+/// Splits a block into contiguous runs of bytes: the dims that lie densely inside, times the rest.
+Status append_runs(const Block& block, std::int64_t element_bytes, std::vector<ByteRun>* runs) {
+  std::vector<int> dims;
+  for (int d = 0; d < block.box.num_dims; ++d) {
+    if (block.box.extent(d) > 1) dims.push_back(d);
+  }
+  std::sort(dims.begin(), dims.end(), [&](int a, int b) {
+    return std::abs(block.strides_bytes[a]) < std::abs(block.strides_bytes[b]);
+  });
+  std::int64_t run_bytes = element_bytes;
+  std::size_t dense = 0;
+  std::int64_t offset = block.offset_bytes;
+  for (; dense < dims.size() && std::abs(block.strides_bytes[dims[dense]]) == run_bytes; ++dense) {
+    const int d = dims[dense];
+    if (block.strides_bytes[d] < 0) offset += (block.box.extent(d) - 1) * block.strides_bytes[d];
+    run_bytes *= block.box.extent(d);
+  }
+  std::int64_t count = 1;
+  for (std::size_t i = dense; i < dims.size(); ++i) count *= std::min(kMostRuns, block.box.extent(dims[i]));
+  if (count + static_cast<std::int64_t>(runs->size()) > kMostRuns) {
+    return {RESHARD_ERR_NOT_SUPPORTED,
+            fmt::format("buffer {} is written in more than {} contiguous runs; use larger blocks", block.buffer,
+                        kMostRuns)};
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t begin = offset;
+    std::int64_t rest = i;
+    for (std::size_t k = dense; k < dims.size(); ++k) {
+      begin += rest % block.box.extent(dims[k]) * block.strides_bytes[dims[k]];
+      rest /= block.box.extent(dims[k]);
+    }
+    runs->push_back({begin, begin + run_bytes, &block});
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_no_overlap(const ModelLayout& layout) {
+  std::map<std::int64_t, std::vector<ByteRun>> runs_of_buffer;
+  for (std::size_t t = 0; t < layout.tensors().size(); ++t) {
+    const std::int64_t element_bytes = size_bytes(layout.tensors()[t].dtype);
+    for (const RankBlock& given : layout.rank_blocks(static_cast<std::int64_t>(t))) {
+      if (given.block.kind == BlockKind::kUntouched) continue;
+      RESHARD_TRY(append_runs(given.block, element_bytes, &runs_of_buffer[given.block.buffer]));
+    }
+  }
+  for (auto& [buffer, runs] : runs_of_buffer) {
+    std::sort(runs.begin(), runs.end(), [](const ByteRun& a, const ByteRun& b) { return a.begin < b.begin; });
+    for (std::size_t i = 1; i < runs.size(); ++i) {
+      if (runs[i].begin >= runs[i - 1].end) continue;
+      const Block& first = *runs[i - 1].block;
+      const Block& second = *runs[i].block;
+      return invalid_argument(fmt::format(
+          "destination blocks overlap at byte {} of buffer \"{}\" of rank {}: tensor \"{}\" {} and tensor \"{}\" {}",
+          runs[i].begin, at(layout.buffers(), buffer).name, at(layout.buffers(), buffer).rank,
+          at(layout.tensors(), first.tensor).name, to_string(first.box), at(layout.tensors(), second.tensor).name,
+          to_string(second.box)));
+    }
+  }
+  return {};
+}
+
+}  // namespace reshard

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "src/layout/layout.h"
+
+namespace reshard {
+
+/// Sorted lists of distinct ranks, each stored once. Id 0 is the empty set.
+class RankSets {
+ public:
+  RankSets();
+  std::int32_t intern(std::vector<std::int32_t> sorted_ranks);
+  const std::vector<std::int32_t>& ranks(std::int32_t id) const { return at(sets_, id); }
+  std::int32_t size() const { return static_cast<std::int32_t>(sets_.size()); }
+  bool contains(std::int32_t id, std::int32_t rank) const;
+  std::int32_t unite(std::int32_t a, std::int32_t b);
+
+ private:
+  std::vector<std::vector<std::int32_t>> sets_;
+  std::unordered_multimap<std::uint64_t, std::int32_t> by_hash_;
+};
+
+/// A box on which the set of holders is constant.
+struct Cell {
+  Box box;
+  std::int32_t holders = 0;  ///< id in RankSets
+};
+
+/// Who holds what of one tensor: disjoint cells, ordered by begin, each with at least one holder.
+/// @post every element that some rank holds is in exactly one cell
+struct Partition {
+  std::vector<Cell> cells;
+};
+
+/// Computes partitions; equal structures (same mesh, same maps, same shape) share one.
+class Partitioner {
+ public:
+  Partitioner(const ModelLayout& layout, RankSets* sets) : layout_(layout), sets_(sets) {}
+
+  /// Id of the tensor's partition; tensors of equal structure get the same id.
+  std::int32_t partition_of(std::int64_t tensor);
+  const Partition& partition(std::int32_t id) const { return at(partitions_, id); }
+
+ private:
+  const ModelLayout& layout_;
+  RankSets* sets_;
+  std::vector<Partition> partitions_;
+  std::unordered_map<std::string, std::int32_t> by_structure_;
+};
+
+/// The coarsest disjoint cells of arbitrary boxes with holders, where overlapping boxes unite their holders.
+std::vector<Cell> sweep_cells(int num_dims, std::vector<Cell> boxes, RankSets* sets);
+
+}  // namespace reshard

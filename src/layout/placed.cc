@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/layout/placed.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace reshard {
+namespace {
+
+Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std::vector<bool>* axis_used) {
+  const DimPlacement& placed = at(placement.dims, dim);
+  if (placed.map == nullptr) {
+    if (placed.axes.empty()) return {};
+    return invalid_argument(fmt::format("dim {} names mesh axes but has no map", dim));
+  }
+  std::int64_t coordinates = 1;
+  for (const int axis : placed.axes) {
+    if (axis < 0 || axis >= placement.mesh->num_axes()) {
+      return invalid_argument(
+          fmt::format("dim {} is sharded by axis {}; the mesh has {}", dim, axis, placement.mesh->num_axes()));
+    }
+    if (at(*axis_used, axis)) return invalid_argument(fmt::format("mesh axis {} shards more than one dim", axis));
+    (*axis_used)[static_cast<std::size_t>(axis)] = true;
+    coordinates *= at(placement.mesh->axes(), axis).size;
+  }
+  if (coordinates != static_cast<std::int64_t>(placed.map->parts.size())) {
+    return invalid_argument(
+        fmt::format("dim {} has {} parts for {} coordinates", dim, placed.map->parts.size(), coordinates));
+  }
+  for (std::size_t p = 0; p < placed.map->parts.size(); ++p) {
+    const DimPart& part = placed.map->parts[p];
+    for (const Segment& segment : part.segments) {
+      const std::int64_t length = segment.end - segment.begin;
+      if (segment.begin < 0 || length <= 0 || segment.end > at(tensor.shape, dim) || segment.local < 0 ||
+          segment.local > part.extent - length) {
+        return invalid_argument(
+            fmt::format("dim {}, coordinate {}: segment [{}, {}) at {} does not fit {} indices and "
+                        "{} local ones",
+                        dim, p, segment.begin, segment.end, segment.local, at(tensor.shape, dim), part.extent));
+      }
+    }
+  }
+  return {};
+}
+
+/// Local index intervals of a part, as blocks see them: `place` is the start in the local tensor.
+struct Run {
+  Segment segment;
+  std::int64_t place = 0;
+};
+
+std::vector<Run> runs_of(const DimPart& part, bool owns_padding) {
+  std::vector<Run> runs;
+  std::int64_t place = 0;
+  for (const Segment& segment : part.segments) {
+    runs.push_back({segment, owns_padding ? segment.local : place});
+    place += segment.end - segment.begin;
+  }
+  return runs;
+}
+
+bool owns_padding(const Placement& placement, int dim) {
+  const DimMapPtr& map = at(placement.dims, dim).map;
+  return map != nullptr && map->owns_padding;
+}
+
+Box interval(std::int64_t begin, std::int64_t end) {
+  Box box;
+  box.num_dims = 1;
+  box.begin[0] = begin;
+  box.end[0] = end;
+  return box;
+}
+
+/// Padding as runs: there, local and buffer index agree and the box of the block begins at 0.
+std::vector<Run> padding_runs(const std::vector<Box>& intervals) {
+  std::vector<Run> runs;
+  for (const Box& open : intervals) runs.push_back({{0, open.extent(0), open.begin[0]}, open.begin[0]});
+  return runs;
+}
+
+/// One block per combination of runs, one of each dimension.
+void append_product(const std::vector<std::vector<Run>>& runs, const Block& prototype, std::vector<Block>* out) {
+  std::int64_t num_blocks = 1;
+  for (const auto& of_dim : runs) num_blocks *= static_cast<std::int64_t>(of_dim.size());
+  for (std::int64_t i = 0; i < num_blocks; ++i) {
+    Block block = prototype;
+    std::int64_t rest = i;
+    for (int d = block.box.num_dims - 1; d >= 0; --d) {
+      const auto count = static_cast<std::int64_t>(at(runs, d).size());
+      const Run& run = at(at(runs, d), rest % count);
+      rest /= count;
+      block.box.begin[d] = run.segment.begin;
+      block.box.end[d] = run.segment.end;
+      block.local_begin[d] = run.place;
+      block.offset_bytes += run.segment.local * block.strides_bytes[d];
+    }
+    out->push_back(block);
+  }
+}
+
+/// What the data blocks leave of the local tensor. The complement of a product is, dimension by dimension,
+/// filled x ... x filled x gap x whole x ... x whole. A dimension that does not own its padding has no gaps, and its
+/// runs stay apart: other tensors may lie between them.
+void append_padding(const Placement& placement, const Dims& local_shape, const std::vector<std::vector<Run>>& data_runs,
+                    const Block& prototype, std::vector<Block>* out) {
+  std::vector<std::vector<Run>> gaps(data_runs.size());
+  std::vector<std::vector<Run>> filled = data_runs;
+  std::vector<std::vector<Run>> runs = filled;  // of the product: filled before dimension d, whole after it
+  for (int d = 0; d < prototype.box.num_dims; ++d) {
+    if (!owns_padding(placement, d)) {
+      for (Run& run : at(filled, d)) run.segment = {0, run.segment.end - run.segment.begin, run.segment.local};
+      at(runs, d) = at(filled, d);
+      continue;
+    }
+    const Box line = interval(0, local_shape[d]);
+    std::vector<Box> taken;
+    for (const Run& run : at(data_runs, d)) {
+      taken.push_back(interval(run.place, run.place + run.segment.end - run.segment.begin));
+    }
+    const std::vector<Box> open = complement(line, taken);
+    at(gaps, d) = padding_runs(open);
+    at(filled, d) = padding_runs(complement(line, open));
+    at(runs, d) = padding_runs(complement(line, {}));
+  }
+  Block padding = prototype;
+  padding.kind = placement.padding == Padding::kZero ? BlockKind::kZero : BlockKind::kUntouched;
+  for (int d = 0; d < prototype.box.num_dims; ++d) {
+    at(runs, d).swap(at(gaps, d));
+    append_product(runs, padding, out);
+    at(runs, d) = at(filled, d);
+  }
+}
+
+}  // namespace
+
+Status check_placement(const Tensor& tensor, const Placement& placement, std::int32_t num_ranks) {
+  if (placement.mesh == nullptr) return invalid_argument("a placement has no mesh");
+  if (placement.dims.size() != tensor.shape.size()) {
+    return invalid_argument(
+        fmt::format("the placement has {} dims where the tensor has {}", placement.dims.size(), tensor.shape.size()));
+  }
+  for (const std::int32_t rank : placement.mesh->ranks()) {
+    if (rank >= num_ranks) {
+      return invalid_argument(fmt::format("the mesh has rank {}; ranks are 0 to {}", rank, num_ranks - 1));
+    }
+  }
+  if (!placement.order.empty()) {
+    std::vector<int> sorted = placement.order;
+    std::sort(sorted.begin(), sorted.end());
+    for (std::size_t d = 0; d < sorted.size(); ++d) {
+      if (sorted.size() != tensor.shape.size() || sorted[d] != static_cast<int>(d)) {
+        return invalid_argument(fmt::format("order [{}] is not a permutation of the {} dims",
+                                            fmt::join(placement.order, ", "), tensor.shape.size()));
+      }
+    }
+  }
+  std::vector<bool> axis_used(static_cast<std::size_t>(placement.mesh->num_axes()));
+  for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) {
+    RESHARD_TRY(check_dim(tensor, placement, d, &axis_used));
+  }
+  return {};
+}
+
+std::int64_t part_index(const Mesh& mesh, const std::vector<int>& axes, std::int64_t index) {
+  std::int64_t part = 0;
+  for (const int axis : axes) part = part * at(mesh.axes(), axis).size + mesh.coordinate(index, axis);
+  return part;
+}
+
+DimPart part_of(const Tensor& tensor, const Placement& placement, std::int64_t index, int dim) {
+  const DimPlacement& placed = at(placement.dims, dim);
+  if (placed.map != nullptr) return at(placed.map->parts, part_index(*placement.mesh, placed.axes, index));
+  DimPart whole;
+  whole.extent = at(tensor.shape, dim);
+  if (whole.extent > 0) whole.segments.push_back({0, whole.extent, 0});
+  return whole;
+}
+
+Dims buffer_extents(const Tensor& tensor, const Placement& placement, std::int64_t index) {
+  Dims extents;
+  for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) {
+    const DimPlacement& placed = at(placement.dims, d);
+    extents[d] = placed.map == nullptr ? at(tensor.shape, d)
+                                       : at(placed.map->parts, part_index(*placement.mesh, placed.axes, index)).extent;
+  }
+  return extents;
+}
+
+Dims placed_local_shape(const Tensor& tensor, const Placement& placement, std::int64_t index) {
+  Dims shape;
+  for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) {
+    const DimPart part = part_of(tensor, placement, index, d);
+    shape[d] = owns_padding(placement, d) ? part.extent : 0;
+    if (owns_padding(placement, d)) continue;
+    for (const Segment& segment : part.segments) shape[d] += segment.end - segment.begin;
+  }
+  return shape;
+}
+
+void append_blocks(const Tensor& tensor, std::int64_t tensor_index, const Placement& placement, std::int64_t index,
+                   std::int64_t element_bytes, std::vector<Block>* out) {
+  const int num_dims = static_cast<int>(tensor.shape.size());
+  const Dims extents = buffer_extents(tensor, placement, index);
+  Dims strides_bytes;
+  std::int64_t stride = element_bytes;
+  for (int i = num_dims - 1; i >= 0; --i) {
+    const int d = placement.order.empty() ? i : at(placement.order, i);
+    strides_bytes[d] = stride;
+    stride *= extents[d];
+  }
+  std::vector<std::vector<Run>> runs;
+  for (int d = 0; d < num_dims; ++d) {
+    runs.push_back(runs_of(part_of(tensor, placement, index, d), owns_padding(placement, d)));
+  }
+  Block prototype;
+  prototype.tensor = tensor_index;
+  prototype.buffer = placement.buffer;
+  prototype.box.num_dims = num_dims;
+  prototype.strides_bytes = strides_bytes;
+  append_product(runs, prototype, out);
+  append_padding(placement, placed_local_shape(tensor, placement, index), runs, prototype, out);
+}
+
+}  // namespace reshard

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/base/status.h"
+#include "src/layout/dim_map.h"
+
+namespace reshard {
+
+/// The experts that each expert-parallel rank holds in one layer, in the order of its slots.
+using ExpertTable = std::vector<std::vector<std::int64_t>>;
+
+/// Consecutive experts; the first num_experts % num_ranks ranks have one more.
+ExpertTable linear_experts(std::int64_t num_experts, std::int64_t num_ranks);
+
+/// Rank k has experts k, k + num_ranks, ...
+ExpertTable round_robin_experts(std::int64_t num_experts, std::int64_t num_ranks);
+
+/// The table a server starts from: physical slot p holds expert p % num_experts, equally many slots per rank.
+/// Error: num_ranks does not divide num_experts + num_redundant.
+Result<ExpertTable> redundant_experts(std::int64_t num_experts, std::int64_t num_redundant, std::int64_t num_ranks);
+
+/// What a table must fit.
+struct ExpertTableShape {
+  std::int64_t num_experts = 0;
+  std::int64_t num_moe_layers = 0;
+  std::int64_t num_ranks = 0;
+};
+
+/// The tables of an expert map, one per layer or one for all, in either of two forms:
+///   {"physical_to_logical": [[expert of slot 0, 1, ...] of layer 0, ...]}
+///   {"layer_list": [{"layer_id": 0, "device_list": [{"device_id": 0, "device_expert": [...]}, ...]}, ...]}
+/// Errors, naming layer, slot and value: an expert id out of range, an expert that no slot holds, too few layers, slots
+/// that do not divide over the ranks, devices other than the ranks.
+Result<std::vector<ExpertTable>> parse_expert_map(const std::string& json, const ExpertTableShape& shape);
+
+/// The cut of the expert dimension by a table.
+DimMapPtr expert_dim_map(const ExpertTable& table);
+
+}  // namespace reshard

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/model/layout_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace reshard {
+namespace {
+
+struct Kind {
+  std::string_view name;
+  std::vector<std::string_view> keys;
+};
+
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> kinds = {
+      {"fsdp", {"shard", "replicate"}},
+      {"megatron", {"tp", "pp", "dp", "ep", "etp", "layers", "experts"}},
+      {"vllm", {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement"}},
+      {"checkpoint", {"ranks", "split"}},
+  };
+  return kinds;
+}
+
+Status unknown_kind(const std::string& name, const std::string& text) {
+  std::vector<std::string_view> names;
+  for (const Kind& kind : kinds()) names.push_back(kind.name);
+  return invalid_argument(
+      fmt::format("\"{}\": unknown layout \"{}\"; the known ones are {}", text, name, fmt::join(names, ", ")));
+}
+
+}  // namespace
+
+Result<LayoutText> LayoutText::parse(const std::string& text) {
+  LayoutText result;
+  result.text_ = text;
+  const std::size_t colon = text.find(':');
+  result.kind_ = text.substr(0, colon);
+  const auto kind = std::find_if(kinds().begin(), kinds().end(),
+                                 [&](const Kind& candidate) { return candidate.name == result.kind_; });
+  if (kind == kinds().end()) return unknown_kind(result.kind_, text);
+  if (colon == std::string::npos) return result;
+  for (std::size_t begin = colon + 1, end = 0; begin <= text.size(); begin = end + 1) {
+    end = std::min(text.find(',', begin), text.size());
+    RESHARD_TRY(result.add_setting(text.substr(begin, end - begin), kind->keys));
+  }
+  return result;
+}
+
+Status LayoutText::add_setting(const std::string& item, const std::vector<std::string_view>& known) {
+  const std::size_t equals = item.find('=');
+  const std::string key = item.substr(0, equals);
+  if (std::find(known.begin(), known.end(), key) == known.end()) {
+    return error(fmt::format("unknown key \"{}\"; the keys of {} are {}", key, kind_, fmt::join(known, ", ")));
+  }
+  if (equals == std::string::npos || equals + 1 == item.size()) {
+    return error(fmt::format("{} has no value; write {}=VALUE", key, key));
+  }
+  if (!values_.emplace(key, item.substr(equals + 1)).second) return error(fmt::format("{} is given twice", key));
+  return {};
+}
+
+const std::string* LayoutText::find(std::string_view key) const {
+  const auto it = values_.find(key);
+  return it == values_.end() ? nullptr : &it->second;
+}
+
+Result<std::int32_t> LayoutText::integer(std::string_view key, std::int32_t fallback, std::int32_t min) const {
+  const std::string* text = find(key);
+  if (text == nullptr) return fallback;
+  std::int32_t value = 0;
+  const char* end = text->data() + text->size();
+  const auto [stop, errc] = std::from_chars(text->data(), end, value);
+  if (errc != std::errc{} || stop != end || value < min || value > kMaxLayoutRanks) {
+    return error(fmt::format("{} is \"{}\", expected an integer from {} to {}", key, *text, min, kMaxLayoutRanks));
+  }
+  return value;
+}
+
+Result<std::string> LayoutText::word(std::string_view key, std::initializer_list<std::string_view> words) const {
+  const std::string* text = find(key);
+  if (text == nullptr) return std::string(*words.begin());
+  if (std::find(words.begin(), words.end(), *text) != words.end()) return *text;
+  return error(fmt::format("{} is \"{}\", expected one of {}", key, *text, fmt::join(words, ", ")));
+}
+
+Status LayoutText::error(const std::string& message) const {
+  return invalid_argument(fmt::format("\"{}\": {}", text_, message));
+}
+
+Status LayoutText::check_divides(std::string_view size_name, std::int64_t size, std::string_view count_name,
+                                 std::int64_t count) const {
+  if (count % size == 0) return {};
+  return error(fmt::format("{} = {} does not divide {} = {}", size_name, size, count_name, count));
+}
+
+Result<std::int32_t> LayoutText::num_ranks(std::initializer_list<std::int32_t> sizes) const {
+  std::int64_t product = 1;
+  for (const std::int32_t size : sizes) {
+    product *= size;  // both factors are at most kMaxLayoutRanks
+    if (product > kMaxLayoutRanks) return error(fmt::format("needs more than {} ranks", kMaxLayoutRanks));
+  }
+  return static_cast<std::int32_t>(product);
+}
+
+}  // namespace reshard

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/model/spec.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "src/model/axis_placement.h"
+
+namespace reshard {
+namespace {
+
+using Json = nlohmann::json;
+using Keys = std::vector<std::string>;
+
+/// A value for a message. Arrays and objects are named, not printed: they may be large, and nested without limit.
+std::string describe(const Json& value) {
+  constexpr std::size_t kMostChars = 200;
+  if (value.is_array()) return fmt::format("a list of {}", value.size());
+  if (value.is_object()) return fmt::format("an object of {} keys", value.size());
+  std::string text = value.dump();
+  if (text.size() <= kMostChars) return text;
+  std::size_t length = kMostChars;
+  while ((text[length] & 0xC0) == 0x80) --length;  // not inside a character of UTF-8
+  return text.substr(0, length) + "...";
+}
+
+Status wrong_type(const Json& value, const char* wanted) {
+  return invalid_argument(fmt::format("is {}; give {}", describe(value), wanted));
+}
+
+/// Refuses anything but an object that has all `required` keys and no others than these and the `optional` ones.
+Status check_keys(const Json& value, const Keys& required, const Keys& optional = {}) {
+  Keys known = required;
+  known.insert(known.end(), optional.begin(), optional.end());
+  const std::string names = fmt::format("{}", fmt::join(known, ", "));
+  if (!value.is_object()) return wrong_type(value, fmt::format("an object with the keys {}", names).c_str());
+  for (const auto& item : value.items()) {
+    if (std::find(known.begin(), known.end(), item.key()) == known.end()) {
+      return invalid_argument(fmt::format("unknown key {}; the known ones are {}", describe(item.key()), names));
+    }
+  }
+  for (const std::string& key : required) {
+    if (!value.contains(key)) return invalid_argument(fmt::format("the key \"{}\" is missing", key));
+  }
+  return {};
+}
+
+Result<std::int64_t> read_int(const Json& value) {
+  if (!value.is_number_integer()) return wrong_type(value, "an integer");
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
+    return wrong_type(value, "an integer of at most 63 bits");
+  }
+  return value.get<std::int64_t>();
+}
+
+Result<std::int64_t> read_count(const Json& value) {
+  RESHARD_TRY(const std::int64_t count, read_int(value));
+  if (count < 0) return wrong_type(value, "an integer of 0 or more");
+  return count;
+}
+
+Result<std::string> read_string(const Json& value) {
+  if (!value.is_string()) return wrong_type(value, "a string");
+  return value.get<std::string>();
+}
+
+/// Every entry of a list through `read`; the context of an error is its index.
+template <typename T, typename Read>
+Result<std::vector<T>> read_list(const Json& value, const Read& read) {
+  if (!value.is_array()) return wrong_type(value, "a list");
+  std::vector<T> list;
+  list.reserve(value.size());
+  for (const Json& entry : value) {
+    Result<T> item = read(entry);
+    if (!item.ok()) return item.take_status().with_context(fmt::format("entry {}", list.size()));
+    list.push_back(item.take());
+  }
+  return list;
+}
+
+/// The member `key` of an object through `read`; the context of an error is the key.
+template <typename T, typename Read>
+Result<T> member(const Json& object, const char* key, const Read& read) {
+  Result<T> result = read(object.at(key));
+  if (!result.ok()) return result.take_status().with_context(key);
+  return result;
+}
+
+Result<std::vector<std::int64_t>> read_counts(const Json& value) {
+  return read_list<std::int64_t>(value, read_count);
+}
+
+Result<DType> read_dtype(const Json& value) {
+  RESHARD_TRY(const std::string text, read_string(value));
+  return parse_dtype(text);
+}
+
+Result<MeshAxis> read_axis(const Json& value) {
+  if (!value.is_array() || value.size() != 2) return wrong_type(value, "[name, size]");
+  RESHARD_TRY(std::string name, read_string(value[0]));
+  RESHARD_TRY(const std::int64_t size, read_int(value[1]));
+  return MeshAxis{std::move(name), size};
+}
+
+/// An entry of a table: an index or a half-open [start, end].
+Result<IndexRun> read_run(const Json& value) {
+  if (!value.is_array()) {
+    RESHARD_TRY(const std::int64_t index, read_count(value));
+    if (index == std::numeric_limits<std::int64_t>::max()) return wrong_type(value, "an index of the dimension");
+    return IndexRun{index, index + 1};
+  }
+  RESHARD_TRY(const std::vector<std::int64_t> ends, read_counts(value));
+  if (ends.size() != 2) return wrong_type(value, "an index or [start, end]");
+  if (ends[0] > ends[1]) {
+    return invalid_argument(fmt::format("[{}, {}] ends before it starts; ranges are half-open", ends[0], ends[1]));
+  }
+  return IndexRun{ends[0], ends[1]};
+}
+
+Result<Rule> read_rule(const Json& value) {
+  if (value == "chunk") return Rule::kChunk;
+  if (value == "balanced") return Rule::kBalanced;
+  if (value == "even") return Rule::kEven;
+  return wrong_type(value, "\"chunk\", \"balanced\" or \"even\"");
+}
+
+Result<bool> read_nest(const Json& value) {
+  if (value == "outer_first") return false;
+  if (value == "inner_first") return true;
+  return wrong_type(value, "\"outer_first\" or \"inner_first\"");
+}
+
+Result<AxisRule> read_placement(const Json& value) {
+  AxisRule rule;
+  if (value == "replicate") return rule;
+  if (!value.is_object()) return wrong_type(value, "\"replicate\" or {\"shard\": DIM, ...}");
+  RESHARD_TRY(check_keys(value, {"shard"}, {"rule", "cuts", "block", "table"}));
+  if (value.size() > 2) return invalid_argument("has more than one of rule, cuts, block and table; give at most one");
+  RESHARD_TRY(rule.dim, member<std::int64_t>(value, "shard", read_count));
+  if (value.contains("rule")) {
+    RESHARD_TRY(rule.split.rule, member<Rule>(value, "rule", read_rule));
+  } else if (value.contains("cuts")) {
+    rule.split.rule = Rule::kCuts;
+    RESHARD_TRY(rule.split.cuts, member<std::vector<std::int64_t>>(value, "cuts", read_counts));
+  } else if (value.contains("block")) {
+    rule.split.rule = Rule::kCyclic;
+    RESHARD_TRY(rule.split.block, member<std::int64_t>(value, "block", read_count));
+  } else if (value.contains("table")) {
+    const auto read_row = [](const Json& row) -> Result<IndexList> { return read_list<IndexRun>(row, read_run); };
+    const auto read_table = [&](const Json& table) { return read_list<IndexList>(table, read_row); };
+    rule.split.rule = Rule::kTable;
+    RESHARD_TRY(rule.split.table, member<std::vector<IndexList>>(value, "table", read_table));
+  }
+  return rule;
+}
+
+/// Reads tensors into the two layouts. Equal meshes are built once and shared.
+class SpecReader {
+ public:
+  explicit SpecReader(std::int32_t num_ranks) : layouts_{ModelLayout(num_ranks), ModelLayout(num_ranks)} {}
+
+  Status read_tensor(const Json& value);
+  SpecLayouts&& take() { return std::move(layouts_); }
+
+ private:
+  Status read_side(const Json& value, Tensor tensor, ModelLayout* layout);
+  Result<MeshPtr> read_mesh(const Json& value);
+  Result<std::int32_t> read_rank(const Json& value) const;
+
+  SpecLayouts layouts_;
+  std::map<std::pair<std::vector<std::pair<std::string, std::int64_t>>, std::vector<std::int32_t>>, MeshPtr> meshes_;
+};
+
+Result<std::int32_t> SpecReader::read_rank(const Json& value) const {
+  RESHARD_TRY(const std::int64_t rank, read_int(value));
+  if (rank < 0 || rank >= layouts_.src.num_ranks()) {
+    return invalid_argument(
+        fmt::format("rank {} is outside the world of {} ranks (\"ranks\")", rank, layouts_.src.num_ranks()));
+  }
+  return static_cast<std::int32_t>(rank);
+}
+
+Result<MeshPtr> SpecReader::read_mesh(const Json& value) {
+  RESHARD_TRY(check_keys(value, {"axes", "ranks"}));
+  const auto read_axes = [](const Json& list) { return read_list<MeshAxis>(list, read_axis); };
+  const auto read_ranks = [this](const Json& list) {
+    return read_list<std::int32_t>(list, [this](const Json& rank) { return read_rank(rank); });
+  };
+  RESHARD_TRY(std::vector<MeshAxis> axes, member<std::vector<MeshAxis>>(value, "axes", read_axes));
+  RESHARD_TRY(std::vector<std::int32_t> ranks, member<std::vector<std::int32_t>>(value, "ranks", read_ranks));
+  // A mesh of one rank is written [["x", 1]]: without an axis there would be no name to speak of it by.
+  if (axes.empty()) return invalid_argument("axes: is empty; give at least one, e.g. [[\"x\", 1]]");
+  std::set<std::string> names;
+  std::vector<std::pair<std::string, std::int64_t>> key;
+  for (const MeshAxis& axis : axes) {
+    if (!names.insert(axis.name).second) {
+      return invalid_argument(fmt::format("axes: two axes have the name {}", describe(axis.name)));
+    }
+    key.emplace_back(axis.name, axis.size);
+  }
+  MeshPtr& mesh = meshes_[{std::move(key), ranks}];
+  if (!mesh) {
+    RESHARD_TRY(mesh, Mesh::create(std::move(axes), std::move(ranks)));
+  }
+  return mesh;
+}
+
+Status SpecReader::read_side(const Json& value, Tensor tensor, ModelLayout* layout) {
+  RESHARD_TRY(check_keys(value, {"dtype", "mesh", "placements"}, {"nest", "order", "pad_to"}));
+  AxisPlacement axes;
+  RESHARD_TRY(tensor.dtype, member<DType>(value, "dtype", read_dtype));
+  RESHARD_TRY(axes.mesh, member<MeshPtr>(value, "mesh", [this](const Json& mesh) { return read_mesh(mesh); }));
+  const auto read_axes = [](const Json& list) { return read_list<AxisRule>(list, read_placement); };
+  RESHARD_TRY(axes.axes, member<std::vector<AxisRule>>(value, "placements", read_axes));
+  if (value.contains("nest")) {
+    RESHARD_TRY(axes.inner_first, member<bool>(value, "nest", read_nest));
+  }
+  if (value.contains("order")) {
+    RESHARD_TRY(axes.order, member<std::vector<std::int64_t>>(value, "order", read_counts));
+  }
+  if (value.contains("pad_to")) {
+    RESHARD_TRY(axes.pad_to, member<std::vector<std::int64_t>>(value, "pad_to", read_counts));
+  }
+  // The tensor first: shapes that it refuses never reach the placement.
+  const std::string name = tensor.name;
+  const DType dtype = tensor.dtype;
+  RESHARD_TRY(const std::int64_t index, layout->add_tensor(tensor));
+  RESHARD_TRY(Placement placement, make_placement(tensor, axes));
+  placement.buffer = layout->add_buffer(name, dtype);
+  return layout->place(index, std::move(placement));
+}
+
+Status SpecReader::read_tensor(const Json& value) {
+  RESHARD_TRY(check_keys(value, {"name", "shape", "src", "dst"}, {"group"}));
+  Tensor tensor;
+  RESHARD_TRY(tensor.name, member<std::string>(value, "name", read_string));
+  // Names leave the library as C strings, in messages and as keys of dumps.
+  if (tensor.name.find('\0') != std::string::npos) return invalid_argument("name: contains a NUL character");
+  const std::string context = fmt::format("tensor {}", describe(tensor.name));
+  const auto read_rest = [&]() -> Status {
+    RESHARD_TRY(tensor.shape, member<std::vector<std::int64_t>>(value, "shape", read_counts));
+    if (value.contains("group")) {
+      RESHARD_TRY(tensor.group, member<std::int64_t>(value, "group", read_int));
+    }
+    RESHARD_TRY(read_side(value.at("src"), tensor, &layouts_.src).with_context("src"));
+    return read_side(value.at("dst"), tensor, &layouts_.dst).with_context("dst");
+  };
+  return read_rest().with_context(context);
+}
+
+/// Parses the text, refusing a key that an object has twice, where the parser alone would keep the last one.
+Result<Json> parse_json(const std::string& text) {
+  std::vector<std::set<std::string>> keys;
+  std::string repeated;
+  const auto see = [&](int, Json::parse_event_t event, Json& parsed) {
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
+      repeated = describe(parsed);
+    }
+    return true;
+  };
+  try {
+    Json json = Json::parse(text, see);
+    if (!repeated.empty()) return invalid_argument(fmt::format("an object has the key {} twice", repeated));
+    return json;
+  } catch (const Json::exception& error) {  // the parser's only way to say where the fault lies
+    std::string message = std::string(error.what()).substr(0, 300);
+    std::replace_if(
+        message.begin(), message.end(), [](char c) { return (c & 0x80) != 0; }, '?');
+    return invalid_argument(std::move(message));
+  }
+}
+
+Result<SpecLayouts> read_spec(const Json& json) {
+  RESHARD_TRY(check_keys(json, {"version", "ranks", "tensors"}));
+  RESHARD_TRY(const std::int64_t version, member<std::int64_t>(json, "version", read_int));
+  if (version != 1) return invalid_argument(fmt::format("version: is {}; this library reads 1", version));
+  RESHARD_TRY(const std::int64_t num_ranks, member<std::int64_t>(json, "ranks", read_int));
+  if (num_ranks < 1 || num_ranks > std::numeric_limits<std::int32_t>::max()) {
+    return invalid_argument(fmt::format("ranks: is {}; give 1 to 2^31 - 1", num_ranks));
+  }
+  const Json& tensors = json.at("tensors");
+  if (!tensors.is_array()) return wrong_type(tensors, "a list").with_context("tensors");
+  SpecReader reader(static_cast<std::int32_t>(num_ranks));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    RESHARD_TRY(reader.read_tensor(tensors[i]).with_context(fmt::format("tensors[{}]", i)));
+  }
+  return reader.take();
+}
+
+}  // namespace
+
+Result<SpecLayouts> parse_spec(const std::string& json) {
+  Result<Json> parsed = parse_json(json);
+  if (!parsed.ok()) return parsed.take_status().with_context("spec");
+  Result<SpecLayouts> layouts = read_spec(*parsed);
+  if (!layouts.ok()) return layouts.take_status().with_context("spec");
+  return layouts;
+}
+
+}  // namespace reshard

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <string>
+
+#include "src/layout/layout.h"
+
+namespace reshard {
+
+/// Both sides of a transfer.
+struct SpecLayouts {
+  ModelLayout src;
+  ModelLayout dst;
+};
+
+/// Reads the general JSON form, version 1. Each tensor gets, on each side, a buffer of its own under its name.
+///
+///     {"version": 1, "ranks": 8, "tensors": [
+///       {"name": "w", "group": 0, "shape": [240, 241], "src": SIDE, "dst": SIDE}, ...]}
+///     SIDE: {"dtype": "bf16", "mesh": {"axes": [["dp", 2], ["tp", 2]], "ranks": [0, 1, 2, 3]},
+///            "placements": ["replicate", {"shard": 0, "rule": "chunk"}],      one per axis
+///            "nest": "outer_first", "order": [1, 0], "pad_to": [120, 256]}    these three and "group" optional
+///
+/// A shard has at most one of "rule" (chunk, balanced, even), "cuts", "block" and "table".
+/// Errors: RESHARD_ERR_INVALID_ARGUMENT with the place of the fault (tensor, side, key), the value and what is allowed.
+/// Never throws for a malformed text; what it allocates is bounded by the text and by kMaxSegments.
+Result<SpecLayouts> parse_spec(const std::string& json);
+
+}  // namespace reshard

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/atoms.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+namespace reshard {
+namespace {
+
+Status mismatch(std::string message) { return {RESHARD_ERR_LAYOUT_MISMATCH, std::move(message)}; }
+
+Status check_pair(const Tensor& src, const Tensor& dst) {
+  if (src.shape != dst.shape) {
+    return mismatch(fmt::format("tensor \"{}\" has shape [{}] at the source and [{}] at the destination", src.name,
+                                fmt::join(src.shape, ", "), fmt::join(dst.shape, ", ")));
+  }
+  if (!is_convertible(src.dtype, dst.dtype)) {
+    return mismatch(fmt::format("tensor \"{}\" is {} at the source and {} at the destination; only F32, F16 and BF16 "
+                                "convert into each other",
+                                src.name, name(src.dtype), name(dst.dtype)));
+  }
+  return {};
+}
+
+/// Matches the tensors of the two sides by name and puts them into the order of arrival.
+Status match_tensors(Plan* plan) {
+  const ModelLayout& src = *plan->src;
+  const ModelLayout& dst = *plan->dst;
+  if (src.num_ranks() != dst.num_ranks()) {
+    return mismatch(fmt::format("the source layout has {} ranks and the destination {}; both describe one world",
+                                src.num_ranks(), dst.num_ranks()));
+  }
+  for (const Tensor& tensor : src.tensors()) {
+    if (dst.find_tensor(tensor.name) < 0) {
+      return mismatch(fmt::format("tensor \"{}\" is at the source but not at the destination", tensor.name));
+    }
+  }
+  std::set<std::int64_t> groups;
+  for (std::size_t d = 0; d < dst.tensors().size(); ++d) {
+    const Tensor& tensor = dst.tensors()[d];
+    const std::int64_t s = src.find_tensor(tensor.name);
+    if (s < 0) return mismatch(fmt::format("tensor \"{}\" is at the destination but not at the source", tensor.name));
+    RESHARD_TRY(check_pair(at(src.tensors(), s), tensor));
+    PlanTensor matched;
+    matched.src = s;
+    matched.dst = static_cast<std::int64_t>(d);
+    matched.wire_bytes = size_bytes(wire_dtype(at(src.tensors(), s).dtype, tensor.dtype));
+    plan->tensors.push_back(matched);
+    groups.insert(tensor.group);
+  }
+  plan->groups.assign(groups.begin(), groups.end());
+  for (PlanTensor& tensor : plan->tensors) {
+    const std::int64_t group = at(dst.tensors(), tensor.dst).group;
+    tensor.group = static_cast<std::int32_t>(
+        std::lower_bound(plan->groups.begin(), plan->groups.end(), group) - plan->groups.begin());
+  }
+  std::stable_sort(plan->tensors.begin(), plan->tensors.end(),
+                   [](const PlanTensor& a, const PlanTensor& b) { return a.group < b.group; });
+  return {};
+}
+
+/// Source cells by one dimension, so that those that meet an interval of it are a short run.
+class CellIndex {
+ public:
+  explicit CellIndex(const std::vector<Cell>& cells) : cells_(cells), order_(cells.size()) {
+    std::iota(order_.begin(), order_.end(), 0);
+    if (cells.empty()) return;
+    std::size_t most = 0;
+    for (int d = 0; d < cells.front().box.num_dims; ++d) {
+      std::set<std::int64_t> begins;
+      for (const Cell& cell : cells) begins.insert(cell.box.begin[d]);
+      if (begins.size() > most) {
+        most = begins.size();
+        dim_ = d;
+      }
+    }
+    if (dim_ < 0) return;
+    std::stable_sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
+      return at(cells, a).box.begin[dim_] < at(cells, b).box.begin[dim_];
+    });
+    for (const std::int32_t i : order_) {
+      const std::int64_t end = at(cells, i).box.end[dim_];
+      furthest_end_.push_back(furthest_end_.empty() ? end : std::max(furthest_end_.back(), end));
+    }
+  }
+
+  /// Calls visit(cell, common box) for every source cell that meets `box`.
+  template <typename Visit>
+  void for_each_overlap(const Box& box, const Visit& visit) const {
+    std::size_t i = 0;
+    if (dim_ >= 0) {
+      i = static_cast<std::size_t>(
+          std::upper_bound(furthest_end_.begin(), furthest_end_.end(), box.begin[dim_]) - furthest_end_.begin());
+    }
+    for (; i < order_.size(); ++i) {
+      const Cell& cell = at(cells_, order_[i]);
+      if (dim_ >= 0 && cell.box.begin[dim_] >= box.end[dim_]) break;
+      const Box common = intersect(cell.box, box);
+      if (!common.empty()) visit(cell, common);
+    }
+  }
+
+ private:
+  const std::vector<Cell>& cells_;
+  std::vector<std::int32_t> order_;
+  std::vector<std::int64_t> furthest_end_;  // of order_[0 .. i] along dim_
+  int dim_ = -1;                            // -1: scalars
+};
+
+class Intersector {
+ public:
+  explicit Intersector(Plan* plan)
+      : plan_(plan), src_cells_(*plan->src, &plan->sets), dst_cells_(*plan->dst, &plan->sets) {}
+
+  Status run() {
+    for (PlanTensor& tensor : plan_->tensors) {
+      const std::int32_t src = src_cells_.partition_of(tensor.src);
+      const std::int32_t dst = dst_cells_.partition_of(tensor.dst);
+      const auto [entry, is_new] =
+          class_of_pair_.emplace(std::pair{src, dst}, static_cast<std::int32_t>(plan_->classes.size()));
+      if (is_new) {
+        RESHARD_TRY(AtomClass atoms, intersect(src_cells_.partition(src), dst_cells_.partition(dst), tensor));
+        plan_->classes.push_back(std::move(atoms));
+      }
+      tensor.atom_class = entry->second;
+    }
+    append_strands();
+    return {};
+  }
+
+ private:
+  std::int32_t bundle_of(std::int32_t sources, std::int32_t destinations) {
+    const auto [entry, is_new] =
+        bundle_of_sets_.emplace(std::pair{sources, destinations}, static_cast<std::int32_t>(plan_->bundles.size()));
+    if (is_new) plan_->bundles.push_back({sources, destinations, 0, {}});
+    return entry->second;
+  }
+
+  Result<AtomClass> intersect(const Partition& src, const Partition& dst, const PlanTensor& tensor) {
+    AtomClass out;
+    const CellIndex index(src.cells);
+    for (const Cell& wanted : dst.cells) {
+      const std::size_t first = out.atoms.size();
+      std::int64_t covered = 0;
+      index.for_each_overlap(wanted.box, [&](const Cell& cell, const Box& common) {
+        out.atoms.push_back({common, bundle_of(cell.holders, wanted.holders)});
+        covered += common.num_elements();
+      });
+      if (covered != wanted.box.num_elements()) return uncovered(wanted, out.atoms, first, tensor);
+    }
+    std::stable_sort(out.atoms.begin(), out.atoms.end(),
+                     [](const Atom& a, const Atom& b) { return a.bundle < b.bundle; });
+    return out;
+  }
+
+  Status uncovered(const Cell& wanted, const std::vector<Atom>& atoms, std::size_t first, const PlanTensor& tensor) {
+    std::vector<Box> found;
+    for (std::size_t i = first; i < atoms.size(); ++i) found.push_back(atoms[i].box);
+    return {RESHARD_ERR_NOT_COVERED,
+            fmt::format("tensor \"{}\": no source holds the elements {} that destination rank {} needs; place them at "
+                        "the source or leave them out at the destination",
+                        at(plan_->dst->tensors(), tensor.dst).name, to_string(complement(wanted.box, found).front()),
+                        plan_->sets.ranks(wanted.holders).front())};
+  }
+
+  void append_strands() {
+    for (std::size_t t = 0; t < plan_->tensors.size(); ++t) {
+      const PlanTensor& tensor = plan_->tensors[t];
+      const std::vector<Atom>& atoms = at(plan_->classes, tensor.atom_class).atoms;
+      for (std::size_t i = 0; i < atoms.size();) {
+        Bundle& bundle = at(plan_->bundles, atoms[i].bundle);
+        Strand strand{static_cast<std::int64_t>(t), static_cast<std::int32_t>(i), 0, bundle.size_bytes};
+        for (const std::int32_t id = atoms[i].bundle; i < atoms.size() && atoms[i].bundle == id; ++i) {
+          ++strand.num_atoms;
+          bundle.size_bytes += atoms[i].box.num_elements() * tensor.wire_bytes;
+        }
+        bundle.strands.push_back(strand);
+      }
+    }
+  }
+
+  struct PairHash {
+    std::size_t operator()(const std::pair<std::int32_t, std::int32_t>& pair) const {
+      return std::hash<std::uint64_t>()(static_cast<std::uint64_t>(static_cast<std::uint32_t>(pair.first)) << 32 |
+                                        static_cast<std::uint32_t>(pair.second));
+    }
+  };
+  using IdOfPair = std::unordered_map<std::pair<std::int32_t, std::int32_t>, std::int32_t, PairHash>;
+
+  Plan* plan_;
+  Partitioner src_cells_;
+  Partitioner dst_cells_;
+  IdOfPair class_of_pair_;
+  IdOfPair bundle_of_sets_;
+};
+
+}  // namespace
+
+Status intersect_layouts(Plan* plan) {
+  plan->num_ranks = plan->dst->num_ranks();
+  RESHARD_TRY(match_tensors(plan));
+  return Intersector(plan).run();
+}
+
+std::int64_t Plan::num_atoms() const {
+  std::int64_t count = 0;
+  for (const PlanTensor& tensor : tensors) {
+    count += static_cast<std::int64_t>(at(classes, tensor.atom_class).atoms.size());
+  }
+  return count;
+}
+
+}  // namespace reshard

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "src/plan/plan.h"
+
+namespace reshard {
+
+/// Bytes and messages of a plan, counted from its flows.
+struct PlanStats {
+  static constexpr int kSizeClasses = 32;
+
+  /// One direction: over the ranks that could take part.
+  struct Side {
+    std::int64_t max_bytes = 0;
+    std::int64_t total_bytes = 0;
+    std::int64_t num_ranks = 0;  ///< that could send, or that need bytes
+    std::int64_t num_used = 0;   ///< that do
+    std::int64_t bound_bytes = 0;  ///< what the busiest cannot avoid
+    double mean_bytes() const {
+      return num_ranks == 0 ? 0 : static_cast<double>(total_bytes) / static_cast<double>(num_ranks);
+    }
+  };
+  Side senders;
+  Side receivers;
+  std::int64_t bytes_crossed = 0;
+  std::int64_t bytes_local = 0;
+  std::int64_t num_messages = 0;
+  std::array<std::int64_t, kSizeClasses> messages_up_to{};  ///< [i]: of more than 2^(i-1) and at most 2^i bytes
+  std::int64_t staging_bytes = 0;  ///< of the rank that needs most, were every window staged
+};
+
+PlanStats count_plan(const Plan& plan);
+
+/// The report as JSON text; its keys are documented in perf/README.md and stay.
+std::string report_json(const Plan& plan, const PlanStats& stats, double planning_seconds);
+
+}  // namespace reshard

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/windows.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace reshard {
+namespace {
+
+// Beyond 4 MiB a message gains nothing on any wire we know, and smaller windows overlap better.
+constexpr std::int64_t kMostWindowBytes = std::int64_t{4} << 20;
+// Below this, the cost of a message outweighs that of sharing a window; from here on a fragment travels alone.
+constexpr std::int64_t kAloneBytes = std::int64_t{256} << 10;
+constexpr std::int32_t kMostSlots = 4;
+
+/// Where a window that starts at element `begin` of the atom should end: at most max_elements on, at a row boundary
+/// of the largest rows that fit, so that the fragment stays one box.
+std::int64_t chunk_end(const Box& box, std::int64_t begin, std::int64_t end, std::int64_t max_elements) {
+  if (end - begin <= max_elements) return end;
+  std::int64_t row = box.num_elements();
+  for (int d = 0; d < box.num_dims; ++d) {
+    row /= box.extent(d);
+    const std::int64_t cut = (begin + max_elements) / row * row;
+    if (cut > begin) return cut;
+  }
+  return begin + max_elements;
+}
+
+class WindowBuilder {
+ public:
+  explicit WindowBuilder(const Plan& plan) : plan_(plan), alone_bytes_(std::min(kAloneBytes, plan.window_bytes)) {}
+
+  void add(Fragment fragment) {
+    const PlanTensor& tensor = at(plan_.tensors, fragment.tensor);
+    const std::int64_t bytes = (fragment.end - fragment.begin) * tensor.wire_bytes;
+    const bool is_alone = bytes >= alone_bytes_;
+    const bool ends_group = tensor.group != open_.last_group && open_.size_bytes >= kAloneBytes;
+    if (is_alone || ends_group || open_.size_bytes + bytes > plan_.window_bytes) close();
+    if (!is_alone) {
+      append(fragment, bytes);
+      return;
+    }
+    const std::int64_t end = fragment.end;
+    while (fragment.begin < end) {
+      fragment.end = chunk_end(fragment.atom->box, fragment.begin, end, plan_.window_bytes / tensor.wire_bytes);
+      append(fragment, (fragment.end - fragment.begin) * tensor.wire_bytes);
+      close();
+      fragment.begin = fragment.end;
+    }
+  }
+
+  std::vector<Window> take() {
+    close();
+    return std::move(windows_);
+  }
+
+ private:
+  void append(const Fragment& fragment, std::int64_t bytes) {
+    const std::int32_t group = at(plan_.tensors, fragment.tensor).group;
+    if (open_.fragments.empty()) open_.first_group = group;
+    open_.last_group = group;
+    open_.fragments.push_back(fragment);
+    open_.size_bytes += bytes;
+  }
+
+  void close() {
+    if (open_.fragments.empty()) return;
+    const bool same = !windows_.empty() && windows_.back().first_group == open_.first_group;
+    open_.ordinal = same ? windows_.back().ordinal + 1 : 0;
+    windows_.push_back(std::move(open_));
+    open_ = {};
+  }
+
+  const Plan& plan_;
+  std::int64_t alone_bytes_;
+  Window open_;
+  std::vector<Window> windows_;
+};
+
+}  // namespace
+
+WindowOrder window_order(const Plan& plan, const Window& window, std::int32_t src, std::int32_t dst) {
+  return {window.first_group, window.ordinal, (dst - src + plan.num_ranks) % plan.num_ranks, src};
+}
+
+std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std::int64_t begin, std::int64_t end) {
+  std::vector<Fragment> fragments;
+  const Bundle& bundle = at(plan.bundles, bundle_id);
+  auto strand = std::upper_bound(bundle.strands.begin(), bundle.strands.end(), begin,
+                                 [](std::int64_t offset, const Strand& s) { return offset < s.begin_bytes; });
+  for (--strand; strand != bundle.strands.end() && strand->begin_bytes < end; ++strand) {
+    const PlanTensor& tensor = at(plan.tensors, strand->tensor);
+    std::int64_t position = strand->begin_bytes;
+    for (std::int32_t i = 0; i < strand->num_atoms && position < end; ++i) {
+      const Atom& atom = at(at(plan.classes, tensor.atom_class).atoms, strand->first_atom + i);
+      const std::int64_t bytes = atom.box.num_elements() * tensor.wire_bytes;
+      const std::int64_t from = std::max(begin, position);
+      const std::int64_t to = std::min(end, position + bytes);
+      if (from < to) {
+        fragments.push_back(
+            {strand->tensor, &atom, (from - position) / tensor.wire_bytes, (to - position) / tensor.wire_bytes});
+      }
+      position += bytes;
+    }
+  }
+  return fragments;
+}
+
+std::vector<Window> windows_of(const Plan& plan, const std::vector<Flow>& flows) {
+  std::vector<Fragment> fragments;
+  for (const Flow& flow : flows) {
+    const std::vector<Fragment> more = fragments_of(plan, flow.bundle, flow.begin, flow.end);
+    fragments.insert(fragments.end(), more.begin(), more.end());
+  }
+  // The order of the fragments of one tensor is that of the flows, which both ends enumerate alike.
+  std::stable_sort(fragments.begin(), fragments.end(), [](const Fragment& a, const Fragment& b) { return a.tensor < b.tensor; });
+  WindowBuilder builder(plan);
+  for (const Fragment& fragment : fragments) builder.add(fragment);
+  return builder.take();
+}
+
+Status choose_windows(Plan* plan) {
+  std::int64_t element_bytes = 1;
+  for (const PlanTensor& tensor : plan->tensors) element_bytes = std::max(element_bytes, tensor.wire_bytes);
+  const std::int64_t budget = plan->options.staging_bytes;
+  // Half of the budget is for sending, half for receiving; as many slots as leave windows worth a message.
+  plan->num_slots = kMostSlots;
+  while (plan->num_slots > 1 && budget / (2 * plan->num_slots) < kAloneBytes) plan->num_slots /= 2;
+  plan->window_bytes = std::min(kMostWindowBytes, budget / (2 * plan->num_slots));
+  if (plan->window_bytes < element_bytes) {
+    return {RESHARD_ERR_STAGING_TOO_SMALL,
+            fmt::format("a staging budget of {} bytes cannot hold one element of {} bytes to send and one to receive; "
+                        "give at least {}",
+                        budget, element_bytes, 2 * element_bytes)};
+  }
+  return {};
+}
+
+}  // namespace reshard

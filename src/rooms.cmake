@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+
+# Flags that every target of the project is compiled with; nothing here reaches a consumer.
+add_library(reshard_flags INTERFACE)
+target_compile_features(reshard_flags INTERFACE cxx_std_20 c_std_99)
+target_include_directories(reshard_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
+
+function(reshard_configure_flags)
+  target_compile_options(reshard_flags INTERFACE -Wall -Wextra -Wshadow
+    $<$<COMPILE_LANGUAGE:CXX>:-Wsign-conversion -Wconversion -Wnon-virtual-dtor -fvisibility=hidden>)
+  if(RESHARD_WARNINGS_AS_ERRORS)
+    target_compile_options(reshard_flags INTERFACE -Werror)
+  endif()
+  if(RESHARD_SANITIZE)
+    target_compile_options(reshard_flags INTERFACE -fsanitize=${RESHARD_SANITIZE} -fno-omit-frame-pointer
+      -fno-sanitize-recover=all)
+    target_link_options(reshard_flags INTERFACE -fsanitize=${RESHARD_SANITIZE})
+  endif()
+endfunction()
+
+# reshard_room(NAME SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an object library room_NAME.
+# ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses.
+function(reshard_room name)
+  cmake_parse_arguments(ROOM "" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  add_library(room_${name} OBJECT ${ROOM_SOURCES})
+  target_link_libraries(room_${name} PRIVATE reshard_flags ${ROOM_LIBRARIES})
+  set_target_properties(room_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  set_property(GLOBAL APPEND PROPERTY RESHARD_ROOMS ${name})
+  # The closure of rooms, in the order of definition, for tests that link a room without the whole library.
+  set(closure ${name})
+  foreach(room IN LISTS ROOM_ROOMS)
+    get_property(below GLOBAL PROPERTY RESHARD_CLOSURE_${room})
+    list(APPEND closure ${below})
+  endforeach()
+  list(REMOVE_DUPLICATES closure)
+  set_property(GLOBAL PROPERTY RESHARD_CLOSURE_${name} ${closure})
+  set_property(GLOBAL PROPERTY RESHARD_LIBRARIES_${name} ${ROOM_LIBRARIES})
+endfunction()
+
+# reshard_link_rooms(TARGET ROOM...): links the objects of the rooms and of all that they include.
+function(reshard_link_rooms target)
+  set(closure)
+  foreach(room IN LISTS ARGN)
+    get_property(below GLOBAL PROPERTY RESHARD_CLOSURE_${room})
+    list(APPEND closure ${below})
+  endforeach()
+  list(REMOVE_DUPLICATES closure)
+  foreach(room IN LISTS closure)
+    get_property(libraries GLOBAL PROPERTY RESHARD_LIBRARIES_${room})
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:room_${room}>)
+    target_link_libraries(${target} PRIVATE ${libraries})
+  endforeach()
+  target_link_libraries(${target} PRIVATE reshard_flags)
+endfunction()

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "src/base/status.h"
+#include "src/transport/launch.h"
+#include "src/transport/transport.h"
+
+namespace reshard {
+
+using Blob = std::vector<std::byte>;
+
+/// How the ranks find each other before a transport connects them, and how they learn that one is gone. Used by one
+/// thread.
+class Bootstrap {
+ public:
+  /// Called again and again during a wait; returns whether it moved anything.
+  using Progress = std::function<bool()>;
+
+  virtual ~Bootstrap() = default;
+  virtual std::int32_t rank() const = 0;
+  virtual std::int32_t num_ranks() const = 0;
+
+  /// Collective; blobs of any size, returned in rank order. One that fails for a rank fails for all, and the next one
+  /// is in step again. RESHARD_ERR_TIMEOUT and RESHARD_ERR_PEER_FAILED name the ranks.
+  virtual Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) = 0;
+
+  /// OK, or RESHARD_ERR_PEER_FAILED naming a rank whose process ended without destroying its bootstrap. Never blocks.
+  virtual Status health() = 0;
+
+  /// True when allgather() neither calls `progress` nor keeps the deadline while it waits.
+  virtual bool blocks() const { return false; }
+};
+
+/// Opens the rendezvous of a unique id on this host and returns the id; address null: 127.0.0.1. The listening socket
+/// stays open until rank 0 of the same process (or of a process forked from it) takes it over.
+Result<reshard_unique_id_t> create_unique_id(const char* address);
+
+/// Joins the ranks that hold the id, over TCP: a star over rank 0. Its connections stay open: later all-gathers go over
+/// them, and a closed one tells everybody that the rank is gone.
+Result<std::unique_ptr<Bootstrap>> create_tcp_bootstrap(const reshard_unique_id_t& id, std::int32_t rank,
+                                                        std::int32_t num_ranks, const Deadline& deadline);
+
+/// The same at the place that a launcher's environment names.
+Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch, const Deadline& deadline);
+
+/// Over the caller's own all-gather, which blocks as long as it likes: no deadline and no failure detection.
+Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_fn allgather, void* user,
+                                                             std::int32_t rank, std::int32_t num_ranks);
+
+}  // namespace reshard

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/transport/launch.h"
+
+#include <fmt/core.h>
+
+#include <charconv>
+#include <initializer_list>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+namespace reshard {
+namespace {
+
+constexpr std::uint16_t kNumPorts = 8;  // tried in a row, because another program may sit on one
+
+Status missing(std::string_view launcher, std::string_view variables) {
+  return {RESHARD_ERR_INVALID_STATE,
+          fmt::format("started by {}, but {} not set; set RESHARD_ROOT=host:port to an address of rank 0's host",
+                      launcher, variables)};
+}
+
+// The environment of one process, read with names in every error.
+class Environment {
+ public:
+  explicit Environment(const EnvironmentLookup& lookup) : lookup_(lookup) {}
+
+  std::optional<std::string> text(const char* name) const {
+    const char* value = lookup_(name);
+    if (value == nullptr || *value == '\0') return std::nullopt;
+    return value;
+  }
+
+  bool has(const char* name) const { return text(name).has_value(); }
+
+  /// The first of several variables that is set.
+  std::optional<std::string> first_of(std::initializer_list<const char*> names) const {
+    for (const char* name : names) {
+      if (auto value = text(name)) return value;
+    }
+    return std::nullopt;
+  }
+
+  Result<std::int32_t> integer(const char* name, std::int32_t least, std::int32_t most) const {
+    const std::string value = text(name).value_or("");
+    std::int32_t number = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    if (error != std::errc{} || end != value.data() + value.size() || number < least || number > most) {
+      return invalid_argument(
+          fmt::format("environment: {}={} must be a whole number from {} to {}", name, value, least, most));
+    }
+    return number;
+  }
+
+ private:
+  const EnvironmentLookup& lookup_;
+};
+
+// FNV-1a: the same on every rank and every machine, unlike std::hash.
+std::uint64_t hash(std::string_view text) {
+  std::uint64_t value = 0xcbf29ce484222325;
+  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return value;
+}
+
+Result<Launch> read_ranks(const Environment& environment, const char* rank_name, const char* size_name) {
+  Launch launch;
+  constexpr std::int32_t kMost = std::numeric_limits<std::int32_t>::max();
+  RESHARD_TRY(launch.num_ranks, environment.integer(size_name, 1, kMost));
+  RESHARD_TRY(launch.rank, environment.integer(rank_name, 0, launch.num_ranks - 1));
+  return launch;
+}
+
+std::uint64_t job_nonce(std::string_view launcher, std::string_view job, std::int32_t num_ranks) {
+  return hash(fmt::format("{}/{}/{}", launcher, job, num_ranks));
+}
+
+void meet_at(Launch* launch, std::string host, std::uint64_t port) {
+  launch->rendezvous.host = std::move(host);
+  launch->rendezvous.port = static_cast<std::uint16_t>(port);
+  launch->rendezvous.num_ports = kNumPorts;
+}
+
+// Where the launcher gives no port: below the kernel's ephemeral range, which starts at 32768; the jobs of one host are
+// spread by their nonces.
+std::uint64_t port_of_job(std::uint64_t nonce) {
+  constexpr std::uint64_t kFirstPort = 10000;
+  constexpr std::uint64_t kPortRange = 22000;
+  return kFirstPort + nonce % kPortRange;
+}
+
+// torchrun's own store listens on MASTER_PORT, so the search begins behind it.
+Result<Launch> from_torchrun(const Environment& environment, bool has_root) {
+  RESHARD_TRY(Launch launch, read_ranks(environment, "RANK", "WORLD_SIZE"));
+  const auto host = environment.text("MASTER_ADDR");
+  const auto port_text = environment.text("MASTER_PORT");
+  const std::string job = environment.text("TORCHELASTIC_RUN_ID").value_or("") + "/" + port_text.value_or("");
+  launch.rendezvous.nonce = job_nonce("torchrun", job, launch.num_ranks);
+  if (has_root) return launch;
+  if (!host || !port_text) return missing("torchrun", "MASTER_ADDR or MASTER_PORT is");
+  RESHARD_TRY(const std::int32_t port, environment.integer("MASTER_PORT", 1, 65535 - kNumPorts));
+  meet_at(&launch, *host, static_cast<std::uint64_t>(port) + 1);
+  return launch;
+}
+
+// Open MPI tells no address of rank 0; on one host none is needed.
+Result<Launch> from_open_mpi(const Environment& environment, bool has_root) {
+  RESHARD_TRY(Launch launch, read_ranks(environment, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"));
+  const auto job = environment.first_of({"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"});
+  launch.rendezvous.nonce = job_nonce("mpirun", job.value_or(""), launch.num_ranks);
+  if (has_root) return launch;
+  if (!job) return missing("mpirun", "neither PMIX_NAMESPACE nor OMPI_MCA_ess_base_jobid is");
+  if (!environment.has("OMPI_COMM_WORLD_LOCAL_SIZE")) return missing("mpirun", "OMPI_COMM_WORLD_LOCAL_SIZE is");
+  RESHARD_TRY(const std::int32_t local, environment.integer("OMPI_COMM_WORLD_LOCAL_SIZE", 1, launch.num_ranks));
+  if (local != launch.num_ranks) return missing("mpirun on several hosts", "RESHARD_ROOT is");
+  meet_at(&launch, "127.0.0.1", port_of_job(launch.rendezvous.nonce));
+  return launch;
+}
+
+// The first host of a Slurm list: "gpu[03-05,07],login" -> "gpu03".
+std::string first_host(const std::string& list) {
+  const std::size_t bracket = list.find('[');
+  const std::size_t comma = list.find(',');
+  if (bracket == std::string::npos || comma < bracket) return list.substr(0, comma);
+  const std::size_t end = list.find_first_of("-,]", bracket);
+  if (end == std::string::npos) return list;
+  return list.substr(0, bracket) + list.substr(bracket + 1, end - bracket - 1);
+}
+
+// Rank 0 runs on the step's first node. SLURM_LAUNCH_NODE_IPADDR, where srun itself was called, may be a login node.
+Result<Launch> from_slurm(const Environment& environment, bool has_root) {
+  RESHARD_TRY(Launch launch, read_ranks(environment, "SLURM_PROCID", "SLURM_NTASKS"));
+  const auto job = environment.text("SLURM_JOB_ID");
+  const std::string step = job.value_or("") + "." + environment.text("SLURM_STEP_ID").value_or("");
+  launch.rendezvous.nonce = job_nonce("srun", step, launch.num_ranks);
+  if (has_root) return launch;
+  if (!job) return missing("srun", "SLURM_JOB_ID is");
+  const auto list = environment.first_of({"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"});
+  const auto host = list ? first_host(*list) : environment.text("SLURM_LAUNCH_NODE_IPADDR");
+  if (!host) {
+    return missing("srun", "none of SLURM_STEP_NODELIST, SLURM_JOB_NODELIST and SLURM_LAUNCH_NODE_IPADDR is");
+  }
+  meet_at(&launch, *host, port_of_job(launch.rendezvous.nonce));
+  return launch;
+}
+
+Result<Launch> from_launcher(const Environment& environment, bool has_root) {
+  if (environment.has("RANK") && environment.has("WORLD_SIZE")) return from_torchrun(environment, has_root);
+  if (environment.has("OMPI_COMM_WORLD_RANK") && environment.has("OMPI_COMM_WORLD_SIZE")) {
+    return from_open_mpi(environment, has_root);
+  }
+  if (environment.has("SLURM_PROCID") && environment.has("SLURM_NTASKS")) return from_slurm(environment, has_root);
+  return Status(RESHARD_ERR_INVALID_STATE,
+                "no launcher's environment: neither RANK and WORLD_SIZE (torchrun), nor OMPI_COMM_WORLD_RANK and "
+                "OMPI_COMM_WORLD_SIZE (mpirun), nor SLURM_PROCID and SLURM_NTASKS (srun) are set; start the ranks with "
+                "one of them, or use a unique id");
+}
+
+// "host:port", with an IPv6 address in brackets.
+Status meet_at_root(Launch* launch, const std::string& root) {
+  const std::size_t colon = root.rfind(':');
+  const std::string_view port_text = colon == std::string::npos ? "" : std::string_view(root).substr(colon + 1);
+  std::string host = root.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
+  if (error != std::errc{} || end != port_text.data() + port_text.size() || port == 0 || host.empty()) {
+    return invalid_argument(fmt::format(
+        "environment: RESHARD_ROOT={} must be host:port with a port from 1 to 65535, e.g. 10.0.0.1:29600", root));
+  }
+  launch->rendezvous.host = host;
+  launch->rendezvous.port = port;
+  return {};
+}
+
+}  // namespace
+
+Result<Launch> launch_from_environment(const EnvironmentLookup& lookup) {
+  const Environment environment(lookup);
+  const auto root = environment.text("RESHARD_ROOT");
+  RESHARD_TRY(Launch launch, from_launcher(environment, root.has_value()));
+  if (root) RESHARD_TRY(meet_at_root(&launch, *root));
+  return launch;
+}
+
+}  // namespace reshard

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/transport/local.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "src/transport/local_world.h"
+#include "src/transport/post.h"
+
+namespace reshard {
+namespace {
+
+// Yields before idle() sleeps on the condition variable: a peer that is about to post is caught without a sleep.
+constexpr int kYieldsBeforeSleep = 50;
+
+class LocalTransport final : public Transport {
+ public:
+  LocalTransport(std::shared_ptr<LocalWorld> world, std::int32_t rank)
+      : world_(std::move(world)), mailbox_(world_->mailbox(rank)), rank_(rank) {}
+  ~LocalTransport() override;
+
+  std::int32_t rank() const override { return rank_; }
+  std::int32_t num_ranks() const override { return world_->num_ranks(); }
+  std::string name() const override { return "local"; }
+
+  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+              Request* request) override;
+  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override;
+  bool progress() override;
+  void idle() override;
+  bool cancel(Request* request) override;
+
+  Result<void*> allocate(std::size_t size_bytes) override { return world_->memory().allocate(rank_, size_bytes); }
+  Status free(void* ptr) override { return world_->memory().free(rank_, ptr); }
+  MemoryKey export_memory(const void* ptr, std::size_t size_bytes) override {
+    return world_->memory().export_range(rank_, ptr, size_bytes);
+  }
+  Result<void*> map(std::int32_t peer, const MemoryKey& key) override;
+  void unmap(std::int32_t, const MemoryKey&, void*) override {}
+
+  Result<std::vector<std::vector<std::byte>>> allgather(const std::vector<std::byte>& mine,
+                                                        const Deadline& deadline) override;
+  Status health() const override { return {}; }  // a thread does not die alone
+
+ private:
+  struct Receive {
+    Envelope envelope;
+    void* data;
+    Request* request;
+  };
+
+  void deliver(LocalSend* send, const Receive& receive);
+  void withdraw(LocalSend* send);
+  bool complete_sends();
+  bool match_arrivals();
+  LocalSend* new_send();
+
+  std::shared_ptr<LocalWorld> world_;
+  LocalMailbox& mailbox_;
+  const std::int32_t rank_;
+  std::vector<Receive> posted_;  // in order of posting
+  // Sends live as long as the transport and are used again and again, so that the second run of a plan allocates none.
+  std::vector<std::unique_ptr<LocalSend>> all_sends_;
+  std::vector<LocalSend*> free_sends_;
+  // Scratch of progress().
+  std::vector<LocalSend*> finished_;
+  std::vector<std::pair<LocalSend*, Receive>> matched_;
+  std::uint64_t sequence_ = 0;  // of the next all-gather
+  int num_idle_ = 0;
+};
+
+LocalTransport::~LocalTransport() {
+  for (const auto& send : all_sends_) {
+    if (send->request != nullptr) withdraw(send.get());
+  }
+  world_->memory().free_all(rank_);
+  world_->leave(rank_);
+}
+
+LocalSend* LocalTransport::new_send() {
+  if (free_sends_.empty()) {
+    all_sends_.push_back(std::make_unique<LocalSend>());
+    free_sends_.push_back(all_sends_.back().get());
+  }
+  LocalSend* send = free_sends_.back();
+  free_sends_.pop_back();
+  return send;
+}
+
+Status LocalTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+                            Request* request) {
+  RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
+  LocalSend* send = new_send();
+  *send = {.envelope = {rank_, tag, size_bytes}, .destination = peer, .data = data, .request = request};
+  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = send};
+  world_->mailbox(peer).post(send);
+  return {};
+}
+
+Status LocalTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes,
+                            Request* request) {
+  RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
+  const Receive receive{{peer, tag, size_bytes}, data, request};
+  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = nullptr};
+  LocalSend* send = mailbox_.take_unexpected(receive.envelope);
+  if (send == nullptr) {
+    posted_.push_back(receive);
+  } else {
+    deliver(send, receive);
+  }
+  return {};
+}
+
+// Runs on the receiver's thread; the sender keeps its memory until it sees the send among the completed ones.
+void LocalTransport::deliver(LocalSend* send, const Receive& receive) {
+  const std::size_t size_bytes = send->envelope.size_bytes;
+  const bool fits = size_bytes <= receive.envelope.size_bytes;
+  if (fits && size_bytes > 0) std::memcpy(receive.data, send->data, size_bytes);
+  receive.request->state = fits ? Request::State::kDone : Request::State::kFailed;
+  receive.request->error = fits ? RESHARD_OK : RESHARD_ERR_TRANSPORT;
+  world_->mailbox(send->envelope.source).complete(send);
+}
+
+bool LocalTransport::complete_sends() {
+  mailbox_.take_completed(&finished_);
+  for (LocalSend* send : finished_) {
+    if (send->request != nullptr) send->request->state = Request::State::kDone;
+    send->request = nullptr;
+    free_sends_.push_back(send);
+  }
+  return !finished_.empty();
+}
+
+bool LocalTransport::match_arrivals() {
+  matched_.clear();
+  mailbox_.match_arrivals([this](LocalSend* send) {
+    auto it = std::find_if(posted_.begin(), posted_.end(),
+                           [&](const Receive& receive) { return receive.envelope.matches(send->envelope); });
+    if (it == posted_.end()) return false;
+    matched_.emplace_back(send, *it);
+    posted_.erase(it);
+    return true;
+  });
+  for (const auto& [send, receive] : matched_) deliver(send, receive);
+  return !matched_.empty();
+}
+
+bool LocalTransport::progress() {
+  const bool sent = complete_sends();
+  const bool received = match_arrivals();
+  if (sent || received) num_idle_ = 0;
+  return sent || received;
+}
+
+void LocalTransport::idle() {
+  if (++num_idle_ <= kYieldsBeforeSleep) {
+    sched_yield();
+  } else {
+    mailbox_.sleep();
+  }
+}
+
+// Takes a send back, or waits for the end of the copy that a receiver has begun.
+void LocalTransport::withdraw(LocalSend* send) {
+  if (world_->mailbox(send->destination).remove(send)) {
+    send->request = nullptr;
+    free_sends_.push_back(send);
+    return;
+  }
+  while (send->request != nullptr) {
+    if (!complete_sends()) mailbox_.sleep();
+  }
+}
+
+bool LocalTransport::cancel(Request* request) {
+  if (!request->pending()) return true;
+  if (request->impl != nullptr) {
+    withdraw(static_cast<LocalSend*>(request->impl));
+  } else {
+    std::erase_if(posted_, [&](const Receive& receive) { return receive.request == request; });
+  }
+  *request = {};
+  return true;
+}
+
+Result<void*> LocalTransport::map(std::int32_t peer, const MemoryKey& key) {
+  RESHARD_TRY(check_peer(peer, num_ranks()));
+  return world_->memory().map(key);
+}
+
+Result<std::vector<std::vector<std::byte>>> LocalTransport::allgather(const std::vector<std::byte>& mine,
+                                                                      const Deadline& deadline) {
+  const std::uint64_t sequence = sequence_++;
+  world_->contribute(sequence, rank_, mine);
+  while (true) {
+    if (auto outcome = world_->poll(sequence, deadline)) return std::move(*outcome);
+    if (!progress()) idle();
+  }
+}
+
+}  // namespace
+
+Result<std::vector<std::unique_ptr<Transport>>> create_local_transports(std::int32_t num_ranks) {
+  RESHARD_TRY(check_num_ranks(0, num_ranks));
+  auto world = std::make_shared<LocalWorld>(num_ranks);
+  std::vector<std::unique_ptr<Transport>> transports;
+  for (std::int32_t rank = 0; rank < num_ranks; ++rank) {
+    transports.push_back(std::make_unique<LocalTransport>(world, rank));
+  }
+  return transports;
+}
+
+}  // namespace reshard

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/transport/socket.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+
+namespace reshard {
+namespace {
+
+struct FreeAddresses {
+  void operator()(addrinfo* list) const { freeaddrinfo(list); }
+};
+using AddressList = std::unique_ptr<addrinfo, FreeAddresses>;
+
+Status socket_error(const std::string& what, int error) {
+  return {RESHARD_ERR_TRANSPORT, fmt::format("{}: {}", what, std::strerror(error))};
+}
+
+Result<AddressList> resolve(const std::string& host, std::uint16_t port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* list = nullptr;
+  const int error = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
+  if (error != 0) {
+    return Status(RESHARD_ERR_TRANSPORT, fmt::format("cannot resolve the host \"{}\": {}", host, gai_strerror(error)));
+  }
+  return AddressList(list);
+}
+
+Fd open_socket(const addrinfo& address) {
+  return Fd(socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+}
+
+// A host that vanishes without closing its connections is noticed within about ten seconds.
+void configure(const Fd& fd) {
+  const auto set = [&](int level, int option, int value) {
+    setsockopt(fd.get(), level, option, &value, sizeof(value));
+  };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 5);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 1);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 5);
+}
+
+// Waits for the outcome of a connect() that is under way; 0 on success, else an errno.
+int finish_connect(const Fd& fd, const Deadline& deadline) {
+  pollfd entry{fd.get(), POLLOUT, 0};
+  const std::int64_t timeout_ms = std::min<std::int64_t>(deadline.remaining_us() / 1000 + 1, 3'600'000);
+  if (poll(&entry, 1, static_cast<int>(timeout_ms)) == 0) return ETIMEDOUT;
+  int error = 0;
+  socklen_t size = sizeof(error);
+  getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  return error;
+}
+
+}  // namespace
+
+void Fd::reset() {
+  if (fd_ >= 0) close(std::exchange(fd_, -1));
+}
+
+Result<Fd> listen_on(const std::string& host, std::uint16_t port) {
+  if (host.empty()) {  // the first takes IPv4 too, but a host may have no IPv6
+    Result<Fd> both = listen_on("::", port);
+    return both.ok() ? std::move(both) : listen_on("0.0.0.0", port);
+  }
+  RESHARD_TRY(const AddressList list, resolve(host, port));
+  int error = 0;
+  for (const addrinfo* address = list.get(); address != nullptr; address = address->ai_next) {
+    Fd fd = open_socket(*address);
+    const int on = 1;
+    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (fd.valid() && bind(fd.get(), address->ai_addr, address->ai_addrlen) == 0 && listen(fd.get(), SOMAXCONN) == 0) {
+      return fd;
+    }
+    error = errno;
+  }
+  return socket_error(fmt::format("cannot listen on {} port {}", host, port), error);
+}
+
+std::uint16_t listening_port(int fd) {
+  int listens = 0;
+  socklen_t size = sizeof(listens);
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0) return 0;
+  sockaddr_storage address{};
+  size = sizeof(address);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+  if (address.ss_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+  return 0;
+}
+
+Fd accept_from(const Fd& listener) {
+  Fd fd(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (fd.valid()) configure(fd);
+  return fd;
+}
+
+Result<Fd> connect_to(const std::string& host, std::uint16_t port, const Deadline& deadline) {
+  RESHARD_TRY(const AddressList list, resolve(host, port));
+  int error = 0;
+  for (const addrinfo* address = list.get(); address != nullptr; address = address->ai_next) {
+    Fd fd = open_socket(*address);
+    if (!fd.valid()) {
+      error = errno;
+      continue;
+    }
+    error = connect(fd.get(), address->ai_addr, address->ai_addrlen) == 0 ? 0 : errno;
+    if (error == EINPROGRESS) error = finish_connect(fd, deadline);
+    if (error == 0) {
+      configure(fd);
+      return fd;
+    }
+  }
+  return socket_error(fmt::format("cannot connect to {} port {}", host, port), error);
+}
+
+void wait_for_sockets(std::vector<pollfd>* sockets, std::int64_t timeout_ms) {
+  const std::int64_t most = std::numeric_limits<int>::max();
+  poll(sockets->data(), sockets->size(), static_cast<int>(std::clamp<std::int64_t>(timeout_ms, 0, most)));
+}
+
+}  // namespace reshard

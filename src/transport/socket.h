@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <poll.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/transport/transport.h"
+
+namespace reshard {
+
+/// Owns a file descriptor.
+class Fd {
+ public:
+  Fd() = default;
+  explicit Fd(int fd) : fd_(fd) {}
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Fd() { reset(); }
+
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  int release() { return std::exchange(fd_, -1); }
+  void reset();
+
+ private:
+  int fd_ = -1;
+};
+
+/// Listens, without blocking, on one address of this host; an empty host: on all of them. Port 0: any free one.
+Result<Fd> listen_on(const std::string& host, std::uint16_t port);
+
+/// The port that a listening socket has; 0 when `fd` is not one.
+std::uint16_t listening_port(int fd);
+
+/// The next connection of a non-blocking listening socket; not valid when there is none.
+Fd accept_from(const Fd& listener);
+
+/// Connects within the deadline. The error says why the last address of the host failed.
+Result<Fd> connect_to(const std::string& host, std::uint16_t port, const Deadline& deadline);
+
+/// Sleeps until something can be read, or written where POLLOUT is asked for, at most `timeout_ms`.
+void wait_for_sockets(std::vector<pollfd>* sockets, std::int64_t timeout_ms);
+
+}  // namespace reshard

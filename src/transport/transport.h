@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/base/status.h"
+
+namespace reshard {
+
+/// A moment after which a wait gives up. Made from microseconds; RESHARD_TIMEOUT_INFINITE never expires.
+class Deadline {
+ public:
+  explicit Deadline(std::int64_t timeout_us);
+  bool expired() const;
+  std::int64_t remaining_us() const;  ///< 0 when expired
+  std::int64_t timeout_us() const { return timeout_us_; }
+
+ private:
+  std::chrono::steady_clock::time_point end_;
+  std::int64_t timeout_us_;
+  bool infinite_;
+};
+
+/// One message in flight. Owned by the caller, at a fixed address from post until done() or until cancel() returned.
+struct Request {
+  enum class State : std::uint8_t { kIdle, kPending, kDone, kFailed };
+  State state = State::kIdle;           ///< written by progress() of the same thread only
+  reshard_status_t error = RESHARD_OK;  ///< why it failed
+  void* impl = nullptr;                 ///< the transport's
+  bool pending() const { return state == State::kPending; }
+  bool done() const { return state == State::kDone; }
+  bool failed() const { return state == State::kFailed; }
+};
+
+/// What another rank needs to map a piece of memory; a few hundred bytes, sent out of band. Empty: cannot be mapped.
+using MemoryKey = std::vector<std::byte>;
+
+/// Moves windows between ranks. One object per rank, used by one thread. Messages match by (source, tag), in order of
+/// posting. A send completes when its memory may be reused; it may need the matching receive to be posted first, and
+/// must never buffer more than kMaxEagerBytes of it elsewhere.
+class Transport {
+ public:
+  static constexpr std::size_t kMaxEagerBytes = 8192;
+
+  virtual ~Transport() = default;
+
+  virtual std::int32_t rank() const = 0;
+  virtual std::int32_t num_ranks() const = 0;
+  virtual std::string name() const = 0;  ///< "local", "ucx"
+
+  /// Posts; completion shows in `request`. size_bytes 0 is a valid message. A failure to post is returned, and the
+  /// request is left idle. `peer` may be this rank itself.
+  virtual Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+                      Request* request) = 0;
+  /// A message that is longer than size_bytes fails the request with RESHARD_ERR_TRANSPORT.
+  virtual Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) = 0;
+
+  /// Advances messages; true when something moved. Never blocks, never allocates for pending requests.
+  virtual bool progress() = 0;
+
+  /// Waits a little for something to happen: yields at first, then sleeps until an event or `deadline`, at most 1 ms.
+  /// To be called after progress() returned false.
+  virtual void idle() = 0;
+
+  /// Abandons a pending request: after it returns the library will not touch the request or its memory any more, or,
+  /// for a send that cannot be taken back, returns false: then the memory must stay valid until the transport is
+  /// destroyed.
+  virtual bool cancel(Request* request) = 0;
+
+  /// Memory that peers on this host can map; page aligned, zeroed. free() refuses pointers it did not give.
+  virtual Result<void*> allocate(std::size_t size_bytes) = 0;
+  virtual Status free(void* ptr) = 0;
+
+  /// The key of the allocation that [ptr, ptr + size_bytes) lies in; empty when it is not from allocate().
+  virtual MemoryKey export_memory(const void* ptr, std::size_t size_bytes) = 0;
+
+  /// The address at which this rank sees the first byte of the peer's exported range, or null when it cannot be mapped
+  /// (another host). Valid until the transport is destroyed or unmap().
+  virtual Result<void*> map(std::int32_t peer, const MemoryKey& key) = 0;
+  virtual void unmap(std::int32_t peer, const MemoryKey& key, void* ptr) = 0;
+
+  /// Collective all-gather of blobs of any size, in rank order. Progresses the transport while it waits, so it is also
+  /// the barrier before teardown. RESHARD_ERR_TIMEOUT names the ranks that were missing where they are known.
+  virtual Result<std::vector<std::vector<std::byte>>> allgather(const std::vector<std::byte>& mine,
+                                                                const Deadline& deadline) = 0;
+
+  /// OK, or RESHARD_ERR_PEER_FAILED naming a peer that is known to be gone.
+  virtual Status health() const = 0;
+};
+
+}  // namespace reshard

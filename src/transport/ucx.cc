@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/transport/ucx.h"
+
+#include <fmt/core.h>
+
+#include <utility>
+
+#include "src/transport/post.h"
+#include "src/transport/ucx_memory.h"
+#include "src/transport/ucx_worker.h"
+
+namespace reshard {
+namespace {
+
+// Teardown never waits longer for peers that do not answer any more.
+constexpr std::int64_t kTeardownUs = 300'000;
+// How long cancel() waits for a receive whose data is just arriving.
+constexpr std::int64_t kCancelUs = 100'000;
+
+std::uint64_t wire_tag(std::int32_t source, std::uint64_t tag) {
+  return static_cast<std::uint64_t>(source) << kNumTagBits | tag;
+}
+
+class UcxTransport final : public Transport {
+ public:
+  UcxTransport(std::unique_ptr<Bootstrap> bootstrap, std::unique_ptr<UcxWorker> worker)
+      : bootstrap_(std::move(bootstrap)),
+        rank_(bootstrap_->rank()),
+        worker_(std::move(worker)),
+        memory_(worker_.get(), rank_) {
+    in_flight_.next = in_flight_.previous = &in_flight_;
+  }
+  ~UcxTransport() override;
+
+  std::int32_t rank() const override { return rank_; }
+  std::int32_t num_ranks() const override { return bootstrap_->num_ranks(); }
+  std::string name() const override { return "ucx"; }
+
+  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+              Request* request) override;
+  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override;
+  bool progress() override;
+  void idle() override { worker_->idle(); }
+  bool cancel(Request* request) override;
+
+  Result<void*> allocate(std::size_t size_bytes) override { return memory_.allocate(size_bytes); }
+  Status free(void* ptr) override { return memory_.free(ptr); }
+  MemoryKey export_memory(const void* ptr, std::size_t size_bytes) override {
+    return memory_.export_range(ptr, size_bytes);
+  }
+  Result<void*> map(std::int32_t peer, const MemoryKey& key) override;
+  void unmap(std::int32_t, const MemoryKey&, void* ptr) override { memory_.unmap(ptr); }
+
+  Result<std::vector<std::vector<std::byte>>> allgather(const std::vector<std::byte>& mine,
+                                                        const Deadline& deadline) override;
+  Status health() const override { return bootstrap_->health(); }
+
+ private:
+  Status track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send, Request* request);
+
+  // Destroyed in the opposite order: first the memory, then the worker, then the connections that tell peers of it.
+  std::unique_ptr<Bootstrap> bootstrap_;
+  const std::int32_t rank_;
+  UcxSlot in_flight_{};  // head of the list of requests that UCX has not completed
+  std::unique_ptr<UcxWorker> worker_;
+  UcxMemory memory_;
+};
+
+void complete(Request* request, ucs_status_t status) {
+  request->state = status == UCS_OK ? Request::State::kDone : Request::State::kFailed;
+  request->error = status == UCS_OK ? RESHARD_OK : RESHARD_ERR_TRANSPORT;
+  request->impl = nullptr;
+}
+
+// UCX is done with a request: tells its owner, unless that has abandoned it.
+void finish(void* ucx_request, ucs_status_t status) {
+  auto* slot = static_cast<UcxSlot*>(ucx_request);
+  slot->previous->next = slot->next;
+  slot->next->previous = slot->previous;
+  if (slot->owner != nullptr) complete(slot->owner, status);
+  *slot = {};
+  ucp_request_free(ucx_request);
+}
+
+void on_sent(void* ucx_request, ucs_status_t status, void*) {
+  finish(ucx_request, status);
+}
+void on_received(void* ucx_request, ucs_status_t status, const ucp_tag_recv_info_t*, void*) {
+  finish(ucx_request, status);
+}
+
+UcxTransport::~UcxTransport() {
+  const Deadline deadline(kTeardownUs);
+  if (bootstrap_->health().ok()) worker_->flush(deadline);
+  // The requests' owners may be gone. A receive is taken back; a send that its peer never asked for goes with the
+  // worker.
+  for (UcxSlot* slot = in_flight_.next; slot != &in_flight_;) {
+    UcxSlot* next = slot->next;
+    slot->owner = nullptr;
+    if (!slot->is_send) ucp_request_cancel(worker_->worker(), slot);
+    slot = next;
+  }
+}
+
+// Takes over what UCX returned for a post: done at once, failed, or a request in flight.
+Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send,
+                           Request* request) {
+  if (!is_send && UCS_PTR_STATUS(posted) == UCS_ERR_MESSAGE_TRUNCATED) {  // it had arrived before, and is too long
+    complete(request, UCS_ERR_MESSAGE_TRUNCATED);
+    return {};
+  }
+  if (UCS_PTR_IS_ERR(posted)) {
+    return ucx_error(fmt::format("{} rank {} could not be posted", what, peer), UCS_PTR_STATUS(posted));
+  }
+  if (posted == nullptr) {
+    complete(request, UCS_OK);
+    return {};
+  }
+  auto* slot = static_cast<UcxSlot*>(posted);
+  *slot = {request, is_send, in_flight_.previous, &in_flight_};
+  slot->previous->next = slot->next->previous = slot;
+  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = slot};
+  return {};
+}
+
+Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+                          Request* request) {
+  RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
+  RESHARD_TRY(ucp_ep_h endpoint, worker_->endpoint(peer));
+  ucp_request_param_t params{};
+  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK;
+  params.cb.send = on_sent;
+  return track(ucp_tag_send_nbx(endpoint, data, size_bytes, wire_tag(rank_, tag), &params), "a send to", peer, true,
+               request);
+}
+
+Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) {
+  RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
+  ucp_request_param_t params{};
+  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK;
+  params.cb.recv = on_received;
+  constexpr std::uint64_t kWholeTag = ~std::uint64_t{0};
+  return track(ucp_tag_recv_nbx(worker_->worker(), data, size_bytes, wire_tag(peer, tag), kWholeTag, &params),
+               "a receive from", peer, false, request);
+}
+
+bool UcxTransport::progress() {
+  return worker_->progress();
+}
+
+bool UcxTransport::cancel(Request* request) {
+  if (!request->pending()) return true;
+  auto* slot = static_cast<UcxSlot*>(request->impl);
+  if (!slot->is_send) ucp_request_cancel(worker_->worker(), slot);
+  // Left over: a send, or a receive that data has begun to arrive for.
+  const Deadline deadline(slot->is_send ? 0 : kCancelUs);
+  do {
+    worker_->progress();
+  } while (request->pending() && !deadline.expired());
+  const bool is_free = !request->pending();
+  if (!is_free) slot->owner = nullptr;
+  *request = {};
+  return is_free;
+}
+
+Result<void*> UcxTransport::map(std::int32_t peer, const MemoryKey& key) {
+  RESHARD_TRY(check_peer(peer, num_ranks()));
+  return memory_.map(peer, key);
+}
+
+Result<std::vector<std::vector<std::byte>>> UcxTransport::allgather(const std::vector<std::byte>& mine,
+                                                                    const Deadline& deadline) {
+  // A caller's all-gather does not progress the worker, so peers must not need it any more once we are inside.
+  if (bootstrap_->blocks()) worker_->flush(Deadline(std::min(deadline.remaining_us(), kTeardownUs)));
+  return bootstrap_->allgather(mine, deadline, [this] { return progress(); });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Transport>> create_ucx_transport(std::unique_ptr<Bootstrap> bootstrap,
+                                                        const Deadline& deadline) {
+  RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks()));
+  RESHARD_TRY(const Blob address, worker->address());
+  RESHARD_TRY(auto addresses, bootstrap->allgather(address, deadline, {}));
+  worker->set_peer_addresses(std::move(addresses));
+  return std::unique_ptr<Transport>(std::make_unique<UcxTransport>(std::move(bootstrap), std::move(worker)));
+}
+
+}  // namespace reshard

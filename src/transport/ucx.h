@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <memory>
+
+#include "src/transport/bootstrap.h"
+#include "src/transport/transport.h"
+
+namespace reshard {
+
+/// Connects the ranks of the bootstrap over UCX. Collective. To be called after the last fork(). UCX reads its own
+/// UCX_* variables; what the user sets there wins over what reshard would choose.
+Result<std::unique_ptr<Transport>> create_ucx_transport(std::unique_ptr<Bootstrap> bootstrap, const Deadline& deadline);
+
+}  // namespace reshard

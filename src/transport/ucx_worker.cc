@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/transport/ucx_worker.h"
+
+#include <fmt/core.h>
+#include <poll.h>
+#include <sched.h>
+#include <ucs/config/global_opts.h>
+#include <ucs/debug/log_def.h>
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+
+namespace reshard {
+namespace {
+
+// The text of a UCX setting, e.g. "auto", as `print` writes it with all others: "UCX_NAME=value" line by line. This
+// respects UCX's own sources (variables and files) without reading them again.
+template <typename Print>
+std::string setting(const std::string& name, const Print& print) {
+  char* text = nullptr;
+  std::size_t size = 0;
+  std::FILE* stream = open_memstream(&text, &size);
+  if (stream == nullptr) return {};
+  print(stream);
+  std::fclose(stream);
+  const std::string all = "\n" + std::string(text, size);
+  std::free(text);
+  const std::string key = "\nUCX_" + name + "=";
+  const std::size_t begin = all.find(key);
+  if (begin == std::string::npos) return {};
+  return all.substr(begin + key.size(), all.find('\n', begin + 1) - begin - key.size());
+}
+
+ucs_log_func_rc_t log_to_stderr(const char*, unsigned, const char*, ucs_log_level_t, const ucs_log_component_config_t*,
+                                const char* message, va_list arguments) {
+  char line[1024];
+  std::vsnprintf(line, sizeof(line), message, arguments);
+  std::fprintf(stderr, "UCX: %s\n", line);
+  return UCS_LOG_FUNC_RC_STOP;
+}
+
+// UCX logs to stdout unless told otherwise; stdout belongs to the program.
+void keep_log_from_stdout() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    const auto print = [](std::FILE* stream) { ucs_global_opts_print(stream, UCS_CONFIG_PRINT_CONFIG); };
+    if (setting("LOG_FILE", print).empty()) ucs_log_push_handler(log_to_stderr);
+  });
+}
+
+struct ReleaseConfig {
+  void operator()(ucp_config_t* config) const { ucp_config_release(config); }
+};
+using Config = std::unique_ptr<ucp_config_t, ReleaseConfig>;
+
+Result<Config> read_config() {
+  ucp_config_t* raw = nullptr;
+  if (ucs_status_t status = ucp_config_read(nullptr, nullptr, &raw); status != UCS_OK) {
+    return ucx_error("UCX could not read its configuration", status);
+  }
+  Config config(raw);
+  const auto print = [raw](std::FILE* stream) { ucp_config_print(raw, stream, nullptr, UCS_CONFIG_PRINT_CONFIG); };
+  // From here on a send needs its receive: nothing larger is buffered where nobody waits for it.
+  if (setting("RNDV_THRESH", print) == "auto") {
+    const std::string threshold = std::to_string(Transport::kMaxEagerBytes);
+    if (ucs_status_t status = ucp_config_modify(raw, "RNDV_THRESH", threshold.c_str()); status != UCS_OK) {
+      return ucx_error("UCX did not take UCX_RNDV_THRESH=" + threshold, status);
+    }
+  }
+  return config;
+}
+
+void init_slot(void* request) {
+  *static_cast<UcxSlot*>(request) = {};
+}
+
+}  // namespace
+
+Status ucx_error(const std::string& what, ucs_status_t status) {
+  const bool memory = status == UCS_ERR_NO_MEMORY;
+  return {memory ? RESHARD_ERR_OUT_OF_MEMORY : RESHARD_ERR_TRANSPORT,
+          fmt::format("{}: {}", what, ucs_status_string(status))};
+}
+
+Result<std::unique_ptr<UcxWorker>> UcxWorker::create(std::int32_t num_ranks) {
+  std::unique_ptr<UcxWorker> worker(new UcxWorker);
+  RESHARD_TRY(worker->init(num_ranks));
+  return worker;
+}
+
+Status UcxWorker::init_context(std::int32_t num_ranks) {
+  keep_log_from_stdout();
+  RESHARD_TRY(const Config config, read_config());
+  ucp_params_t params{};
+  params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE | UCP_PARAM_FIELD_REQUEST_INIT |
+                      UCP_PARAM_FIELD_ESTIMATED_NUM_EPS | UCP_PARAM_FIELD_NAME;
+  params.features = UCP_FEATURE_TAG | UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP;
+  params.request_size = sizeof(UcxSlot);
+  params.request_init = init_slot;
+  params.estimated_num_eps = static_cast<std::size_t>(num_ranks);
+  params.name = "reshard";
+  if (ucs_status_t status = ucp_init(&params, config.get(), &context_); status != UCS_OK) {
+    return ucx_error("UCX could not start; check UCX_TLS and UCX_NET_DEVICES", status);
+  }
+  return {};
+}
+
+Status UcxWorker::init(std::int32_t num_ranks) {
+  RESHARD_TRY(init_context(num_ranks));
+  ucp_worker_params_t params{};
+  params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  if (ucs_status_t status = ucp_worker_create(context_, &params, &worker_); status != UCS_OK) {
+    return ucx_error("UCX could not create a worker; check UCX_TLS, UCX_NET_DEVICES and the size of /dev/shm", status);
+  }
+  if (ucs_status_t status = ucp_worker_get_efd(worker_, &event_fd_); status != UCS_OK) {
+    return ucx_error("UCX gave no event descriptor", status);
+  }
+  endpoints_.resize(static_cast<std::size_t>(num_ranks));
+  return {};
+}
+
+// The endpoints are not closed one by one: that would need the peers, and they may be gone. The worker takes them
+// along.
+UcxWorker::~UcxWorker() {
+  if (worker_ != nullptr) ucp_worker_destroy(worker_);
+  if (context_ != nullptr) ucp_cleanup(context_);
+}
+
+Result<Blob> UcxWorker::address() const {
+  ucp_address_t* address = nullptr;
+  std::size_t size_bytes = 0;
+  if (ucs_status_t status = ucp_worker_get_address(worker_, &address, &size_bytes); status != UCS_OK) {
+    return ucx_error("UCX gave no worker address", status);
+  }
+  const auto* bytes = reinterpret_cast<const std::byte*>(address);
+  Blob blob(bytes, bytes + size_bytes);
+  ucp_worker_release_address(worker_, address);
+  return blob;
+}
+
+void UcxWorker::set_peer_addresses(std::vector<Blob> addresses) {
+  addresses_ = std::move(addresses);
+}
+
+Result<ucp_ep_h> UcxWorker::endpoint(std::int32_t peer) {
+  ucp_ep_h& endpoint = endpoints_[static_cast<std::size_t>(peer)];
+  if (endpoint != nullptr) return endpoint;
+  ucp_ep_params_t params{};
+  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS;
+  params.address = reinterpret_cast<const ucp_address_t*>(addresses_[static_cast<std::size_t>(peer)].data());
+  if (ucs_status_t status = ucp_ep_create(worker_, &params, &endpoint); status != UCS_OK) {
+    endpoint = nullptr;
+    return ucx_error(fmt::format("UCX cannot reach rank {}; check that UCX_TLS and UCX_NET_DEVICES are the same on all "
+                                 "ranks",
+                                 peer),
+                     status);
+  }
+  return endpoint;
+}
+
+bool UcxWorker::progress() {
+  if (ucp_worker_progress(worker_) == 0) return false;
+  num_idle_ = 0;
+  return true;
+}
+
+void UcxWorker::idle() {
+  // Peers on the same host need our core to answer, so it is given to them before a sleep, which costs a wake-up.
+  constexpr int kYieldsBeforeSleep = 100;
+  if (++num_idle_ <= kYieldsBeforeSleep) {
+    sched_yield();
+    return;
+  }
+  if (ucp_worker_arm(worker_) != UCS_OK) return;  // an event is there already
+  pollfd entry{event_fd_, POLLIN, 0};
+  poll(&entry, 1, 1);
+}
+
+void UcxWorker::flush(const Deadline& deadline) {
+  ucp_request_param_t params{};
+  void* request = ucp_worker_flush_nbx(worker_, &params);
+  if (!UCS_PTR_IS_PTR(request)) return;
+  while (ucp_request_check_status(request) == UCS_INPROGRESS && !deadline.expired()) {
+    if (!progress()) sched_yield();
+  }
+  ucp_request_free(request);
+}
+
+}  // namespace reshard

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <memory>
+#include <string>
+
+#include "src/transport/bootstrap.h"
+
+namespace reshard {
+
+/// What UCX keeps of ours in each of its requests.
+struct UcxSlot {
+  Request* owner;  ///< null when abandoned
+  bool is_send;
+  UcxSlot* previous;  ///< of the list of requests in flight
+  UcxSlot* next;
+};
+
+Status ucx_error(const std::string& what, ucs_status_t status);
+
+/// A UCX context with one worker, and the endpoints to all peers, each made when it is first used.
+class UcxWorker {
+ public:
+  static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks);
+  ~UcxWorker();
+  UcxWorker(const UcxWorker&) = delete;
+  UcxWorker& operator=(const UcxWorker&) = delete;
+
+  ucp_context_h context() const { return context_; }
+  ucp_worker_h worker() const { return worker_; }
+
+  Result<Blob> address() const;
+  void set_peer_addresses(std::vector<Blob> addresses);
+  Result<ucp_ep_h> endpoint(std::int32_t peer);
+
+  bool progress();
+  void idle();                           ///< yields at first, then sleeps until an event, at most 1 ms
+  void flush(const Deadline& deadline);  ///< until the network has taken everything, or the deadline
+
+ private:
+  UcxWorker() = default;
+  Status init(std::int32_t num_ranks);
+  Status init_context(std::int32_t num_ranks);
+
+  ucp_context_h context_ = nullptr;
+  ucp_worker_h worker_ = nullptr;
+  int event_fd_ = -1;  // the worker's
+  int num_idle_ = 0;   // calls of idle() since something moved
+  std::vector<Blob> addresses_;
+  std::vector<ucp_ep_h> endpoints_;
+};
+
+}  // namespace reshard

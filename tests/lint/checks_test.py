@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""Each check finds the fault that it is there for, and keeps quiet about the file beside it."""
+import pathlib
+import tempfile
+import unittest
+
+import checks
+
+SPDX = "// SPDX-License-Identifier: Apache-2.0\n// SPDX-FileCopyrightText: The reshard authors\n"
+
+
+class ChecksTest(unittest.TestCase):
+    def findings(self, check, tree):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            for name, text in tree.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(text, encoding="utf-8")
+            return [(is_error, text.split(": ")[0]) for is_error, text in checks.CHECKS[check](root)]
+
+    def test_includes_follow_the_rooms(self):
+        tree = {
+            "src/layout/a.cc": '#include "src/base/status.h"\n#include "src/layout/a.h"\n',
+            "src/layout/f.cc": '#include "reshard/reshard.h"\n#include <vector>\n',
+            "src/layout/b.cc": '#include "src/plan/plan.h"\n',
+            "src/plan/c.cc": '#include "src/layout/a.h"\n#include "topology/host.h"\n#include "src/exec/run.h"\n',
+            "src/exec/d.cc": '#include "kernels/copy_list.h"\n#include "src/model/model.h"\n',
+            "kernels/e.cc": '#include "copy_list.h"\n',
+            "include/reshard/reshard.h": '#include "src/base/status.h"\n',
+            "perf/tool.cc": '#include "perf/args.h"\n#include "src/layout/a.h"\n',
+            "perf/bench_copy.cc": '#include "kernels/copy_list.h"\n',
+        }
+        expected = ["include/reshard/reshard.h:1", "src/layout/b.cc:1", "src/plan/c.cc:3", "src/exec/d.cc:2",
+                    "kernels/e.cc:1", "perf/tool.cc:2"]
+        self.assertCountEqual(self.findings("includes", tree), [(True, place) for place in expected])
+
+    def test_every_source_file_has_its_spdx_lines(self):
+        tree = {"src/a.cc": SPDX, "src/b.cc": "int b;\n", "perf/c.sh": "#!/bin/sh\n# SPDX-License-Identifier: MIT\n"}
+        self.assertCountEqual(self.findings("spdx", tree), [(True, "src/b.cc:1"), (True, "perf/c.sh:1")])
+
+    def test_forbidden_words_are_found_where_they_are_forbidden(self):
+        tree = {
+            "src/a.cc": "int a;\ngoto end;\n",
+            "src/b.cc": 'auto v = getenv("X");\nprintf("x");\nsnprintf(x);\n// abort()\n/* nor\n exit() */ "puts(";\n',
+            "src/api/config.cc": 'auto v = getenv("X");\n',
+            "perf/d.cc": 'printf("x");\n// TODO later\n// TODO(#12) later\n',
+            "perf/e.sh": "cd /home/someone\nls $HOME/work/x build/work/y\n",
+        }
+        expected = ["src/a.cc:2", "src/b.cc:1", "src/b.cc:2", "perf/d.cc:2", "perf/e.sh:1"]
+        self.assertCountEqual(self.findings("words", tree), [(True, place) for place in expected])
+
+    def test_long_files_and_functions_are_found(self):
+        def function(name, lines):
+            return f"int {name}(int x) {{\n" + "  x += 1;  // {\n" * (lines - 2) + "}\n"
+
+        tree = {
+            "src/short.cc": "namespace n {\nstruct S {\n" + function("a", 59) + "};\n" + function("b", 59) + "}\n",
+            "src/longer.cc": "#include <x>\n" + function("a", 60) + "\n" + function("b", 100),
+            "src/file.cc": "int x;\n" * 501,
+            "src/huge.cc": "int x;\n" * 801,
+        }
+        expected = [(False, "src/file.cc:1"), (True, "src/huge.cc:1"), (False, "src/longer.cc:2"),
+                    (True, "src/longer.cc:63")]
+        self.assertCountEqual(self.findings("sizes", tree), expected)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""Sums the test cases of JUnit files; exits 1 when one failed or none passed.
+
+usage: count_tests.py FILE...
+"""
+import pathlib
+import sys
+import xml.etree.ElementTree
+
+
+def main():
+    passed, failed = 0, []
+    for name in sys.argv[1:]:
+        if not pathlib.Path(name).exists():
+            continue
+        for case in xml.etree.ElementTree.parse(name).iter("testcase"):
+            if case.get("status") == "run":
+                passed += 1
+            elif case.get("status") == "fail":
+                failed.append(f"{pathlib.Path(name).stem}: {case.get('name')}")
+    for name in failed:
+        print(f"failed: {name}")
+    print(f"{passed} passed, {len(failed)} failed")
+    sys.exit(bool(failed) or passed == 0)
+
+
+if __name__ == "__main__":
+    main()

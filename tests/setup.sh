@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+# Sourced by tests/run.sh, perf/demo.sh and perf/figures.sh: goes to the root of the tree, installs what is missing from
+# the packages of Debian 12, and defines build_preset.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+heading() { printf '\n== %s\n' "$*"; }
+
+build_packages=(
+  g++ cmake ninja-build ccache pkg-config python3  # the build
+  libucx-dev libhwloc-dev                          # what moves the bytes, what describes the machine
+  nlohmann-json3-dev libfmt-dev libxxhash-dev      # the library
+  libcli11-dev                                     # the tools
+  libgtest-dev librapidcheck-dev                   # the tests
+)
+lint_packages=(binutils clang-format clang-tidy)
+mpi_packages=(libopenmpi-dev openmpi-bin)  # the baseline of perf/figures.sh, and launch under mpirun
+
+is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# install_missing PACKAGE...: asks apt only for what is not there, so that a machine without network passes.
+install_missing() {
+  local missing=() package as_root=()
+  for package in "$@"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  heading "installing ${missing[*]}"
+  "${as_root[@]}" apt-get update -q
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+}
+
+# build_preset PRESET [TARGET...]: configures and builds into build/PRESET.
+build_preset() {
+  local preset=$1
+  shift
+  heading "building preset $preset"
+  cmake --preset "$preset" -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache &&
+    cmake --build --preset "$preset" ${1:+--target "$@"}
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/copy_list.h"
+
+namespace reshard::testing {
+
+/// An f16 or bf16 format by its numbers; the reference conversions work by arithmetic on values, not on bits.
+struct HalfFormat {
+  int mantissa_bits;
+  int min_exponent;  ///< of the smallest normal number
+  int max_exponent;  ///< of the largest one
+};
+inline constexpr HalfFormat kF16Format{10, -14, 15};
+inline constexpr HalfFormat kBF16Format{7, -126, 127};
+
+/// The bits of the number of `format` nearest to `value`, ties to the even one; NaNs become `sign | quiet NaN`.
+std::uint16_t reference_half_from_f32(float value, const HalfFormat& format);
+
+/// The value of the bits.
+float reference_f32_from_half(std::uint16_t bits, const HalfFormat& format);
+
+bool is_nan_half(std::uint16_t bits, const HalfFormat& format);
+
+/// Element by element, as the definition says.
+void reference_copy(const CopyOp& op);
+
+}  // namespace reshard::testing

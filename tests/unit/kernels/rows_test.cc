@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+
+// The inner kernels one by one: every row length about the limits where they change method, at every alignment.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "kernels_under_test.h"
+
+namespace reshard::testing {
+namespace {
+
+constexpr std::byte kPoison{0xa5};
+constexpr std::int64_t kGuardBytes = 64;
+
+std::vector<std::byte> counting_bytes(std::int64_t size) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(size));
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>((i * 7 + i / 251) & 0xff);
+  return bytes;
+}
+
+std::vector<std::byte> poisoned(std::int64_t size) {
+  return std::vector(static_cast<std::size_t>(size), kPoison);
+}
+
+class RowsTest : public KernelsTest {
+ protected:
+  // Three rows with gaps on both sides of the copy; `src` null checks a fill.
+  static void expect_rows(PieceFn kernel, void (*fence)(), std::int64_t row_bytes, std::int64_t offset, bool is_fill) {
+    constexpr std::int64_t kRows = 3;
+    const std::int64_t src_stride = row_bytes + 5;
+    const std::int64_t dst_stride = row_bytes + 3;
+    const auto src = counting_bytes(kRows * src_stride);
+    auto actual = poisoned(offset + kRows * dst_stride + 2 * kGuardBytes);
+    auto expected = actual;
+    const auto at = static_cast<std::size_t>(kGuardBytes + offset);
+    kernel({is_fill ? nullptr : src.data(), actual.data() + at, {row_bytes, 1, 1}, {kRows, src_stride, dst_stride}});
+    fence();
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      std::byte* const to = expected.data() + at + row * dst_stride;
+      for (std::int64_t i = 0; i < row_bytes; ++i) {
+        to[i] = is_fill ? std::byte{0} : src[static_cast<std::size_t>(row * src_stride + i)];
+      }
+    }
+    ASSERT_EQ(actual, expected) << "row of " << row_bytes << " bytes at offset " << offset;
+  }
+
+  void expect_all_lengths(PieceFn kernel, bool is_fill) const {
+    std::vector<std::int64_t> lengths(520);
+    std::iota(lengths.begin(), lengths.end(), 1);
+    lengths.insert(lengths.end(), {4095, 4096, 4097, 70000});
+    for (const std::int64_t length : lengths) {
+      for (const std::int64_t offset : {0, 1, 8, 31, 32, 33, 63}) {
+        expect_rows(kernel, kernels().fence, length, offset, is_fill);
+      }
+    }
+  }
+
+  // Extents about multiples of the block sizes, against the definition: dst[r][c] = src[c][r].
+  void expect_transposes(PieceFn kernel, std::int64_t element_bytes) const {
+    for (const std::int64_t cols : {1, 3, 4, 7, 8, 9, 16, 21}) {
+      for (const std::int64_t rows : {1, 4, 5, 8, 15, 16, 33}) {
+        const std::int64_t src_stride = rows * element_bytes + 3;
+        const std::int64_t dst_stride = cols * element_bytes + 1;
+        const auto src = counting_bytes(cols * src_stride);
+        auto actual = poisoned(rows * dst_stride + 2 * kGuardBytes);
+        auto expected = actual;
+        kernel({src.data(),
+                actual.data() + kGuardBytes,
+                {cols, src_stride, element_bytes},
+                {rows, element_bytes, dst_stride}});
+        for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t c = 0; c < cols; ++c) {
+            std::memcpy(expected.data() + kGuardBytes + r * dst_stride + c * element_bytes,
+                        src.data() + c * src_stride + r * element_bytes, static_cast<std::size_t>(element_bytes));
+          }
+        }
+        ASSERT_EQ(actual, expected) << cols << " columns, " << rows << " rows of " << element_bytes << " bytes";
+      }
+    }
+  }
+};
+RESHARD_INSTANTIATE_KERNELS(RowsTest);
+
+TEST_P(RowsTest, CachedCopiesMoveRowsOfEveryLength) {
+  expect_all_lengths(kernels().copy_cached, false);
+}
+
+TEST_P(RowsTest, StreamingCopiesMoveRowsOfEveryLength) {
+  expect_all_lengths(kernels().copy_streaming, false);
+}
+
+TEST_P(RowsTest, CachedFillsZeroRowsOfEveryLength) {
+  expect_all_lengths(kernels().fill_cached, true);
+}
+
+TEST_P(RowsTest, StreamingFillsZeroRowsOfEveryLength) {
+  expect_all_lengths(kernels().fill_streaming, true);
+}
+
+TEST_P(RowsTest, TransposesTurnEveryElementSize) {
+  for (const std::int64_t element_bytes : {1, 2, 4, 8, 16}) {
+    expect_transposes(kernels().transpose[RowKernels::index_of_size(element_bytes)], element_bytes);
+  }
+}
+
+TEST_P(RowsTest, StridedCopiesMoveEveryElementSize) {
+  for (const std::int64_t element_bytes : {1, 2, 4, 8, 16}) {
+    expect_transposes(kernels().strided[RowKernels::index_of_size(element_bytes)], element_bytes);
+  }
+}
+
+}  // namespace
+}  // namespace reshard::testing

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+// vLLM's local parameters, element by element, from the formulas of its weight loaders.
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+#include "memory.h"
+#include "src/model/model.h"
+
+namespace reshard {
+namespace {
+
+using Json = nlohmann::json;
+using Rows = std::vector<std::string>;
+
+constexpr std::int64_t kHidden = 2;
+
+/// The blocks of a tensor on a rank of a published model.
+std::vector<Block> blocks_of(const std::string& model, const std::string& text, std::int32_t rank,
+                             const std::string& tensor) {
+  Result<ModelLayout> layout = make_model_layout(published_config(model), text, 0, 0, 0);
+  EXPECT_TRUE(layout.ok()) << layout.status().message();
+  return layout.ok() ? layout->blocks(rank, layout->find_tensor(tensor)) : std::vector<Block>();
+}
+
+void expect_rows(const std::string& tensor, std::int64_t begin, std::int64_t end, std::int64_t offset_elements) {
+  const std::vector<Block> blocks = blocks_of("Qwen3-0.6B", "vllm:tp=2", 1, tensor);
+  ASSERT_EQ(blocks.size(), 1U) << tensor;
+  EXPECT_EQ(blocks[0].box.begin[0], begin) << tensor;
+  EXPECT_EQ(blocks[0].box.end[0], end) << tensor;
+  EXPECT_EQ(blocks[0].offset_bytes, 2 * offset_elements) << tensor;
+}
+
+// Recorded from the weight loaders of vLLM 0.32.
+TEST(VllmTest, Qwen3RankOneOfTwoIsAsRecordedFromVllm) {
+  expect_rows(in_layer(0, "self_attn.q_proj.weight"), 1024, 2048, 0);
+  expect_rows(in_layer(0, "self_attn.k_proj.weight"), 512, 1024, 1'048'576);
+  expect_rows(in_layer(0, "self_attn.v_proj.weight"), 512, 1024, 1'572'864);
+  expect_rows(in_layer(0, "mlp.gate_proj.weight"), 1536, 3072, 0);
+  expect_rows(in_layer(0, "mlp.up_proj.weight"), 1536, 3072, 1'572'864);
+  const std::vector<Block> o_proj = blocks_of("Qwen3-0.6B", "vllm:tp=2", 1, in_layer(0, "self_attn.o_proj.weight"));
+  ASSERT_EQ(o_proj.size(), 1U);
+  EXPECT_EQ(o_proj[0].box.begin[1], 1024);
+  EXPECT_EQ(o_proj[0].box.end[1], 2048);
+  EXPECT_EQ(o_proj[0].strides_bytes[0], 2 * 1024);
+}
+
+/// The rows of the embedding on the last of tp ranks: {elements, zeros}.
+std::pair<std::int64_t, std::int64_t> last_vocab_rows(std::int64_t vocab_size, std::int32_t tp) {
+  Json config = tiny_llama();
+  config["vocab_size"] = vocab_size;
+  const Memory memory = memory_of(layout_of(config, fmt::format("vllm:tp={}", tp)), tp - 1);
+  EXPECT_EQ(memory.defect, "");
+  const std::vector<Element>& elements = memory.buffers.at("lm_head.weight");
+  const auto num_zeros = std::count(elements.begin(), elements.end(), kZero) / kHidden;
+  return {static_cast<std::int64_t>(elements.size()) / kHidden - num_zeros, num_zeros};
+}
+
+TEST(VllmTest, VocabularyIsPaddedTo64WithZeros) {
+  EXPECT_EQ(last_vocab_rows(1000, 2), std::pair(488L, 24L));  // recorded: rows 512 to 999, then 24 rows of zeros
+  EXPECT_EQ(last_vocab_rows(32001, 2), std::pair(15969L, 63L));
+  EXPECT_EQ(last_vocab_rows(50257, 4), std::pair(12529L, 47L));
+  EXPECT_EQ(last_vocab_rows(10, 8), std::pair(0L, 8L));
+}
+
+TEST(VllmTest, ExpertsAreCutOverTensorParallelRanksWithoutEp) {
+  Json config = tiny_qwen3_moe();  // recorded: w13 of expert 0 on rank 1 = gate[64:128], up[64:128] behind it
+  config["moe_intermediate_size"] = 128;
+  const ModelLayout layout = layout_of(config, "vllm:tp=2");
+  const Block gate = layout.blocks(1, layout.find_tensor(in_layer(0, "mlp.experts.gate_proj.weight")))[0];
+  const Block up = layout.blocks(1, layout.find_tensor(in_layer(0, "mlp.experts.up_proj.weight")))[0];
+  EXPECT_EQ(gate.box.begin[1], 64);
+  EXPECT_EQ(gate.box.end[1], 128);
+  EXPECT_EQ(gate.offset_bytes, 0);
+  EXPECT_EQ(up.box.begin[1], 64);
+  EXPECT_EQ(up.offset_bytes, 64 * kHidden * 2);
+}
+
+TEST(VllmTest, TwoRanksOfTensorParallelExpertsHoldOneGateAndUpRowEach) {
+  Json config = tiny_qwen3_moe();
+  config["moe_intermediate_size"] = 2;
+  const ModelLayout layout = layout_of(config, "vllm:tp=2");
+  const std::string w13 = in_layer(0, "mlp.experts.w13_weight");
+  for (std::int64_t rank = 0; rank < 2; ++rank) {
+    expect_buffer(memory_of(layout, static_cast<std::int32_t>(rank)), w13, {4, 2, kHidden}, [&](const Index& i) {
+      return Element{in_layer(0, i[1] == 0 ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight"),
+                     {i[0], rank, i[2]}};
+    });
+  }
+}
+
+Rows qkv_rows(const Json& config, std::int32_t tp, std::int32_t rank) {
+  const Memory memory = memory_of(layout_of(config, fmt::format("vllm:tp={}", tp)), rank);
+  EXPECT_EQ(memory.defect, "");
+  return rows_of(memory, in_layer(0, "self_attn.qkv_proj.weight"), kHidden);
+}
+
+TEST(VllmTest, QkvHoldsQueriesThenKeysThenValues) {
+  EXPECT_EQ(qkv_rows(tiny_llama(), 1, 0),
+            (Rows{"q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "k0", "k1", "k2", "k3", "v0", "v1", "v2", "v3"}));
+  EXPECT_EQ(qkv_rows(tiny_llama(), 4, 1), (Rows{"q2", "q3", "k1", "v1"}));
+}
+
+TEST(VllmTest, KvHeadsAreRepeatedOverMoreRanksThanHeads) {
+  Json config = tiny_llama();
+  config["num_key_value_heads"] = 2;
+  const std::vector<Rows> expected = {
+      {"q0", "q1", "k0", "v0"}, {"q2", "q3", "k0", "v0"}, {"q4", "q5", "k1", "v1"}, {"q6", "q7", "k1", "v1"}};
+  for (std::int32_t rank = 0; rank < 4; ++rank) {
+    EXPECT_EQ(qkv_rows(config, 4, rank), expected[static_cast<std::size_t>(rank)]);
+  }
+}
+
+TEST(VllmTest, LlamaQkvOfFourRanksHasTheKnownSizes) {
+  const std::string attn = "self_attn.";
+  const auto count = [&](const std::string& proj) {
+    return blocks_of("Meta-Llama-3.1-8B", "vllm:tp=4", 0, in_layer(0, attn + proj))[0].box.num_elements();
+  };
+  EXPECT_EQ(count("q_proj.weight"), 4'194'304);
+  EXPECT_EQ(count("k_proj.weight"), 1'048'576);
+  EXPECT_EQ(count("v_proj.weight"), 1'048'576);
+}
+
+TEST(VllmTest, RowParallelColumnsOfALargeProjection) {
+  const Block block = blocks_of("Meta-Llama-3.1-8B", "vllm:tp=4", 2, in_layer(0, "self_attn.o_proj.weight"))[0];
+  EXPECT_EQ(block.box.begin[1], 2048);
+  EXPECT_EQ(block.box.end[1], 3072);
+  EXPECT_EQ(block.strides_bytes[0], 2 * 1024);
+}
+
+TEST(VllmTest, LatentDownProjectionsAreOneBuffer) {
+  const std::string text = "vllm:tp=8";
+  const std::string q_a = in_layer(0, "self_attn.q_a_proj.weight");
+  const std::string kv_a = in_layer(0, "self_attn.kv_a_proj_with_mqa.weight");
+  const Block q = blocks_of("DeepSeek-V3", text, 5, q_a)[0], kv = blocks_of("DeepSeek-V3", text, 5, kv_a)[0];
+  EXPECT_EQ(q.buffer, kv.buffer);
+  EXPECT_EQ(q.offset_bytes, 0);
+  EXPECT_EQ(q.box.end[0], 1536);
+  EXPECT_EQ(kv.offset_bytes, 1536 * 7168 * 2);
+  EXPECT_EQ(kv.box.end[0], 576);
+  const Block q_b = blocks_of("DeepSeek-V3", text, 5, in_layer(0, "self_attn.q_b_proj.weight"))[0];
+  EXPECT_EQ(q_b.box.begin[0], 5 * 16 * 192);
+  EXPECT_EQ(q_b.box.end[0], 6 * 16 * 192);
+}
+
+/// The experts of a rank in slot order.
+std::vector<std::int64_t> experts_of(const ModelLayout& layout, std::int32_t rank, std::int64_t layer = 0) {
+  const Memory memory = memory_of(layout, rank);
+  EXPECT_EQ(memory.defect, "");
+  std::vector<std::int64_t> experts;
+  const std::vector<Element>& elements = memory.buffers.at(in_layer(layer, "mlp.experts.w2_weight"));
+  for (std::size_t at = 0; at < elements.size(); at += kHidden * 8) experts.push_back(elements[at].index[0]);
+  return experts;
+}
+
+using Experts = std::vector<std::int64_t>;
+
+Json with_experts(std::int64_t num_experts) {
+  Json config = tiny_qwen3_moe();
+  config["num_experts"] = num_experts;
+  return config;
+}
+
+TEST(VllmTest, ExpertsAreSpreadInOrderOverTensorAndDataParallelRanks) {
+  const ModelLayout layout = layout_of(with_experts(16), "vllm:tp=2,ep=8");
+  for (std::int32_t rank = 0; rank < 8; ++rank) EXPECT_EQ(experts_of(layout, rank), (Experts{2 * rank, 2 * rank + 1}));
+}
+
+TEST(VllmTest, UnevenExpertsGoToTheFirstRanks) {
+  const ModelLayout layout = layout_of(with_experts(10), "vllm:ep=4");
+  EXPECT_EQ(experts_of(layout, 0), (Experts{0, 1, 2}));
+  EXPECT_EQ(experts_of(layout, 1), (Experts{3, 4, 5}));
+  EXPECT_EQ(experts_of(layout, 2), (Experts{6, 7}));
+  EXPECT_EQ(experts_of(layout, 3), (Experts{8, 9}));
+}
+
+TEST(VllmTest, RoundRobinDealsExpertsOut) {
+  const ModelLayout layout = layout_of(with_experts(10), "vllm:ep=4,placement=round_robin");
+  EXPECT_EQ(experts_of(layout, 1), (Experts{1, 5, 9}));
+  EXPECT_EQ(experts_of(layout, 3), (Experts{3, 7}));
+}
+
+TEST(VllmTest, RedundantSlotsRepeatTheFirstExperts) {
+  const ModelLayout layout = layout_of(with_experts(6), "vllm:ep=4,redundant=2");
+  EXPECT_EQ(experts_of(layout, 0), (Experts{0, 1}));
+  EXPECT_EQ(experts_of(layout, 2), (Experts{4, 5}));
+  EXPECT_EQ(experts_of(layout, 3), (Experts{0, 1}));
+}
+
+/// A file that is removed at the end of the test.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& text) : path_(testing::TempDir() + "reshard_eplb_test.json") {
+    std::ofstream(path_) << text;
+  }
+  ~TemporaryFile() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+TEST(VllmTest, ExpertMapDecidesTheSlotsLayerByLayerOnEveryReplica) {
+  const TemporaryFile file(R"({"physical_to_logical": [[0, 1, 3, 2, 3, 0], [3, 2, 1, 0, 0, 0]]})");
+  const ModelLayout layout = layout_of(with_experts(4), "vllm:tp=2,ep=2,replicas=2,eplb=" + file.path());
+  for (const std::int32_t engine : {0, 2}) {
+    EXPECT_EQ(experts_of(layout, engine, 0), (Experts{0, 1, 3}));
+    EXPECT_EQ(experts_of(layout, engine + 1, 0), (Experts{2, 3, 0}));
+    EXPECT_EQ(experts_of(layout, engine, 1), (Experts{3, 2, 1}));
+    EXPECT_EQ(experts_of(layout, engine + 1, 1), (Experts{0, 0, 0}));
+  }
+}
+
+TEST(VllmTest, DenseLayersHaveNoRowInTheExpertMap) {
+  Json config = tiny_qwen3_moe();
+  config.update({{"num_hidden_layers", 3}, {"mlp_only_layers", {0}}});
+  const TemporaryFile file(R"({"physical_to_logical": [[0, 1, 2, 3], [3, 2, 1, 0]]})");
+  const ModelLayout layout = layout_of(config, "vllm:ep=2,eplb=" + file.path());
+  EXPECT_EQ(experts_of(layout, 0, 1), (Experts{0, 1}));
+  EXPECT_EQ(experts_of(layout, 0, 2), (Experts{3, 2}));
+}
+
+TEST(VllmTest, UnreadableExpertMapIsAnIoError) {
+  const auto layout = make_model_layout(with_experts(4).dump(), "vllm:ep=2,eplb=/no/such/file", 0, 0, 0);
+  ASSERT_FALSE(layout.ok());
+  EXPECT_EQ(layout.status().code(), RESHARD_ERR_IO);
+  EXPECT_NE(layout.status().message().find("/no/such/file"), std::string::npos);
+}
+
+TEST(VllmTest, TiedEmbeddingIsOnTheFirstAndTheLastStage) {
+  Json config = tiny_llama();
+  config.update({{"tie_word_embeddings", true}, {"num_hidden_layers", 3}});
+  const ModelLayout layout = layout_of(config, "vllm:pp=3");
+  for (std::int32_t rank = 0; rank < 3; ++rank) {
+    const Memory memory = memory_of(layout, rank);
+    EXPECT_EQ(memory.defect, "");
+    EXPECT_EQ(memory.buffers.count("model.embed_tokens.weight"), rank == 1 ? 0U : 1U);
+    EXPECT_EQ(memory.buffers.count("model.norm.weight"), rank == 2 ? 1U : 0U);
+  }
+}
+
+TEST(VllmTest, StagesBeforeTheLastTakeTheRemainingLayers) {
+  Json config = tiny_llama();
+  config["num_hidden_layers"] = 10;
+  const ModelLayout layout = layout_of(config, "vllm:pp=4");
+  std::vector<int> counts;
+  for (std::int32_t rank = 0; rank < 4; ++rank) {
+    const Memory memory = memory_of(layout, rank);
+    counts.push_back(0);
+    for (std::int64_t layer = 0; layer < 10; ++layer) {
+      counts.back() += static_cast<int>(memory.buffers.count(in_layer(layer, "input_layernorm.weight")));
+    }
+  }
+  EXPECT_EQ(counts, (std::vector<int>{2, 3, 3, 2}));
+}
+
+struct Settings {
+  std::int64_t tp, pp, dp, replicas;
+  bool has_ep;
+};
+
+class VllmElementsTest : public testing::TestWithParam<Settings> {};
+
+/// 8 q heads, 4 k heads, head_dim 2, 5 experts of width 8, 2 layers; layer l on stage l when pp = 2.
+void expect_layer(const Memory& memory, const Settings& s, std::int64_t rank, std::int64_t layer) {
+  const std::int64_t t = rank % s.tp, d = rank / (s.tp * s.pp) % s.dp;
+  const std::int64_t q_rows = 16 / s.tp, kv_rows = s.tp >= 4 ? 2 : 8 / s.tp;
+  const std::int64_t kv_first = s.tp >= 4 ? t / (s.tp / 4) * 2 : t * kv_rows;
+  expect_buffer(memory, in_layer(layer, "self_attn.qkv_proj.weight"), {q_rows + 2 * kv_rows, kHidden},
+                [&](const Index& i) {
+                  const std::int64_t kv = i[0] - q_rows;
+                  if (kv < 0) return Element{in_layer(layer, "self_attn.q_proj.weight"), {t * q_rows + i[0], i[1]}};
+                  return Element{in_layer(layer, kv < kv_rows ? "self_attn.k_proj.weight" : "self_attn.v_proj.weight"),
+                                 {kv_first + kv % kv_rows, i[1]}};
+                });
+  const std::int64_t p = s.tp * s.dp, k = d * s.tp + t;
+  const std::int64_t first = s.has_ep ? k * (5 / p) + std::min(k, 5 % p) : 0;
+  const std::int64_t num_experts = s.has_ep ? 5 / p + (k < 5 % p ? 1 : 0) : 5;
+  const std::int64_t width = s.has_ep ? 8 : 8 / p, begin = s.has_ep ? 0 : k * width;
+  expect_buffer(memory, in_layer(layer, "mlp.experts.w13_weight"), {num_experts, 2 * width, kHidden},
+                [&](const Index& i) {
+                  const char* proj = i[1] < width ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight";
+                  return Element{in_layer(layer, proj), {first + i[0], begin + i[1] % width, i[2]}};
+                });
+  expect_buffer(memory, in_layer(layer, "mlp.experts.w2_weight"), {num_experts, kHidden, width}, [&](const Index& i) {
+    return Element{in_layer(layer, "mlp.experts.down_proj.weight"), {first + i[0], i[1], begin + i[2]}};
+  });
+}
+
+TEST_P(VllmElementsTest, EveryRankHoldsWhatTheFormulasSay) {
+  const Settings& s = GetParam();
+  Json config = with_experts(5);
+  config["head_dim"] = 2;
+  const std::string ep = s.has_ep ? fmt::format(",ep={}", s.tp * s.dp) : "";
+  const ModelLayout layout =
+      layout_of(config, fmt::format("vllm:tp={},pp={},dp={},replicas={}{}", s.tp, s.pp, s.dp, s.replicas, ep));
+  ASSERT_EQ(layout.num_ranks(), s.tp * s.pp * s.dp * s.replicas);
+  for (std::int64_t rank = 0; rank < layout.num_ranks(); ++rank) {
+    const Memory memory = memory_of(layout, static_cast<std::int32_t>(rank));
+    EXPECT_EQ(memory.defect, "") << "rank " << rank;
+    for (std::int64_t layer = 0; layer < 2; ++layer) {
+      if (s.pp == 1 || rank / s.tp % 2 == layer) {
+        expect_layer(memory, s, rank, layer);
+      } else {
+        EXPECT_EQ(memory.buffers.count(in_layer(layer, "mlp.gate.weight")), 0U);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, VllmElementsTest,
+                         testing::Values(Settings{1, 1, 1, 1, false}, Settings{2, 1, 2, 2, false},
+                                         Settings{2, 2, 2, 1, true}, Settings{8, 1, 1, 1, false},
+                                         Settings{4, 2, 1, 3, true}, Settings{1, 1, 8, 1, true},
+                                         Settings{8, 1, 1, 1, true}),
+                         [](const auto& test) {
+                           const Settings& s = test.param;
+                           return fmt::format("tp{}pp{}dp{}replicas{}{}", s.tp, s.pp, s.dp, s.replicas,
+                                              s.has_ep ? "ep" : "");
+                         });
+
+TEST(VllmTest, SizesThatVllmRefusesAreNamed) {
+  const auto expect_words = [](const std::string& message, const std::vector<std::string>& words) {
+    for (const std::string& word : words) EXPECT_NE(message.find(word), std::string::npos) << message;
+  };
+  expect_words(error_of(tiny_llama(), "vllm:tp=3"), {"tp = 3", "num_attention_heads = 8"});
+  expect_words(error_of(tiny_llama(), "vllm:tp=2,ep=2"), {"ep = 2", "llama has no experts"});
+  expect_words(error_of(with_experts(6), "vllm:ep=4,redundant=1"), {"7 expert slots", "ep = 4"});
+  Json config = tiny_llama();
+  config.update({{"num_attention_heads", 12}, {"num_key_value_heads", 4}});
+  expect_words(error_of(config, "vllm:tp=6"), {"tp = 6", "num_key_value_heads = 4"});
+  config["num_key_value_heads"] = 3;
+  config["intermediate_size"] = 12;
+  expect_words(error_of(config, "vllm:tp=12"), {"tp = 12", "padded vocabulary = 64"});
+  config = tiny_llama();
+  config["intermediate_size"] = 6;
+  expect_words(error_of(config, "vllm:tp=4"), {"mlp.gate_up_proj.weight", "6", "4 ranks"});
+  expect_words(error_of(tiny_qwen3_moe(), "vllm:tp=2,dp=8"), {"mlp.experts.w13_weight", "8", "16 ranks"});
+}
+
+}  // namespace
+}  // namespace reshard

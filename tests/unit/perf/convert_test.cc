@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "perf/data/convert.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace reshard::perf {
+namespace {
+
+// The oracle for half precision is the compiler's own type.
+
+TEST(Convert, EveryHalfBecomesItsFloatAndComesBack) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half_bits = static_cast<std::uint16_t>(bits);
+    const auto oracle = static_cast<float>(std::bit_cast<_Float16>(half_bits));
+    const float value = float_from_f16(half_bits);
+    if (std::isnan(oracle)) {
+      ASSERT_TRUE(std::isnan(value)) << bits;
+      ASSERT_TRUE(std::isnan(float_from_f16(f16_from_float(value)))) << bits;
+    } else {
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(value), std::bit_cast<std::uint32_t>(oracle)) << bits;
+      ASSERT_EQ(f16_from_float(value), half_bits);
+    }
+  }
+}
+
+TEST(Convert, FloatsRoundToTheNearestHalfTiesToEven) {
+  for (std::uint64_t bits = 0; bits < std::uint64_t{1} << 32; bits += 4093) {  // a prime step reaches every exponent
+    const auto value = std::bit_cast<float>(static_cast<std::uint32_t>(bits));
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(f16_from_float(value), std::bit_cast<std::uint16_t>(static_cast<_Float16>(value))) << value;
+  }
+}
+
+TEST(Convert, HalvesBetweenTwoNeighboursTieToTheEvenOne) {
+  for (std::uint32_t bits = 0; bits + 1 < 0x7c00; ++bits) {
+    const float below = float_from_f16(static_cast<std::uint16_t>(bits));
+    const float above = float_from_f16(static_cast<std::uint16_t>(bits + 1));
+    const float middle = below + (above - below) / 2;
+    ASSERT_EQ(f16_from_float(middle), (bits + 1) & ~1u) << bits;
+    ASSERT_EQ(f16_from_float(std::nextafter(middle, 0.0f)), bits);
+    ASSERT_EQ(f16_from_float(std::nextafter(middle, 1e9f)), bits + 1);
+  }
+}
+
+TEST(Convert, FloatsRoundToTheNearestBfloatTiesToEven) {
+  EXPECT_EQ(bf16_from_float(std::bit_cast<float>(0x3f807fffu)), 0x3f80);
+  EXPECT_EQ(bf16_from_float(std::bit_cast<float>(0x3f808000u)), 0x3f80);
+  EXPECT_EQ(bf16_from_float(std::bit_cast<float>(0x3f808001u)), 0x3f81);
+  EXPECT_EQ(bf16_from_float(std::bit_cast<float>(0x3f818000u)), 0x3f82);
+  EXPECT_EQ(bf16_from_float(std::numeric_limits<float>::max()), 0x7f80);
+  EXPECT_TRUE(std::isnan(float_from_bf16(bf16_from_float(std::bit_cast<float>(0x7f800001u)))));
+}
+
+TEST(Convert, BfloatsComeBackAsTheyWere) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = float_from_bf16(static_cast<std::uint16_t>(bits));
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(bf16_from_float(value), bits);
+  }
+}
+
+}  // namespace
+}  // namespace reshard::perf

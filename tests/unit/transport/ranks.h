@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <fmt/core.h>
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "src/transport/transport.h"
+
+namespace reshard::test {
+
+/// What went wrong on a rank; empty when everything held. Ranks may be processes, so they report as text.
+using Verdict = std::string;
+
+#define RESHARD_REQUIRE(condition)                                                             \
+  do {                                                                                         \
+    if (!(condition)) return ::fmt::format("line {}: {} does not hold", __LINE__, #condition); \
+  } while (false)
+#define RESHARD_REQUIRE_OK(expression)                                                                    \
+  do {                                                                                                    \
+    if (const auto& required = (expression); !required.ok())                                              \
+      return ::fmt::format("line {}: {}: {}", __LINE__, #expression, ::reshard::test::text_of(required)); \
+  } while (false)
+#define RESHARD_REQUIRE_HOLDS(verdict)                                    \
+  do {                                                                    \
+    if (const ::reshard::test::Verdict inner = (verdict); !inner.empty()) \
+      return ::fmt::format("line {}: {}", __LINE__, inner);               \
+  } while (false)
+
+inline std::string text_of(const Status& status) {
+  return status.message();
+}
+template <typename T>
+std::string text_of(const Result<T>& result) {
+  return result.status().message();
+}
+
+enum class Kind { kLocal, kUcx, kUcxTcp };
+std::string name_of(Kind kind);
+
+using Scenario = std::function<Verdict(Transport&)>;
+
+/// Runs the scenario on num_ranks connected ranks of the kind: threads for local, forked processes for ucx.
+/// `mortal` ranks are expected to kill themselves.
+Verdict run_ranks(Kind kind, std::int32_t num_ranks, const Scenario& scenario, const std::set<int>& mortal = {});
+
+/// Forks num_ranks processes and joins their verdicts; kills what has not ended after two minutes.
+Verdict run_processes(std::int32_t num_ranks, const std::function<Verdict(std::int32_t rank)>& body,
+                      const std::set<int>& mortal = {});
+Verdict run_threads(std::int32_t num_ranks, const std::function<Verdict(std::int32_t rank)>& body);
+
+/// A generous limit for what must happen; tests of the limit itself choose a short one.
+inline constexpr std::int64_t kPatienceUs = 60'000'000;
+
+/// Progresses until none of the requests is pending; says which still are.
+Verdict await(Transport& transport, std::span<Request> requests);
+Verdict barrier(Transport& transport);
+
+/// size_bytes that depend on who sends to whom and on `salt`, so that a mix-up shows.
+std::vector<std::byte> pattern(std::size_t size_bytes, std::int32_t source, std::int32_t destination,
+                               std::uint64_t salt = 0);
+
+/// A receive buffer between guard zones that must stay untouched.
+class GuardedBuffer {
+ public:
+  explicit GuardedBuffer(std::size_t size_bytes);
+  std::byte* data() { return bytes_.data() + kGuardBytes; }
+  bool holds(const std::vector<std::byte>& expected) const;
+  bool guards_intact() const;
+
+ private:
+  static constexpr std::size_t kGuardBytes = 64;
+  std::size_t size_bytes_;
+  std::vector<std::byte> bytes_;
+};
+
+}  // namespace reshard::test
