@@ -44,6 +44,8 @@ Flight::Flight(Program given, const std::vector<bool>& read_by, Transport* trans
   for (std::size_t r = 0; r < read_by.size(); ++r) {
     if (read_by[r]) readers_.emplace_back().peer = static_cast<std::int32_t>(r);
   }
+  const std::size_t handshakes = sources_.size() + readers_.size();
+  transport->reserve(std::max(sends_.in_flight.capacity(), receives_.in_flight.capacity()) + handshakes);
 }
 
 Status Flight::begin(std::uint64_t run_tag) {

@@ -27,6 +27,7 @@ class LocalTransport final : public Transport {
   std::int32_t num_ranks() const override { return world_->num_ranks(); }
   std::string name() const override { return "local"; }
 
+  void reserve(std::size_t num_requests) override;
   Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
               Request* request) override;
   Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override;
@@ -79,6 +80,19 @@ LocalTransport::~LocalTransport() {
   }
   world_->memory().free_all(rank_);
   world_->leave(rank_);
+}
+
+void LocalTransport::reserve(std::size_t num_requests) {
+  posted_.reserve(num_requests);
+  finished_.reserve(num_requests);
+  matched_.reserve(num_requests);
+  free_sends_.reserve(num_requests);
+  while (all_sends_.size() < num_requests) {
+    all_sends_.push_back(std::make_unique<LocalSend>());
+    free_sends_.push_back(all_sends_.back().get());
+  }
+  // What every rank may have sent here, or finished for it, before this one looks.
+  mailbox_.reserve(num_requests * static_cast<std::size_t>(num_ranks()));
 }
 
 LocalSend* LocalTransport::new_send() {

@@ -18,6 +18,11 @@ void LocalMailbox::post(LocalSend* send) {
   changed_.notify_one();
 }
 
+void LocalMailbox::reserve(std::size_t num_sends) {
+  std::lock_guard lock(mutex_);
+  for (std::vector<LocalSend*>* sends : {&arrivals_, &unexpected_, &completed_}) sends->reserve(num_sends);
+}
+
 bool LocalMailbox::remove(LocalSend* send) {
   std::lock_guard lock(mutex_);
   return std::erase(arrivals_, send) + std::erase(unexpected_, send) > 0;

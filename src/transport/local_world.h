@@ -35,10 +35,11 @@ struct LocalSend {
 /// Where the other threads leave things for one rank.
 class LocalMailbox {
  public:
-  void post(LocalSend* send);      ///< by the sender
-  bool remove(LocalSend* send);    ///< by the sender: takes it back; false when the receiver has taken it already
-  void complete(LocalSend* send);  ///< by the receiver, to the sender's mailbox
-  void poke();                     ///< ends a sleep()
+  void reserve(std::size_t num_sends);  ///< room for this many sends in each of its lists
+  void post(LocalSend* send);           ///< by the sender
+  bool remove(LocalSend* send);         ///< by the sender: takes it back; false when the receiver has taken it already
+  void complete(LocalSend* send);       ///< by the receiver, to the sender's mailbox
+  void poke();                          ///< ends a sleep()
 
   /// By the owner. Offers each new send, in order; those that `take` returns false for stay as unexpected ones.
   template <typename Take>

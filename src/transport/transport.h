@@ -54,6 +54,10 @@ class Transport {
   virtual std::int32_t num_ranks() const = 0;
   virtual std::string name() const = 0;  ///< "local", "ucx"
 
+  /// Announces that up to num_requests sends and as many receives will be pending at once: what the transport itself
+  /// allocates for them, it allocates now.
+  virtual void reserve(std::size_t num_requests) = 0;
+
   /// Posts; completion shows in `request`. size_bytes 0 is a valid message. A failure to post is returned, and the
   /// request is left idle. `peer` may be this rank itself.
   virtual Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,

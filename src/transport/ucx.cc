@@ -36,6 +36,7 @@ class UcxTransport final : public Transport {
   std::int32_t rank() const override { return rank_; }
   std::int32_t num_ranks() const override { return bootstrap_->num_ranks(); }
   std::string name() const override { return "ucx"; }
+  void reserve(std::size_t) override {}  // UCX keeps pools of its own
 
   Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
               Request* request) override;
@@ -74,8 +75,12 @@ void complete(Request* request, ucs_status_t status) {
 }
 
 // UCX is done with a request: tells its owner, unless that has abandoned it.
-void finish(void* ucx_request, ucs_status_t status) {
+void finish(void* ucx_request, ucs_status_t status, void* user_data) {
   auto* slot = static_cast<UcxSlot*>(ucx_request);
+  if (slot->next == nullptr) {  // still inside the post, which frees it
+    complete(static_cast<Request*>(user_data), status);
+    return;
+  }
   slot->previous->next = slot->next;
   slot->next->previous = slot->previous;
   if (slot->owner != nullptr) complete(slot->owner, status);
@@ -83,11 +88,20 @@ void finish(void* ucx_request, ucs_status_t status) {
   ucp_request_free(ucx_request);
 }
 
-void on_sent(void* ucx_request, ucs_status_t status, void*) {
-  finish(ucx_request, status);
+void on_sent(void* ucx_request, ucs_status_t status, void* user_data) {
+  finish(ucx_request, status, user_data);
 }
-void on_received(void* ucx_request, ucs_status_t status, const ucp_tag_recv_info_t*, void*) {
-  finish(ucx_request, status);
+void on_received(void* ucx_request, ucs_status_t status, const ucp_tag_recv_info_t*, void* user_data) {
+  finish(ucx_request, status, user_data);
+}
+
+// A request is pending before it is posted, because UCX may complete it on the spot.
+ucp_request_param_t begin_post(Request* request) {
+  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = nullptr};
+  ucp_request_param_t params{};
+  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  params.user_data = request;
+  return params;
 }
 
 UcxTransport::~UcxTransport() {
@@ -106,21 +120,23 @@ UcxTransport::~UcxTransport() {
 // Takes over what UCX returned for a post: done at once, failed, or a request in flight.
 Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send,
                            Request* request) {
-  if (!is_send && UCS_PTR_STATUS(posted) == UCS_ERR_MESSAGE_TRUNCATED) {  // it had arrived before, and is too long
-    complete(request, UCS_ERR_MESSAGE_TRUNCATED);
+  const ucs_status_t status = UCS_PTR_RAW_STATUS(posted);
+  if (!UCS_PTR_IS_PTR(posted) && (status == UCS_OK || status == UCS_ERR_MESSAGE_TRUNCATED)) {
+    complete(request, status);
     return {};
   }
   if (UCS_PTR_IS_ERR(posted)) {
-    return ucx_error(fmt::format("{} rank {} could not be posted", what, peer), UCS_PTR_STATUS(posted));
+    *request = {};
+    return ucx_error(fmt::format("{} rank {} could not be posted", what, peer), status);
   }
-  if (posted == nullptr) {
-    complete(request, UCS_OK);
+  if (!request->pending()) {
+    ucp_request_free(posted);
     return {};
   }
   auto* slot = static_cast<UcxSlot*>(posted);
   *slot = {request, is_send, in_flight_.previous, &in_flight_};
   slot->previous->next = slot->next->previous = slot;
-  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = slot};
+  request->impl = slot;
   return {};
 }
 
@@ -128,8 +144,7 @@ Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data
                           Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   RESHARD_TRY(ucp_ep_h endpoint, worker_->endpoint(peer));
-  ucp_request_param_t params{};
-  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK;
+  ucp_request_param_t params = begin_post(request);
   params.cb.send = on_sent;
   return track(ucp_tag_send_nbx(endpoint, data, size_bytes, wire_tag(rank_, tag), &params), "a send to", peer, true,
                request);
@@ -137,8 +152,7 @@ Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data
 
 Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
-  ucp_request_param_t params{};
-  params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK;
+  ucp_request_param_t params = begin_post(request);
   params.cb.recv = on_received;
   constexpr std::uint64_t kWholeTag = ~std::uint64_t{0};
   return track(ucp_tag_recv_nbx(worker_->worker(), data, size_bytes, wire_tag(peer, tag), kWholeTag, &params),
@@ -171,8 +185,6 @@ Result<void*> UcxTransport::map(std::int32_t peer, const MemoryKey& key) {
 
 Result<std::vector<std::vector<std::byte>>> UcxTransport::allgather(const std::vector<std::byte>& mine,
                                                                     const Deadline& deadline) {
-  // A caller's all-gather does not progress the worker, so peers must not need it any more once we are inside.
-  if (bootstrap_->blocks()) worker_->flush(Deadline(std::min(deadline.remaining_us(), kTeardownUs)));
   return bootstrap_->allgather(mine, deadline, [this] { return progress(); });
 }
 
@@ -183,7 +195,10 @@ Result<std::unique_ptr<Transport>> create_ucx_transport(std::unique_ptr<Bootstra
   RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks()));
   RESHARD_TRY(const Blob address, worker->address());
   RESHARD_TRY(auto addresses, bootstrap->allgather(address, deadline, {}));
-  worker->set_peer_addresses(std::move(addresses));
+  RESHARD_TRY(worker->connect(std::move(addresses), deadline));
+  // Nobody goes on before all are connected.
+  auto connected = bootstrap->allgather({}, deadline, [&] { return worker->progress(); });
+  if (!connected.ok()) return connected.take_status();
   return std::unique_ptr<Transport>(std::make_unique<UcxTransport>(std::move(bootstrap), std::move(worker)));
 }
 

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "src/exec/exchange.h"
+#include "tests/unit/exec/world.h"
+
+namespace reshard {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::RankBuffers;
+using testing::run_ranks;
+
+constexpr std::int64_t kTimeoutUs = 20'000'000;
+constexpr std::int64_t kShortUs = 200'000;
+
+/// Tensor t in group t goes from rank t to rank `num_sources`, whole.
+testing::Scenario one_tensor_per_source(std::int32_t num_sources, std::int64_t num_elements = 100) {
+  auto src = std::make_shared<ModelLayout>(num_sources + 1);
+  auto dst = std::make_shared<ModelLayout>(num_sources + 1);
+  for (std::int32_t t = 0; t < num_sources; ++t) {
+    const Tensor tensor{fmt::format("t{}", t), DType::kF32, {num_elements}, t};
+    for (ModelLayout* side : {src.get(), dst.get()}) {
+      Placement placement;
+      placement.mesh = *Mesh::create({{"r", 1}}, {side == src.get() ? t : num_sources});
+      placement.dims.resize(1);
+      placement.buffer = side->add_buffer(tensor.name, tensor.dtype);
+      EXPECT_TRUE(side->place(*side->add_tensor(tensor), placement).ok());
+    }
+  }
+  return {src, dst};
+}
+
+std::shared_ptr<const Plan> plan_of(const testing::Scenario& scenario, const PlanOptions& options = {}) {
+  return std::make_shared<const Plan>(*create_plan(scenario.src, scenario.dst, options));
+}
+
+/// Binds a rank with good buffers after `change` had its way with the options.
+Status bind_with(const testing::Scenario& scenario, Transport* transport,
+                 const std::function<void(BindOptions*)>& change) {
+  RankBuffers src(*scenario.src, transport->rank(), transport, true);
+  RankBuffers dst(*scenario.dst, transport->rank(), transport, true);
+  BindOptions options{plan_of(scenario), transport, src.bound(), dst.bound(), 0, kTimeoutUs};
+  change(&options);
+  auto binding = Binding::create(options);
+  return binding.ok() ? Status() : binding.take_status();
+}
+
+/// Every rank must fail with `code`; rank 0 made the mistake and its message has the words.
+void expect_all_fail(reshard_status_t code, const std::vector<std::string>& words,
+                     const std::function<void(BindOptions*)>& mistake) {
+  const testing::Scenario scenario = one_tensor_per_source(2);
+  run_ranks(3, [&](Transport* transport) -> std::string {
+    const bool errs = transport->rank() == 0;
+    const Status status = bind_with(scenario, transport, errs ? mistake : [](BindOptions*) {});
+    EXPECT_EQ(status.code(), code) << status.message();
+    for (const std::string& word : words) EXPECT_THAT(status.message(), HasSubstr(word));
+    return "";
+  });
+}
+
+TEST(BindTest, ABufferTooSmallFailsOnEveryRank) {
+  expect_all_fail(RESHARD_ERR_BUFFER_TOO_SMALL, {"\"t0\"", "399", "400"},
+                  [](BindOptions* options) { options->src[0].size_bytes = 399; });
+}
+
+TEST(BindTest, AMissingBufferFailsOnEveryRank) {
+  expect_all_fail(RESHARD_ERR_INVALID_ARGUMENT, {"\"t0\"", "missing"}, [](BindOptions* options) { options->src.clear(); });
+}
+
+TEST(BindTest, ANullBufferFailsOnEveryRank) {
+  expect_all_fail(RESHARD_ERR_INVALID_ARGUMENT, {"\"t0\"", "NULL"},
+                  [](BindOptions* options) { options->src[0].data = nullptr; });
+}
+
+TEST(BindTest, AForeignBufferFailsOnEveryRank) {
+  expect_all_fail(RESHARD_ERR_INVALID_ARGUMENT, {"buffer 1", "not one of rank 0"},
+                  [](BindOptions* options) { options->src[0].id = 1; });
+}
+
+TEST(BindTest, DifferentPlansFailOnEveryRank) {
+  expect_all_fail(RESHARD_ERR_PLAN_MISMATCH, {"rank", "plan"}, [](BindOptions* options) {
+    options->plan = plan_of({options->plan->src, options->plan->dst}, {1 << 20});
+  });
+}
+
+TEST(BindTest, APlanForAnotherWorldFailsOnEveryRank) {
+  const testing::Scenario other = one_tensor_per_source(3);
+  expect_all_fail(RESHARD_ERR_LAYOUT_MISMATCH, {"4 ranks", "3"},
+                  [&](BindOptions* options) { options->plan = plan_of(other); });
+}
+
+TEST(BindTest, SourceAndDestinationMustNotShareMemory) {
+  const testing::Scenario scenario = one_tensor_per_source(1);
+  auto both = std::make_shared<ModelLayout>(*scenario.src);  // rank 0 to itself
+  run_ranks(2, [&](Transport* transport) -> std::string {
+    RankBuffers buffers(*both, transport->rank(), transport, true);
+    const auto binding = Binding::create({plan_of({both, both}), transport, buffers.bound(), buffers.bound(), 0, kTimeoutUs});
+    EXPECT_FALSE(binding.ok());
+    EXPECT_EQ(binding.status().code(), RESHARD_ERR_INVALID_ARGUMENT);
+    EXPECT_THAT(binding.status().message(), HasSubstr("overlaps"));
+    return "";
+  });
+}
+
+class LateTest : public ::testing::TestWithParam<bool> {};
+
+/// Rank 1 sleeps through the first run. Rank 2 has group 0 complete, group 1 not; all time out, and the next run is right.
+TEST_P(LateTest, GroupsCompleteSinglyAndTheNextRunIsRight) {
+  const bool is_mappable = GetParam();
+  const testing::Scenario scenario = one_tensor_per_source(2, 100'000);
+  const auto plan = plan_of(scenario);
+  const std::string text = run_ranks(3, [&](Transport* transport) -> std::string {
+    RankBuffers src(*scenario.src, transport->rank(), transport, is_mappable);
+    RankBuffers dst(*scenario.dst, transport->rank(), transport, is_mappable);
+    auto binding = Binding::create({plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+    if (!binding.ok()) return binding.status().message();
+    Engine& engine = (*binding)->engine();
+    src.fill(1);
+    dst.poison();
+    if (transport->rank() == 2) {
+      EXPECT_TRUE(engine.start().ok());
+      EXPECT_TRUE(engine.wait_group(0, Deadline(kTimeoutUs)).ok());
+      const Status late = engine.wait_group(1, Deadline(kShortUs));
+      EXPECT_EQ(late.code(), RESHARD_ERR_TIMEOUT);
+      EXPECT_THAT(late.message(), HasSubstr("1 groups complete"));
+      EXPECT_THAT(late.message(), HasSubstr("ranks 1"));
+      EXPECT_EQ(engine.num_groups_complete(), 1);
+      EXPECT_EQ(engine.finish(Deadline(kTimeoutUs)).code(), RESHARD_ERR_TIMEOUT);  // the failure sticks
+    } else if (transport->rank() == 0) {
+      EXPECT_TRUE(engine.start().ok());
+      EXPECT_TRUE(engine.finish(Deadline(kTimeoutUs)).ok());
+    }
+    if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
+    if (transport->rank() == 1) {  // starts the run that the others gave up, and gives up too
+      EXPECT_TRUE(engine.start().ok());
+      EXPECT_EQ(engine.finish(Deadline(kShortUs)).code(), RESHARD_ERR_TIMEOUT);
+    }
+    if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
+    src.fill(2);
+    dst.poison();
+    EXPECT_TRUE(engine.start().ok());
+    const Status status = engine.finish(Deadline(kTimeoutUs));
+    const std::string wrong = status.ok() ? dst.check(2) : status.message();
+    if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
+    return wrong;
+  });
+  EXPECT_EQ(text, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, LateTest, ::testing::Bool(),
+                         [](const ::testing::TestParamInfo<bool>& path) { return path.param ? "Mapped" : "Windows"; });
+
+TEST(EngineTest, CallsOutOfOrderAreRefused) {
+  const testing::Scenario scenario = one_tensor_per_source(1);
+  run_ranks(2, [&](Transport* transport) -> std::string {
+    RankBuffers src(*scenario.src, transport->rank(), transport, true);
+    RankBuffers dst(*scenario.dst, transport->rank(), transport, true);
+    auto binding = Binding::create({plan_of(scenario), transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+    EXPECT_TRUE(binding.ok());
+    Engine& engine = (*binding)->engine();
+    EXPECT_EQ(engine.finish(Deadline(kShortUs)).code(), RESHARD_ERR_INVALID_STATE);
+    EXPECT_TRUE(engine.start().ok());
+    EXPECT_EQ(engine.start().code(), RESHARD_ERR_INVALID_STATE);
+    EXPECT_TRUE(engine.finish(Deadline(kTimeoutUs)).ok());
+    EXPECT_TRUE(transport->allgather({}, Deadline(kTimeoutUs)).ok());
+    return "";
+  });
+}
+
+/// Every rank describes its own half of a tensor; replicas describe the same.
+TEST(ExchangeTest, RanksThatKnowOnlyTheirOwnBlocksGetTheWholeLayout) {
+  run_ranks(4, [&](Transport* transport) -> std::string {
+    ModelLayout local(4);
+    const std::int64_t w = *local.add_tensor({"w", DType::kF32, {6, 5}, 3});
+    Block block;
+    block.tensor = w;
+    block.buffer = *local.add_rank_buffer(transport->rank(), "half", 60);
+    block.box = whole_box({3, 5});
+    block.box.begin[0] += transport->rank() % 2 * 3;
+    block.box.end[0] += transport->rank() % 2 * 3;
+    block.strides_bytes[0] = 20;
+    block.strides_bytes[1] = 4;
+    EXPECT_TRUE(local.add_block(transport->rank(), block).ok());
+    const Result<ModelLayout> merged = exchange_layout(local, transport, Deadline(kTimeoutUs));
+    EXPECT_TRUE(merged.ok());
+    if (!merged.ok()) return "";
+    EXPECT_EQ(merged->tensors().size(), 1U);
+    for (std::int32_t rank = 0; rank < 4; ++rank) {
+      const auto blocks = merged->blocks(rank, 0);
+      EXPECT_EQ(blocks.size(), 1U);
+      EXPECT_EQ(blocks[0].box.begin[0], rank % 2 * 3);
+      EXPECT_EQ(merged->buffers_of(rank).size(), 1U);
+      EXPECT_EQ(merged->buffer_size_bytes(rank, merged->buffers_of(rank)[0]), 60);
+    }
+    return "";
+  });
+}
+
+TEST(ExchangeTest, ATensorDescribedDifferentlyIsNamedOnEveryRank) {
+  run_ranks(3, [&](Transport* transport) -> std::string {
+    ModelLayout local(3);
+    EXPECT_TRUE(local.add_tensor({"w", DType::kF32, {transport->rank() == 2 ? 7 : 6}, 0}).ok());
+    const Result<ModelLayout> merged = exchange_layout(local, transport, Deadline(kTimeoutUs));
+    EXPECT_FALSE(merged.ok());
+    EXPECT_EQ(merged.status().code(), RESHARD_ERR_LAYOUT_MISMATCH);
+    EXPECT_THAT(merged.status().message(), HasSubstr("rank 2 describes tensor \"w\""));
+    return "";
+  });
+}
+
+}  // namespace
+}  // namespace reshard

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "tests/unit/exec/world.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <thread>
+
+#include "src/transport/local.h"
+
+namespace reshard::testing {
+namespace {
+
+constexpr std::size_t kGuardBytes = 64;
+constexpr auto kGuard = std::byte{0xA5};
+constexpr auto kPoison = std::byte{0x5A};
+
+/// 1.0 .. 100.0 in the encodings of the three float types, which hold them exactly.
+std::uint32_t encode(DType dtype, std::int64_t number) {
+  const auto value = static_cast<float>(number % 100 + 1);
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  if (dtype == DType::kF32) return bits;
+  if (dtype == DType::kBF16) return bits >> 16;
+  const std::uint32_t exponent = (bits >> 23) - 127 + 15;  // normal in half precision
+  return exponent << 10 | (bits >> 13 & 0x3FF);
+}
+
+}  // namespace
+
+RankBuffers::RankBuffers(const ModelLayout& layout, std::int32_t rank, Transport* transport, bool is_mappable)
+    : layout_(layout), rank_(rank), transport_(transport), is_mappable_(is_mappable) {
+  for (const std::int64_t id : layout.buffers_of(rank)) {
+    const std::int64_t size = layout.buffer_size_bytes(rank, id);
+    const std::size_t total = static_cast<std::size_t>(size) + 2 * kGuardBytes;
+    auto* memory = is_mappable ? static_cast<std::byte*>(*transport->allocate(total)) : new std::byte[total];
+    std::memset(memory, static_cast<int>(kGuard), total);
+    allocations_.push_back(memory);
+    bound_.push_back({id, memory + kGuardBytes, size});
+  }
+}
+
+RankBuffers::~RankBuffers() {
+  for (std::byte* memory : allocations_) {
+    if (is_mappable_) {
+      static_cast<void>(transport_->free(memory).ok());
+    } else {
+      delete[] memory;
+    }
+  }
+}
+
+std::byte* RankBuffers::base(std::int64_t buffer) const {
+  for (const BoundBuffer& bound : bound_) {
+    if (bound.id == buffer) return bound.data;
+  }
+  return nullptr;
+}
+
+void RankBuffers::fill(std::int64_t salt) {
+  for (std::size_t t = 0; t < layout_.tensors().size(); ++t) {
+    const Tensor& tensor = layout_.tensors()[t];
+    for (const Block& block : layout_.blocks(rank_, static_cast<std::int64_t>(t))) {
+      if (block.kind != BlockKind::kData) continue;
+      for_each_element(block, [&](const Dims& index, std::int64_t offset) {
+        const std::uint32_t bits = encode(tensor.dtype, salt + flat_index(tensor.shape, index));
+        std::memcpy(base(block.buffer) + offset, &bits, static_cast<std::size_t>(size_bytes(tensor.dtype)));
+      });
+    }
+  }
+}
+
+void RankBuffers::poison() {
+  for (const BoundBuffer& bound : bound_) {
+    std::memset(bound.data, static_cast<int>(kPoison), static_cast<std::size_t>(bound.size_bytes));
+  }
+}
+
+std::string RankBuffers::check(std::int64_t salt) const {
+  for (std::size_t t = 0; t < layout_.tensors().size(); ++t) {
+    const Tensor& tensor = layout_.tensors()[t];
+    const auto element_bytes = static_cast<std::size_t>(size_bytes(tensor.dtype));
+    for (const Block& block : layout_.blocks(rank_, static_cast<std::int64_t>(t))) {
+      std::string wrong;
+      for_each_element(block, [&](const Dims& index, std::int64_t offset) {
+        std::uint32_t expected = 0x5A5A5A5A;
+        if (block.kind == BlockKind::kData) expected = encode(tensor.dtype, salt + flat_index(tensor.shape, index));
+        if (block.kind == BlockKind::kZero) expected = 0;
+        const std::byte* found = base(block.buffer) + offset;
+        if (std::memcmp(found, &expected, element_bytes) != 0 && wrong.empty()) {
+          wrong = fmt::format("rank {} tensor {} block {} kind {} offset {}: wrong element\n", rank_, tensor.name,
+                              to_string(block.box), static_cast<int>(block.kind), offset);
+        }
+      });
+      if (!wrong.empty()) return wrong;
+    }
+  }
+  for (const BoundBuffer& bound : bound_) {
+    for (std::size_t i = 0; i < kGuardBytes; ++i) {
+      if (bound.data[-1 - static_cast<std::ptrdiff_t>(i)] != kGuard || bound.data[bound.size_bytes + static_cast<std::int64_t>(i)] != kGuard) {
+        return fmt::format("rank {} buffer {}: guard zone damaged\n", rank_, bound.id);
+      }
+    }
+  }
+  return {};
+}
+
+std::string run_ranks(std::int32_t num_ranks, const std::function<std::string(Transport*)>& body) {
+  auto transports = create_local_transports(num_ranks);
+  if (!transports.ok()) return transports.status().message();
+  std::vector<std::string> texts(static_cast<std::size_t>(num_ranks));
+  std::vector<std::thread> threads;
+  for (std::size_t r = 0; r < texts.size(); ++r) {
+    threads.emplace_back([&, r] { texts[r] = body((*transports)[r].get()); });
+  }
+  std::string all;
+  for (std::size_t r = 0; r < texts.size(); ++r) {
+    threads[r].join();
+    all += texts[r];
+  }
+  return all;
+}
+
+}  // namespace reshard::testing

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/exec/bind.h"
+#include "tests/unit/scenario/scenario.h"
+
+namespace reshard::testing {
+
+/// One rank's buffers of a layout with guard zones round each, from mappable memory or from the heap.
+class RankBuffers {
+ public:
+  RankBuffers(const ModelLayout& layout, std::int32_t rank, Transport* transport, bool is_mappable);
+  ~RankBuffers();
+  RankBuffers(const RankBuffers&) = delete;
+  RankBuffers& operator=(const RankBuffers&) = delete;
+
+  const std::vector<BoundBuffer>& bound() const { return bound_; }
+
+  /// Writes what the tensors hold: `salt` + flat index + 1, in small numbers that every dtype represents exactly.
+  void fill(std::int64_t salt);
+  /// Overwrites everything, so that bytes that were not written show.
+  void poison();
+  /// Empty when every element, padding byte and guard is as it must be, else the first difference.
+  std::string check(std::int64_t salt) const;
+
+ private:
+  std::byte* base(std::int64_t buffer) const;
+
+  const ModelLayout& layout_;
+  std::int32_t rank_;
+  Transport* transport_;
+  bool is_mappable_;
+  std::vector<BoundBuffer> bound_;
+  std::vector<std::byte*> allocations_;
+};
+
+/// Runs body(transport) on every rank of a local world, each on a thread of its own; the bodies' texts, joined. Empty
+/// texts mean success.
+std::string run_ranks(std::int32_t num_ranks, const std::function<std::string(Transport*)>& body);
+
+}  // namespace reshard::testing
