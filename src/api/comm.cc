@@ -85,7 +85,8 @@ reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgathe
   return guard([&]() -> Status {
     if (allgather == nullptr) return invalid_argument("allgather is NULL");
     return connect(
-        [&](const Deadline&) { return create_callback_bootstrap(allgather, user, rank, num_ranks); }, options, comm);
+        [&](const Deadline& deadline) { return create_callback_bootstrap(allgather, user, rank, num_ranks, deadline); },
+        options, comm);
   });
 }
 
@@ -119,7 +120,9 @@ reshard_status_t reshard_comm_create_local(int32_t num_ranks, const reshard_comm
   });
 }
 
-void reshard_comm_destroy(reshard_comm_t comm) { delete comm; }
+void reshard_comm_destroy(reshard_comm_t comm) {
+  delete comm;
+}
 
 reshard_status_t reshard_comm_rank(reshard_comm_t comm, int32_t* rank) {
   return guard([&]() -> Status {
@@ -152,8 +155,8 @@ reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, voi
     RESHARD_TRY(const auto all, comm->transport->allgather({first, first + size_bytes}, Deadline(timeout_us)));
     for (const auto& blob : all) {
       if (blob.size() == size_bytes) continue;
-      return invalid_argument(fmt::format("a rank gave {} bytes to the all-gather and this one {}", blob.size(),
-                                          size_bytes));
+      return invalid_argument(
+          fmt::format("a rank gave {} bytes to the all-gather and this one {}", blob.size(), size_bytes));
     }
     auto* next = static_cast<std::byte*>(out);
     for (const auto& blob : all) next = std::copy(blob.begin(), blob.end(), next);
