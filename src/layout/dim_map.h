@@ -37,7 +37,7 @@ struct DimMap {
 using DimMapPtr = std::shared_ptr<const DimMap>;
 
 /// Largest number of segments a rule may produce: a guard against block 1 on a dimension of 2^40.
-inline constexpr std::int64_t kMaxSegments = std::int64_t{1} << 24;
+inline constexpr std::int64_t kMaxSegments = std::int64_t{1} << 22;
 
 /// A list of global indices in local order, as runs; what a rule splits.
 struct IndexRun {

@@ -14,6 +14,9 @@ namespace {
 
 constexpr std::int64_t kMaxLocalBytes = std::int64_t{1} << 62;
 
+/// Most pieces of a tensor, over all ranks: the product of the dims' segments. Each becomes a block of 170 bytes.
+constexpr std::int64_t kMaxPieces = std::int64_t{1} << 22;
+
 /// The split of one axis, its part count filled in. Lists that are too short or too long are caught here, where the
 /// axis still has a name; whether positions fit the list they split is known only to make_dim_map.
 Result<Split> split_of_axis(const MeshAxis& axis, const Split& split) {
@@ -76,22 +79,23 @@ Status check_size(const Tensor& tensor, const std::vector<DimPlacement>& dims) {
   std::int64_t pieces = 1;
   for (std::size_t dim = 0; dim < dims.size(); ++dim) {
     std::int64_t extent = std::max<std::int64_t>(1, tensor.shape[dim]);
-    std::int64_t segments = 1;
+    std::int64_t segments = 0;
     if (dims[dim].map) {
       for (const DimPart& part : dims[dim].map->parts) {
         extent = std::max(extent, part.extent);
         segments += static_cast<std::int64_t>(part.segments.size());
       }
     }
+    segments = std::max<std::int64_t>(1, segments);
     if (extent > kMaxLocalBytes / bytes) {
       return invalid_argument(
           fmt::format("{} indices of dim {} make the local shape more than 2^62 bytes", extent, dim));
     }
-    if (segments > kMaxSegments / pieces) {
+    if (segments > kMaxPieces / pieces) {
       return invalid_argument(
           fmt::format("{} segments of dim {} cut the tensor into more than {} pieces; use larger "
                       "blocks",
-                      segments, dim, kMaxSegments));
+                      segments, dim, kMaxPieces));
     }
     bytes *= extent;
     pieces *= segments;

@@ -24,7 +24,7 @@ struct SpecLayouts {
 ///
 /// A shard has at most one of "rule" (chunk, balanced, even), "cuts", "block" and "table".
 /// Errors: RESHARD_ERR_INVALID_ARGUMENT with the place of the fault (tensor, side, key), the value and what is allowed.
-/// Never throws for a malformed text; what it allocates is bounded by the text and by kMaxSegments.
+/// Never throws for a malformed text; what it allocates is bounded by the text and by kMaxSegments of a dimension.
 Result<SpecLayouts> parse_spec(const std::string& json);
 
 }  // namespace reshard

@@ -11,8 +11,10 @@ namespace {
 
 // Beyond 4 MiB a message gains nothing on any wire we know, and smaller windows overlap better.
 constexpr std::int64_t kMostWindowBytes = std::int64_t{4} << 20;
-// Below this, the cost of a message outweighs that of sharing a window; from here on a fragment travels alone.
-constexpr std::int64_t kAloneBytes = std::int64_t{256} << 10;
+// From here on a fragment travels alone: copying it into a shared window costs more than a message of its own.
+constexpr std::int64_t kAloneBytes = std::int64_t{1} << 20;
+// Enough for a message: a window that holds this much does not wait for the next group.
+constexpr std::int64_t kWorthwhileBytes = std::int64_t{256} << 10;
 constexpr std::int32_t kMostSlots = 4;
 
 /// Where a window that starts at element `begin` of the atom should end: at most max_elements on, at a row boundary
@@ -36,7 +38,7 @@ class WindowBuilder {
     const PlanTensor& tensor = at(plan_.tensors, fragment.tensor);
     const std::int64_t bytes = (fragment.end - fragment.begin) * tensor.wire_bytes;
     const bool is_alone = bytes >= alone_bytes_;
-    const bool ends_group = tensor.group != open_.last_group && open_.size_bytes >= kAloneBytes;
+    const bool ends_group = tensor.group != open_.last_group && open_.size_bytes >= kWorthwhileBytes;
     if (is_alone || ends_group || open_.size_bytes + bytes > plan_.window_bytes) close();
     if (!is_alone) {
       append(fragment, bytes);
@@ -127,7 +129,7 @@ Status choose_windows(Plan* plan) {
   const std::int64_t budget = plan->options.staging_bytes;
   // Half of the budget is for sending, half for receiving; as many slots as leave windows worth a message.
   plan->num_slots = kMostSlots;
-  while (plan->num_slots > 1 && budget / (2 * plan->num_slots) < kAloneBytes) plan->num_slots /= 2;
+  while (plan->num_slots > 1 && budget / (2 * plan->num_slots) < kWorthwhileBytes) plan->num_slots /= 2;
   plan->window_bytes = std::min(kMostWindowBytes, budget / (2 * plan->num_slots));
   if (plan->window_bytes < element_bytes) {
     return {RESHARD_ERR_STAGING_TOO_SMALL,

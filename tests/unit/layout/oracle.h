@@ -161,7 +161,7 @@ inline MeshPtr random_mesh(std::int32_t num_ranks) {
 
 inline IndexList random_table_row(std::int64_t n) {
   IndexList row;
-  for (std::int64_t entry = random(0, 3); entry > 0; --entry) {
+  for (std::int64_t entry = random(0, 4); entry > 0; --entry) {
     const std::int64_t begin = random(0, n);
     row.push_back({begin, random(begin, n)});
   }
@@ -175,7 +175,8 @@ inline Split random_split(const std::vector<Indices>& lists, std::int64_t num_pa
       std::all_of(lists.begin(), lists.end(), [n](const Indices& list) { return size_of(list) == n; });
   Split split;
   split.num_parts = num_parts;
-  split.rule = *rc::gen::element(Rule::kChunk, Rule::kBalanced, Rule::kEven, Rule::kCuts, Rule::kCyclic, Rule::kTable);
+  split.rule = *rc::gen::element(Rule::kChunk, Rule::kBalanced, Rule::kEven, Rule::kCuts, Rule::kCyclic, Rule::kTable,
+                                 Rule::kTable);
   if (split.rule == Rule::kEven && (!all_equal || n % num_parts != 0)) split.rule = Rule::kChunk;
   if (!all_equal && (split.rule == Rule::kCuts || split.rule == Rule::kTable)) split.rule = Rule::kBalanced;
   if (split.rule == Rule::kCyclic) split.block = random(1, 4);

@@ -77,13 +77,14 @@ RC_GTEST_PROP(PartitionTest, EveryElementHasItsHolders, ()) {
   ModelLayout layout(kNumRanks);
   const std::int64_t tensor = *layout.add_tensor({"w", DType::kU8, shape, 0});
   HoldersOf holders;
-  for (std::int64_t n = random(0, 2); n > 0; --n) {
+  const bool is_swept = random(0, 2) == 0;  // one placement alone takes another way
+  for (std::int64_t n = is_swept ? random(0, 2) : 1; n > 0; --n) {
     oracle::RandomPlacement given = oracle::random_placement(shape, kNumRanks);
     given.placement.buffer = layout.add_buffer("w", DType::kU8);
     add_holders(given, &holders);
     RC_ASSERT(layout.place(tensor, std::move(given.placement)).ok());
   }
-  for (std::int64_t n = random(0, 2); n > 0; --n) {
+  for (std::int64_t n = is_swept ? random(0, 2) : 0; n > 0; --n) {
     Block block;
     block.tensor = tensor;
     block.box = random_box(shape);
@@ -188,6 +189,27 @@ TEST(PartitionTest, HugeTensorsArePartitionedWithoutEnumeration) {
   EXPECT_EQ(cells[3].box.end[1], columns);
   EXPECT_EQ(sets.ranks(cells[3].holders), (Ranks{3, 9}));  // (dp, 1, 1)
   EXPECT_EQ(layout.buffer_size_bytes(3, 0), third * (std::int64_t{1} << 17) * 4);
+}
+
+TEST(PartitionTest, ARankThatHoldsAnIndexTwiceIsOneHolder) {
+  Split split;
+  split.rule = Rule::kTable;
+  split.num_parts = 2;
+  split.table = {{{0, 3}, {1, 2}, {0, 1}}, {{1, 2}}};
+  ModelLayout layout(2);
+  const std::int64_t tensor = *layout.add_tensor({"experts", DType::kU8, {4}, 0});
+  Placement placement;
+  placement.mesh = *Mesh::create({{"ep", 2}}, {0, 1});
+  placement.dims = {{std::make_shared<const DimMap>(*make_dim_map(4, {split})), {0}}};
+  placement.buffer = layout.add_buffer("experts", DType::kU8);
+  ASSERT_TRUE(layout.place(tensor, placement).ok());
+  RankSets sets;
+  Partitioner partitioner(layout, &sets);
+  std::vector<std::pair<std::string, Ranks>> cells;
+  for (const Cell& cell : partitioner.partition(partitioner.partition_of(tensor)).cells) {
+    cells.emplace_back(to_string(cell.box), sets.ranks(cell.holders));
+  }
+  EXPECT_EQ(cells, (std::vector<std::pair<std::string, Ranks>>{{"[0:1]", {0}}, {"[1:2]", {0, 1}}, {"[2:3]", {0}}}));
 }
 
 TEST(PartitionTest, TensorsOfEqualStructureShareAPartition) {

@@ -96,5 +96,26 @@ TEST(LayoutTextTest, RanksStartAtTheFirstRankOfTheWorld) {
   EXPECT_FALSE(make_model_layout(config, "fsdp:shard=2", 0, 2147483647, 0).ok());
 }
 
+TEST(LayoutTextTest, LargeSettingsFitThePublishedModels) {
+  const std::vector<std::pair<std::string, std::string>> settings = {
+      {"Qwen3-0.6B", "fsdp:shard=8"},
+      {"Qwen3-0.6B", "vllm:tp=2,replicas=4"},
+      {"Qwen3-30B-A3B", "megatron:tp=2,pp=2,dp=2,ep=4"},
+      {"Qwen3-30B-A3B", "vllm:tp=2,ep=4,redundant=16"},
+      {"DeepSeek-V3", "megatron:pp=16,dp=16,ep=16"},
+      {"DeepSeek-V3", "vllm:tp=32,replicas=8"},
+      {"Kimi-K2-Instruct", "megatron:tp=8,pp=8,dp=32,ep=32"},
+      {"Kimi-K2-Instruct", "vllm:tp=8,ep=32,replicas=64"},
+      {"Meta-Llama-3.1-405B", "megatron:tp=8,pp=16,dp=4"},
+      {"Mixtral-8x7B-v0.1", "vllm:tp=8"},
+      {"Qwen3-235B-A22B", "vllm:tp=8,ep=16,placement=round_robin"},
+  };
+  for (const auto& [model, text] : settings) {
+    const Result<ModelLayout> layout = make_model_layout(published_config(model), text, 0, 0, 0);
+    ASSERT_TRUE(layout.ok()) << model << ": " << layout.status().message();
+    EXPECT_FALSE(layout->buffers_of(layout->num_ranks() - 1).empty()) << model << " " << text;
+  }
+}
+
 }  // namespace
 }  // namespace reshard

@@ -107,8 +107,8 @@ std::vector<std::string> rows_of(const Memory& memory, const std::string& name, 
     const Element& element = found->second[at];
     const std::size_t proj = element.tensor.find("_proj");
     const std::size_t begin = element.tensor.rfind('.', proj) + 1;
-    if (element == kZero) {
-      rows.emplace_back("0");
+    if (element.index.empty()) {
+      rows.push_back(element == kZero ? "0" : element.tensor);
     } else if (proj == std::string::npos) {
       rows.push_back(fmt::format("{}", element.index[0]));
     } else {

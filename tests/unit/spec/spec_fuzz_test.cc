@@ -71,7 +71,6 @@ Json random_leaf() {
                                             "no",
                                             std::int64_t{1} << 31,
                                             std::int64_t{1} << 32,
-                                            std::int64_t{1} << 53,
                                             std::int64_t{1} << 61,
                                             std::int64_t{1} << 62,
                                             INT64_MAX,
