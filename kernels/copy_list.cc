@@ -25,11 +25,7 @@ class Cursor {
   }
 
   Piece piece() const {
-    Piece piece{src_, dst_, op_.cols, op_.rows};
-    if (op_.prefetch && op_.kind==Kind::kRows) { 
-static const long SA=getenv("SA")?atol(getenv("SA")):32768, DA=getenv("DA")?atol(getenv("DA")):16384;
-piece.src_ahead_bytes = ((SA+op_.cols.extent-1) / op_.cols.extent) * op_.rows.src_stride; 
- piece.dst_ahead_bytes = ((DA+op_.cols.extent-1) / op_.cols.extent) * op_.rows.dst_stride; }
+    Piece piece{src_, dst_, op_.cols, op_.rows, op_.src_ahead_bytes, op_.dst_ahead_bytes};
     piece.cols.extent = std::min(op_.tile_cols, op_.cols.extent - index_[0] * op_.tile_cols);
     piece.rows.extent = std::min(op_.tile_rows, op_.rows.extent - index_[1] * op_.tile_rows);
     return piece;
@@ -60,20 +56,6 @@ piece.src_ahead_bytes = ((SA+op_.cols.extent-1) / op_.cols.extent) * op_.rows.sr
   std::int64_t index_[NormalOp::kMaxGridDims] = {};
 };
 
-// Asks for the lines of a piece's source. Rows and columns shorter than a page start anew for the hardware's prefetchers.
-void prefetch_source(const NormalOp& op, const Piece& piece) {
-  CopyDim inner = piece.cols;
-  CopyDim outer = piece.rows;
-  const std::int64_t element_bytes = op.src_element_bytes;
-  if (std::abs(inner.src_stride) > std::abs(outer.src_stride) && outer.src_stride != 0) std::swap(inner, outer);
-  const std::int64_t run_bytes = (inner.extent - 1) * std::abs(inner.src_stride) + element_bytes;
-  const std::byte* first = piece.src + (inner.src_stride < 0 ? (inner.extent - 1) * inner.src_stride : 0);
-  for (std::int64_t i = 0; i < outer.extent; ++i) {
-    for (std::int64_t at = 0; at < run_bytes; at += 64) asm volatile("prefetcht1 %0" : : "m"(first[at]));
-    first += outer.src_stride;
-  }
-}
-
 // Runs single pieces in one manner of storing.
 class PieceRunner {
  public:
@@ -83,12 +65,17 @@ class PieceRunner {
         fill_(is_streaming ? kernels.fill_streaming : kernels.fill_cached),
         is_streaming_(is_streaming) {}
 
+  // Asks for the source of a transpose that is run next: its columns are runs of bytes there.
+  void prefetch(const NormalOp& op, const Piece& piece) const {
+    kernels_.prefetch({piece.src, piece.dst, {piece.rows.extent * op.src_element_bytes, 1, 1}, piece.cols});
+  }
+
   void run(const NormalOp& op, const Piece& piece) const {
     switch (op.kind) {
       case Kind::kFill:
         return fill_(piece);
       case Kind::kRows:
-        return copy_rows(piece);
+        return copy_(piece);
       case Kind::kElements:
         return move_elements(op, piece);
       case Kind::kConvert:
@@ -97,30 +84,6 @@ class PieceRunner {
   }
 
  private:
-  // Streaming rows that follow each other in the destination share cache lines with their neighbours. They are joined
-  // in a tile first, so that whole lines are stored.
-  void copy_rows(const Piece& piece) const {
-    const std::int64_t row_bytes = piece.cols.extent;
-    const bool shares_lines = piece.rows.extent > 1 && piece.rows.dst_stride == row_bytes &&
-                              (row_bytes < 512 || row_bytes % 64 != 0 || reinterpret_cast<std::uintptr_t>(piece.dst) % 64 != 0);
-  if(is_streaming_) const_cast<Piece&>(piece).dst_ahead_bytes=0;
-    if (!is_streaming_ || !shares_lines || row_bytes * piece.rows.extent > NormalOp::kTileBytes) return copy_(piece);
-static const long JB=getenv("JB")?atol(getenv("JB")):4096;
-    alignas(64) std::byte tile[NormalOp::kTileBytes];
-    const long group=std::max(1l,JB/row_bytes);
-    for (long r=0;r<piece.rows.extent;r+=group) {
-    Piece join = piece;
-    join.src+=r*join.rows.src_stride;
-    join.rows.extent=std::min(group, piece.rows.extent-r);
-    Piece out=join;
-    join.dst = tile;
-    out.dst+=r*row_bytes;
-    kernels_.copy_cached(join);
-    out.src_ahead_bytes=0;
-    write_rows(tile, out, row_bytes);
-    }
-  }
-
   void move_elements(const NormalOp& op, const Piece& piece) const {
     if (!op.has_dense_dst()) return op.move(piece);
     alignas(64) std::byte tile[NormalOp::kTileBytes];
@@ -203,7 +166,7 @@ bool CopyList::run_some(Position* position, std::int64_t budget_bytes, StoreHint
       budget_bytes -= piece.cols.extent * piece.rows.extent * op.dst_element_bytes;
       ++position->row;
       has_more = cursor.step();
-      if (has_more && op.prefetch && op.kind!=Kind::kRows) prefetch_source(op, cursor.piece());
+      if (has_more && op.prefetches_next) runner.prefetch(op, cursor.piece());
       runner.run(op, piece);
     }
     if (!has_more) *position = {position->op + 1, 0};

@@ -39,7 +39,9 @@ struct NormalOp {
   CopyDim rows;
   std::int64_t tile_cols = 1;  ///< extents of a piece, less at the far edges
   std::int64_t tile_rows = 1;
-  bool prefetch = false;
+  std::int64_t src_ahead_bytes = 0;  ///< see Piece
+  std::int64_t dst_ahead_bytes = 0;
+  bool prefetches_next = false;  ///< ask for the source of the next piece before a piece is run
   Kind kind = Kind::kRows;
   std::int8_t src_element_bytes = 1;  ///< of a column
   std::int8_t dst_element_bytes = 1;

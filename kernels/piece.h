@@ -26,6 +26,7 @@ struct Piece {
   std::int64_t dst_ahead_bytes = 0;
 };
 
-using PieceFn = void (*)(const Piece&);
+/// By value: what a kernel stores can then not alias its own loop bounds, which stay in registers.
+using PieceFn = void (*)(Piece);
 
 }  // namespace reshard

@@ -29,6 +29,7 @@ struct RowKernels {
   PieceFn convert[3][3];             ///< [src][dst]; columns are elements, contiguous on both sides
   PieceFn transpose[kElementSizes];  ///< columns are elements; columns contiguous in dst, rows contiguous in src
   PieceFn strided[kElementSizes];    ///< columns are elements, any strides
+  PieceFn prefetch;                  ///< columns are bytes; asks for the rows of the source, writes nothing
   void (*fence)();                   ///< makes streaming stores visible in order with what follows
 };
 

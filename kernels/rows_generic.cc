@@ -34,7 +34,7 @@ void store(std::byte* to, const T& value) {
 
 // Rows of sizeof(T) to 2 * sizeof(T) bytes: their first and last sizeof(T) bytes, which may overlap.
 template <typename T>
-void copy_ends(const Piece& piece) {
+void copy_ends(Piece piece) {
   const std::int64_t tail = piece.cols.extent - static_cast<std::int64_t>(sizeof(T));
   const std::byte* src = piece.src;
   std::byte* dst = piece.dst;
@@ -48,7 +48,7 @@ void copy_ends(const Piece& piece) {
   }
 }
 
-void copy_rows(const Piece& piece) {
+void copy_rows(Piece piece) {
   const std::int64_t row_bytes = piece.cols.extent;
   if (row_bytes <= 1) return copy_ends<std::uint8_t>(piece);
   if (row_bytes <= 4) return copy_ends<std::uint16_t>(piece);
@@ -66,7 +66,7 @@ void copy_rows(const Piece& piece) {
 }
 
 template <typename T>
-void fill_ends(const Piece& piece) {
+void fill_ends(Piece piece) {
   const std::int64_t tail = piece.cols.extent - static_cast<std::int64_t>(sizeof(T));
   std::byte* dst = piece.dst;
   for (std::int64_t row = 0; row < piece.rows.extent; ++row) {
@@ -76,7 +76,7 @@ void fill_ends(const Piece& piece) {
   }
 }
 
-void fill_rows(const Piece& piece) {
+void fill_rows(Piece piece) {
   const std::int64_t row_bytes = piece.cols.extent;
   if (row_bytes <= 1) return fill_ends<std::uint8_t>(piece);
   if (row_bytes <= 4) return fill_ends<std::uint16_t>(piece);
@@ -92,7 +92,7 @@ void fill_rows(const Piece& piece) {
 
 // Any strides. The longer loop is the inner one: a piece lies in the first-level cache, so the order costs nothing.
 template <typename T>
-void copy_strided(const Piece& piece) {
+void copy_strided(Piece piece) {
   CopyDim inner = piece.cols;
   CopyDim outer = piece.rows;
   if (inner.extent < outer.extent) std::swap(inner, outer);
@@ -131,7 +131,7 @@ Stored<kType> from_f32(float value) {
 }
 
 template <int kSrc, int kDst>
-void convert_rows(const Piece& piece) {
+void convert_rows(Piece piece) {
   constexpr std::int64_t kSrcBytes = sizeof(Stored<kSrc>);
   constexpr std::int64_t kDstBytes = sizeof(Stored<kDst>);
   for (std::int64_t row = 0; row < piece.rows.extent; ++row) {
@@ -142,6 +142,8 @@ void convert_rows(const Piece& piece) {
     }
   }
 }
+
+void no_prefetch(Piece /*piece*/) {}
 
 void no_fence() {}
 
@@ -160,6 +162,7 @@ const RowKernels& generic_row_kernels() {
                     copy_strided<std::uint64_t>, copy_strided<Bytes16>},
       .strided = {copy_strided<std::uint8_t>, copy_strided<std::uint16_t>, copy_strided<std::uint32_t>,
                   copy_strided<std::uint64_t>, copy_strided<Bytes16>},
+      .prefetch = no_prefetch,
       .fence = no_fence,
   };
   return kKernels;

@@ -100,7 +100,7 @@ RESHARD_AVX2 inline void block_64bit(std::byte* dst, std::int64_t dst_stride, co
 }
 
 // The columns from `begin` on, element by element; likewise the rows.
-void transpose_rest(const Piece& piece, std::int64_t whole_cols, std::int64_t whole_rows, std::int64_t element_bytes) {
+void transpose_rest(Piece piece, std::int64_t whole_cols, std::int64_t whole_rows, std::int64_t element_bytes) {
   const PieceFn strided = generic_row_kernels().strided[RowKernels::index_of_size(element_bytes)];
   if (whole_cols < piece.cols.extent) {
     Piece right = piece;
@@ -120,7 +120,7 @@ void transpose_rest(const Piece& piece, std::int64_t whole_cols, std::int64_t wh
 }
 
 template <std::int64_t kBlock, std::int64_t kElementBytes, BlockFn kTurn>
-RESHARD_AVX2 void transpose(const Piece& piece) {
+RESHARD_AVX2 void transpose(Piece piece) {
   const std::int64_t whole_cols = piece.cols.extent - piece.cols.extent % kBlock;
   const std::int64_t whole_rows = piece.rows.extent - piece.rows.extent % kBlock;
   for (std::int64_t col = 0; col < whole_cols; col += kBlock) {
@@ -136,17 +136,11 @@ RESHARD_AVX2 void transpose(const Piece& piece) {
 
 }  // namespace
 
-void transpose_8bit_avx2(const Piece& piece) {
-  transpose<8, 1, block_8bit>(piece);
-}
-void transpose_16bit_avx2(const Piece& piece) {
-  transpose<8, 2, block_16bit>(piece);
-}
-void transpose_32bit_avx2(const Piece& piece) {
-  transpose<8, 4, block_32bit>(piece);
-}
-void transpose_64bit_avx2(const Piece& piece) {
-  transpose<4, 8, block_64bit>(piece);
+void set_transpose_avx2(RowKernels* kernels) {
+  kernels->transpose[0] = transpose<8, 1, block_8bit>;
+  kernels->transpose[1] = transpose<8, 2, block_16bit>;
+  kernels->transpose[2] = transpose<8, 4, block_32bit>;
+  kernels->transpose[3] = transpose<4, 8, block_64bit>;
 }
 
 }  // namespace reshard

@@ -2,21 +2,48 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
-#include "kernels/piece.h"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/rows.h"
 
 /// Compiles one function for AVX2 and F16C while the rest of the library stays at the architecture's baseline.
 #define RESHARD_AVX2 __attribute__((target("avx2,f16c")))
 
 namespace reshard {
 
-// RowKernels::transpose of 1, 2, 4 and 8 byte elements.
-void transpose_8bit_avx2(const Piece& piece);
-void transpose_16bit_avx2(const Piece& piece);
-void transpose_32bit_avx2(const Piece& piece);
-void transpose_64bit_avx2(const Piece& piece);
+// Each replaces its part of a table by kernels for AVX2 and F16C.
+void set_copy_avx2(RowKernels* kernels);
+void set_stream_avx2(RowKernels* kernels);
+void set_convert_avx2(RowKernels* kernels);
+void set_transpose_avx2(RowKernels* kernels);
 
+namespace x86 {
+
+inline constexpr std::int64_t kLineBytes = 64;
+inline constexpr std::int64_t kVectorBytes = 32;
+
+RESHARD_AVX2 inline __m256i load(const std::byte* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+RESHARD_AVX2 inline void store(std::byte* to, __m256i value) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), value);
+}
+
+inline std::int64_t bytes_before_multiple(const std::byte* address, std::int64_t multiple) {
+  return -reinterpret_cast<std::intptr_t>(address) & (multiple - 1);
+}
+
+/// Into the second-level cache; harmless at any address. Not the builtin, whose calls the compiler drops together with
+/// the function or loop around them when there is nothing else in it.
+inline void prefetch(const std::byte* line) {
+  asm volatile("prefetcht1 %0" : : "m"(*line));
+}
+
+}  // namespace x86
 }  // namespace reshard
 #endif

@@ -31,6 +31,7 @@ constexpr Half kHalves[] = {kBF16, kF16};
 // Through the kernel, from an odd address to another, in rows of a length that vectors do not divide.
 template <typename Src, typename Dst>
 std::vector<Dst> convert(PieceFn kernel, const std::vector<Src>& values) {
+  if (values.empty()) return {};
   std::vector<std::byte> src(values.size() * sizeof(Src) + 1);
   std::vector<std::byte> dst(values.size() * sizeof(Dst) + 3);
   std::memcpy(src.data() + 1, values.data(), values.size() * sizeof(Src));

@@ -143,7 +143,7 @@ Scenario random_scenario() {
 template <typename Run>
 void check_lists(const RowKernels& kernels, const Run& run) {
   const bool holds = rc::check([&] {
-    const auto num_ops = *rc::gen::inRange<std::size_t>(0, 4);
+    const auto num_ops = *rc::gen::inRange<std::size_t>(0, 10);
     std::vector<Scenario> scenarios;
     CopyList list(kernels);
     std::int64_t num_bytes = 0;
@@ -229,6 +229,22 @@ TEST(CopyListPartsTest, OneLongRunIsSplit) {
   EXPECT_EQ(dst.front(), std::byte{1});
   EXPECT_TRUE(list.run_some(&position, list.num_bytes()));
   EXPECT_EQ(dst, src);
+}
+
+TEST(CopyListPartsTest, ManyShortRowsAreSplit) {
+  const std::vector<std::byte> src(std::size_t{8} << 20, std::byte{1});
+  std::vector<std::byte> dst(src.size());
+  CopyOp op = dense_op(src, &dst);
+  op.num_dims = 2;
+  op.shape[0] = op.shape[0] / 512;
+  op.src_strides_bytes[0] = op.dst_strides_bytes[0] = 512;
+  op.shape[1] = 100;
+  op.src_strides_bytes[1] = op.dst_strides_bytes[1] = 1;
+  CopyList list;
+  list.add(op);
+  CopyList::Position position;
+  EXPECT_FALSE(list.run_some(&position, 1));
+  EXPECT_LE(std::count(dst.begin(), dst.end(), std::byte{1}), 1 << 20);
 }
 
 TEST(CopyListPartsTest, NoBudgetWritesNothing) {

@@ -28,33 +28,34 @@ std::vector<std::byte> poisoned(std::int64_t size) {
 
 class RowsTest : public KernelsTest {
  protected:
-  // Three rows with gaps on both sides of the copy; `src` null checks a fill.
-  static void expect_rows(PieceFn kernel, void (*fence)(), std::int64_t row_bytes, std::int64_t offset, bool is_fill) {
-    constexpr std::int64_t kRows = 3;
+  // Five rows, apart or adjacent in the destination; a fill gets no source.
+  void expect_rows(PieceFn kernel, std::int64_t row_bytes, std::int64_t gap_bytes, std::int64_t offset,
+                   bool is_fill) const {
+    constexpr std::int64_t kRows = 5;
     const std::int64_t src_stride = row_bytes + 5;
-    const std::int64_t dst_stride = row_bytes + 3;
+    const std::int64_t dst_stride = row_bytes + gap_bytes;
     const auto src = counting_bytes(kRows * src_stride);
     auto actual = poisoned(offset + kRows * dst_stride + 2 * kGuardBytes);
     auto expected = actual;
     const auto at = static_cast<std::size_t>(kGuardBytes + offset);
     kernel({is_fill ? nullptr : src.data(), actual.data() + at, {row_bytes, 1, 1}, {kRows, src_stride, dst_stride}});
-    fence();
+    kernels().fence();
     for (std::int64_t row = 0; row < kRows; ++row) {
       std::byte* const to = expected.data() + at + row * dst_stride;
       for (std::int64_t i = 0; i < row_bytes; ++i) {
         to[i] = is_fill ? std::byte{0} : src[static_cast<std::size_t>(row * src_stride + i)];
       }
     }
-    ASSERT_EQ(actual, expected) << "row of " << row_bytes << " bytes at offset " << offset;
+    ASSERT_EQ(actual, expected) << "row of " << row_bytes << " bytes, " << gap_bytes << " apart, at offset " << offset;
   }
 
   void expect_all_lengths(PieceFn kernel, bool is_fill) const {
     std::vector<std::int64_t> lengths(520);
     std::iota(lengths.begin(), lengths.end(), 1);
-    lengths.insert(lengths.end(), {4095, 4096, 4097, 70000});
+    lengths.insert(lengths.end(), {4096, 4097, 16383, 16384, 16385, 70000});
     for (const std::int64_t length : lengths) {
       for (const std::int64_t offset : {0, 1, 8, 31, 32, 33, 63}) {
-        expect_rows(kernel, kernels().fence, length, offset, is_fill);
+        for (const std::int64_t gap : {0, 3, 64}) expect_rows(kernel, length, gap, offset, is_fill);
       }
     }
   }
