@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,8 @@ reshard_unique_id_t obtain_id() {
 /// The ranks that run. Those that still do when this goes out of scope are killed.
 class RankProcesses {
  public:
-  RankProcesses(char** argv, std::int32_t num_ranks) : argv_(argv), num_ranks_(num_ranks) {}
+  RankProcesses(char** argv, std::int32_t num_ranks)
+      : program_(std::filesystem::read_symlink("/proc/self/exe")), argv_(argv), num_ranks_(num_ranks) {}
   ~RankProcesses() { stop(); }
   RankProcesses(const RankProcesses&) = delete;
   RankProcesses& operator=(const RankProcesses&) = delete;
@@ -88,7 +90,7 @@ class RankProcesses {
     setenv(variable, value.c_str(), 1);
     setenv(kRankVariable, std::to_string(pids_.size()).c_str(), 1);
     setenv(kNumRanksVariable, std::to_string(num_ranks_).c_str(), 1);
-    execv("/proc/self/exe", argv_);
+    execv(program_.c_str(), argv_);
     fmt::print(stderr, "reshard_perf: cannot start rank {}: {}\n", pids_.size(), std::strerror(errno));
     _exit(kExitError);
   }
@@ -133,6 +135,7 @@ class RankProcesses {
     }
   }
 
+  std::string program_;
   char** argv_;
   std::int32_t num_ranks_;
   std::vector<pid_t> pids_;  // by rank; 0: ended

@@ -18,8 +18,8 @@ constexpr const char* kBoundMeaning =
     "of bound: time that a plain memory copy (memcpy) of the busiest receiver's unavoidable bytes takes when every\n"
     "receiving rank makes one at the same time, measured in this run, divided by the median; 1.00 is that speed.\n";
 
-double per_second(std::int64_t bytes, double seconds) {
-  return seconds > 0 ? static_cast<double>(bytes) / seconds : 0;
+double quotient(std::int64_t bytes, double by) {
+  return by > 0 ? static_cast<double>(bytes) / by : 0;
 }
 
 /// Time of the plain copies that the bound stands for, over the time taken; 0 where nothing has to cross.
@@ -37,29 +37,25 @@ std::string table_row(const PatternResult& row, const LiveResult& result, std::s
                        row.num_tensors, "-", "-", "-", "-", "-", row.num_wrong);
   }
   return fmt::format("{:<{}} {:>8} {:>12} {:>10.3f} {:>10.3f} {:>8.2f} {:>9} {:>10}\n", row.name, name_columns,
-                     row.num_tensors, format_bytes(static_cast<double>(row.timing.bytes_crossed)), seconds * 1e3,
-                     percentile(row.timing.run_seconds, 0.99) * 1e3,
-                     per_second(row.timing.bytes_crossed, seconds) / 1e9,
+                     row.num_tensors, format_bytes(row.timing.bytes_crossed), seconds * 1e3,
+                     percentile(row.timing.run_seconds, 0.99) * 1e3, quotient(row.timing.bytes_crossed, seconds) / 1e9,
                      row.timing.bound_bytes == 0 ? "-" : fmt::format("{:.2f}", ratio), row.num_wrong);
 }
 
 std::string header_text(const PerfOptions& options, const LiveResult& result) {
   const json& plan = result.plan_report;
-  const double bound_bytes = static_cast<double>(result.total.bound_bytes);
-  const double copy_seconds = result.copy_bytes_per_second > 0 ? bound_bytes / result.copy_bytes_per_second : 0;
-  std::string text =
-      fmt::format("reshard {} ({})\n{}\n", reshard_version(), reshard_build_info(), describe_job(options.job));
-  text += fmt::format("ranks: {} over {}, buffers from {}, staging at most {} a rank\n", result.num_ranks,
+  const double copy_seconds = quotient(result.total.bound_bytes, result.copy_bytes_per_second);
+  std::string text = fmt::format("{}\n{}\n", reshard_build_info(), describe_job(options.job));
+  text += fmt::format("ranks: {} over {}, buffers from {}, staging at most {} a rank, {} used\n", result.num_ranks,
                       options.transport == TransportKind::kUcx ? "ucx" : "local",
-                      options.use_heap ? "the heap" : "reshard_alloc",
-                      format_bytes(static_cast<double>(options.job.staging_bytes)));
+                      options.use_heap ? "the heap" : "reshard_alloc", format_bytes(options.job.staging_bytes),
+                      format_bytes(result.staging_allocated_bytes));
   text += fmt::format("plan: {} bundles, {} messages, made in {:.3f} ms\n", plan.at("bundles").dump(),
                       plan.at("messages").dump(), plan.at("planning_seconds").get<double>() * 1e3);
-  text += fmt::format(
-      "bytes a run: {} within ranks, {} mapped, {} sent\n", format_bytes(static_cast<double>(result.bytes_same_rank)),
-      format_bytes(static_cast<double>(result.bytes_mapped)), format_bytes(static_cast<double>(result.bytes_sent)));
+  text += fmt::format("bytes a run: {} within ranks, {} mapped, {} sent\n", format_bytes(result.bytes_same_rank),
+                      format_bytes(result.bytes_mapped), format_bytes(result.bytes_sent));
   text += fmt::format("bound: the busiest rank must receive {}; plain copies of that took {:.3f} ms here\n\n",
-                      format_bytes(bound_bytes), copy_seconds * 1e3);
+                      format_bytes(result.total.bound_bytes), copy_seconds * 1e3);
   return text;
 }
 
@@ -68,8 +64,8 @@ json timing_json(const Timing& timing, double copy_bytes_per_second) {
   return {{"bytes_crossed", timing.bytes_crossed},
           {"run_seconds",
            {{"median", seconds}, {"p99", percentile(timing.run_seconds, 0.99)}, {"samples", timing.run_seconds}}},
-          {"algorithm_bytes_per_second", per_second(timing.bytes_crossed, seconds)},
-          {"bound_bytes_per_second", per_second(timing.bound_bytes, seconds)},
+          {"algorithm_bytes_per_second", quotient(timing.bytes_crossed, seconds)},
+          {"bound_bytes_per_second", quotient(timing.bound_bytes, seconds)},
           {"bound_ratio", bound_ratio(timing, copy_bytes_per_second)}};
 }
 
@@ -106,6 +102,7 @@ json live_report_json(const PerfOptions& options, const LiveResult& result) {
   report["copy_bytes_per_second"] = result.copy_bytes_per_second;
   report["bytes"] = {
       {"same_rank", result.bytes_same_rank}, {"mapped", result.bytes_mapped}, {"sent", result.bytes_sent}};
+  report["staging_allocated_bytes"] = result.staging_allocated_bytes;
   report["checked_elements"] = result.num_checked;
   report["wrong_elements"] = result.num_wrong;
   report["damaged_guards"] = result.num_damaged_guards;

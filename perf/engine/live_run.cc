@@ -126,6 +126,8 @@ class RankRun {
     result->bytes_same_rank = sums[0];
     result->bytes_mapped = sums[1];
     result->bytes_sent = sums[2];
+    const auto most = max_over_ranks(ranks_, {static_cast<double>(stats.staging_bytes)});
+    result->staging_allocated_bytes = static_cast<std::int64_t>(most[0]);
     progress_.step("plain memory copies");
     const bool receives = stats.bytes_mapped + stats.bytes_received > 0;
     result->copy_bytes_per_second = plain_copy_bytes_per_second(ranks_, result->total.bound_bytes, receives);

@@ -14,7 +14,7 @@ namespace {
 constexpr int kMaxCount = 1'000'000;  // of runs, of layers
 
 void add_job_options(CLI::App& app, JobOptions* job) {
-  app.set_version_flag("--version", std::string("reshard ") + reshard_version() + " (" + reshard_build_info() + ")");
+  app.set_version_flag("--version", reshard_build_info());
   auto* model = app.add_option("--model", job->model, "Hugging Face config.json, or the name of a known model");
   auto* spec = app.add_option("--spec", job->spec, "tensors and layouts in the general JSON form");
   auto* from = app.add_option("--from", job->from, "source layout, e.g. fsdp:shard=8");

@@ -17,7 +17,7 @@ std::string line(const char* label, const std::string& value) {
 }
 
 std::string bytes(const json& value) {
-  return format_bytes(value.get<double>());
+  return format_bytes(value.get<std::int64_t>());
 }
 
 /// What one direction asks of the ranks that take part in it.

@@ -29,14 +29,15 @@ std::int64_t parse_size_bytes(std::string_view text) {
   return value << shift;
 }
 
-std::string format_bytes(double size_bytes) {
+std::string format_bytes(std::int64_t size_bytes) {
   constexpr std::array kUnits = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  auto value = static_cast<double>(size_bytes);
   std::size_t unit = 0;
-  while (size_bytes >= 1024 && unit + 1 < kUnits.size()) {
-    size_bytes /= 1024;
+  while (value >= 1024 && unit + 1 < kUnits.size()) {
+    value /= 1024;
     ++unit;
   }
-  return fmt::format("{:.{}f} {}", size_bytes, unit == 0 ? 0 : 2, kUnits[unit]);
+  return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 2, kUnits[unit]);
 }
 
 std::string name_pattern(std::string_view name) {

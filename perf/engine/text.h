@@ -12,7 +12,7 @@ namespace reshard::perf {
 std::int64_t parse_size_bytes(std::string_view text);
 
 /// A byte count for a person: "512 B", "1.50 MiB".
-std::string format_bytes(double size_bytes);
+std::string format_bytes(std::int64_t size_bytes);
 
 /// The tensor's name with every part that is a number replaced: "model.layers.3.mlp" -> "model.layers.*.mlp".
 std::string name_pattern(std::string_view name);

@@ -100,7 +100,7 @@ def balance(tools, figures):
         senders = tools.paper("--spec", SPECS / f"{key}.json")["senders"]
         ratio = senders["max_bytes"] / senders["mean_bytes"]
         figures.add(f"senders.{key}.ratio", f"{text}, max / mean", ratio, "", "<=", 1.05)
-        figures.add(f"senders.{key}.count", f"{text}, senders", senders["count"], "", "==", 8)
+        figures.add(f"senders.{key}.count", f"{text}, senders", senders["used"], "", "==", 8)
 
 
 def pieces(tools, figures):

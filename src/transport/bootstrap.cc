@@ -5,8 +5,8 @@
 #include <fmt/core.h>
 #include <sys/random.h>
 
-#include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "src/transport/post.h"
 #include "src/transport/tcp_star.h"
@@ -43,11 +43,12 @@ Result<std::unique_ptr<Bootstrap>> meet(std::unique_ptr<Bootstrap> bootstrap, co
 }
 
 Result<Fd> listen_on_first_free(const Rendezvous& rendezvous) {
-  const bool is_loopback = rendezvous.host == "localhost" || rendezvous.host.starts_with("127.");
+  const std::string& host = rendezvous.hosts.front();
+  const bool is_loopback = host == "localhost" || host.starts_with("127.");
   Status status;
   for (std::uint16_t i = 0; i < rendezvous.num_ports; ++i) {
     // A host's name may resolve to a loopback address on the host itself, which the others could not reach.
-    auto listener = listen_on(is_loopback ? rendezvous.host : "", static_cast<std::uint16_t>(rendezvous.port + i));
+    auto listener = listen_on(is_loopback ? host : "", static_cast<std::uint16_t>(rendezvous.port + i));
     if (listener.ok()) return listener;
     status = listener.take_status();
   }
@@ -56,47 +57,50 @@ Result<Fd> listen_on_first_free(const Rendezvous& rendezvous) {
                   rendezvous.port + rendezvous.num_ports - 1));
 }
 
-class CallbackBootstrap final : public Bootstrap {
- public:
-  CallbackBootstrap(reshard_allgather_fn function, void* user, std::int32_t rank, std::int32_t num_ranks)
-      : function_(function), user_(user), rank_(rank), num_ranks_(num_ranks) {}
-
-  std::int32_t rank() const override { return rank_; }
-  std::int32_t num_ranks() const override { return num_ranks_; }
-  Status health() override { return {}; }
-  bool blocks() const override { return true; }
-
-  // The caller's all-gather takes one size only: first the sizes, then the blobs, padded to the longest.
-  Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline&, const Progress&) override {
-    const std::uint64_t size_bytes = mine.size();
-    std::vector<std::uint64_t> sizes(static_cast<std::size_t>(num_ranks_));
-    RESHARD_TRY(gather(&size_bytes, sizes.data(), sizeof(size_bytes)));
-    const std::size_t longest = *std::max_element(sizes.begin(), sizes.end());
-    Blob padded = mine;
-    padded.resize(longest);
-    Blob all(sizes.size() * longest);
-    if (longest > 0) RESHARD_TRY(gather(padded.data(), all.data(), longest));
-    std::vector<Blob> blobs;
-    for (std::size_t i = 0; i < sizes.size(); ++i) {
-      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i * longest);
-      blobs.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(sizes[i]));
-    }
-    return blobs;
-  }
-
- private:
-  Status gather(const void* in, void* out, std::size_t size_bytes) {
-    const int result = function_(in, out, size_bytes, user_);
-    if (result == 0) return {};
-    return {RESHARD_ERR_TRANSPORT, fmt::format("the caller's all-gather of {} bytes per rank returned {} on rank {}",
-                                               size_bytes, result, rank_)};
-  }
-
-  const reshard_allgather_fn function_;
-  void* const user_;
-  const std::int32_t rank_;
-  const std::int32_t num_ranks_;
+// What each rank puts into the caller's all-gather; the addresses count from rank 0 only.
+struct Greeting {
+  std::int32_t rank;
+  std::uint16_t port;
+  std::uint64_t nonce;
+  char hosts[16][64];
 };
+
+Result<std::uint64_t> random_nonce() {
+  std::uint64_t nonce = 0;
+  if (getrandom(&nonce, sizeof(nonce), 0) == sizeof(nonce)) return nonce;
+  return Status(RESHARD_ERR_INTERNAL, "the kernel gave no random number");
+}
+
+Greeting greeting_of_root(const Fd& listener, std::uint64_t nonce) {
+  Greeting greeting{};
+  greeting.port = listening_port(listener.get());
+  greeting.nonce = nonce;
+  std::size_t num_hosts = 0;
+  for (const std::string& host : local_addresses()) {
+    if (num_hosts == std::size(greeting.hosts)) break;
+    if (host.size() < sizeof(greeting.hosts[0])) std::memcpy(greeting.hosts[num_hosts++], host.data(), host.size());
+  }
+  return greeting;
+}
+
+Result<Greeting> exchange(reshard_allgather_fn allgather, void* user, const Greeting& mine, std::int32_t num_ranks) {
+  std::vector<Greeting> all(static_cast<std::size_t>(num_ranks));
+  const int result = allgather(&mine, all.data(), sizeof(mine), user);
+  if (result != 0) {
+    return Status(RESHARD_ERR_TRANSPORT,
+                  fmt::format("the caller's all-gather of {} bytes per rank returned {} on rank {}", sizeof(mine),
+                              result, mine.rank));
+  }
+  for (std::int32_t rank = 0; rank < num_ranks; ++rank) {
+    const std::int32_t found = all[static_cast<std::size_t>(rank)].rank;
+    if (found == rank) continue;
+    return invalid_argument(
+        fmt::format("the caller's all-gather put the bytes of rank {} in the place of rank {}: it must "
+                    "return those of all {} ranks in rank order",
+                    found, rank, num_ranks));
+  }
+  return all.front();
+}
 
 }  // namespace
 
@@ -108,9 +112,7 @@ Result<reshard_unique_id_t> create_unique_id(const char* address) {
         fmt::format("the address \"{}\" must have 1 to {} characters", host, sizeof(content.host) - 1));
   }
   RESHARD_TRY(Fd listener, listen_on(host, 0));
-  if (getrandom(&content.nonce, sizeof(content.nonce), 0) != sizeof(content.nonce)) {
-    return Status(RESHARD_ERR_INTERNAL, "the kernel gave no random number for a unique id");
-  }
+  RESHARD_TRY(content.nonce, random_nonce());
   std::memcpy(content.magic, kIdMagic, sizeof(kIdMagic));
   std::memcpy(content.host, host.data(), host.size());
   content.port = listening_port(listener.get());
@@ -125,7 +127,8 @@ Result<std::unique_ptr<Bootstrap>> create_tcp_bootstrap(const reshard_unique_id_
   RESHARD_TRY(check_num_ranks(rank, num_ranks));
   RESHARD_TRY(const IdContent content, read_id(id));
   if (rank != 0) {
-    RESHARD_TRY(auto leaf, create_tcp_leaf({content.host, content.port, 1, content.nonce}, rank, num_ranks, deadline));
+    RESHARD_TRY(auto leaf,
+                create_tcp_leaf({{content.host}, content.port, 1, content.nonce}, rank, num_ranks, deadline));
     return meet(std::move(leaf), deadline);
   }
   if (listening_port(content.listener) != content.port) {
@@ -149,10 +152,26 @@ Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch,
 }
 
 Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_fn allgather, void* user,
-                                                             std::int32_t rank, std::int32_t num_ranks) {
+                                                             std::int32_t rank, std::int32_t num_ranks,
+                                                             const Deadline& deadline) {
   RESHARD_TRY(check_num_ranks(rank, num_ranks));
   if (allgather == nullptr) return invalid_argument("the all-gather callback is NULL");
-  return std::unique_ptr<Bootstrap>(std::make_unique<CallbackBootstrap>(allgather, user, rank, num_ranks));
+  Fd listener;
+  Greeting mine{};
+  if (rank == 0) {
+    RESHARD_TRY(listener, listen_on("", 0));
+    RESHARD_TRY(const std::uint64_t nonce, random_nonce());
+    mine = greeting_of_root(listener, nonce);
+  }
+  mine.rank = rank;
+  RESHARD_TRY(const Greeting root, exchange(allgather, user, mine, num_ranks));
+  if (rank == 0) return meet(create_tcp_root(std::move(listener), root.nonce, num_ranks), deadline);
+  Rendezvous rendezvous{{}, root.port, 1, root.nonce};
+  for (const auto& host : root.hosts) {
+    if (host[0] != '\0') rendezvous.hosts.emplace_back(host, strnlen(host, sizeof(host)));
+  }
+  RESHARD_TRY(auto leaf, create_tcp_leaf(rendezvous, rank, num_ranks, deadline));
+  return meet(std::move(leaf), deadline);
 }
 
 }  // namespace reshard

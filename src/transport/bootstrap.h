@@ -33,9 +33,6 @@ class Bootstrap {
 
   /// OK, or RESHARD_ERR_PEER_FAILED naming a rank whose process ended without destroying its bootstrap. Never blocks.
   virtual Status health() = 0;
-
-  /// True when allgather() neither calls `progress` nor keeps the deadline while it waits.
-  virtual bool blocks() const { return false; }
 };
 
 /// Opens the rendezvous of a unique id on this host and returns the id; address null: 127.0.0.1. The listening socket
@@ -50,8 +47,10 @@ Result<std::unique_ptr<Bootstrap>> create_tcp_bootstrap(const reshard_unique_id_
 /// The same at the place that a launcher's environment names.
 Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch, const Deadline& deadline);
 
-/// Over the caller's own all-gather, which blocks as long as it likes: no deadline and no failure detection.
+/// The same, where the caller's own all-gather tells everybody the addresses of rank 0. It is called once: it has
+/// neither a deadline nor a failure detector, which every later wait must have.
 Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_fn allgather, void* user,
-                                                             std::int32_t rank, std::int32_t num_ranks);
+                                                             std::int32_t rank, std::int32_t num_ranks,
+                                                             const Deadline& deadline);
 
 }  // namespace reshard

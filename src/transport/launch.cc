@@ -77,7 +77,7 @@ std::uint64_t job_nonce(std::string_view launcher, std::string_view job, std::in
 }
 
 void meet_at(Launch* launch, std::string host, std::uint64_t port) {
-  launch->rendezvous.host = std::move(host);
+  launch->rendezvous.hosts = {std::move(host)};
   launch->rendezvous.port = static_cast<std::uint16_t>(port);
   launch->rendezvous.num_ports = kNumPorts;
 }
@@ -169,7 +169,7 @@ Status meet_at_root(Launch* launch, const std::string& root) {
     return invalid_argument(fmt::format(
         "environment: RESHARD_ROOT={} must be host:port with a port from 1 to 65535, e.g. 10.0.0.1:29600", root));
   }
-  launch->rendezvous.host = host;
+  launch->rendezvous.hosts = {host};
   launch->rendezvous.port = port;
   return {};
 }

@@ -5,15 +5,16 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "src/base/status.h"
 
 namespace reshard {
 
 /// Where the ranks of one job meet. Rank 0 listens on the first free one of num_ports ports from `port` on; the others
-/// try them in turn and stay where the answer knows the nonce.
+/// try them on all its hosts in turn and stay where the answer knows the nonce.
 struct Rendezvous {
-  std::string host;
+  std::vector<std::string> hosts;  ///< names or addresses of rank 0's host
   std::uint16_t port = 0;
   std::uint16_t num_ports = 1;
   std::uint64_t nonce = 0;  ///< the same for all ranks of a job, different for another job

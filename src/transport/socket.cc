@@ -4,6 +4,8 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -126,6 +128,26 @@ Result<Fd> connect_to(const std::string& host, std::uint16_t port, const Deadlin
     }
   }
   return socket_error(fmt::format("cannot connect to {} port {}", host, port), error);
+}
+
+std::vector<std::string> local_addresses() {
+  std::vector<std::string> addresses;
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) list = nullptr;
+  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+    if (entry->ifa_addr == nullptr || (entry->ifa_flags & IFF_UP) == 0 || (entry->ifa_flags & IFF_LOOPBACK) != 0)
+      continue;
+    const bool is_ipv4 = entry->ifa_addr->sa_family == AF_INET;
+    if (!is_ipv4 && entry->ifa_addr->sa_family != AF_INET6) continue;
+    char host[NI_MAXHOST];
+    const socklen_t size = is_ipv4 ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    if (getnameinfo(entry->ifa_addr, size, host, sizeof(host), nullptr, 0, NI_NUMERICHOST) != 0) continue;
+    // A link-local address, such as fe80::1%eth0, names an interface of this host.
+    if (std::strchr(host, '%') == nullptr) addresses.emplace_back(host);
+  }
+  freeifaddrs(list);
+  addresses.emplace_back("127.0.0.1");
+  return addresses;
 }
 
 void wait_for_sockets(std::vector<pollfd>* sockets, std::int64_t timeout_ms) {

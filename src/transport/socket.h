@@ -46,6 +46,9 @@ Fd accept_from(const Fd& listener);
 /// Connects within the deadline. The error says why the last address of the host failed.
 Result<Fd> connect_to(const std::string& host, std::uint16_t port, const Deadline& deadline);
 
+/// The numeric addresses of this host that others may reach, those that only the host itself can reach last.
+std::vector<std::string> local_addresses();
+
 /// Sleeps until something can be read, or written where POLLOUT is asked for, at most `timeout_ms`.
 void wait_for_sockets(std::vector<pollfd>* sockets, std::int64_t timeout_ms);
 

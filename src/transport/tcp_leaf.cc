@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <thread>
@@ -114,8 +115,15 @@ std::optional<Status> greet(Channel* channel, const Hello& hello, const Deadline
   }
 }
 
-Deadline sooner(const Deadline& deadline, std::int64_t timeout_us) {
-  return Deadline(std::min(deadline.remaining_us(), timeout_us));
+// A connection on which rank 0 has said welcome. RESHARD_ERR_TRANSPORT: it is not there; any other error is its answer.
+Result<std::unique_ptr<Channel>> try_place(const std::string& host, std::uint16_t port, const Hello& hello,
+                                           const Deadline& deadline) {
+  RESHARD_TRY(Fd fd, connect_to(host, port, deadline));
+  auto channel = std::make_unique<Channel>(std::move(fd));
+  const auto answer = greet(channel.get(), hello, deadline);
+  if (!answer) return Status(RESHARD_ERR_TRANSPORT, fmt::format("{} port {} does not know this job", host, port));
+  if (!answer->ok()) return *answer;
+  return channel;
 }
 
 }  // namespace
@@ -123,27 +131,28 @@ Deadline sooner(const Deadline& deadline, std::int64_t timeout_us) {
 Result<std::unique_ptr<Bootstrap>> create_tcp_leaf(const Rendezvous& rendezvous, std::int32_t rank,
                                                    std::int32_t num_ranks, const Deadline& deadline) {
   constexpr auto kPause = std::chrono::milliseconds(10);  // rank 0 may not listen yet
-  constexpr std::int64_t kPatienceUs = 2'000'000;         // with one of several ports
-  const std::int64_t patience_us = rendezvous.num_ports == 1 ? deadline.remaining_us() : kPatienceUs;
-  std::string reason = "nobody there knows this job";
+  constexpr std::int64_t kPatienceUs = 2'000'000;         // with one of several places
+  const bool is_only_place = rendezvous.num_ports == 1 && rendezvous.hosts.size() == 1;
+  const Hello hello{rendezvous.nonce, rank, num_ranks};
+  std::string reason;
   while (!deadline.expired()) {
-    for (std::uint16_t i = 0; i < rendezvous.num_ports; ++i) {
-      const auto port = static_cast<std::uint16_t>(rendezvous.port + i);
-      Result<Fd> fd = connect_to(rendezvous.host, port, sooner(deadline, patience_us));
-      if (!fd.ok()) {
-        reason = fd.status().message();
-        continue;
+    for (const std::string& host : rendezvous.hosts) {
+      for (std::uint16_t i = 0; i < rendezvous.num_ports && !deadline.expired(); ++i) {
+        const auto port = static_cast<std::uint16_t>(rendezvous.port + i);
+        const std::int64_t left_us = deadline.remaining_us();
+        auto channel = try_place(host, port, hello, Deadline(is_only_place ? left_us : std::min(left_us, kPatienceUs)));
+        if (channel.ok()) {
+          return std::unique_ptr<Bootstrap>(std::make_unique<TcpLeaf>(channel.take(), rank, num_ranks));
+        }
+        if (channel.status().code() != RESHARD_ERR_TRANSPORT) return channel.take_status();
+        reason = channel.status().message();
       }
-      auto channel = std::make_unique<Channel>(fd.take());
-      const auto greeted = greet(channel.get(), {rendezvous.nonce, rank, num_ranks}, sooner(deadline, patience_us));
-      if (greeted && !greeted->ok()) return *greeted;
-      if (greeted) return std::unique_ptr<Bootstrap>(std::make_unique<TcpLeaf>(std::move(channel), rank, num_ranks));
-      reason = "nobody there knows this job";
     }
     std::this_thread::sleep_for(kPause);
   }
-  return Status(RESHARD_ERR_TIMEOUT, fmt::format("rank {} did not find rank 0 at {} port {} within {} us: {}", rank,
-                                                 rendezvous.host, rendezvous.port, deadline.timeout_us(), reason));
+  return Status(RESHARD_ERR_TIMEOUT,
+                fmt::format("rendezvous: rank {} did not find rank 0 within {} us; the last attempt: {}", rank,
+                            deadline.timeout_us(), reason));
 }
 
 }  // namespace reshard

@@ -34,7 +34,7 @@ class TcpRoot final : public Bootstrap {
  private:
   void pump();
   void admit_strangers();
-  bool admit(std::unique_ptr<Channel>* stranger, const Frame& frame);
+  void admit(std::unique_ptr<Channel> stranger);
   void read_member(std::int32_t rank);
   void lose_member(std::int32_t rank);
   Status judge(const Deadline& deadline) const;
@@ -94,38 +94,40 @@ void TcpRoot::admit_strangers() {
   }
   for (auto& stranger : strangers_) {
     stranger->pump();
-    const Frame* frame = stranger->front();
-    if (frame == nullptr ? stranger->closed() : !admit(&stranger, *frame)) stranger.reset();
+    if (stranger->closed()) {
+      stranger.reset();
+    } else if (stranger->front() != nullptr) {
+      admit(std::move(stranger));
+    }
   }
   std::erase(strangers_, nullptr);
 }
 
-// Moves a stranger that proves to belong here to its rank; false when it is to be dropped, or was moved.
-bool TcpRoot::admit(std::unique_ptr<Channel>* stranger, const Frame& frame) {
+// Gives a stranger that proves to belong here its rank; drops any other.
+void TcpRoot::admit(std::unique_ptr<Channel> stranger) {
+  const Frame& frame = *stranger->front();
   Hello hello;
-  if (frame.type != FrameType::kHello || frame.payload.size() != sizeof(hello)) return false;
+  if (frame.type != FrameType::kHello || frame.payload.size() != sizeof(hello)) return;
   std::memcpy(&hello, frame.payload.data(), sizeof(hello));
-  if (hello.nonce != nonce_) return false;
+  if (hello.nonce != nonce_ || hello.rank < 1 || hello.rank >= hello.num_ranks) return;
   if (hello.num_ranks != num_ranks()) {
     failure_ = {RESHARD_ERR_INVALID_ARGUMENT, fmt::format("rank {} was told that there are {} ranks, rank 0 that there "
                                                           "are {}; give every rank the same number",
                                                           hello.rank, hello.num_ranks, num_ranks())};
-    (*stranger)->send(encode(failure_frame(kEveryCollective, failure_)));
-    return false;
+    stranger->send(encode(failure_frame(kEveryCollective, failure_)));
+    return;
   }
-  if (hello.rank < 1 || hello.rank >= num_ranks()) return false;
   Member& member = members_[static_cast<std::size_t>(hello.rank)];
   if (member.state != Member::State::kAbsent) {
     const Status taken =
         invalid_argument(fmt::format("rank {} has joined already; give each process a rank of its own", hello.rank));
-    (*stranger)->send(encode(failure_frame(kEveryCollective, taken)));
-    return false;
+    stranger->send(encode(failure_frame(kEveryCollective, taken)));
+    return;
   }
-  (*stranger)->pop();
-  member = {Member::State::kJoined, std::move(*stranger), std::nullopt, false};
-  member.channel->trust();
-  member.channel->send(encode({FrameType::kWelcome, sequence_, {}}));
-  return false;
+  stranger->pop();
+  stranger->trust();
+  stranger->send(encode({FrameType::kWelcome, sequence_, {}}));
+  member = {Member::State::kJoined, std::move(stranger), std::nullopt, false};
 }
 
 void TcpRoot::read_member(std::int32_t rank) {

@@ -105,6 +105,7 @@ ucp_request_param_t begin_post(Request* request) {
 }
 
 UcxTransport::~UcxTransport() {
+  const UcxLogMute mute;
   const Deadline deadline(kTeardownUs);
   if (bootstrap_->health().ok()) worker_->flush(deadline);
   // The requests' owners may be gone. A receive is taken back; a send that its peer never asked for goes with the

@@ -34,8 +34,11 @@ std::string setting(const std::string& name, const Print& print) {
   return all.substr(begin + key.size(), all.find('\n', begin + 1) - begin - key.size());
 }
 
+thread_local int num_mutes = 0;
+
 ucs_log_func_rc_t log_to_stderr(const char*, unsigned, const char*, ucs_log_level_t, const ucs_log_component_config_t*,
                                 const char* message, va_list arguments) {
+  if (num_mutes > 0) return UCS_LOG_FUNC_RC_STOP;
   char line[1024];
   std::vsnprintf(line, sizeof(line), message, arguments);
   std::fprintf(stderr, "UCX: %s\n", line);
@@ -64,7 +67,8 @@ Result<Config> read_config() {
   Config config(raw);
   const auto print = [raw](std::FILE* stream) { ucp_config_print(raw, stream, nullptr, UCS_CONFIG_PRINT_CONFIG); };
   // From here on a send needs its receive: nothing larger is buffered where nobody waits for it.
-  if (setting("RNDV_THRESH", print) == "auto") {
+  const std::string chosen = setting("RNDV_THRESH", print);
+  if (chosen == "auto" || chosen == "intra:auto,inter:auto") {  // nothing chosen, as old and new UCX write it
     const std::string threshold = std::to_string(Transport::kMaxEagerBytes);
     if (ucs_status_t status = ucp_config_modify(raw, "RNDV_THRESH", threshold.c_str()); status != UCS_OK) {
       return ucx_error("UCX did not take UCX_RNDV_THRESH=" + threshold, status);
@@ -78,6 +82,13 @@ void init_slot(void* request) {
 }
 
 }  // namespace
+
+UcxLogMute::UcxLogMute() {
+  ++num_mutes;
+}
+UcxLogMute::~UcxLogMute() {
+  --num_mutes;
+}
 
 Status ucx_error(const std::string& what, ucs_status_t status) {
   const bool memory = status == UCS_ERR_NO_MEMORY;
@@ -126,6 +137,7 @@ Status UcxWorker::init(std::int32_t num_ranks) {
 // The endpoints are not closed one by one: that would need the peers, and they may be gone. The worker takes them
 // along.
 UcxWorker::~UcxWorker() {
+  const UcxLogMute mute;
   if (worker_ != nullptr) ucp_worker_destroy(worker_);
   if (context_ != nullptr) ucp_cleanup(context_);
 }
@@ -142,8 +154,16 @@ Result<Blob> UcxWorker::address() const {
   return blob;
 }
 
-void UcxWorker::set_peer_addresses(std::vector<Blob> addresses) {
+Status UcxWorker::connect(std::vector<Blob> addresses, const Deadline& deadline) {
   addresses_ = std::move(addresses);
+  // More peers than this are connected when they are first used, to spare the descriptors of all-to-all connections.
+  constexpr std::size_t kMostConnectedAtOnce = 256;
+  for (std::size_t peer = 0; peer < addresses_.size() && addresses_.size() <= kMostConnectedAtOnce; ++peer) {
+    auto connected = endpoint(static_cast<std::int32_t>(peer));
+    if (!connected.ok()) return connected.take_status();
+  }
+  if (flush(deadline)) return {};
+  return {RESHARD_ERR_TIMEOUT, fmt::format("UCX did not connect to all ranks within {} us", deadline.timeout_us())};
 }
 
 Result<ucp_ep_h> UcxWorker::endpoint(std::int32_t peer) {
@@ -180,14 +200,16 @@ void UcxWorker::idle() {
   poll(&entry, 1, 1);
 }
 
-void UcxWorker::flush(const Deadline& deadline) {
+bool UcxWorker::flush(const Deadline& deadline) {
   ucp_request_param_t params{};
   void* request = ucp_worker_flush_nbx(worker_, &params);
-  if (!UCS_PTR_IS_PTR(request)) return;
+  if (!UCS_PTR_IS_PTR(request)) return UCS_PTR_RAW_STATUS(request) == UCS_OK;
   while (ucp_request_check_status(request) == UCS_INPROGRESS && !deadline.expired()) {
-    if (!progress()) sched_yield();
+    if (!progress()) idle();
   }
+  const bool is_flushed = ucp_request_check_status(request) == UCS_OK;
   ucp_request_free(request);
+  return is_flushed;
 }
 
 }  // namespace reshard

@@ -21,7 +21,17 @@ struct UcxSlot {
 
 Status ucx_error(const std::string& what, ucs_status_t status);
 
-/// A UCX context with one worker, and the endpoints to all peers, each made when it is first used.
+/// Drops UCX's log of this thread while it lives: during teardown UCX warns of each message that was abandoned and of
+/// each peer that went first, which is nothing new to the caller.
+class UcxLogMute {
+ public:
+  UcxLogMute();
+  ~UcxLogMute();
+  UcxLogMute(const UcxLogMute&) = delete;
+  UcxLogMute& operator=(const UcxLogMute&) = delete;
+};
+
+/// A UCX context with one worker, and the endpoints to its peers.
 class UcxWorker {
  public:
   static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks);
@@ -33,12 +43,14 @@ class UcxWorker {
   ucp_worker_h worker() const { return worker_; }
 
   Result<Blob> address() const;
-  void set_peer_addresses(std::vector<Blob> addresses);
+  /// Connects to all ranks at once, while all of them are known to be there: UCX 1.13 aborts the process when a peer
+  /// dies before a connection to it over tcp is complete.
+  Status connect(std::vector<Blob> addresses, const Deadline& deadline);
   Result<ucp_ep_h> endpoint(std::int32_t peer);
 
   bool progress();
   void idle();                           ///< yields at first, then sleeps until an event, at most 1 ms
-  void flush(const Deadline& deadline);  ///< until the network has taken everything, or the deadline
+  bool flush(const Deadline& deadline);  ///< until the network has taken everything; false at the deadline
 
  private:
   UcxWorker() = default;

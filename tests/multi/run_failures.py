@@ -23,6 +23,7 @@ import tool
 TIMEOUT_SECONDS = 4  # what the ranks get as --timeout
 GRACE_SECONDS = 40  # for starting, the deadline itself and teardown on a loaded machine
 NUM_RANKS = 4
+NUM_RUNS = "1000000"  # more than any of these tests lives to see
 
 SPEC = {
     "version": 1, "ranks": NUM_RANKS,
@@ -54,7 +55,7 @@ class Job:
                 json.dump(spec, file)
             env = dict(os.environ, RANK=str(rank), WORLD_SIZE=str(num_ranks), LOCAL_RANK=str(rank),
                        LOCAL_WORLD_SIZE=str(num_ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-            command = [perf, "--spec", path, "--transport", "ucx", "-n", "100000000", "-w", "1", "--timeout",
+            command = [perf, "--spec", path, "--transport", "ucx", "-n", NUM_RUNS, "-w", "1", "--timeout",
                        str(TIMEOUT_SECONDS)] + (["--alloc", "heap"] if alloc == "heap" else [])
             self.logs[rank] = tempfile.TemporaryFile(dir=self.folder)
             self.processes[rank] = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
@@ -152,7 +153,7 @@ def self_started(args):
     path = os.path.join(folder, "spec.json")
     with open(path, "w", encoding="utf-8") as file:
         json.dump(SPEC, file)
-    command = [args.perf, "--spec", path, "--transport", "ucx", "-n", "100000000", "--timeout", str(TIMEOUT_SECONDS)]
+    command = [args.perf, "--spec", path, "--transport", "ucx", "-n", NUM_RUNS, "--timeout", str(TIMEOUT_SECONDS)]
     command += ["--alloc", "heap"] if args.alloc == "heap" else []
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                start_new_session=True)

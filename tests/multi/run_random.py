@@ -24,7 +24,7 @@ def case_of(args, number):
     """(spec, options, seed of the loaded values or None)."""
     key = "%s:%d" % (args.seed, number)
     rng = random.Random(key)
-    raw = random_spec.generate(key, args.max_ranks, rng.choice([300, 3000, 3000, 20000]))
+    raw = random_spec.generate(key, args.max_ranks, args.max_elements or rng.choice([300, 3000, 3000, 20000]))
     options = ["--transport", args.transport, "--staging", args.staging or rng.choice(STAGING)]
     alloc = rng.choice(["heap", "default"])
     if args.alloc == "heap" or (args.alloc is None and alloc == "heap"):
@@ -32,19 +32,25 @@ def case_of(args, number):
     return raw, options, key if rng.random() < 0.3 else None
 
 
+def run(args, raw, options, folder, load_seed):
+    report = tool.check_run(args.perf, raw, options, folder, load_seed)
+    if args.plan:
+        tool.check_plan(args.plan, report, folder, options[options.index("--staging") + 1])
+
+
 def keep_failure(args, raw, options, load_seed, folder, error):
     print("FAILED: %s" % error, flush=True)
 
     def fails(smaller):
         try:
-            tool.check_run(args.perf, smaller, options, folder, load_seed)
+            run(args, smaller, options, folder, load_seed)
             return False
         except tool.ToolFailure:
             return True
 
     small = shrink.shrink(raw, fails, args.shrink_seconds)
     try:
-        tool.check_run(args.perf, small, options, folder, load_seed)
+        run(args, small, options, folder, load_seed)
         print("the shrunk case passed this time: it fails only sometimes")
     except tool.ToolFailure as again:
         print("shrunk to:\n%s\n%s" % (json.dumps(small), again))
@@ -56,11 +62,13 @@ def keep_failure(args, raw, options, load_seed, folder, error):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--perf", required=True)
+    parser.add_argument("--plan", help="reshard_plan, whose report must say the same")
     parser.add_argument("--seed", default=None, help="drawn and printed when not given")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--only", type=int, default=None)
     parser.add_argument("--transport", choices=["local", "ucx"], default="local")
     parser.add_argument("--max-ranks", type=int, default=16)
+    parser.add_argument("--max-elements", type=int, default=None, help="of one tensor; drawn per case when not given")
     parser.add_argument("--staging", default=None, help="drawn per case when not given")
     parser.add_argument("--alloc", choices=["heap", "default"], default=None, help="drawn per case when not given")
     parser.add_argument("--shrink-seconds", type=float, default=60)
@@ -72,7 +80,7 @@ def main():
     for number in [args.only] if args.only is not None else range(args.count):
         raw, options, load_seed = case_of(args, number)
         try:
-            tool.check_run(args.perf, raw, options, folder, load_seed)
+            run(args, raw, options, folder, load_seed)
         except tool.ToolFailure as error:
             print("seed %s case %d: %s" % (args.seed, number, " ".join(options)))
             keep_failure(args, raw, options, load_seed, folder, error)

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Runs reshard_perf on a spec and proves its dump and its report with the oracle."""
 
+import collections
 import json
 import os
 import random
@@ -67,6 +68,34 @@ def received_bytes(spec):
     return least, most
 
 
+def best_senders(spec):
+    """Bytes that the busiest sender must send however the replicas share the work; 0 for more than 10 senders.
+
+    The ranks of a set S must send all that only they hold, so one of them sends at least the mean over S; the largest
+    such mean over all S is also reached (Hall's theorem, in fractions of a byte).
+    """
+    needed = collections.Counter()  # set of holders, as bits -> bytes
+    for tensor in spec.tensors:
+        wire = min(elements.SIZE_BYTES[tensor.src.dtype], elements.SIZE_BYTES[tensor.dst.dtype])
+        holders = collections.Counter()
+        for rank in tensor.src.ranks:
+            for index in set(tensor.src.global_indices(rank)):
+                holders[index] |= 1 << rank
+        for rank in tensor.dst.ranks:
+            for index in set(tensor.dst.global_indices(rank)):
+                if not holders[index] >> rank & 1:
+                    needed[holders[index]] += wire
+    senders = 0
+    for held_by in needed:
+        senders |= held_by
+    best, subset = 0, senders if bin(senders).count("1") <= 10 else 0
+    while subset:
+        only_here = sum(size for held_by, size in needed.items() if held_by & ~subset == 0)
+        best = max(best, only_here / bin(subset).count("1"))
+        subset = (subset - 1) & senders
+    return best
+
+
 PLAN_KEYS = ["planning_seconds", "peak_rss_bytes", "bundles", "messages", "bytes_crossed", "staging_bytes",
              "senders.max_bytes", "senders.mean_bytes", "receivers.max_bytes", "receivers.mean_bytes",
              "receivers.bound_bytes"]
@@ -90,6 +119,9 @@ def check_report(report, spec, staging_bytes, live=True):
     hold(value["receivers.bound_bytes"] == max(least), "receivers.bound_bytes == %d" % max(least))
     for side in ("senders", "receivers"):
         hold(value[side + ".mean_bytes"] <= value[side + ".max_bytes"] <= value["bytes_crossed"], side + " mean <= max")
+    best = best_senders(spec)
+    if best:  # to within one element, the largest of which has 8 bytes
+        hold(best <= value["senders.max_bytes"] <= 1.05 * best + 8, "senders.max_bytes within 5 %% of %d" % best)
     hold(value["messages"] >= sum(n > 0 for n in least), "a message for every receiver")
     hold((value["bytes_crossed"] > 0) == (value["messages"] > 0), "messages just when bytes crossed")
     if live:
@@ -158,6 +190,20 @@ def check_run(perf, raw, options, folder, load_seed=None):
     staging = parse_bytes(options[options.index("--staging") + 1]) if "--staging" in options else 64 << 20
     check_report(report, spec, staging)
     return report
+
+
+def check_plan(plan, report, folder, staging):
+    """reshard_plan on the spec that check_run left in the folder foretells what the live run reported."""
+    paths = [os.path.join(folder, name) for name in ("spec.json", "plan.json")]
+    status, out, err = run_command([plan, "--spec", paths[0], "--json", paths[1], "--staging", staging])
+    if status != 0:
+        raise ToolFailure("reshard_plan: exit status %d\n%s%s" % (status, out[-2000:], err[-4000:]))
+    with open(paths[1], encoding="utf-8") as file:
+        planned = json.load(file)
+    for key in PLAN_KEYS[2:]:  # the first two are of the process, not of the plan
+        on_paper, live = report_value(planned, key), report_value(report, key)
+        if on_paper != live:
+            raise ToolFailure("%s: %s on paper, %s live" % (key, on_paper, live))
 
 
 def scratch(prefix):

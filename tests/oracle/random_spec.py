@@ -37,7 +37,7 @@ class Generator:
         return raw
 
     def shape(self):
-        num_dims = self.rng.choice([0, 1, 1, 2, 2, 2, 3, 3, 4, 5])
+        num_dims = self.rng.choice([0, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 5, 8])
         shape, size = [], 1
         for _ in range(num_dims):
             extent = self.rng.choice(EXTENTS)
@@ -60,7 +60,7 @@ class Generator:
         shape, (src, dst) = self.shape(), self.dtypes()
         src_ranks, dst_ranks = self.rank_pools(num_ranks)
         return {
-            "name": name, "group": self.rng.choice([0, 0, 1, 2, 3, 7, 100000]), "shape": shape,
+            "name": name, "group": self.rng.choice([0, 0, 1, 2, 3, 7, 100000, -2]), "shape": shape,
             "src": self.side(shape, src, src_ranks, True), "dst": self.side(shape, dst, dst_ranks, False),
         }
 

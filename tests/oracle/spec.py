@@ -99,7 +99,7 @@ def check_placement(placement, num_dims):
     require(len(placement) <= 2, "more than one of rule, cuts, block, table: %r", placement)
     dim = placement["shard"]
     require(is_count(dim) and dim < num_dims, "shard %r of %d dims", dim, num_dims)
-    require("rule" not in placement or placement["rule"] in RULES, "rule %r", placement.get("rule"))
+    require("rule" not in placement or placement["rule"] in list(RULES), "rule %r", placement.get("rule"))
 
 
 def split(placement, items, parts):

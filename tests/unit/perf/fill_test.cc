@@ -3,8 +3,10 @@
 #include "perf/data/fill.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "perf/data/dump.h"
 #include "perf/data/formula.h"
@@ -104,7 +106,7 @@ TEST_F(Fill, AByteBesideABufferIsADamagedGuard) {
 }
 
 TEST_F(Fill, ADumpHasLocalShapesInTheTensorsOwnOrder) {
-  const std::string folder = ::testing::TempDir() + "reshard_dump";
+  const std::string folder = ::testing::TempDir() + "reshard_dump_" + std::to_string(getpid());
   for (const std::int32_t rank : {1, 2}) {
     Arena arena(nullptr, job_.dst.get(), rank, true);
     fill_destination(&arena, rank);
@@ -123,6 +125,7 @@ TEST_F(Fill, ADumpHasLocalShapesInTheTensorsOwnOrder) {
   const SafetensorsFile second(folder + "/rank00002.safetensors");
   EXPECT_EQ(second.entries().size(), 1u);
   EXPECT_EQ(second.find("w.1")->tensor.shape, (std::vector<std::int64_t>{0})) << "an empty shard is there";
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(Fill, APatternIsATransferOfItsOwnInTheSameMemory) {

@@ -32,7 +32,7 @@ TEST(SizeText, PrintsTheLargestUnitThatFits) {
   EXPECT_EQ(format_bytes(0), "0 B");
   EXPECT_EQ(format_bytes(1023), "1023 B");
   EXPECT_EQ(format_bytes(1536), "1.50 KiB");
-  EXPECT_EQ(format_bytes(64.0 * 1024 * 1024), "64.00 MiB");
+  EXPECT_EQ(format_bytes(64 << 20), "64.00 MiB");
 }
 
 TEST(NamePattern, ReplacesPartsThatAreNumbers) {

@@ -4,6 +4,7 @@
 // What every transport must do with messages: one suite, instantiated per transport and number of ranks.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <mutex>
@@ -171,7 +172,7 @@ TEST_P(Conformance, LargeSendWaitsForItsReceive) {
       }
       RESHARD_REQUIRE(send[0].pending());
       // Nothing of it lies elsewhere: what is received is what the memory holds now.
-      sent = pattern(size, t.rank(), next_of(t), 2);
+      std::ranges::copy(pattern(size, t.rank(), next_of(t), 2), sent.begin());
       RESHARD_REQUIRE_HOLDS(barrier(t));
       GuardedBuffer received(size);
       std::array<Request, 1> receive;

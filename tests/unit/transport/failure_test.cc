@@ -48,16 +48,14 @@ TEST_P(FailureConformance, RankThatLeavesDoesNotDisturbTheOthers) {
     constexpr std::size_t kBytes = 1'000'000;
     const std::int32_t last = t.num_ranks() - 1;
     // Everybody has talked to it, so that there are connections to lose.
-    std::array<Request, 2> hellos;
     const auto hello = pattern(100, t.rank(), last);
-    RESHARD_REQUIRE_OK(t.send(last, 0, hello.data(), hello.size(), &hellos[0]));
-    RESHARD_REQUIRE_HOLDS(t.rank() == last ? Verdict{} : await(t, hellos));
-    for (std::int32_t peer = 0; t.rank() == last && peer < t.num_ranks(); ++peer) {
-      GuardedBuffer received(100);
-      RESHARD_REQUIRE_OK(t.recv(peer, 0, received.data(), 100, &hellos[1]));
-      RESHARD_REQUIRE_HOLDS(await(t, hellos));
-      RESHARD_REQUIRE(received.holds(pattern(100, peer, last)));
+    std::vector<Request> requests(static_cast<std::size_t>(t.num_ranks()) + 1);
+    std::vector<GuardedBuffer> hellos(static_cast<std::size_t>(t.num_ranks()), GuardedBuffer(100));
+    RESHARD_REQUIRE_OK(t.send(last, 0, hello.data(), hello.size(), &requests.back()));
+    for (std::size_t peer = 0; t.rank() == last && peer < hellos.size(); ++peer) {
+      RESHARD_REQUIRE_OK(t.recv(static_cast<std::int32_t>(peer), 0, hellos[peer].data(), 100, &requests[peer]));
     }
+    RESHARD_REQUIRE_HOLDS(await(t, requests));
     RESHARD_REQUIRE_HOLDS(barrier(t));
     if (t.rank() == last) return {};
     const std::int32_t next = (t.rank() + 1) % last;
@@ -65,10 +63,10 @@ TEST_P(FailureConformance, RankThatLeavesDoesNotDisturbTheOthers) {
     for (std::uint64_t round = 0; round < 30; ++round) {
       const auto sent = pattern(kBytes, t.rank(), next, round);
       GuardedBuffer received(kBytes);
-      std::array<Request, 2> requests;
-      RESHARD_REQUIRE_OK(t.send(next, 1, sent.data(), kBytes, &requests[0]));
-      RESHARD_REQUIRE_OK(t.recv(previous, 1, received.data(), kBytes, &requests[1]));
-      RESHARD_REQUIRE_HOLDS(await(t, requests));
+      std::array<Request, 2> exchange;
+      RESHARD_REQUIRE_OK(t.send(next, 1, sent.data(), kBytes, &exchange[0]));
+      RESHARD_REQUIRE_OK(t.recv(previous, 1, received.data(), kBytes, &exchange[1]));
+      RESHARD_REQUIRE_HOLDS(await(t, exchange));
       RESHARD_REQUIRE(received.holds(pattern(kBytes, previous, t.rank(), round)));
       RESHARD_REQUIRE_OK(t.health());
     }

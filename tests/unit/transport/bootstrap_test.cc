@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/transport/bootstrap.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <barrier>
+#include <cstring>
+#include <thread>
+
+#include "src/transport/socket.h"
+#include "tests/unit/transport/ranks.h"
+
+namespace reshard::test {
+namespace {
+
+constexpr std::int64_t kShortUs = 300'000;
+
+using Joined = Result<std::unique_ptr<Bootstrap>>;
+using Join = std::function<Joined(std::int32_t rank)>;
+
+Verdict gathers_ranks(Bootstrap& bootstrap) {
+  const Blob mine{static_cast<std::byte>(bootstrap.rank() + 1)};
+  auto blobs = bootstrap.allgather(mine, Deadline(kPatienceUs), {});
+  RESHARD_REQUIRE_OK(blobs);
+  RESHARD_REQUIRE(blobs->size() == static_cast<std::size_t>(bootstrap.num_ranks()));
+  for (std::size_t i = 0; i < blobs->size(); ++i) RESHARD_REQUIRE((*blobs)[i] == Blob{static_cast<std::byte>(i + 1)});
+  RESHARD_REQUIRE_OK(bootstrap.health());
+  return {};
+}
+
+// Joins num_ranks ranks, each on a thread, and lets them gather.
+Verdict join_and_gather(std::int32_t num_ranks, const Join& join) {
+  return run_threads(num_ranks, [&](std::int32_t rank) -> Verdict {
+    auto bootstrap = join(rank);
+    RESHARD_REQUIRE_OK(bootstrap);
+    RESHARD_REQUIRE((*bootstrap)->rank() == rank && (*bootstrap)->num_ranks() == num_ranks);
+    for (int i = 0; i < 3; ++i) RESHARD_REQUIRE_HOLDS(gathers_ranks(**bootstrap));
+    return {};
+  });
+}
+
+Join join_id(const reshard_unique_id_t& id, std::int32_t num_ranks, std::int64_t timeout_us = kPatienceUs) {
+  return [=](std::int32_t rank) { return create_tcp_bootstrap(id, rank, num_ranks, Deadline(timeout_us)); };
+}
+
+reshard_unique_id_t new_id() {
+  auto id = create_unique_id(nullptr);
+  EXPECT_TRUE(id.ok()) << id.status().message();
+  return *id;
+}
+
+// The port that an id tells, found by a look at which ports of this process listen.
+std::uint16_t port_of(const reshard_unique_id_t& id) {
+  std::int32_t listener = 0;
+  std::memcpy(&listener, id.data + 16, sizeof(listener));
+  return listening_port(listener);
+}
+
+class TcpBootstrap : public testing::TestWithParam<std::int32_t> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, TcpBootstrap, testing::Values(1, 2, 3, 8, 16));
+
+TEST_P(TcpBootstrap, RanksOfAnIdGatherAgainAndAgain) {
+  EXPECT_EQ(join_and_gather(GetParam(), join_id(new_id(), GetParam())), "");
+}
+
+TEST(BootstrapTest, IdTakesANamedAddressAndRefusesAForeignOne) {
+  const auto id = create_unique_id("127.0.0.1");
+  ASSERT_TRUE(id.ok());
+  EXPECT_EQ(join_and_gather(2, join_id(*id, 2)), "");
+  const auto foreign = create_unique_id("192.0.2.77");  // reserved for documentation, so no interface has it
+  ASSERT_FALSE(foreign.ok());
+  EXPECT_NE(foreign.status().message().find("192.0.2.77"), std::string::npos) << foreign.status().message();
+  EXPECT_EQ(create_unique_id("").status().code(), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_EQ(create_unique_id(std::string(200, 'x').c_str()).status().code(), RESHARD_ERR_INVALID_ARGUMENT);
+}
+
+TEST(BootstrapTest, DamagedIdIsRefused) {
+  reshard_unique_id_t id = new_id();
+  id.data[0] ^= 1;
+  EXPECT_EQ(join_id(id, 2)(1).status().code(), RESHARD_ERR_INVALID_ARGUMENT);
+}
+
+TEST(BootstrapTest, IdIsGoodForOneRendezvous) {
+  const reshard_unique_id_t id = new_id();
+  EXPECT_EQ(join_and_gather(2, join_id(id, 2)), "");
+  EXPECT_EQ(join_id(id, 2)(0).status().code(), RESHARD_ERR_INVALID_STATE);
+  EXPECT_EQ(join_id(id, 2, kShortUs)(1).status().code(), RESHARD_ERR_TIMEOUT);
+}
+
+TEST(BootstrapTest, RanksOutsideTheWorldAreRefused) {
+  const reshard_unique_id_t id = new_id();
+  for (const auto& [rank, num_ranks] : {std::pair{-1, 2}, std::pair{2, 2}, std::pair{0, 0}, std::pair{0, 1 << 24}}) {
+    EXPECT_EQ(create_tcp_bootstrap(id, rank, num_ranks, Deadline(kShortUs)).status().code(),
+              RESHARD_ERR_INVALID_ARGUMENT);
+  }
+}
+
+TEST(BootstrapTest, MissingRanksTimeOutOnAllOthersByName) {
+  const reshard_unique_id_t id = new_id();
+  const Verdict verdict = run_threads(5, [&](std::int32_t rank) -> Verdict {
+    if (rank == 1 || rank == 3) return {};
+    const auto joined = join_id(id, 5, kShortUs)(rank);
+    RESHARD_REQUIRE(joined.status().code() == RESHARD_ERR_TIMEOUT);
+    RESHARD_REQUIRE(joined.status().message().find("ranks 1, 3") != std::string::npos);
+    return {};
+  });
+  EXPECT_EQ(verdict, "");
+}
+
+TEST(BootstrapTest, MissingRankZeroTimesOut) {
+  const auto joined = join_id(new_id(), 2, kShortUs)(1);
+  EXPECT_EQ(joined.status().code(), RESHARD_ERR_TIMEOUT);
+  EXPECT_NE(joined.status().message().find("rank 0"), std::string::npos) << joined.status().message();
+}
+
+TEST(BootstrapTest, WrongNonceIsNotAdmittedAndDoesNoHarm) {
+  const reshard_unique_id_t id = new_id();
+  reshard_unique_id_t wrong = id;
+  wrong.data[8] ^= 1;
+  const Verdict verdict = run_threads(3, [&](std::int32_t rank) -> Verdict {
+    if (rank == 2) {
+      RESHARD_REQUIRE(join_id(wrong, 2, kShortUs)(1).status().code() == RESHARD_ERR_TIMEOUT);
+      return {};
+    }
+    if (rank == 1) std::this_thread::sleep_for(std::chrono::microseconds(kShortUs));  // the wrong one comes first
+    auto bootstrap = join_id(id, 2)(rank);
+    RESHARD_REQUIRE_OK(bootstrap);
+    return gathers_ranks(**bootstrap);
+  });
+  EXPECT_EQ(verdict, "");
+}
+
+TEST(BootstrapTest, StrangersDoNoHarm) {
+  const reshard_unique_id_t id = new_id();
+  const std::uint16_t port = port_of(id);
+  ASSERT_NE(port, 0);
+  std::vector<Fd> strangers;
+  const auto intrude = [&](const std::string& bytes) {
+    auto fd = connect_to("127.0.0.1", port, Deadline(kPatienceUs));
+    ASSERT_TRUE(fd.ok()) << fd.status().message();
+    ASSERT_EQ(send(fd->get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+    strangers.push_back(fd.take());
+  };
+  intrude("");                                   // says nothing
+  intrude("GET / HTTP/1.1\r\nHost: x\r\n\r\n");  // is something else
+  intrude(std::string(100'000, '\xff'));
+  std::string huge("1RSH\1\0\0\0", 8);  // begins like one of us and announces a frame of 2^64 - 1 bytes
+  huge += std::string(16, '\xff');
+  intrude(huge);
+  strangers.erase(strangers.begin() + 1);  // one hangs up
+  EXPECT_EQ(join_and_gather(3, join_id(id, 3)), "");
+}
+
+TEST(BootstrapTest, SecondProcessWithTheSameRankIsRefused) {
+  const reshard_unique_id_t id = new_id();
+  std::atomic<int> num_refused = 0;
+  const Verdict verdict = run_threads(4, [&](std::int32_t i) -> Verdict {
+    const std::int32_t rank = std::min(i, 2);  // two of them say that they are rank 2
+    // Rank 1 joins last, so that the rendezvous is open until both have met rank 0.
+    while (rank == 1 && num_refused == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    auto bootstrap = join_id(id, 3)(rank);
+    if (!bootstrap.ok()) {
+      RESHARD_REQUIRE(bootstrap.status().code() == RESHARD_ERR_INVALID_ARGUMENT);
+      RESHARD_REQUIRE(rank == 2);
+      ++num_refused;
+      return {};
+    }
+    return {};
+  });
+  EXPECT_EQ(verdict, "");
+  EXPECT_EQ(num_refused, 1);
+}
+
+TEST(BootstrapTest, DifferentNumbersOfRanksFailOnBoth) {
+  const reshard_unique_id_t id = new_id();
+  const Verdict verdict = run_threads(2, [&](std::int32_t rank) -> Verdict {
+    const auto joined = join_id(id, 2 + rank)(rank);
+    RESHARD_REQUIRE(joined.status().code() == RESHARD_ERR_INVALID_ARGUMENT);
+    RESHARD_REQUIRE(joined.status().message().find("3 ranks") != std::string::npos);
+    return {};
+  });
+  EXPECT_EQ(verdict, "");
+}
+
+// An all-gather that runs through shared memory of the threads, as a caller would bring it.
+struct ThreadAllgather {
+  explicit ThreadAllgather(int num_ranks) : barrier(num_ranks), blobs(static_cast<std::size_t>(num_ranks)) {}
+  std::barrier<> barrier;
+  std::vector<std::string> blobs;
+  std::vector<std::size_t> order;  // where each rank's bytes go
+
+  struct Rank {
+    ThreadAllgather* shared;
+    std::size_t rank;
+    int result = 0;
+  };
+  static int call(const void* in, void* out, std::size_t size_bytes, void* user) {
+    auto* self = static_cast<Rank*>(user);
+    ThreadAllgather& shared = *self->shared;
+    shared.blobs[self->rank].assign(static_cast<const char*>(in), size_bytes);
+    shared.barrier.arrive_and_wait();
+    for (std::size_t i = 0; i < shared.blobs.size(); ++i) {
+      const std::size_t place = shared.order.empty() ? i : shared.order[i];
+      std::memcpy(static_cast<char*>(out) + place * size_bytes, shared.blobs[i].data(), size_bytes);
+    }
+    shared.barrier.arrive_and_wait();
+    return self->result;
+  }
+};
+
+class CallbackBootstrap : public testing::TestWithParam<std::int32_t> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, CallbackBootstrap, testing::Values(1, 2, 3, 8));
+
+TEST_P(CallbackBootstrap, RanksOfACallbackGatherAgainAndAgain) {
+  const std::int32_t num_ranks = GetParam();
+  ThreadAllgather shared(num_ranks);
+  const auto join = [&](std::int32_t rank) {
+    ThreadAllgather::Rank user{&shared, static_cast<std::size_t>(rank)};
+    return create_callback_bootstrap(ThreadAllgather::call, &user, rank, num_ranks, Deadline(kPatienceUs));
+  };
+  EXPECT_EQ(join_and_gather(num_ranks, join), "");
+}
+
+TEST(BootstrapTest, FailingCallbackIsReportedWithItsResult) {
+  ThreadAllgather shared(1);
+  ThreadAllgather::Rank user{&shared, 0, 42};
+  const auto joined = create_callback_bootstrap(ThreadAllgather::call, &user, 0, 1, Deadline(kPatienceUs));
+  EXPECT_EQ(joined.status().code(), RESHARD_ERR_TRANSPORT);
+  EXPECT_NE(joined.status().message().find("42"), std::string::npos);
+  EXPECT_EQ(create_callback_bootstrap(nullptr, nullptr, 0, 1, Deadline(kPatienceUs)).status().code(),
+            RESHARD_ERR_INVALID_ARGUMENT);
+}
+
+TEST(BootstrapTest, CallbackThatMixesUpTheRanksIsRefused) {
+  ThreadAllgather shared(2);
+  shared.order = {1, 0};
+  const Verdict verdict = run_threads(2, [&](std::int32_t rank) -> Verdict {
+    ThreadAllgather::Rank user{&shared, static_cast<std::size_t>(rank)};
+    const auto joined = create_callback_bootstrap(ThreadAllgather::call, &user, rank, 2, Deadline(kPatienceUs));
+    RESHARD_REQUIRE(joined.status().code() == RESHARD_ERR_INVALID_ARGUMENT);
+    return {};
+  });
+  EXPECT_EQ(verdict, "");
+}
+
+// Two ports that follow each other and are free, as far as one can know.
+std::uint16_t free_port_pair() {
+  while (true) {
+    auto first = listen_on("127.0.0.1", 0);
+    const std::uint16_t port = first.ok() ? listening_port(first->get()) : 0;
+    if (port != 0 && port < 65535 && listen_on("127.0.0.1", static_cast<std::uint16_t>(port + 1)).ok()) return port;
+  }
+}
+
+TEST(BootstrapTest, LaunchedRanksFindTheFirstFreePort) {
+  const std::uint16_t port = free_port_pair();
+  const auto occupant = listen_on("127.0.0.1", port);  // takes connections and never answers
+  ASSERT_TRUE(occupant.ok());
+  const auto join = [&](std::int32_t rank) {
+    return create_launch_bootstrap({rank, 3, {{"127.0.0.1"}, port, 2, 12345}}, Deadline(kPatienceUs));
+  };
+  EXPECT_EQ(join_and_gather(3, join), "");
+  EXPECT_EQ(join_and_gather(3, join), "");  // the place can be used again at once
+}
+
+TEST(BootstrapTest, RankZeroWithoutAFreePortSaysSo) {
+  auto occupant = listen_on("127.0.0.1", 0);
+  ASSERT_TRUE(occupant.ok());
+  const std::uint16_t port = listening_port(occupant->get());
+  const auto joined = create_launch_bootstrap({0, 2, {{"127.0.0.1"}, port, 1, 1}}, Deadline(kShortUs));
+  EXPECT_EQ(joined.status().code(), RESHARD_ERR_TRANSPORT);
+  EXPECT_NE(joined.status().message().find(std::to_string(port)), std::string::npos) << joined.status().message();
+}
+
+}  // namespace
+}  // namespace reshard::test
