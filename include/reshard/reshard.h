@@ -79,7 +79,8 @@ typedef enum reshard_status {
 /** The enumerator's name, e.g. "RESHARD_ERR_TIMEOUT"; "unknown status" for any other integer. Never NULL. */
 RESHARD_API const char* reshard_status_name(reshard_status_t status);
 
-/** What failed last on this thread, with the values and what to do. Empty after no failure. Valid until the next call. */
+/** What failed last on this thread, with the values and what to do. Empty after no failure. Valid until the next call.
+ */
 RESHARD_API const char* reshard_last_error(void);
 
 /** The version of the library that is loaded, e.g. "0.1.0". */
@@ -128,22 +129,22 @@ typedef struct reshard_layout* reshard_layout_t;
 typedef struct reshard_tensor_desc {
   size_t struct_size;
   uint32_t version;
-  const char* name;       /**< unique within the layout; both sides must use the same */
-  reshard_dtype_t dtype;  /**< of this side's elements */
-  int32_t num_dims;       /**< 0 (a scalar) to RESHARD_MAX_DIMS */
-  const int64_t* shape;   /**< num_dims extents, each >= 0; may be NULL when num_dims is 0 */
-  int64_t group;          /**< completion group, e.g. the layer; any value; groups complete in ascending order */
+  const char* name;      /**< unique within the layout; both sides must use the same */
+  reshard_dtype_t dtype; /**< of this side's elements */
+  int32_t num_dims;      /**< 0 (a scalar) to RESHARD_MAX_DIMS */
+  const int64_t* shape;  /**< num_dims extents, each >= 0; may be NULL when num_dims is 0 */
+  int64_t group;         /**< completion group, e.g. the layer; any value; groups complete in ascending order */
 } reshard_tensor_desc_t;
 
 /** How an axis of the mesh divides the dimension it is applied to. */
 typedef enum reshard_rule {
-  RESHARD_REPLICATE = 0,    /**< every coordinate holds all of it */
-  RESHARD_SHARD_CHUNK = 1,  /**< torch.chunk: pieces of ceil(n / size), the last ones short or empty */
+  RESHARD_REPLICATE = 0,      /**< every coordinate holds all of it */
+  RESHARD_SHARD_CHUNK = 1,    /**< torch.chunk: pieces of ceil(n / size), the last ones short or empty */
   RESHARD_SHARD_BALANCED = 2, /**< sizes differ by at most one, larger ones first */
-  RESHARD_SHARD_EVEN = 3,   /**< the size must divide n */
-  RESHARD_SHARD_CUTS = 4,   /**< explicit cuts 0 = c[0] <= c[1] <= ... <= c[size] = n */
-  RESHARD_SHARD_CYCLIC = 5, /**< blocks of `block` elements dealt out in turn */
-  RESHARD_SHARD_TABLE = 6   /**< an explicit list of index ranges per coordinate; the local order is the table's */
+  RESHARD_SHARD_EVEN = 3,     /**< the size must divide n */
+  RESHARD_SHARD_CUTS = 4,     /**< explicit cuts 0 = c[0] <= c[1] <= ... <= c[size] = n */
+  RESHARD_SHARD_CYCLIC = 5,   /**< blocks of `block` elements dealt out in turn */
+  RESHARD_SHARD_TABLE = 6     /**< an explicit list of index ranges per coordinate; the local order is the table's */
 } reshard_rule_t;
 
 /** Half-open range of indices that a coordinate holds; ranges of one coordinate keep their order. */
@@ -156,11 +157,11 @@ typedef struct reshard_table_entry {
 /** What one mesh axis does to the tensor. */
 typedef struct reshard_axis_placement {
   reshard_rule_t rule;
-  int32_t dim;                          /**< dimension divided; ignored by RESHARD_REPLICATE */
-  int64_t block;                        /**< RESHARD_SHARD_CYCLIC: elements per block, >= 1 */
-  int64_t num_cuts;                     /**< RESHARD_SHARD_CUTS: axis size + 1 */
+  int32_t dim;      /**< dimension divided; ignored by RESHARD_REPLICATE */
+  int64_t block;    /**< RESHARD_SHARD_CYCLIC: elements per block, >= 1 */
+  int64_t num_cuts; /**< RESHARD_SHARD_CUTS: axis size + 1 */
   const int64_t* cuts;
-  int64_t num_entries;                  /**< RESHARD_SHARD_TABLE */
+  int64_t num_entries; /**< RESHARD_SHARD_TABLE */
   const reshard_table_entry_t* entries;
 } reshard_axis_placement_t;
 
@@ -171,20 +172,20 @@ typedef struct reshard_axis_placement {
 typedef struct reshard_placement_desc {
   size_t struct_size;
   uint32_t version;
-  int64_t tensor;                            /**< index that reshard_layout_add_tensor gave */
-  int32_t num_axes;                          /**< >= 1 */
-  const int64_t* axis_sizes;                 /**< num_axes sizes, each >= 1 */
-  const int32_t* ranks;                      /**< their product many distinct ranks, row-major, last axis fastest */
+  int64_t tensor;                             /**< index that reshard_layout_add_tensor gave */
+  int32_t num_axes;                           /**< >= 1 */
+  const int64_t* axis_sizes;                  /**< num_axes sizes, each >= 1 */
+  const int32_t* ranks;                       /**< their product many distinct ranks, row-major, last axis fastest */
   const reshard_axis_placement_t* placements; /**< num_axes of them */
-  int32_t nest_inner_first;                  /**< not 0: axes on one dimension nest right to left */
-  const int32_t* order;                      /**< memory order of the dims, slowest first; NULL: row-major */
-  const int64_t* pad_to;                     /**< one local shape for all ranks, its tail zero-filled; NULL: none */
+  int32_t nest_inner_first;                   /**< not 0: axes on one dimension nest right to left */
+  const int32_t* order;                       /**< memory order of the dims, slowest first; NULL: row-major */
+  const int64_t* pad_to;                      /**< one local shape for all ranks, its tail zero-filled; NULL: none */
 } reshard_placement_desc_t;
 
 /** What a block is. */
 typedef enum reshard_block_kind {
-  RESHARD_BLOCK_DATA = 0,    /**< elements of the tensor */
-  RESHARD_BLOCK_ZERO = 1,    /**< padding that every run fills with zeros */
+  RESHARD_BLOCK_DATA = 0,     /**< elements of the tensor */
+  RESHARD_BLOCK_ZERO = 1,     /**< padding that every run fills with zeros */
   RESHARD_BLOCK_UNTOUCHED = 2 /**< padding that reshard never writes */
 } reshard_block_kind_t;
 
@@ -195,10 +196,10 @@ typedef struct reshard_block {
   reshard_block_kind_t kind;
   int32_t rank;
   int64_t tensor;
-  int64_t buffer;                         /**< id of the buffer it lies in */
-  int64_t begin[RESHARD_MAX_DIMS];        /**< first global index per dim; padding: zeros */
-  int64_t end[RESHARD_MAX_DIMS];          /**< one past the last global index; padding: its extent */
-  int64_t local_begin[RESHARD_MAX_DIMS];  /**< place of the block in the rank's local tensor. Out only */
+  int64_t buffer;                        /**< id of the buffer it lies in */
+  int64_t begin[RESHARD_MAX_DIMS];       /**< first global index per dim; padding: zeros */
+  int64_t end[RESHARD_MAX_DIMS];         /**< one past the last global index; padding: its extent */
+  int64_t local_begin[RESHARD_MAX_DIMS]; /**< place of the block in the rank's local tensor. Out only */
   int64_t offset_bytes;
   int64_t strides_bytes[RESHARD_MAX_DIMS];
 } reshard_block_t;
@@ -320,16 +321,16 @@ typedef struct reshard_plan_options {
 typedef struct reshard_plan_info {
   size_t struct_size;
   uint32_t version;
-  uint64_t hash;                 /**< of everything the plan decides; equal plans have equal hashes */
+  uint64_t hash; /**< of everything the plan decides; equal plans have equal hashes */
   int32_t num_ranks;
   int64_t num_tensors;
   int64_t num_groups;
   int64_t num_atoms;
   int64_t num_bundles;
-  int64_t num_messages;          /**< windows that cross ranks */
-  int64_t bytes_crossed;         /**< bytes that cross ranks, in wire dtypes */
-  int64_t bytes_local;           /**< bytes that stay on their rank, in wire dtypes */
-  int64_t staging_bytes;         /**< most staging that any rank uses */
+  int64_t num_messages;  /**< windows that cross ranks */
+  int64_t bytes_crossed; /**< bytes that cross ranks, in wire dtypes */
+  int64_t bytes_local;   /**< bytes that stay on their rank, in wire dtypes */
+  int64_t staging_bytes; /**< most staging that any rank uses */
   double planning_seconds;
 } reshard_plan_info_t;
 
@@ -373,7 +374,8 @@ typedef struct reshard_unique_id {
 
 /**
  * Out-of-band all-gather that the caller provides, as UCC takes it: every rank contributes size_bytes from `in` and
- * receives num_ranks * size_bytes in rank order in `out`. Returns 0 on success. Called on the thread that called reshard.
+ * receives num_ranks * size_bytes in rank order in `out`. Returns 0 on success. Called on the thread that called
+ * reshard.
  */
 typedef int (*reshard_allgather_fn)(const void* in, void* out, size_t size_bytes, void* user);
 
@@ -397,8 +399,7 @@ RESHARD_API reshard_status_t reshard_comm_create_from_id(const reshard_unique_id
 
 /** The same, with the caller's all-gather in place of the rendezvous. `user` must live as long as the comm. */
 RESHARD_API reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgather, void* user, int32_t rank,
-                                                               int32_t num_ranks,
-                                                               const reshard_comm_options_t* options,
+                                                               int32_t num_ranks, const reshard_comm_options_t* options,
                                                                reshard_comm_t* comm);
 
 /**
@@ -465,14 +466,14 @@ typedef struct reshard_binding_desc {
 typedef struct reshard_binding_stats {
   size_t struct_size;
   uint32_t version;
-  int64_t bytes_same_rank;      /**< per run: copied within the rank, in wire dtypes */
-  int64_t bytes_mapped;         /**< per run: copied straight from peers' memory by this rank */
-  int64_t bytes_sent;           /**< per run: sent through the transport */
-  int64_t bytes_received;       /**< per run: received through the transport */
-  int64_t messages_sent;        /**< per run: windows sent */
-  int64_t staging_bytes;        /**< staging memory allocated by this binding */
-  int64_t num_runs;             /**< runs started */
-  int64_t num_groups_complete;  /**< of the last run: groups 0 .. n-1 in ascending order are complete on this rank */
+  int64_t bytes_same_rank;     /**< per run: copied within the rank, in wire dtypes */
+  int64_t bytes_mapped;        /**< per run: copied straight from peers' memory by this rank */
+  int64_t bytes_sent;          /**< per run: sent through the transport */
+  int64_t bytes_received;      /**< per run: received through the transport */
+  int64_t messages_sent;       /**< per run: windows sent */
+  int64_t staging_bytes;       /**< staging memory allocated by this binding */
+  int64_t num_runs;            /**< runs started */
+  int64_t num_groups_complete; /**< of the last run: groups 0 .. n-1 in ascending order are complete on this rank */
 } reshard_binding_stats_t;
 
 RESHARD_API void reshard_binding_desc_init(reshard_binding_desc_t* desc);

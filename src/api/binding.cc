@@ -41,7 +41,9 @@ void reshard_binding_desc_init(reshard_binding_desc_t* desc) {
   if (desc != nullptr) desc->timeout_us = kDefaultTimeoutUs;
 }
 
-void reshard_binding_stats_init(reshard_binding_stats_t* stats) { reshard::api::init_struct(stats); }
+void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
+  reshard::api::init_struct(stats);
+}
 
 reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding) {
   if (binding != nullptr) *binding = nullptr;

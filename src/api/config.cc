@@ -6,6 +6,8 @@
 
 namespace reshard::api {
 
-const char* read_environment(const char* name) { return std::getenv(name); }
+const char* read_environment(const char* name) {
+  return std::getenv(name);
+}
 
 }  // namespace reshard::api

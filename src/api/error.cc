@@ -33,11 +33,14 @@ Status check_not_null(const void* pointer, const char* argument) {
 Status check_header(const void*, std::size_t struct_size, std::uint32_t version, std::size_t expected_size,
                     const char* type) {
   if (struct_size == expected_size && version == kStructVersion) return {};
-  return invalid_argument(fmt::format("{} has struct_size {} and version {}, expected {} and {}; call its init function, "
-                                      "and compile with the header of the library that is loaded",
-                                      type, struct_size, version, expected_size, kStructVersion));
+  return invalid_argument(
+      fmt::format("{} has struct_size {} and version {}, expected {} and {}; call its init function, "
+                  "and compile with the header of the library that is loaded",
+                  type, struct_size, version, expected_size, kStructVersion));
 }
 
 }  // namespace reshard::api
 
-extern "C" const char* reshard_last_error(void) { return reshard::api::last_error().c_str(); }
+extern "C" const char* reshard_last_error(void) {
+  return reshard::api::last_error().c_str();
+}

@@ -12,26 +12,43 @@ extern "C" {
 
 const char* reshard_status_name(reshard_status_t status) {
   switch (status) {
-    case RESHARD_OK: return "RESHARD_OK";
-    case RESHARD_ERR_INVALID_ARGUMENT: return "RESHARD_ERR_INVALID_ARGUMENT";
-    case RESHARD_ERR_INVALID_STATE: return "RESHARD_ERR_INVALID_STATE";
-    case RESHARD_ERR_NOT_SUPPORTED: return "RESHARD_ERR_NOT_SUPPORTED";
-    case RESHARD_ERR_OUT_OF_MEMORY: return "RESHARD_ERR_OUT_OF_MEMORY";
-    case RESHARD_ERR_IO: return "RESHARD_ERR_IO";
-    case RESHARD_ERR_LAYOUT_MISMATCH: return "RESHARD_ERR_LAYOUT_MISMATCH";
-    case RESHARD_ERR_NOT_COVERED: return "RESHARD_ERR_NOT_COVERED";
-    case RESHARD_ERR_PLAN_MISMATCH: return "RESHARD_ERR_PLAN_MISMATCH";
-    case RESHARD_ERR_BUFFER_TOO_SMALL: return "RESHARD_ERR_BUFFER_TOO_SMALL";
-    case RESHARD_ERR_STAGING_TOO_SMALL: return "RESHARD_ERR_STAGING_TOO_SMALL";
-    case RESHARD_ERR_TIMEOUT: return "RESHARD_ERR_TIMEOUT";
-    case RESHARD_ERR_PEER_FAILED: return "RESHARD_ERR_PEER_FAILED";
-    case RESHARD_ERR_TRANSPORT: return "RESHARD_ERR_TRANSPORT";
-    case RESHARD_ERR_INTERNAL: return "RESHARD_ERR_INTERNAL";
+    case RESHARD_OK:
+      return "RESHARD_OK";
+    case RESHARD_ERR_INVALID_ARGUMENT:
+      return "RESHARD_ERR_INVALID_ARGUMENT";
+    case RESHARD_ERR_INVALID_STATE:
+      return "RESHARD_ERR_INVALID_STATE";
+    case RESHARD_ERR_NOT_SUPPORTED:
+      return "RESHARD_ERR_NOT_SUPPORTED";
+    case RESHARD_ERR_OUT_OF_MEMORY:
+      return "RESHARD_ERR_OUT_OF_MEMORY";
+    case RESHARD_ERR_IO:
+      return "RESHARD_ERR_IO";
+    case RESHARD_ERR_LAYOUT_MISMATCH:
+      return "RESHARD_ERR_LAYOUT_MISMATCH";
+    case RESHARD_ERR_NOT_COVERED:
+      return "RESHARD_ERR_NOT_COVERED";
+    case RESHARD_ERR_PLAN_MISMATCH:
+      return "RESHARD_ERR_PLAN_MISMATCH";
+    case RESHARD_ERR_BUFFER_TOO_SMALL:
+      return "RESHARD_ERR_BUFFER_TOO_SMALL";
+    case RESHARD_ERR_STAGING_TOO_SMALL:
+      return "RESHARD_ERR_STAGING_TOO_SMALL";
+    case RESHARD_ERR_TIMEOUT:
+      return "RESHARD_ERR_TIMEOUT";
+    case RESHARD_ERR_PEER_FAILED:
+      return "RESHARD_ERR_PEER_FAILED";
+    case RESHARD_ERR_TRANSPORT:
+      return "RESHARD_ERR_TRANSPORT";
+    case RESHARD_ERR_INTERNAL:
+      return "RESHARD_ERR_INTERNAL";
   }
   return "unknown status";
 }
 
-const char* reshard_version(void) { return RESHARD_VERSION_TEXT; }
+const char* reshard_version(void) {
+  return RESHARD_VERSION_TEXT;
+}
 
 const char* reshard_build_info(void) {
 #if RESHARD_HAVE_UCX

@@ -20,12 +20,18 @@ namespace {
 Result<Rule> to_rule(reshard_rule_t rule) {
   switch (rule) {
     case RESHARD_REPLICATE:
-    case RESHARD_SHARD_CHUNK: return Rule::kChunk;
-    case RESHARD_SHARD_BALANCED: return Rule::kBalanced;
-    case RESHARD_SHARD_EVEN: return Rule::kEven;
-    case RESHARD_SHARD_CUTS: return Rule::kCuts;
-    case RESHARD_SHARD_CYCLIC: return Rule::kCyclic;
-    case RESHARD_SHARD_TABLE: return Rule::kTable;
+    case RESHARD_SHARD_CHUNK:
+      return Rule::kChunk;
+    case RESHARD_SHARD_BALANCED:
+      return Rule::kBalanced;
+    case RESHARD_SHARD_EVEN:
+      return Rule::kEven;
+    case RESHARD_SHARD_CUTS:
+      return Rule::kCuts;
+    case RESHARD_SHARD_CYCLIC:
+      return Rule::kCyclic;
+    case RESHARD_SHARD_TABLE:
+      return Rule::kTable;
   }
   return invalid_argument(fmt::format("placement has the unknown rule {}", static_cast<int>(rule)));
 }
@@ -45,8 +51,8 @@ Result<AxisRule> to_axis_rule(const reshard_axis_placement_t& given, std::int64_
     for (std::int64_t i = 0; i < given.num_entries; ++i) {
       const reshard_table_entry_t& entry = given.entries[i];
       if (entry.coordinate < 0 || entry.coordinate >= axis_size) {
-        return invalid_argument(fmt::format("table entry {} is for coordinate {}; the axis has {}", i, entry.coordinate,
-                                            axis_size));
+        return invalid_argument(
+            fmt::format("table entry {} is for coordinate {}; the axis has {}", i, entry.coordinate, axis_size));
       }
       at(axis.split.table, entry.coordinate).push_back({entry.begin, entry.end});
     }
@@ -86,10 +92,17 @@ Result<Block> to_block(const reshard_block_t& given, const ModelLayout& layout) 
   }
   Block block;
   switch (given.kind) {
-    case RESHARD_BLOCK_DATA: block.kind = BlockKind::kData; break;
-    case RESHARD_BLOCK_ZERO: block.kind = BlockKind::kZero; break;
-    case RESHARD_BLOCK_UNTOUCHED: block.kind = BlockKind::kUntouched; break;
-    default: return invalid_argument(fmt::format("block has the unknown kind {}", static_cast<int>(given.kind)));
+    case RESHARD_BLOCK_DATA:
+      block.kind = BlockKind::kData;
+      break;
+    case RESHARD_BLOCK_ZERO:
+      block.kind = BlockKind::kZero;
+      break;
+    case RESHARD_BLOCK_UNTOUCHED:
+      block.kind = BlockKind::kUntouched;
+      break;
+    default:
+      return invalid_argument(fmt::format("block has the unknown kind {}", static_cast<int>(given.kind)));
   }
   block.tensor = given.tensor;
   block.buffer = given.buffer;
@@ -107,10 +120,18 @@ Result<Block> to_block(const reshard_block_t& given, const ModelLayout& layout) 
 
 extern "C" {
 
-void reshard_tensor_desc_init(reshard_tensor_desc_t* desc) { reshard::api::init_struct(desc); }
-void reshard_placement_desc_init(reshard_placement_desc_t* desc) { reshard::api::init_struct(desc); }
-void reshard_block_init(reshard_block_t* block) { reshard::api::init_struct(block); }
-void reshard_model_options_init(reshard_model_options_t* options) { reshard::api::init_struct(options); }
+void reshard_tensor_desc_init(reshard_tensor_desc_t* desc) {
+  reshard::api::init_struct(desc);
+}
+void reshard_placement_desc_init(reshard_placement_desc_t* desc) {
+  reshard::api::init_struct(desc);
+}
+void reshard_block_init(reshard_block_t* block) {
+  reshard::api::init_struct(block);
+}
+void reshard_model_options_init(reshard_model_options_t* options) {
+  reshard::api::init_struct(options);
+}
 
 reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_layout_t* layout) {
   if (layout != nullptr) *layout = nullptr;
@@ -160,7 +181,9 @@ reshard_status_t reshard_layout_create_from_spec(const char* json, reshard_layou
   });
 }
 
-void reshard_layout_destroy(reshard_layout_t layout) { delete layout; }
+void reshard_layout_destroy(reshard_layout_t layout) {
+  delete layout;
+}
 
 reshard_status_t reshard_layout_add_tensor(reshard_layout_t layout, const reshard_tensor_desc_t* desc,
                                            int64_t* tensor) {

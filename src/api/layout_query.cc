@@ -24,16 +24,22 @@ Status check_tensor(reshard_layout_t layout, std::int64_t tensor) {
 Status check_rank(reshard_layout_t layout, std::int32_t rank) {
   RESHARD_TRY(check_not_null(layout, "layout"));
   if (rank >= 0 && rank < layout->layout->num_ranks()) return {};
-  return invalid_argument(fmt::format("rank {} does not exist; ranks are 0 to {}", rank, layout->layout->num_ranks() - 1));
+  return invalid_argument(
+      fmt::format("rank {} does not exist; ranks are 0 to {}", rank, layout->layout->num_ranks() - 1));
 }
 
-void copy_dims(const Dims& dims, std::int64_t* out) { std::copy(dims.values, dims.values + RESHARD_MAX_DIMS, out); }
+void copy_dims(const Dims& dims, std::int64_t* out) {
+  std::copy(dims.values, dims.values + RESHARD_MAX_DIMS, out);
+}
 
 reshard_block_kind_t to_kind(BlockKind kind) {
   switch (kind) {
-    case BlockKind::kData: return RESHARD_BLOCK_DATA;
-    case BlockKind::kZero: return RESHARD_BLOCK_ZERO;
-    case BlockKind::kUntouched: return RESHARD_BLOCK_UNTOUCHED;
+    case BlockKind::kData:
+      return RESHARD_BLOCK_DATA;
+    case BlockKind::kZero:
+      return RESHARD_BLOCK_ZERO;
+    case BlockKind::kUntouched:
+      return RESHARD_BLOCK_UNTOUCHED;
   }
   return RESHARD_BLOCK_UNTOUCHED;
 }
@@ -42,8 +48,12 @@ reshard_block_kind_t to_kind(BlockKind kind) {
 
 extern "C" {
 
-void reshard_buffer_info_init(reshard_buffer_info_t* info) { reshard::api::init_struct(info); }
-void reshard_tensor_info_init(reshard_tensor_info_t* info) { reshard::api::init_struct(info); }
+void reshard_buffer_info_init(reshard_buffer_info_t* info) {
+  reshard::api::init_struct(info);
+}
+void reshard_tensor_info_init(reshard_tensor_info_t* info) {
+  reshard::api::init_struct(info);
+}
 
 reshard_status_t reshard_layout_num_ranks(reshard_layout_t layout, int32_t* num_ranks) {
   return guard([&]() -> Status {
@@ -94,8 +104,8 @@ reshard_status_t reshard_layout_get_buffer(reshard_layout_t layout, int32_t rank
     RESHARD_TRY(check_struct(info, "reshard_buffer_info_t"));
     const std::vector<std::int64_t>& buffers = layout->buffers_of(rank);
     if (index < 0 || index >= static_cast<std::int64_t>(buffers.size())) {
-      return invalid_argument(fmt::format("buffer {} of rank {} does not exist; there are {}", index, rank,
-                                          buffers.size()));
+      return invalid_argument(
+          fmt::format("buffer {} of rank {} does not exist; there are {}", index, rank, buffers.size()));
     }
     info->id = at(buffers, index);
     info->name = at(layout->layout->buffers(), info->id).name.c_str();
@@ -136,8 +146,8 @@ reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank,
     RESHARD_TRY(check_struct(block, "reshard_block_t"));
     const std::vector<Block>& blocks = layout->blocks_of(rank, tensor);
     if (index < 0 || index >= static_cast<std::int64_t>(blocks.size())) {
-      return invalid_argument(fmt::format("block {} of tensor {} on rank {} does not exist; there are {}", index, tensor,
-                                          rank, blocks.size()));
+      return invalid_argument(fmt::format("block {} of tensor {} on rank {} does not exist; there are {}", index,
+                                          tensor, rank, blocks.size()));
     }
     const Block& found = at(blocks, index);
     block->kind = to_kind(found.kind);

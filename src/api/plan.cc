@@ -38,7 +38,9 @@ void reshard_plan_options_init(reshard_plan_options_t* options) {
   if (options != nullptr) options->staging_bytes = PlanOptions().staging_bytes;
 }
 
-void reshard_plan_info_init(reshard_plan_info_t* info) { reshard::api::init_struct(info); }
+void reshard_plan_info_init(reshard_plan_info_t* info) {
+  reshard::api::init_struct(info);
+}
 
 reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst, const reshard_plan_options_t* options,
                                      reshard_plan_t* plan) {
@@ -56,7 +58,9 @@ reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst,
   });
 }
 
-void reshard_plan_destroy(reshard_plan_t plan) { delete plan; }
+void reshard_plan_destroy(reshard_plan_t plan) {
+  delete plan;
+}
 
 reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t* info) {
   return guard([&]() -> Status {

@@ -34,7 +34,9 @@ constexpr std::array<Row, 16> kRows = {{
     {DType::kF64, "F64", 8},
 }};
 
-const Row& row(DType dtype) { return kRows.at(static_cast<std::size_t>(dtype)); }
+const Row& row(DType dtype) {
+  return kRows.at(static_cast<std::size_t>(dtype));
+}
 
 bool is_converting_float(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
@@ -42,9 +44,13 @@ bool is_converting_float(DType dtype) {
 
 }  // namespace
 
-std::int64_t size_bytes(DType dtype) { return row(dtype).size_bytes; }
+std::int64_t size_bytes(DType dtype) {
+  return row(dtype).size_bytes;
+}
 
-std::string_view name(DType dtype) { return row(dtype).name; }
+std::string_view name(DType dtype) {
+  return row(dtype).name;
+}
 
 bool is_valid(DType dtype) {
   return static_cast<std::int32_t>(dtype) >= 0 && static_cast<std::size_t>(dtype) < kRows.size();
@@ -67,6 +73,8 @@ bool is_convertible(DType src, DType dst) {
   return src == dst || (is_converting_float(src) && is_converting_float(dst));
 }
 
-DType wire_dtype(DType src, DType dst) { return size_bytes(dst) < size_bytes(src) ? dst : src; }
+DType wire_dtype(DType src, DType dst) {
+  return size_bytes(dst) < size_bytes(src) ? dst : src;
+}
 
 }  // namespace reshard

@@ -33,7 +33,9 @@ class [[nodiscard]] Status {
   std::string message_;
 };
 
-inline Status invalid_argument(std::string message) { return {RESHARD_ERR_INVALID_ARGUMENT, std::move(message)}; }
+inline Status invalid_argument(std::string message) {
+  return {RESHARD_ERR_INVALID_ARGUMENT, std::move(message)};
+}
 
 /// A value or the Status that says why there is none.
 template <typename T>
@@ -61,8 +63,8 @@ class [[nodiscard]] Result {
 
 #define RESHARD_INTERNAL_CONCAT2(a, b) a##b
 #define RESHARD_INTERNAL_CONCAT(a, b) RESHARD_INTERNAL_CONCAT2(a, b)
-#define RESHARD_INTERNAL_TRY1(expr)                                         \
-  do {                                                                      \
+#define RESHARD_INTERNAL_TRY1(expr)                                                 \
+  do {                                                                              \
     if (::reshard::Status try_status = (expr); !try_status.ok()) return try_status; \
   } while (false)
 #define RESHARD_INTERNAL_TRY2_NAMED(name, decl, expr) \

@@ -19,8 +19,8 @@ Status check_buffers(const ModelLayout& layout, const char* side, std::int32_t r
   const std::vector<std::int64_t> wanted = layout.buffers_of(rank);
   for (const BoundBuffer& buffer : given) {
     if (!std::binary_search(wanted.begin(), wanted.end(), buffer.id)) {
-      return invalid_argument(fmt::format("{} buffer {} is not one of rank {}; it has {}", side, buffer.id, rank,
-                                          wanted.size()));
+      return invalid_argument(
+          fmt::format("{} buffer {} is not one of rank {}; it has {}", side, buffer.id, rank, wanted.size()));
     }
     const std::string& name = at(layout.buffers(), buffer.id).name;
     const std::int64_t needed = layout.buffer_size_bytes(rank, buffer.id);
@@ -40,8 +40,8 @@ Status check_buffers(const ModelLayout& layout, const char* side, std::int32_t r
   }
   for (const std::int64_t id : wanted) {
     if (at(is_given, id) || layout.buffer_size_bytes(rank, id) == 0) continue;
-    return invalid_argument(fmt::format("{} buffer {} (\"{}\") of rank {} is missing", side, id,
-                                        at(layout.buffers(), id).name, rank));
+    return invalid_argument(
+        fmt::format("{} buffer {} (\"{}\") of rank {} is missing", side, id, at(layout.buffers(), id).name, rank));
   }
   return {};
 }
@@ -102,11 +102,12 @@ Status compare(const std::vector<std::vector<std::byte>>& answers, const Answer&
       return {static_cast<reshard_status_t>(answer.code), fmt::format("on rank {}: {}", r, answer.message)};
     }
     if (answer.hash != mine.hash || answer.sequence != mine.sequence) {
-      return {RESHARD_ERR_PLAN_MISMATCH,
-              fmt::format("rank {} has plan {:016x} as its binding {} and this rank plan {:016x} as its binding {}; make "
-                          "the plan from the same layouts and options, in the same order, on every rank",
-                          r, static_cast<std::uint64_t>(answer.hash), answer.sequence,
-                          static_cast<std::uint64_t>(mine.hash), mine.sequence)};
+      return {
+          RESHARD_ERR_PLAN_MISMATCH,
+          fmt::format("rank {} has plan {:016x} as its binding {} and this rank plan {:016x} as its binding {}; make "
+                      "the plan from the same layouts and options, in the same order, on every rank",
+                      r, static_cast<std::uint64_t>(answer.hash), answer.sequence,
+                      static_cast<std::uint64_t>(mine.hash), mine.sequence)};
     }
   }
   return {};
@@ -168,7 +169,9 @@ Status Binding::agree(const BindOptions& options, Status arguments, std::vector<
   writer.add(static_cast<std::int64_t>(options.src.size()));
   for (const BoundBuffer& buffer : options.src) {
     writer.add(buffer.id);
-    writer.add(buffer.size_bytes == 0 ? MemoryKey() : transport_->export_memory(buffer.data, static_cast<std::size_t>(buffer.size_bytes)));
+    writer.add(buffer.size_bytes == 0
+                   ? MemoryKey()
+                   : transport_->export_memory(buffer.data, static_cast<std::size_t>(buffer.size_bytes)));
     writer.add(buffer.size_bytes);
   }
   RESHARD_TRY(*answers, transport_->allgather(writer.take(), Deadline(options.timeout_us)));
@@ -213,9 +216,12 @@ Status Binding::map_peers(const std::vector<std::vector<std::byte>>& answers) {
 
 Result<std::shared_ptr<Flight>> Binding::build_flight() {
   RESHARD_TRY(Program program, build_program(*plan_, transport_->rank(), memory_));
-  volume_ = {program.bytes_same_rank, program.bytes_mapped,
-             program.bytes_sent,      program.bytes_received,
-             static_cast<std::int64_t>(program.sends.size()), program.staging_bytes};
+  volume_ = {program.bytes_same_rank,
+             program.bytes_mapped,
+             program.bytes_sent,
+             program.bytes_received,
+             static_cast<std::int64_t>(program.sends.size()),
+             program.staging_bytes};
   return std::make_shared<Flight>(std::move(program), memory_.read_by, transport_);
 }
 

@@ -78,10 +78,11 @@ Result<std::int64_t> merge_tensor(Tensor tensor, std::int32_t rank, ModelLayout*
   if (known < 0) return merged->add_tensor(std::move(tensor));
   const Tensor& other = at(merged->tensors(), known);
   if (other.shape == tensor.shape && other.dtype == tensor.dtype && other.group == tensor.group) return known;
-  return Status(RESHARD_ERR_LAYOUT_MISMATCH,
-                fmt::format("rank {} describes tensor \"{}\" as {} [{}] in group {} and a lower rank as {} [{}] in group {}",
-                            rank, tensor.name, name(tensor.dtype), fmt::join(tensor.shape, ", "), tensor.group,
-                            name(other.dtype), fmt::join(other.shape, ", "), other.group));
+  return Status(
+      RESHARD_ERR_LAYOUT_MISMATCH,
+      fmt::format("rank {} describes tensor \"{}\" as {} [{}] in group {} and a lower rank as {} [{}] in group {}",
+                  rank, tensor.name, name(tensor.dtype), fmt::join(tensor.shape, ", "), tensor.group, name(other.dtype),
+                  fmt::join(other.shape, ", "), other.group));
 }
 
 Status merge_tensor_blocks(ByteReader* in, std::int32_t rank, std::int64_t first_buffer, ModelLayout* merged) {

@@ -20,7 +20,9 @@ constexpr std::size_t kMostDirect = 32;
 constexpr std::uint64_t kTagKinds = 4;
 enum TagKind : std::uint64_t { kData = 0, kReady = 1, kDone = 2 };
 
-std::uint64_t tag_of(std::uint64_t run_tag, TagKind kind) { return run_tag * kTagKinds + kind; }
+std::uint64_t tag_of(std::uint64_t run_tag, TagKind kind) {
+  return run_tag * kTagKinds + kind;
+}
 
 Status peer_error(const Request& request, std::int32_t peer, const char* what) {
   return {request.error, fmt::format("{} rank {} failed in the transport", what, peer)};

@@ -147,7 +147,8 @@ class ProgramBuilder {
       for (const Fragment& fragment : window.fragments) {
         groups.insert(group(fragment.tensor));
         if (is_send) {
-          append_pack(source(fragment.tensor, rank_, memory_.src), fragment, wire(fragment.tensor), offset, &draft.copies);
+          append_pack(source(fragment.tensor, rank_, memory_.src), fragment, wire(fragment.tensor), offset,
+                      &draft.copies);
         } else {
           append_unpack(destination(fragment.tensor), fragment, wire(fragment.tensor), offset, &draft.copies);
         }

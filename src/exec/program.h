@@ -35,18 +35,18 @@ struct GroupCopies {
 struct MessageStep {
   std::int32_t peer = -1;
   std::size_t size_bytes = 0;
-  std::byte* data = nullptr;  ///< the staging slot, or the tensor itself
-  std::int32_t slot = -1;     ///< position in the ring of slots; -1: no staging
-  CopyList copies;            ///< pack before a send, unpack after a receive
+  std::byte* data = nullptr;         ///< the staging slot, or the tensor itself
+  std::int32_t slot = -1;            ///< position in the ring of slots; -1: no staging
+  CopyList copies;                   ///< pack before a send, unpack after a receive
   std::vector<std::int32_t> groups;  ///< groups that have a part in it, ascending
 };
 
 /// What one rank does in every run of a plan. All addresses are resolved: running allocates nothing.
 struct Program {
-  std::vector<GroupCopies> local;     ///< moves and fills within the rank, ascending group
-  std::vector<GroupCopies> pulls;     ///< copies out of peers' memory, in the plan's one order
-  std::vector<MessageStep> sends;     ///< in the plan's one order
-  std::vector<MessageStep> receives;  ///< in the plan's one order
+  std::vector<GroupCopies> local;           ///< moves and fills within the rank, ascending group
+  std::vector<GroupCopies> pulls;           ///< copies out of peers' memory, in the plan's one order
+  std::vector<MessageStep> sends;           ///< in the plan's one order
+  std::vector<MessageStep> receives;        ///< in the plan's one order
   std::vector<std::int32_t> work_of_group;  ///< per group: local + pulls + receives that must be done for it
   std::int32_t num_send_slots = 0;
   std::int32_t num_receive_slots = 0;

@@ -80,8 +80,8 @@ void for_each_box_of_range(const Box& box, std::int64_t begin, std::int64_t end,
 
 namespace {
 
-void complement_from(int dim, const Box& partial, const std::vector<Box>& inner, const std::vector<std::int32_t>& active,
-                     std::vector<Box>* out) {
+void complement_from(int dim, const Box& partial, const std::vector<Box>& inner,
+                     const std::vector<std::int32_t>& active, std::vector<Box>* out) {
   if (active.empty()) {
     out->push_back(partial);
     return;

@@ -43,7 +43,8 @@ Box intersect(const Box& a, const Box& b);
 std::string to_string(const Box& box);
 
 /// Calls `visit(piece, flat)` for the boxes that make up the row-major elements [begin, end) of `box`, in order, where
-/// `flat` is the row-major position of the piece's first element in `box`. Every piece is row-major contiguous in `box`.
+/// `flat` is the row-major position of the piece's first element in `box`. Every piece is row-major contiguous in
+/// `box`.
 /// @post at most 2 * num_dims - 1 pieces, disjoint, end - begin elements in all
 void for_each_box_of_range(const Box& box, std::int64_t begin, std::int64_t end,
                            const std::function<void(const Box& piece, std::int64_t flat)>& visit);

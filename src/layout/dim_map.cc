@@ -51,16 +51,18 @@ Result<std::vector<std::int64_t>> contiguous_cuts(std::int64_t n, const Split& s
     const auto& cuts = split.cuts;
     if (static_cast<std::int64_t>(cuts.size()) != parts + 1 || cuts.front() != 0 || cuts.back() != n ||
         !std::is_sorted(cuts.begin(), cuts.end())) {
-      return invalid_argument(fmt::format("cuts [{}] do not fit a list of {} entries over {} coordinates; give {} "
-                                          "ascending positions from 0 to {}",
-                                          fmt::join(cuts, ", "), n, parts, parts + 1, n));
+      return invalid_argument(
+          fmt::format("cuts [{}] do not fit a list of {} entries over {} coordinates; give {} "
+                      "ascending positions from 0 to {}",
+                      fmt::join(cuts, ", "), n, parts, parts + 1, n));
     }
     return cuts;
   }
   if (split.rule == Rule::kEven && n % parts != 0) {
-    return invalid_argument(fmt::format("{} entries do not divide evenly over {} coordinates; use the rule chunk or "
-                                        "balanced",
-                                        n, parts));
+    return invalid_argument(
+        fmt::format("{} entries do not divide evenly over {} coordinates; use the rule chunk or "
+                    "balanced",
+                    n, parts));
   }
   const std::int64_t chunk = n / parts + (n % parts != 0 ? 1 : 0);
   std::vector<std::int64_t> cuts(static_cast<std::size_t>(parts) + 1);
@@ -89,23 +91,24 @@ Status split_cyclic(const Slicer& slicer, const Split& split, std::vector<IndexL
 
 Status split_table(const Slicer& slicer, const Split& split, std::vector<IndexList>* parts) {
   if (split.table.size() != parts->size()) {
-    return invalid_argument(
-        fmt::format("table has {} rows for {} coordinates; give one per coordinate", split.table.size(), parts->size()));
+    return invalid_argument(fmt::format("table has {} rows for {} coordinates; give one per coordinate",
+                                        split.table.size(), parts->size()));
   }
   constexpr std::int64_t kMostEntries = std::int64_t{1} << 62;
   for (std::size_t p = 0; p < parts->size(); ++p) {
     std::int64_t num_entries = 0;
     for (const IndexRun& entry : split.table[p]) {
       if (entry.begin < 0 || entry.end < entry.begin || entry.end > slicer.size()) {
-        return invalid_argument(fmt::format("table entry [{}, {}) of coordinate {} is out of range; the list it splits "
-                                            "has {} entries",
-                                            entry.begin, entry.end, p, slicer.size()));
+        return invalid_argument(
+            fmt::format("table entry [{}, {}) of coordinate {} is out of range; the list it splits "
+                        "has {} entries",
+                        entry.begin, entry.end, p, slicer.size()));
       }
       // Repetition can make a list longer than the dimension, and of more runs than the table.
       if (entry.end - entry.begin > kMostEntries - num_entries ||
           static_cast<std::int64_t>((*parts)[p].size()) > kMaxSegments) {
-        return invalid_argument(fmt::format("table row of coordinate {} repeats more than 2^62 entries or {} pieces", p,
-                                            kMaxSegments));
+        return invalid_argument(
+            fmt::format("table row of coordinate {} repeats more than 2^62 entries or {} pieces", p, kMaxSegments));
       }
       num_entries += entry.end - entry.begin;
       slicer.append(entry.begin, entry.end, &(*parts)[p]);

@@ -52,9 +52,9 @@ enum class Rule { kChunk, kBalanced, kEven, kCuts, kCyclic, kTable };
 struct Split {
   Rule rule = Rule::kChunk;
   std::int64_t num_parts = 1;
-  std::int64_t block = 1;             ///< kCyclic
-  std::vector<std::int64_t> cuts;     ///< kCuts: num_parts + 1 positions, 0 first, n last, ascending
-  std::vector<IndexList> table;       ///< kTable: per part, positions in the list; repetition and omission allowed
+  std::int64_t block = 1;          ///< kCyclic
+  std::vector<std::int64_t> cuts;  ///< kCuts: num_parts + 1 positions, 0 first, n last, ascending
+  std::vector<IndexList> table;    ///< kTable: per part, positions in the list; repetition and omission allowed
 };
 
 /// Splits `list` by `split`; positions are positions in the list, so nesting is repeated application.

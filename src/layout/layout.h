@@ -29,7 +29,8 @@ struct Tensor {
 enum class Padding { kZero, kUntouched };
 
 /// One dimension of a placement. `map` null: every rank holds the whole dimension at local index 0, and `extent` of the
-/// buffer equals the tensor's. `axes`: the mesh axes whose coordinates index map->parts, row-major; may be empty (one part).
+/// buffer equals the tensor's. `axes`: the mesh axes whose coordinates index map->parts, row-major; may be empty (one
+/// part).
 struct DimPlacement {
   DimMapPtr map;
   std::vector<int> axes;
@@ -53,8 +54,8 @@ struct Block {
   BlockKind kind = BlockKind::kData;
   std::int64_t tensor = -1;
   std::int64_t buffer = -1;
-  Box box;            ///< kData: global indices. Padding: [0, extent) per dim
-  Dims local_begin;    ///< place in the rank's local tensor, padding included
+  Box box;           ///< kData: global indices. Padding: [0, extent) per dim
+  Dims local_begin;  ///< place in the rank's local tensor, padding included
   std::int64_t offset_bytes = 0;
   Dims strides_bytes;
 };
@@ -69,8 +70,8 @@ struct RankBlock {
 struct Buffer {
   std::string name;
   DType dtype = DType::kBF16;
-  std::int32_t rank = -1;             ///< explicit buffers: the one rank that has it; -1: as the placements say
-  std::int64_t size_bytes = 0;        ///< explicit buffers only
+  std::int32_t rank = -1;       ///< explicit buffers: the one rank that has it; -1: as the placements say
+  std::int64_t size_bytes = 0;  ///< explicit buffers only
 };
 
 /// Every tensor of one side of the transfer. A plain value once built; the builders validate what they are given.
@@ -127,8 +128,8 @@ class ModelLayout {
   std::int32_t num_ranks_;
   std::vector<Tensor> tensors_;
   std::unordered_map<std::string, std::int64_t> tensor_of_name_;
-  std::vector<std::vector<Placement>> places_;         // by tensor
-  std::vector<std::vector<RankBlock>> rank_blocks_;    // by tensor
+  std::vector<std::vector<Placement>> places_;       // by tensor
+  std::vector<std::vector<RankBlock>> rank_blocks_;  // by tensor
   std::vector<Buffer> buffers_;
   std::vector<std::vector<std::int64_t>> tensors_of_buffer_;  // by buffer, tensors with a placement in it
 };

@@ -23,8 +23,7 @@ Result<std::shared_ptr<const Mesh>> Mesh::create(std::vector<MeshAxis> axes, std
   if (product != static_cast<std::int64_t>(ranks.size())) {
     std::string sizes;
     for (const MeshAxis& axis : axes) sizes += fmt::format("{}{}={}", sizes.empty() ? "" : " x ", axis.name, axis.size);
-    return invalid_argument(
-        fmt::format("mesh {} lists {} ranks; give one rank per coordinate", sizes, ranks.size()));
+    return invalid_argument(fmt::format("mesh {} lists {} ranks; give one rank per coordinate", sizes, ranks.size()));
   }
   std::shared_ptr<Mesh> mesh(new Mesh(std::move(axes), std::move(ranks)));
   const auto& sorted = mesh->index_of_rank_;

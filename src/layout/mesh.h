@@ -28,7 +28,9 @@ class Mesh {
   const std::vector<std::int32_t>& ranks() const { return ranks_; }
 
   /// The coordinate of position `index` (into ranks()) along `axis`.
-  std::int64_t coordinate(std::int64_t index, int axis) const { return index / at(strides_, axis) % at(axes_, axis).size; }
+  std::int64_t coordinate(std::int64_t index, int axis) const {
+    return index / at(strides_, axis) % at(axes_, axis).size;
+  }
 
   /// Position of `rank` in ranks(), or -1 when the mesh has not got it. O(log n).
   std::int64_t find(std::int32_t rank) const;

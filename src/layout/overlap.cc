@@ -26,9 +26,8 @@ Status append_runs(const Block& block, std::int64_t element_bytes, std::vector<B
   for (int d = 0; d < block.box.num_dims; ++d) {
     if (block.box.extent(d) > 1) dims.push_back(d);
   }
-  std::sort(dims.begin(), dims.end(), [&](int a, int b) {
-    return std::abs(block.strides_bytes[a]) < std::abs(block.strides_bytes[b]);
-  });
+  std::sort(dims.begin(), dims.end(),
+            [&](int a, int b) { return std::abs(block.strides_bytes[a]) < std::abs(block.strides_bytes[b]); });
   std::int64_t run_bytes = element_bytes;
   std::size_t dense = 0;
   std::int64_t offset = block.offset_bytes;

@@ -12,7 +12,9 @@
 
 namespace reshard {
 
-RankSets::RankSets() { intern({}); }
+RankSets::RankSets() {
+  intern({});
+}
 
 std::int32_t RankSets::intern(std::vector<std::int32_t> sorted_ranks) {
   const std::uint64_t hash = XXH3_64bits(sorted_ranks.data(), sorted_ranks.size() * sizeof(std::int32_t));
@@ -107,8 +109,7 @@ class HolderTable {
     if (finest_ < 0) positions_.resize(1);
     for (std::size_t i = 0; i < placement.mesh->ranks().size(); ++i) {
       const auto index = static_cast<std::int64_t>(i);
-      const std::int64_t part =
-          finest_ < 0 ? 0 : part_index(*placement.mesh, at(placement.dims, finest_).axes, index);
+      const std::int64_t part = finest_ < 0 ? 0 : part_index(*placement.mesh, at(placement.dims, finest_).axes, index);
       at(positions_, part).push_back(index);
     }
   }
@@ -122,8 +123,7 @@ class HolderTable {
  private:
   std::int32_t compute(const std::vector<std::int32_t>& part_sets) {
     static const std::vector<std::int32_t> kOnlyPart = {0};
-    const auto& candidates =
-        finest_ < 0 ? kOnlyPart : at(at(dims_, finest_).part_sets, at(part_sets, finest_));
+    const auto& candidates = finest_ < 0 ? kOnlyPart : at(at(dims_, finest_).part_sets, at(part_sets, finest_));
     std::vector<std::int32_t> ranks;
     for (const std::int32_t part : candidates) {
       for (const std::int64_t index : at(positions_, part)) {

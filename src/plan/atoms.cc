@@ -11,7 +11,9 @@
 namespace reshard {
 namespace {
 
-Status mismatch(std::string message) { return {RESHARD_ERR_LAYOUT_MISMATCH, std::move(message)}; }
+Status mismatch(std::string message) {
+  return {RESHARD_ERR_LAYOUT_MISMATCH, std::move(message)};
+}
 
 Status check_pair(const Tensor& src, const Tensor& dst) {
   if (src.shape != dst.shape) {
@@ -19,9 +21,10 @@ Status check_pair(const Tensor& src, const Tensor& dst) {
                                 fmt::join(src.shape, ", "), fmt::join(dst.shape, ", ")));
   }
   if (!is_convertible(src.dtype, dst.dtype)) {
-    return mismatch(fmt::format("tensor \"{}\" is {} at the source and {} at the destination; only F32, F16 and BF16 "
-                                "convert into each other",
-                                src.name, name(src.dtype), name(dst.dtype)));
+    return mismatch(
+        fmt::format("tensor \"{}\" is {} at the source and {} at the destination; only F32, F16 and BF16 "
+                    "convert into each other",
+                    src.name, name(src.dtype), name(dst.dtype)));
   }
   return {};
 }
@@ -55,8 +58,8 @@ Status match_tensors(Plan* plan) {
   plan->groups.assign(groups.begin(), groups.end());
   for (PlanTensor& tensor : plan->tensors) {
     const std::int64_t group = at(dst.tensors(), tensor.dst).group;
-    tensor.group = static_cast<std::int32_t>(
-        std::lower_bound(plan->groups.begin(), plan->groups.end(), group) - plan->groups.begin());
+    tensor.group = static_cast<std::int32_t>(std::lower_bound(plan->groups.begin(), plan->groups.end(), group) -
+                                             plan->groups.begin());
   }
   std::stable_sort(plan->tensors.begin(), plan->tensors.end(),
                    [](const PlanTensor& a, const PlanTensor& b) { return a.group < b.group; });
@@ -93,8 +96,8 @@ class CellIndex {
   void for_each_overlap(const Box& box, const Visit& visit) const {
     std::size_t i = 0;
     if (dim_ >= 0) {
-      i = static_cast<std::size_t>(
-          std::upper_bound(furthest_end_.begin(), furthest_end_.end(), box.begin[dim_]) - furthest_end_.begin());
+      i = static_cast<std::size_t>(std::upper_bound(furthest_end_.begin(), furthest_end_.end(), box.begin[dim_]) -
+                                   furthest_end_.begin());
     }
     for (; i < order_.size(); ++i) {
       const Cell& cell = at(cells_, order_[i]);

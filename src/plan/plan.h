@@ -18,11 +18,11 @@ struct PlanOptions {
 
 /// A tensor in the plan's order, which is the order of arrival: ascending group, then the destination's order.
 struct PlanTensor {
-  std::int64_t src = -1;        ///< index in the source layout
-  std::int64_t dst = -1;        ///< index in the destination layout
-  std::int32_t group = 0;       ///< index in Plan::groups
-  std::int32_t atom_class = -1; ///< index in Plan::classes
-  std::int64_t wire_bytes = 1;  ///< of one element on the wire
+  std::int64_t src = -1;         ///< index in the source layout
+  std::int64_t dst = -1;         ///< index in the destination layout
+  std::int32_t group = 0;        ///< index in Plan::groups
+  std::int32_t atom_class = -1;  ///< index in Plan::classes
+  std::int64_t wire_bytes = 1;   ///< of one element on the wire
 };
 
 /// A cell of the common refinement of the two layouts: the holders are constant on it, on both sides.
@@ -63,11 +63,11 @@ struct Share {
 /// All bundles with the same source holders: any of these can send any byte of them, so only the pool's total matters
 /// for balance. Its line is the bytes that must cross ranks, by destination rank, each by ascending bundle.
 struct Pool {
-  std::int32_t sources = 0;            ///< id in Plan::sets
-  std::vector<std::int32_t> bundles;   ///< ascending
-  std::vector<std::int32_t> dsts;      ///< ranks that need bytes they do not hold, ascending
-  std::vector<std::int64_t> starts;    ///< line offset of each of dsts; one more entry, the line's length
-  std::vector<Share> shares;           ///< tile the line, in order
+  std::int32_t sources = 0;           ///< id in Plan::sets
+  std::vector<std::int32_t> bundles;  ///< ascending
+  std::vector<std::int32_t> dsts;     ///< ranks that need bytes they do not hold, ascending
+  std::vector<std::int64_t> starts;   ///< line offset of each of dsts; one more entry, the line's length
+  std::vector<Share> shares;          ///< tile the line, in order
 };
 
 /// The min-max proof of the choice of sources: no choice keeps the busiest sender below bound_bytes.
@@ -90,8 +90,8 @@ struct Plan {
   std::vector<Bundle> bundles;
   std::vector<Pool> pools;
   Certificate certificate;
-  std::int64_t window_bytes = 0;   ///< most wire bytes of one message
-  std::int32_t num_slots = 0;      ///< windows in flight per direction and rank
+  std::int64_t window_bytes = 0;  ///< most wire bytes of one message
+  std::int32_t num_slots = 0;     ///< windows in flight per direction and rank
   std::uint64_t hash = 0;
 
   std::int64_t num_atoms() const;

@@ -122,8 +122,8 @@ PlanStats count_plan(const Plan& plan) {
   for (const RankCount& rank : ranks) {
     if (rank.can_send) add_rank(rank.sent_bytes, &stats.senders);
     if (rank.received_bytes > 0) add_rank(rank.received_bytes, &stats.receivers);
-    const std::int64_t slots =
-        std::min<std::int64_t>(plan.num_slots, rank.num_sends) + std::min<std::int64_t>(plan.num_slots, rank.num_receives);
+    const std::int64_t slots = std::min<std::int64_t>(plan.num_slots, rank.num_sends) +
+                               std::min<std::int64_t>(plan.num_slots, rank.num_receives);
     stats.staging_bytes = std::max(stats.staging_bytes, slots * rank.largest_bytes);
   }
   stats.bytes_crossed = stats.receivers.total_bytes;

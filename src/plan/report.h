@@ -18,8 +18,8 @@ struct PlanStats {
   struct Side {
     std::int64_t max_bytes = 0;
     std::int64_t total_bytes = 0;
-    std::int64_t num_ranks = 0;  ///< that could send, or that need bytes
-    std::int64_t num_used = 0;   ///< that do
+    std::int64_t num_ranks = 0;    ///< that could send, or that need bytes
+    std::int64_t num_used = 0;     ///< that do
     std::int64_t bound_bytes = 0;  ///< what the busiest cannot avoid
     double mean_bytes() const {
       return num_ranks == 0 ? 0 : static_cast<double>(total_bytes) / static_cast<double>(num_ranks);
@@ -31,7 +31,7 @@ struct PlanStats {
   std::int64_t bytes_local = 0;
   std::int64_t num_messages = 0;
   std::array<std::int64_t, kSizeClasses> messages_up_to{};  ///< [i]: of more than 2^(i-1) and at most 2^i bytes
-  std::int64_t staging_bytes = 0;  ///< of the rank that needs most, were every window staged
+  std::int64_t staging_bytes = 0;                           ///< of the rank that needs most, were every window staged
 };
 
 PlanStats count_plan(const Plan& plan);

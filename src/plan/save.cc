@@ -13,9 +13,13 @@ constexpr int kFormatVersion = 1;
 
 using Json = nlohmann::json;
 
-std::string hex(std::uint64_t value) { return fmt::format("{:016x}", value); }
+std::string hex(std::uint64_t value) {
+  return fmt::format("{:016x}", value);
+}
 
-Status mismatch(std::string message) { return {RESHARD_ERR_PLAN_MISMATCH, std::move(message)}; }
+Status mismatch(std::string message) {
+  return {RESHARD_ERR_PLAN_MISMATCH, std::move(message)};
+}
 
 Status damaged(const std::string& what) {
   return mismatch("the saved plan is damaged: " + what + "; plan again");
@@ -33,8 +37,9 @@ Status check_layout(const Json& json, const char* side, const ModelLayout& layou
   const auto found = json.find(side);
   if (found == json.end() || !found->is_string()) return damaged(fmt::format("no \"{}\"", side));
   if (found->get<std::string>() == hex(layout.digest())) return {};
-  return mismatch(fmt::format("the saved plan belongs to another layout at the {} (digest {}, this one is {}); plan again",
-                              side, found->get<std::string>(), hex(layout.digest())));
+  return mismatch(
+      fmt::format("the saved plan belongs to another layout at the {} (digest {}, this one is {}); plan again", side,
+                  found->get<std::string>(), hex(layout.digest())));
 }
 
 Status read_shares(const Json& json, std::vector<Pool>* pools) {
@@ -83,8 +88,8 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   std::int64_t version = 0;
   if (!read(json, "reshard_plan", &version)) return damaged("it is not a plan");
   if (version != kFormatVersion) {
-    return mismatch(fmt::format("the saved plan has format {}; this library reads {}; plan again", version,
-                                kFormatVersion));
+    return mismatch(
+        fmt::format("the saved plan has format {}; this library reads {}; plan again", version, kFormatVersion));
   }
   RESHARD_TRY(check_layout(json, "source", *src));
   RESHARD_TRY(check_layout(json, "destination", *dst));

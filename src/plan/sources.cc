@@ -58,7 +58,8 @@ class Cutter {
   std::int64_t cut_bundles(const std::vector<std::int32_t>& bundles, std::int64_t wanted) const {
     std::int64_t begin = 0;
     std::size_t i = 0;
-    while (begin + at(plan_.bundles, bundles[i]).size_bytes <= wanted) begin += at(plan_.bundles, bundles[i++]).size_bytes;
+    while (begin + at(plan_.bundles, bundles[i]).size_bytes <= wanted)
+      begin += at(plan_.bundles, bundles[i++]).size_bytes;
     const Bundle& bundle = at(plan_.bundles, bundles[i]);
     const std::int64_t nearest = closer(wanted, begin, begin + bundle.size_bytes);
     if (std::abs(nearest - wanted) <= tolerance_) return nearest;
@@ -160,7 +161,8 @@ void choose_sources(Plan* plan) {
   const WaterFill fill = water_fill(demands, plan->num_ranks);
   plan->certificate = {fill.level, fill.bound};
   for (std::size_t p = 0; p < plan->pools.size(); ++p) {
-    // A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in all.
+    // A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in
+    // all.
     std::int64_t most_pools = 1;
     for (const std::int32_t rank : demands[p].sources) most_pools = std::max(most_pools, at(pools_of_rank, rank));
     cut_line(*plan, fill.shares[p], fill.level / (100 * most_pools), &plan->pools[p]);

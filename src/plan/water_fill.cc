@@ -42,7 +42,9 @@ void pour(const Demand& demand, std::vector<std::int64_t>* load, std::vector<std
   }
 }
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return a / b + (a % b != 0 ? 1 : 0);
+}
 
 /// max over level sets U of ceil(bytes confined to U / |U|).
 std::int64_t certificate(const std::vector<Demand>& demands, const std::vector<std::int64_t>& load) {

@@ -117,7 +117,8 @@ std::vector<Window> windows_of(const Plan& plan, const std::vector<Flow>& flows)
     fragments.insert(fragments.end(), more.begin(), more.end());
   }
   // The order of the fragments of one tensor is that of the flows, which both ends enumerate alike.
-  std::stable_sort(fragments.begin(), fragments.end(), [](const Fragment& a, const Fragment& b) { return a.tensor < b.tensor; });
+  std::stable_sort(fragments.begin(), fragments.end(),
+                   [](const Fragment& a, const Fragment& b) { return a.tensor < b.tensor; });
   WindowBuilder builder(plan);
   for (const Fragment& fragment : fragments) builder.add(fragment);
   return builder.take();

@@ -36,8 +36,8 @@ WindowOrder window_order(const Plan& plan, const Window& window, std::int32_t sr
 std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle, std::int64_t begin, std::int64_t end);
 
 /// The windows between one pair of ranks, from all its flows: the same on both ends.
-/// Large fragments travel alone, so that one that is contiguous in memory needs no staging; small ones share a window, but
-/// not beyond the end of a group once there is enough to send.
+/// Large fragments travel alone, so that one that is contiguous in memory needs no staging; small ones share a window,
+/// but not beyond the end of a group once there is enough to send.
 /// @post fragments are in plan order; every size_bytes is in [1, plan.window_bytes]
 std::vector<Window> windows_of(const Plan& plan, const std::vector<Flow>& flows);
 

@@ -30,7 +30,7 @@ class Deadline {
 /// One message in flight. Owned by the caller, at a fixed address from post until done() or until cancel() returned.
 struct Request {
   enum class State : std::uint8_t { kIdle, kPending, kDone, kFailed };
-  State state = State::kIdle;           ///< written by progress() of the same thread only
+  State state = State::kIdle;           ///< written by posts, progress() and cancel() of the owning thread only
   reshard_status_t error = RESHARD_OK;  ///< why it failed
   void* impl = nullptr;                 ///< the transport's
   bool pending() const { return state == State::kPending; }

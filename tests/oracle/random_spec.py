@@ -42,7 +42,7 @@ class Generator:
         for _ in range(num_dims):
             extent = self.rng.choice(EXTENTS)
             if size * extent > self.max_elements:
-                extent = self.rng.randint(1, 2)
+                extent = min(self.rng.randint(1, 2), max(1, self.max_elements // size))
             shape.append(extent)
             size *= extent
         self.rng.shuffle(shape)

@@ -149,7 +149,7 @@ class Checker(unittest.TestCase):
 
     def dumped(self, seed):
         folder = tempfile.mkdtemp(dir=self.folder.name)
-        raw = random_spec.generate(seed)
+        raw = random_spec.generate(seed, max_elements=500)
         spec = spec_module.Spec(raw)
         simulate.dump(spec, folder)
         return spec, folder

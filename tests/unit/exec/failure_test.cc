@@ -55,7 +55,8 @@ void expect_all_fail(reshard_status_t code, const std::vector<std::string>& word
   const testing::Scenario scenario = one_tensor_per_source(2);
   run_ranks(3, [&](Transport* transport) -> std::string {
     const bool errs = transport->rank() == 0;
-    const Status status = bind_with(scenario, transport, errs ? mistake : [](BindOptions*) {});
+    const Status status = bind_with(
+        scenario, transport, errs ? mistake : [](BindOptions*) {});
     EXPECT_EQ(status.code(), code) << status.message();
     for (const std::string& word : words) EXPECT_THAT(status.message(), HasSubstr(word));
     return "";
@@ -68,7 +69,8 @@ TEST(BindTest, ABufferTooSmallFailsOnEveryRank) {
 }
 
 TEST(BindTest, AMissingBufferFailsOnEveryRank) {
-  expect_all_fail(RESHARD_ERR_INVALID_ARGUMENT, {"\"t0\"", "missing"}, [](BindOptions* options) { options->src.clear(); });
+  expect_all_fail(RESHARD_ERR_INVALID_ARGUMENT, {"\"t0\"", "missing"},
+                  [](BindOptions* options) { options->src.clear(); });
 }
 
 TEST(BindTest, ANullBufferFailsOnEveryRank) {
@@ -98,7 +100,8 @@ TEST(BindTest, SourceAndDestinationMustNotShareMemory) {
   auto both = std::make_shared<ModelLayout>(*scenario.src);  // rank 0 to itself
   run_ranks(2, [&](Transport* transport) -> std::string {
     RankBuffers buffers(*both, transport->rank(), transport, true);
-    const auto binding = Binding::create({plan_of({both, both}), transport, buffers.bound(), buffers.bound(), 0, kTimeoutUs});
+    const auto binding =
+        Binding::create({plan_of({both, both}), transport, buffers.bound(), buffers.bound(), 0, kTimeoutUs});
     EXPECT_FALSE(binding.ok());
     EXPECT_EQ(binding.status().code(), RESHARD_ERR_INVALID_ARGUMENT);
     EXPECT_THAT(binding.status().message(), HasSubstr("overlaps"));
@@ -108,7 +111,8 @@ TEST(BindTest, SourceAndDestinationMustNotShareMemory) {
 
 class LateTest : public ::testing::TestWithParam<bool> {};
 
-/// Rank 1 sleeps through the first run. Rank 2 has group 0 complete, group 1 not; all time out, and the next run is right.
+/// Rank 1 sleeps through the first run. Rank 2 has group 0 complete, group 1 not; all time out, and the next run is
+/// right.
 TEST_P(LateTest, GroupsCompleteSinglyAndTheNextRunIsRight) {
   const bool is_mappable = GetParam();
   const testing::Scenario scenario = one_tensor_per_source(2, 100'000);

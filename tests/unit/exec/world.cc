@@ -98,7 +98,8 @@ std::string RankBuffers::check(std::int64_t salt) const {
   }
   for (const BoundBuffer& bound : bound_) {
     for (std::size_t i = 0; i < kGuardBytes; ++i) {
-      if (bound.data[-1 - static_cast<std::ptrdiff_t>(i)] != kGuard || bound.data[bound.size_bytes + static_cast<std::int64_t>(i)] != kGuard) {
+      if (bound.data[-1 - static_cast<std::ptrdiff_t>(i)] != kGuard ||
+          bound.data[bound.size_bytes + static_cast<std::int64_t>(i)] != kGuard) {
         return fmt::format("rank {} buffer {}: guard zone damaged\n", rank_, bound.id);
       }
     }

@@ -8,8 +8,8 @@
 namespace reshard {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::add_sharded;
+using ::testing::HasSubstr;
 
 struct Sides {
   std::shared_ptr<ModelLayout> src = std::make_shared<ModelLayout>(2);

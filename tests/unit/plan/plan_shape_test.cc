@@ -28,19 +28,18 @@ TEST_P(PlanShapeTest, HasTheFewestMessagesFromBalancedSenders) {
   EXPECT_EQ(stats.receivers.max_bytes, stats.receivers.bound_bytes);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Worked, PlanShapeTest,
-    ::testing::Values(Shape{1, 3, 1, 4, 6, 3},    // a + b - gcd pieces
-                      Shape{1, 8, 1, 6, 12, 8},   //
-                      Shape{8, 1, 16, 1, 16, 8},  // replicas share the receivers: two each
-                      Shape{4, 2, 1, 8, 8, 8},    // each receiver from a replica of its own
-                      Shape{8, 1, 1, 1, 8, 8},    // one receiver: every replica sends an eighth
-                      Shape{1, 1, 4, 2, 8, 1}),
-    [](const ::testing::TestParamInfo<Shape>& param_info) {
-      const Shape& s = param_info.param;
-      return "Dp" + std::to_string(s.src_replicas) + "Tp" + std::to_string(s.src_shards) + "ToDp" +
-             std::to_string(s.dst_replicas) + "Tp" + std::to_string(s.dst_shards);
-    });
+INSTANTIATE_TEST_SUITE_P(Worked, PlanShapeTest,
+                         ::testing::Values(Shape{1, 3, 1, 4, 6, 3},    // a + b - gcd pieces
+                                           Shape{1, 8, 1, 6, 12, 8},   //
+                                           Shape{8, 1, 16, 1, 16, 8},  // replicas share the receivers: two each
+                                           Shape{4, 2, 1, 8, 8, 8},    // each receiver from a replica of its own
+                                           Shape{8, 1, 1, 1, 8, 8},    // one receiver: every replica sends an eighth
+                                           Shape{1, 1, 4, 2, 8, 1}),
+                         [](const ::testing::TestParamInfo<Shape>& param_info) {
+                           const Shape& s = param_info.param;
+                           return "Dp" + std::to_string(s.src_replicas) + "Tp" + std::to_string(s.src_shards) + "ToDp" +
+                                  std::to_string(s.dst_replicas) + "Tp" + std::to_string(s.dst_shards);
+                         });
 
 TEST(PlanTest, CountsBeyondTwoToThe31Elements) {
   const Result<Plan> plan = plan_tp({std::int64_t{3} << 20, 1 << 20, 7}, 1, 3, 1, 4);

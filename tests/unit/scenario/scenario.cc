@@ -30,7 +30,8 @@ void must(const Status& status) {
 template <typename T>
 void shuffle(Choices* choices, std::vector<T>* values) {
   for (std::size_t i = values->size(); i > 1; --i) {
-    std::swap((*values)[i - 1], at(*values, static_cast<std::int64_t>(i) - 1 - choices->pick(static_cast<std::int64_t>(i))));
+    std::swap((*values)[i - 1],
+              at(*values, static_cast<std::int64_t>(i) - 1 - choices->pick(static_cast<std::int64_t>(i))));
   }
 }
 
@@ -56,7 +57,7 @@ std::vector<IndexList> make_table(Choices* choices, std::int64_t n, std::int64_t
   shuffle(choices, &entries);
   if (!is_source && n > 0) {
     for (std::int64_t more = choices->pick(3); more > 0; --more) entries.push_back(choices->pick(n));
-    for (std::int64_t less = choices->pick(3); less > 0; --less) entries.pop_back();
+    for (std::int64_t less = choices->pick(3); less > 0 && !entries.empty(); --less) entries.pop_back();
   }
   std::vector<IndexList> table(static_cast<std::size_t>(parts));
   for (const std::int64_t entry : entries) at(table, choices->pick(parts)).push_back({entry, entry + 1});
@@ -67,8 +68,12 @@ Split make_split(Choices* choices, std::int64_t n, std::int64_t parts, bool may_
   Split split;
   split.num_parts = parts;
   switch (choices->pick(may_be_explicit ? 5 : 3)) {
-    case 0: split.rule = Rule::kChunk; break;
-    case 1: split.rule = Rule::kBalanced; break;
+    case 0:
+      split.rule = Rule::kChunk;
+      break;
+    case 1:
+      split.rule = Rule::kBalanced;
+      break;
     case 2:
       split.rule = Rule::kCyclic;
       split.block = 1 + choices->pick(3);
@@ -98,8 +103,9 @@ Placement make_placement(Choices* choices, const Tensor& tensor, std::int32_t nu
     const std::int64_t dim = choices->pick(num_dims + 1) - 1;
     if (dim < 0) continue;  // replicate
     // Cuts and tables fit one list only, so they come first on their dimension.
-    at(splits, dim).push_back(make_split(choices, at(tensor.shape, dim), at(placement.mesh->axes(), axis).size,
-                                         at(splits, dim).empty(), is_source));
+    at(splits, dim)
+        .push_back(make_split(choices, at(tensor.shape, dim), at(placement.mesh->axes(), axis).size,
+                              at(splits, dim).empty(), is_source));
     at(placement.dims, dim).axes.push_back(axis);
   }
   for (std::int64_t d = 0; d < num_dims; ++d) {

@@ -10,8 +10,8 @@
 
 namespace reshard::testing {
 
-/// Decisions drawn from a list of numbers, zeros after its end: a shorter or smaller list is a simpler scenario, so that
-/// shrinking the list shrinks the failing case.
+/// Decisions drawn from a list of numbers, zeros after its end: a shorter or smaller list is a simpler scenario, so
+/// that shrinking the list shrinks the failing case.
 class Choices {
  public:
   explicit Choices(const std::vector<std::uint32_t>& numbers) : numbers_(numbers) {}
