@@ -126,7 +126,7 @@ void normalize_copy(DimList* list, std::int64_t element_bytes, const RowKernels&
     return make_rows(list, unit_bytes, normal);
   }
   normal->kind = NormalOp::Kind::kElements;
-  normal->src_element_bytes = normal->dst_element_bytes = static_cast<std::int8_t>(unit_bytes);
+  normal->src_element_bytes = normal->dst_element_bytes = static_cast<std::uint8_t>(unit_bytes);
   make_elements(list, normal);
   const bool is_turn = is_transpose(*normal) && normal->has_dense_dst();
   const int index = RowKernels::index_of_size(unit_bytes);
@@ -135,8 +135,8 @@ void normalize_copy(DimList* list, std::int64_t element_bytes, const RowKernels&
 
 void normalize_convert(DimList* list, const CopyOp& op, const RowKernels& kernels, NormalOp* normal) {
   normal->kind = NormalOp::Kind::kConvert;
-  normal->src_element_bytes = static_cast<std::int8_t>(size_bytes(op.src_dtype));
-  normal->dst_element_bytes = static_cast<std::int8_t>(size_bytes(op.dst_dtype));
+  normal->src_element_bytes = static_cast<std::uint8_t>(size_bytes(op.src_dtype));
+  normal->dst_element_bytes = static_cast<std::uint8_t>(size_bytes(op.dst_dtype));
   make_elements(list, normal);
   const bool is_turn = is_transpose(*normal);
   const int src_index = RowKernels::index_of_size(normal->src_element_bytes);

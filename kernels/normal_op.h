@@ -43,8 +43,8 @@ struct NormalOp {
   std::int64_t dst_ahead_bytes = 0;
   bool prefetches_next = false;  ///< ask for the source of the next piece before a piece is run
   Kind kind = Kind::kRows;
-  std::int8_t src_element_bytes = 1;  ///< of a column
-  std::int8_t dst_element_bytes = 1;
+  std::uint8_t src_element_bytes = 1;  ///< of a column
+  std::uint8_t dst_element_bytes = 1;
   std::int32_t num_grid_dims = 2;
   GridDim grid[kMaxGridDims];  ///< fastest first
 

@@ -22,32 +22,32 @@ struct reshard_layout {
   /// For building: plans made so far keep the layout as it was.
   reshard::ModelLayout& writable() {
     if (layout.use_count() > 1) layout = std::make_shared<reshard::ModelLayout>(*layout);
-    buffers_rank = -1;
-    blocks_rank = -1;
+    buffers_rank_ = -1;
+    blocks_rank_ = -1;
     return *layout;
   }
 
   // Callers read buffers and blocks one by one: the last list asked for is kept.
   const std::vector<std::int64_t>& buffers_of(std::int32_t rank) {
-    if (buffers_rank != rank) buffers = layout->buffers_of(rank);
-    buffers_rank = rank;
-    return buffers;
+    if (buffers_rank_ != rank) buffers_ = layout->buffers_of(rank);
+    buffers_rank_ = rank;
+    return buffers_;
   }
   const std::vector<reshard::Block>& blocks_of(std::int32_t rank, std::int64_t tensor) {
-    if (blocks_rank != rank || blocks_tensor != tensor) blocks = layout->blocks(rank, tensor);
-    blocks_rank = rank;
-    blocks_tensor = tensor;
-    return blocks;
+    if (blocks_rank_ != rank || blocks_tensor_ != tensor) blocks_ = layout->blocks(rank, tensor);
+    blocks_rank_ = rank;
+    blocks_tensor_ = tensor;
+    return blocks_;
   }
 
   std::shared_ptr<reshard::ModelLayout> layout;
 
  private:
-  std::int32_t buffers_rank = -1;
-  std::vector<std::int64_t> buffers;
-  std::int32_t blocks_rank = -1;
-  std::int64_t blocks_tensor = -1;
-  std::vector<reshard::Block> blocks;
+  std::int32_t buffers_rank_ = -1;
+  std::vector<std::int64_t> buffers_;
+  std::int32_t blocks_rank_ = -1;
+  std::int64_t blocks_tensor_ = -1;
+  std::vector<reshard::Block> blocks_;
 };
 
 struct reshard_plan {

@@ -188,7 +188,8 @@ class ProgramBuilder {
     };
     assign(&sends_, true, &program_.num_send_slots);
     assign(&receives_, false, &program_.num_receive_slots);
-    const auto num_slots = static_cast<std::size_t>(program_.num_send_slots + program_.num_receive_slots);
+    const std::size_t num_slots =
+        static_cast<std::size_t>(program_.num_send_slots) + static_cast<std::size_t>(program_.num_receive_slots);
     program_.staging_bytes = static_cast<std::int64_t>(num_slots * slot_bytes);
     program_.staging.reset(new (std::nothrow) std::byte[num_slots * slot_bytes]);
     if (program_.staging == nullptr) {
