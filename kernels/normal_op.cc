@@ -175,7 +175,11 @@ NormalOp normalize(const CopyOp& op, const RowKernels& kernels) {
   normal.src = static_cast<const std::byte*>(op.src);
   normal.dst = static_cast<std::byte*>(op.dst);
   DimList list = dims_of(op, &normal);
-  std::sort(list.begin(), list.end(), [](const CopyDim& a, const CopyDim& b) { return a.dst_stride < b.dst_stride; });
+  // Insertion: there are at most 8, and GCC's std::sort warns about the branch for more.
+  for (CopyDim* dim = list.begin(); dim != list.end(); ++dim) {
+    const auto is_finer = [](const CopyDim& a, const CopyDim& b) { return a.dst_stride < b.dst_stride; };
+    std::rotate(std::upper_bound(list.begin(), dim, *dim, is_finer), dim, dim + 1);
+  }
   merge_contiguous(&list);
   if (op.src == nullptr || op.src_dtype == op.dst_dtype) {
     normalize_copy(&list, size_bytes(op.dst_dtype), kernels, &normal);

@@ -13,7 +13,7 @@ build_packages=(
   libucx-dev libhwloc-dev                          # what moves the bytes, what describes the machine
   nlohmann-json3-dev libfmt-dev libxxhash-dev      # the library
   libcli11-dev                                     # the tools
-  libgtest-dev librapidcheck-dev                   # the tests
+  libgtest-dev libgmock-dev librapidcheck-dev      # the tests
 )
 lint_packages=(binutils clang-format clang-tidy)
 mpi_packages=(libopenmpi-dev openmpi-bin)  # the baseline of perf/figures.sh, and launch under mpirun

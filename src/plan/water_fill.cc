@@ -10,7 +10,10 @@
 namespace reshard {
 namespace {
 
-constexpr int kMaxSweeps = 50;
+// Demands that overlap in long chains level out slowly; where they are small, more sweeps cost nothing.
+constexpr std::int64_t kMinSweeps = 50;
+constexpr std::int64_t kMaxSweeps = 10'000;
+constexpr std::int64_t kMaxPours = 20'000'000;
 constexpr std::int64_t kGapDivisor = 1000;
 
 /// Divides the demand anew, given what its sources carry for the others, and adds the shares to `load`.
@@ -75,8 +78,13 @@ std::int64_t certificate(const std::vector<Demand>& demands, const std::vector<s
 WaterFill water_fill(const std::vector<Demand>& demands, std::int32_t num_ranks) {
   WaterFill out;
   std::vector<std::int64_t> load(static_cast<std::size_t>(num_ranks));
-  for (const Demand& demand : demands) out.shares.emplace_back(demand.sources.size());
-  for (int sweep = 0; sweep < kMaxSweeps; ++sweep) {
+  std::int64_t num_shares = 1;
+  for (const Demand& demand : demands) {
+    out.shares.emplace_back(demand.sources.size());
+    num_shares += static_cast<std::int64_t>(demand.sources.size());
+  }
+  const std::int64_t max_sweeps = std::clamp(kMaxPours / num_shares, kMinSweeps, kMaxSweeps);
+  for (std::int64_t sweep = 0; sweep < max_sweeps; ++sweep) {
     for (std::size_t i = 0; i < demands.size(); ++i) {
       if (demands[i].bytes == 0) continue;
       for (std::size_t s = 0; s < demands[i].sources.size(); ++s) at(load, demands[i].sources[s]) -= out.shares[i][s];

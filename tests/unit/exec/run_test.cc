@@ -19,6 +19,8 @@ std::atomic<int> num_allocations{0};
 
 }  // namespace
 
+// The sanitizers bring operators of their own; there nothing is counted.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 // NOLINTBEGIN(misc-new-delete-overloads)
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // both sides are replaced here
 void* operator new(std::size_t size) {
@@ -36,6 +38,7 @@ void operator delete(void* memory, std::size_t) noexcept {
   std::free(memory);
 }
 // NOLINTEND(misc-new-delete-overloads)
+#endif
 
 namespace reshard {
 namespace {
