@@ -11,6 +11,7 @@ SafetensorsWriter::SafetensorsWriter(const std::string& path, const std::vector<
     : path_(path), file_(path, std::ios::binary | std::ios::trunc) {
   auto header = nlohmann::ordered_json::object();
   for (const FileTensor& tensor : tensors) {
+    if (tensor.name == "__metadata__") fail("{}: safetensors reserves the name __metadata__; rename the tensor", path);
     const std::int64_t begin = bytes_left_;
     bytes_left_ += tensor.size_bytes();
     header[tensor.name] = {

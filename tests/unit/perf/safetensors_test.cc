@@ -66,6 +66,11 @@ TEST(Safetensors, TheHeaderKeepsTheOrderAndAlignsTheData) {
   EXPECT_EQ((text.size() - 2) % 8, 0u);
 }
 
+TEST(Safetensors, TheNameThatTheFormatReservesIsRefused) {
+  const TemporaryFile file;
+  EXPECT_THROW(SafetensorsWriter(file.path(), {{"__metadata__", RESHARD_U8, {1}}}), Error);
+}
+
 TEST(Safetensors, WritingTooFewBytesIsAnError) {
   const TemporaryFile file;
   SafetensorsWriter writer(file.path(), {{"a", RESHARD_F32, {2}}});
