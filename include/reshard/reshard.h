@@ -21,7 +21,8 @@
  *  - An argument error leaves no work and no state behind.
  *  - Sizes and offsets are in bytes where the name says so, else in elements; times are in microseconds.
  *  - Strings and arrays passed in are copied; strings and arrays handed out belong to the handle they came from.
- *  - A handle may be used by one thread at a time; different handles may be used by different threads.
+ *  - A handle may be used by one thread at a time; different handles may be used by different threads. Reading a layout
+ *    (reshard_layout_num_*, _get_*) and binding one plan are allowed on several threads at once.
  *  - Structs begin with struct_size and version. Call the struct's init function, then set what differs.
  */
 

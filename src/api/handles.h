@@ -2,9 +2,12 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/exec/bind.h"
@@ -22,32 +25,41 @@ struct reshard_layout {
   /// For building: plans made so far keep the layout as it was.
   reshard::ModelLayout& writable() {
     if (layout.use_count() > 1) layout = std::make_shared<reshard::ModelLayout>(*layout);
-    buffers_rank_ = -1;
-    blocks_rank_ = -1;
+    const std::lock_guard lock(mutex_);
+    read_.clear();
     return *layout;
   }
 
-  // Callers read buffers and blocks one by one: the last list asked for is kept.
-  const std::vector<std::int64_t>& buffers_of(std::int32_t rank) {
-    if (buffers_rank_ != rank) buffers_ = layout->buffers_of(rank);
-    buffers_rank_ = rank;
-    return buffers_;
+  // Callers read buffers and blocks one by one, ranks that are threads all at once: what each rank asked for last is
+  // kept.
+  template <typename Read>
+  reshard::Status read_buffers(std::int32_t rank, const Read& read) {
+    const std::lock_guard lock(mutex_);
+    LastRead& last = read_[rank];
+    if (!last.has_buffers) last.buffers = layout->buffers_of(rank);
+    last.has_buffers = true;
+    return read(std::as_const(last.buffers));
   }
-  const std::vector<reshard::Block>& blocks_of(std::int32_t rank, std::int64_t tensor) {
-    if (blocks_rank_ != rank || blocks_tensor_ != tensor) blocks_ = layout->blocks(rank, tensor);
-    blocks_rank_ = rank;
-    blocks_tensor_ = tensor;
-    return blocks_;
+  template <typename Read>
+  reshard::Status read_blocks(std::int32_t rank, std::int64_t tensor, const Read& read) {
+    const std::lock_guard lock(mutex_);
+    LastRead& last = read_[rank];
+    if (last.tensor != tensor) last.blocks = layout->blocks(rank, tensor);
+    last.tensor = tensor;
+    return read(std::as_const(last.blocks));
   }
 
   std::shared_ptr<reshard::ModelLayout> layout;
 
  private:
-  std::int32_t buffers_rank_ = -1;
-  std::vector<std::int64_t> buffers_;
-  std::int32_t blocks_rank_ = -1;
-  std::int64_t blocks_tensor_ = -1;
-  std::vector<reshard::Block> blocks_;
+  struct LastRead {
+    bool has_buffers = false;
+    std::vector<std::int64_t> buffers;
+    std::int64_t tensor = -1;
+    std::vector<reshard::Block> blocks;
+  };
+  std::mutex mutex_;
+  std::map<std::int32_t, LastRead> read_;  // by rank
 };
 
 struct reshard_plan {

@@ -44,6 +44,18 @@ reshard_block_kind_t to_kind(BlockKind kind) {
   return RESHARD_BLOCK_UNTOUCHED;
 }
 
+void write_block(std::int32_t rank, const Block& found, reshard_block_t* block) {
+  block->kind = to_kind(found.kind);
+  block->rank = rank;
+  block->tensor = found.tensor;
+  block->buffer = found.buffer;
+  copy_dims(found.box.begin, block->begin);
+  copy_dims(found.box.end, block->end);
+  copy_dims(found.local_begin, block->local_begin);
+  block->offset_bytes = found.offset_bytes;
+  copy_dims(found.strides_bytes, block->strides_bytes);
+}
+
 }  // namespace
 
 extern "C" {
@@ -92,8 +104,10 @@ reshard_status_t reshard_layout_num_buffers(reshard_layout_t layout, int32_t ran
   return guard([&]() -> Status {
     RESHARD_TRY(check_rank(layout, rank));
     RESHARD_TRY(check_not_null(num_buffers, "num_buffers"));
-    *num_buffers = static_cast<int64_t>(layout->buffers_of(rank).size());
-    return {};
+    return layout->read_buffers(rank, [&](const std::vector<std::int64_t>& buffers) -> Status {
+      *num_buffers = static_cast<int64_t>(buffers.size());
+      return {};
+    });
   });
 }
 
@@ -102,15 +116,16 @@ reshard_status_t reshard_layout_get_buffer(reshard_layout_t layout, int32_t rank
   return guard([&]() -> Status {
     RESHARD_TRY(check_rank(layout, rank));
     RESHARD_TRY(check_struct(info, "reshard_buffer_info_t"));
-    const std::vector<std::int64_t>& buffers = layout->buffers_of(rank);
-    if (index < 0 || index >= static_cast<std::int64_t>(buffers.size())) {
-      return invalid_argument(
-          fmt::format("buffer {} of rank {} does not exist; there are {}", index, rank, buffers.size()));
-    }
-    info->id = at(buffers, index);
-    info->name = at(layout->layout->buffers(), info->id).name.c_str();
-    info->size_bytes = layout->layout->buffer_size_bytes(rank, info->id);
-    return {};
+    return layout->read_buffers(rank, [&](const std::vector<std::int64_t>& buffers) -> Status {
+      if (index < 0 || index >= static_cast<std::int64_t>(buffers.size())) {
+        return invalid_argument(
+            fmt::format("buffer {} of rank {} does not exist; there are {}", index, rank, buffers.size()));
+      }
+      info->id = at(buffers, index);
+      info->name = at(layout->layout->buffers(), info->id).name.c_str();
+      info->size_bytes = layout->layout->buffer_size_bytes(rank, info->id);
+      return {};
+    });
   });
 }
 
@@ -133,8 +148,10 @@ reshard_status_t reshard_layout_num_blocks(reshard_layout_t layout, int32_t rank
     RESHARD_TRY(check_rank(layout, rank));
     RESHARD_TRY(check_tensor(layout, tensor));
     RESHARD_TRY(check_not_null(num_blocks, "num_blocks"));
-    *num_blocks = static_cast<int64_t>(layout->blocks_of(rank, tensor).size());
-    return {};
+    return layout->read_blocks(rank, tensor, [&](const std::vector<Block>& blocks) -> Status {
+      *num_blocks = static_cast<int64_t>(blocks.size());
+      return {};
+    });
   });
 }
 
@@ -144,22 +161,14 @@ reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank,
     RESHARD_TRY(check_rank(layout, rank));
     RESHARD_TRY(check_tensor(layout, tensor));
     RESHARD_TRY(check_struct(block, "reshard_block_t"));
-    const std::vector<Block>& blocks = layout->blocks_of(rank, tensor);
-    if (index < 0 || index >= static_cast<std::int64_t>(blocks.size())) {
-      return invalid_argument(fmt::format("block {} of tensor {} on rank {} does not exist; there are {}", index,
-                                          tensor, rank, blocks.size()));
-    }
-    const Block& found = at(blocks, index);
-    block->kind = to_kind(found.kind);
-    block->rank = rank;
-    block->tensor = tensor;
-    block->buffer = found.buffer;
-    copy_dims(found.box.begin, block->begin);
-    copy_dims(found.box.end, block->end);
-    copy_dims(found.local_begin, block->local_begin);
-    block->offset_bytes = found.offset_bytes;
-    copy_dims(found.strides_bytes, block->strides_bytes);
-    return {};
+    return layout->read_blocks(rank, tensor, [&](const std::vector<Block>& blocks) -> Status {
+      if (index < 0 || index >= static_cast<std::int64_t>(blocks.size())) {
+        return invalid_argument(fmt::format("block {} of tensor {} on rank {} does not exist; there are {}", index,
+                                            tensor, rank, blocks.size()));
+      }
+      write_block(rank, at(blocks, index), block);
+      return {};
+    });
   });
 }
 
