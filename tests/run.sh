@@ -15,7 +15,7 @@ trap 'rm -rf "$results"' EXIT
 test_preset() {
   local preset=$1 targets=() selection=()
   if [ "$preset" = tsan ]; then
-    targets=(exec_test transport_test api_test reshard_perf)
+    targets=(exec_test transport_test api_test reshard_perf reshard_plan)
     selection=(--tests-regex '^(exec|transport|api|.*_local)_test$')
     export UCX_MEM_EVENTS=n  # UCX's hooks into malloc crash under this sanitizer; without them it is clean
   fi
