@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "topology/machine.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "src/base/at.h"
+#include "src/base/hasher.h"
+
+namespace reshard {
+namespace {
+
+std::int32_t count(const Machine& machine, ResourceKind kind) {
+  switch (kind) {
+    case ResourceKind::kNicOut:
+    case ResourceKind::kNicIn:
+      return static_cast<std::int32_t>(machine.ports.size());
+    case ResourceKind::kLeafUp:
+    case ResourceKind::kLeafDown:
+      return static_cast<std::int32_t>(machine.leaves.size());
+    case ResourceKind::kPodUp:
+    case ResourceKind::kPodDown:
+      return static_cast<std::int32_t>(machine.pods.size());
+    default:
+      return machine.num_ranks();
+  }
+}
+
+void add(const Link& link, Hasher* hasher) {
+  hasher->add(link.nominal_bytes_per_s);
+  hasher->add(link.efficiency_permille);
+  hasher->add(link.latency_ns);
+}
+
+}  // namespace
+
+const char* name(ResourceKind kind) {
+  static constexpr std::array<const char*, kNumResourceKinds> kNames = {
+      "link out", "link in", "pcie out", "pcie in", "nic out", "nic in", "leaf up", "leaf down", "pod up", "pod down"};
+  return kNames.at(static_cast<std::size_t>(kind));
+}
+
+std::int32_t Machine::resource(ResourceKind kind, std::int32_t index) const {
+  std::int32_t first = 0;
+  for (int k = 0; k < static_cast<int>(kind); ++k) first += count(*this, static_cast<ResourceKind>(k));
+  return first + index;
+}
+
+std::int32_t Machine::num_resources() const {
+  return resource(ResourceKind::kPodDown, static_cast<std::int32_t>(pods.size()));
+}
+
+ResourceKind Machine::kind_of(std::int32_t resource) const {
+  int k = 0;
+  for (; k + 1 < kNumResourceKinds; ++k) {
+    const std::int32_t num = count(*this, static_cast<ResourceKind>(k));
+    if (resource < num) break;
+    resource -= num;
+  }
+  return static_cast<ResourceKind>(k);
+}
+
+std::int32_t Machine::index_of(std::int32_t resource) const {
+  return resource - this->resource(kind_of(resource), 0);
+}
+
+const Link& Machine::link_of(std::int32_t resource) const {
+  const std::int32_t index = index_of(resource);
+  switch (kind_of(resource)) {
+    case ResourceKind::kLinkOut:
+    case ResourceKind::kLinkIn:
+      return at(gpus, index).link;
+    case ResourceKind::kPcieOut:
+    case ResourceKind::kPcieIn:
+      return at(gpus, index).pcie;
+    case ResourceKind::kNicOut:
+      return at(ports, index).out;
+    case ResourceKind::kNicIn:
+      return at(ports, index).in;
+    case ResourceKind::kLeafUp:
+      return at(leaves, index).up;
+    case ResourceKind::kLeafDown:
+      return at(leaves, index).down;
+    case ResourceKind::kPodUp:
+      return at(pods, index).up;
+    default:
+      return at(pods, index).down;
+  }
+}
+
+std::string Machine::describe(std::int32_t resource) const {
+  const ResourceKind kind = kind_of(resource);
+  const std::int32_t index = index_of(resource);
+  switch (kind) {
+    case ResourceKind::kNicOut:
+    case ResourceKind::kNicIn: {
+      const Port& port = at(ports, index);
+      return fmt::format("{} of {} on {}", reshard::name(kind), port.name, at(nodes, port.node).name);
+    }
+    case ResourceKind::kLeafUp:
+    case ResourceKind::kLeafDown:
+      return fmt::format("{} of leaf {} (block {}, {})", reshard::name(kind), index, at(leaves, index).block,
+                         at(leaves, index).rail < 0 ? "all rails" : fmt::format("rail {}", at(leaves, index).rail));
+    case ResourceKind::kPodUp:
+    case ResourceKind::kPodDown:
+      return fmt::format("{} of pod {}", reshard::name(kind), index);
+    default:
+      return fmt::format("{} of rank {} on {}", reshard::name(kind), index, at(nodes, at(gpus, index).node).name);
+  }
+}
+
+bool Machine::same_domain(std::int32_t a, std::int32_t b) const {
+  return at(gpus, a).domain == at(gpus, b).domain;
+}
+
+bool Machine::reaches(std::int32_t src, std::int32_t dst) const {
+  const std::int32_t from = at(gpus, src).port;
+  const std::int32_t to = at(gpus, dst).port;
+  if (from < 0 || to < 0) return false;
+  return !rail_isolated || at(ports, from).rail == at(ports, to).rail;
+}
+
+void Machine::append_path(std::int32_t src, std::int32_t dst, std::vector<std::int32_t>* out) const {
+  const auto pass = [&](ResourceKind kind, std::int32_t index) {
+    const std::int32_t id = resource(kind, index);
+    if (link_of(id).bytes_per_s() > 0) out->push_back(id);
+  };
+  if (src == dst) return;
+  if (same_domain(src, dst)) {
+    pass(ResourceKind::kLinkOut, src);
+    pass(ResourceKind::kLinkIn, dst);
+    return;
+  }
+  const std::int32_t from = at(gpus, src).port;
+  const std::int32_t to = at(gpus, dst).port;
+  const std::int32_t from_leaf = at(ports, from).leaf;
+  const std::int32_t to_leaf = at(ports, to).leaf;
+  pass(ResourceKind::kPcieOut, src);
+  pass(ResourceKind::kNicOut, from);
+  if (from_leaf != to_leaf) {
+    const std::int32_t from_pod = at(leaves, from_leaf).pod;
+    const std::int32_t to_pod = at(leaves, to_leaf).pod;
+    pass(ResourceKind::kLeafUp, from_leaf);
+    if (from_pod != to_pod) {
+      pass(ResourceKind::kPodUp, from_pod);
+      pass(ResourceKind::kPodDown, to_pod);
+    }
+    pass(ResourceKind::kLeafDown, to_leaf);
+  }
+  pass(ResourceKind::kNicIn, to);
+  pass(ResourceKind::kPcieIn, dst);
+}
+
+std::int64_t Machine::latency_ns(std::int32_t src, std::int32_t dst) const {
+  if (src == dst) return 0;
+  if (same_domain(src, dst)) return at(gpus, src).link.latency_ns;
+  const Port& from = at(ports, at(gpus, src).port);
+  const Port& to = at(ports, at(gpus, dst).port);
+  std::int64_t sum = from.out.latency_ns + to.in.latency_ns;
+  if (from.leaf == to.leaf) return sum;
+  const Leaf& up = at(leaves, from.leaf);
+  const Leaf& down = at(leaves, to.leaf);
+  sum += up.up.latency_ns + down.down.latency_ns;
+  if (up.pod != down.pod) sum += at(pods, up.pod).up.latency_ns + at(pods, down.pod).down.latency_ns;
+  return sum;
+}
+
+std::uint64_t Machine::digest() const {
+  Hasher hasher;
+  hasher.add(rail_isolated ? 1 : 0);
+  for (const Node& node : nodes) hasher.add(node.block);
+  for (const Gpu& gpu : gpus) {
+    for (const std::int64_t value : {gpu.node, gpu.domain, gpu.port}) hasher.add(value);
+    add(gpu.link, &hasher);
+    add(gpu.pcie, &hasher);
+    hasher.add(gpu.memory_bytes_per_s);
+  }
+  for (const Port& port : ports) {
+    for (const std::int64_t value : {port.node, port.rail, port.leaf}) hasher.add(value);
+    add(port.out, &hasher);
+    add(port.in, &hasher);
+  }
+  for (const Leaf& leaf : leaves) {
+    for (const std::int64_t value : {leaf.pod, leaf.block, leaf.rail}) hasher.add(value);
+    add(leaf.up, &hasher);
+    add(leaf.down, &hasher);
+  }
+  for (const Pod& pod : pods) {
+    add(pod.up, &hasher);
+    add(pod.down, &hasher);
+  }
+  return hasher.digest();
+}
+
+}  // namespace reshard

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "src/base/status.h"
+
+namespace reshard {
+
+/// One direction of something that bytes pass.
+struct Link {
+  std::int64_t nominal_bytes_per_s = 0;    ///< what its data sheet says; 0: it limits nothing
+  std::int32_t efficiency_permille = 1000; ///< what large transfers reach of that
+  std::int32_t latency_ns = 0;
+
+  /// What planning counts on; 0: it limits nothing.
+  std::int64_t bytes_per_s() const { return nominal_bytes_per_s / 1000 * efficiency_permille; }
+};
+
+/// Kinds of directed resources. "Out" and "up" leave the thing, "in" and "down" enter it.
+enum class ResourceKind : std::int8_t {
+  kLinkOut,   ///< of a GPU into its domain: NVLink, or shared memory between processes of a host
+  kLinkIn,    ///< of a GPU from its domain
+  kPcieOut,   ///< of a GPU towards its NIC
+  kPcieIn,    ///< of a GPU from its NIC
+  kNicOut,    ///< of a port
+  kNicIn,     ///< of a port
+  kLeafUp,    ///< of a leaf switch towards the other leaves of its pod
+  kLeafDown,
+  kPodUp,     ///< of a pod towards the core
+  kPodDown,
+};
+inline constexpr int kNumResourceKinds = 10;
+
+/// "nic out", "leaf up", ...
+const char* name(ResourceKind kind);
+
+/// The machine that a plan is made for, as its ranks see it: GPU r is the one of rank r.
+///
+/// Bytes between two ranks take the best that joins them: nothing within a rank; the domain's links within a domain;
+/// else PCIe, the port, and as many tiers of the fabric as it takes. A port is what one GPU reaches the network by: one
+/// NIC, or the several NICs that serve it together. Rail k of a node's ports meets rail k of other nodes' in a leaf.
+struct Machine {
+  struct Node {
+    std::string name;
+    std::int32_t block = 0;  ///< nodes of one block hang on the same leaf switches
+  };
+  struct Gpu {
+    std::int32_t node = 0;
+    std::int32_t domain = 0;
+    std::int32_t port = -1;  ///< several GPUs may share one; -1: it has none, and the network is out of reach
+    Link link;               ///< to its domain, each direction
+    Link pcie;               ///< to its port, each direction
+    std::int64_t memory_bytes_per_s = 0;  ///< of its own memory; 0: unknown
+  };
+  struct Port {
+    std::int32_t node = 0;
+    std::int32_t rail = 0;
+    std::int32_t leaf = 0;
+    Link out;
+    Link in;
+    std::string name;  ///< of its NIC or NICs, e.g. "mlx5_0"
+  };
+  struct Leaf {
+    std::int32_t pod = 0;
+    std::int32_t block = 0;
+    std::int32_t rail = -1;  ///< -1: all rails of its nodes
+    Link up;
+    Link down;
+  };
+  struct Pod {
+    Link up;
+    Link down;
+  };
+  /// GPUs that reach each other without the network: an NVLink domain, or a host with shared memory.
+  struct Domain {
+    std::vector<std::int32_t> ranks;  ///< ascending
+    std::vector<std::int32_t> ports;  ///< of these ranks, ascending, distinct
+  };
+
+  std::string name;  ///< what it was made from, e.g. "hgx-h100:nodes=64"
+  bool rail_isolated = false;  ///< ports of different rails cannot reach each other
+  std::vector<Node> nodes;
+  std::vector<Gpu> gpus;
+  std::vector<Port> ports;
+  std::vector<Leaf> leaves;
+  std::vector<Pod> pods;
+  std::vector<Domain> domains;
+
+  std::int32_t num_ranks() const { return static_cast<std::int32_t>(gpus.size()); }
+
+  /// Resources are numbered by kind, and within a kind by GPU, port, leaf or pod.
+  std::int32_t resource(ResourceKind kind, std::int32_t index) const;
+  std::int32_t num_resources() const;
+  ResourceKind kind_of(std::int32_t resource) const;
+  std::int32_t index_of(std::int32_t resource) const;
+  const Link& link_of(std::int32_t resource) const;
+  /// "nic out of mlx5_3 on n0042"
+  std::string describe(std::int32_t resource) const;
+
+  bool same_domain(std::int32_t a, std::int32_t b) const;
+  /// Whether the network joins the ports of two ranks of different domains.
+  bool reaches(std::int32_t src, std::int32_t dst) const;
+  /// The resources that bytes from one rank to another pass, those without a limit left out; empty within a rank.
+  /// Between domains it is the way over the network. @pre same_domain(src, dst) or reaches(src, dst)
+  void append_path(std::int32_t src, std::int32_t dst, std::vector<std::int32_t>* out) const;
+  /// Sum of the latencies on that way.
+  std::int64_t latency_ns(std::int32_t src, std::int32_t dst) const;
+
+  /// Of everything that a plan depends on; names are not.
+  std::uint64_t digest() const;
+};
+
+}  // namespace reshard
