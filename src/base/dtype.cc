@@ -74,7 +74,7 @@ bool is_convertible(DType src, DType dst) {
 }
 
 DType wire_dtype(DType src, DType dst) {
-  return size_bytes(dst) < size_bytes(src) ? dst : src;
+  return size_bytes(dst) <= size_bytes(src) ? dst : src;
 }
 
 }  // namespace reshard

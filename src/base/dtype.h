@@ -46,7 +46,7 @@ bool is_valid(DType dtype);
 bool is_convertible(DType src, DType dst);
 
 /// The type in which elements travel: the narrower of the two, so that a cast happens where it makes the wire shorter.
-/// `src` wins a tie (BF16 -> F16 is converted by the receiver).
+/// `dst` wins a tie (BF16 -> F16 is converted by the sender): so what has arrived can be forwarded as it came.
 DType wire_dtype(DType src, DType dst);
 
 }  // namespace reshard

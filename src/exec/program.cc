@@ -44,7 +44,7 @@ class ProgramBuilder {
 
   Result<Program> build() {
     add_local();
-    add_flows();
+    add_routes();
     RESHARD_TRY(place_in_staging());
     program_.work_of_group.resize(plan_.groups.size());
     for (const GroupCopies& step : program_.local) ++at(program_.work_of_group, step.group);
@@ -98,18 +98,18 @@ class ProgramBuilder {
     }
   }
 
-  void add_flows() {
-    std::map<std::pair<std::int32_t, std::int32_t>, std::vector<Flow>> of_pair;
-    for_each_flow(plan_, [&](const Flow& flow) {
-      if (flow.src == rank_ || flow.dst == rank_) of_pair[{flow.src, flow.dst}].push_back(flow);
-    });
-    for (const auto& [pair, flows] : of_pair) {
-      if (pair.first == rank_) {
-        if (!at(memory_.read_by, pair.second)) add_messages(flows, true);
-      } else if (memory_.mapped_src.contains(pair.first)) {
-        add_pulls(pair.first, flows);
-      } else {
-        add_messages(flows, false);
+  void add_routes() {
+    for (std::size_t r = 0; r < plan_.routes.size(); ++r) {
+      const Route& route = plan_.routes[r];
+      const Hop& hop = *plan_.begin_hops(route);
+      if (hop.src == rank_) {
+        if (!at(memory_.read_by, hop.dst)) add_messages(static_cast<std::int64_t>(r), hop, true);
+      } else if (hop.dst == rank_) {
+        if (memory_.mapped_src.contains(hop.src)) {
+          add_pulls(route, hop.src);
+        } else {
+          add_messages(static_cast<std::int64_t>(r), hop, false);
+        }
       }
     }
     const auto by_order = [](const DraftMessage& a, const DraftMessage& b) { return a.order < b.order; };
@@ -123,11 +123,12 @@ class ProgramBuilder {
   /// Readers start at different peers, so that they do not all read the same memory at once.
   std::int32_t shift_from(std::int32_t peer) const { return (rank_ - peer + plan_.num_ranks) % plan_.num_ranks; }
 
-  void add_pulls(std::int32_t peer, const std::vector<Flow>& flows) {
+  void add_pulls(const Route& route, std::int32_t peer) {
     std::vector<CopyList> of_group(plan_.groups.size());
-    for (const Flow& flow : flows) {
-      program_.bytes_mapped += flow.end - flow.begin;
-      for (const Fragment& fragment : fragments_of(plan_, flow.bundle, flow.begin, flow.end)) {
+    program_.bytes_mapped += route.size_bytes;
+    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+      const Range& range = plan_.begin_ranges(route)[i];
+      for (const Fragment& fragment : fragments_of(plan_, range.bundle, range.begin, range.end)) {
         append_move(source(fragment.tensor, peer, memory_.mapped_src.at(peer)), destination(fragment.tensor), fragment,
                     &at(of_group, group(fragment.tensor)));
       }
@@ -135,11 +136,11 @@ class ProgramBuilder {
     append_groups(peer, std::move(of_group), &program_.pulls);
   }
 
-  void add_messages(const std::vector<Flow>& flows, bool is_send) {
-    for (const Window& window : windows_of(plan_, flows)) {
+  void add_messages(std::int64_t route, const Hop& hop, bool is_send) {
+    for (const Window& window : windows_of(plan_, at(plan_.routes, route))) {
       DraftMessage draft;
-      draft.order = window_order(plan_, window, flows.front().src, flows.front().dst);
-      draft.step.peer = is_send ? flows.front().dst : flows.front().src;
+      draft.order = window_order(plan_, route, window, hop);
+      draft.step.peer = is_send ? hop.dst : hop.src;
       draft.step.size_bytes = static_cast<std::size_t>(window.size_bytes);
       (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
       std::set<std::int32_t> groups;
@@ -237,9 +238,9 @@ Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMem
 
 std::vector<std::int32_t> sources_of(const Plan& plan, std::int32_t rank) {
   std::set<std::int32_t> sources;
-  for_each_flow(plan, [&](const Flow& flow) {
-    if (flow.dst == rank) sources.insert(flow.src);
-  });
+  for (const Hop& hop : plan.hops) {
+    if (hop.dst == rank) sources.insert(hop.src);
+  }
   return {sources.begin(), sources.end()};
 }
 

@@ -19,7 +19,7 @@ Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_pt
   RESHARD_TRY(check_no_overlap(*plan.dst));
   RESHARD_TRY(intersect_layouts(&plan));
   RESHARD_TRY(choose_windows(&plan));
-  plan.pools = make_pools(plan);
+  plan.first_groups.assign(static_cast<std::size_t>(plan.num_ranks), 0);
   return plan;
 }
 
@@ -41,12 +41,25 @@ std::uint64_t hash_plan(const Plan& plan) {
   hasher.add(plan.num_slots);
   hasher.add(plan.certificate.level_bytes);
   hasher.add(plan.certificate.bound_bytes);
-  for (const Pool& pool : plan.pools) {
-    hasher.add(static_cast<std::int64_t>(pool.shares.size()));
-    for (const Share& share : pool.shares) {
-      hasher.add(share.rank);
-      hasher.add(share.begin);
-      hasher.add(share.end);
+  hasher.add(plan.options.machine == nullptr ? 0 : static_cast<std::int64_t>(plan.options.machine->digest()));
+  hasher.add(static_cast<std::int64_t>(plan.options.order));
+  hasher.add(plan.options.open_groups);
+  hasher.add_all(plan.first_groups);
+  hasher.add_all(plan.slots);
+  for (const Route& route : plan.routes) {
+    for (const std::int64_t value : {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
+                                     std::int64_t{route.first_group}, std::int64_t{route.first_slot},
+                                     std::int64_t{route.num_slots}}) {
+      hasher.add(value);
+    }
+  }
+  for (const Range& range : plan.ranges) {
+    for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) hasher.add(value);
+  }
+  for (const Hop& hop : plan.hops) {
+    for (const std::int32_t value : {hop.src, hop.dst, hop.parent, std::int32_t{hop.delay}, std::int32_t{hop.step},
+                                     hop.to_staging ? 1 : 0}) {
+      hasher.add(value);
     }
   }
   return hasher.digest();

@@ -3,17 +3,28 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "src/layout/layout.h"
 #include "src/layout/partition.h"
+#include "topology/machine.h"
 
 namespace reshard {
 
+/// In which orders a destination accepts groups, when it cannot have all of them open at once.
+enum class GroupOrder : std::int8_t {
+  kFixed,    ///< ascending
+  kRotated,  ///< ascending from any group on, and from the lowest again after the highest
+  kAny,
+};
+
 struct PlanOptions {
   std::int64_t staging_bytes = std::int64_t{64} << 20;  ///< most staging memory of one rank
+  /// What joins the ranks. Null: nothing is known; then every rank sends straight to every other.
+  std::shared_ptr<const Machine> machine = nullptr;
+  GroupOrder order = GroupOrder::kFixed;
+  std::int64_t open_groups = 0;  ///< most groups that are open on a rank at once; 0: no limit, and no order either
 };
 
 /// A tensor in the plan's order, which is the order of arrival: ascending group, then the destination's order.
@@ -53,21 +64,34 @@ struct Bundle {
   std::vector<Strand> strands;
 };
 
-/// Line offsets [begin, end) of a pool that one source sends.
-struct Share {
-  std::int32_t rank = -1;
+/// Bytes [begin, end) of a bundle's stream.
+struct Range {
+  std::int32_t bundle = -1;
   std::int64_t begin = 0;
   std::int64_t end = 0;
 };
 
-/// All bundles with the same source holders: any of these can send any byte of them, so only the pool's total matters
-/// for balance. Its line is the bytes that must cross ranks, by destination rank, each by ascending bundle.
-struct Pool {
-  std::int32_t sources = 0;           ///< id in Plan::sets
-  std::vector<std::int32_t> bundles;  ///< ascending
-  std::vector<std::int32_t> dsts;     ///< ranks that need bytes they do not hold, ascending
-  std::vector<std::int64_t> starts;   ///< line offset of each of dsts; one more entry, the line's length
-  std::vector<Share> shares;          ///< tile the line, in order
+/// One leg of a route: all its bytes, from one rank to another.
+struct Hop {
+  std::int32_t src = -1;
+  std::int32_t dst = -1;
+  std::int32_t parent = -1;  ///< hop of the same route that brings the bytes to src; -1: src holds them as a source
+  std::int16_t delay = 0;    ///< rounds by which it follows the route's first crossing of the network
+  std::int16_t step = 0;     ///< hops before this one, from the source on
+  bool to_staging = false;   ///< dst does not need the bytes: it keeps each window until all hops from it are sent
+};
+
+/// A tree of hops and the bytes that travel along all of it, cut into the same windows on every hop. A rank forwards
+/// from its final buffers, or from staging where the hop that fed it says so.
+struct Route {
+  std::int64_t first_range = 0;  ///< in Plan::ranges
+  std::int64_t first_hop = 0;    ///< in Plan::hops; parents before children
+  std::int32_t num_ranges = 0;
+  std::int32_t num_hops = 0;
+  std::int64_t size_bytes = 0;
+  std::int32_t first_group = 0;  ///< index in Plan::groups with which its receivers' order begins
+  std::int32_t first_slot = 0;   ///< in Plan::slots
+  std::int32_t num_slots = 0;   ///< 0: its windows are numbered from 0 within each group
 };
 
 /// The min-max proof of the choice of sources: no choice keeps the busiest sender below bound_bytes.
@@ -88,34 +112,38 @@ struct Plan {
   RankSets sets;
   std::vector<AtomClass> classes;
   std::vector<Bundle> bundles;
-  std::vector<Pool> pools;
+  std::vector<Range> ranges;
+  std::vector<Hop> hops;
+  std::vector<Route> routes;
+  std::vector<std::int32_t> slots;        ///< rounds of the schedule, ascending for each route
+  std::vector<std::int32_t> first_groups;  ///< by rank, index in groups with which its order begins
   Certificate certificate;
   std::int64_t window_bytes = 0;  ///< most wire bytes of one message
-  std::int32_t num_slots = 0;     ///< windows in flight per direction and rank
+  std::int32_t num_slots = 0;     ///< windows staged at once per direction and rank
+  std::int32_t most_in_flight = 0;  ///< messages posted at once per direction and rank
   std::uint64_t hash = 0;
 
   std::int64_t num_atoms() const;
+  const Range* begin_ranges(const Route& route) const { return ranges.data() + route.first_range; }
+  const Hop* begin_hops(const Route& route) const { return hops.data() + route.first_hop; }
+  /// Place of a group in an order that begins with first_group: that one has 0.
+  std::int32_t position_of(std::int32_t group, std::int32_t first_group) const {
+    const auto count = static_cast<std::int32_t>(groups.size());
+    return (group - first_group + count) % count;
+  }
 };
 
 /// Plans src -> dst. Errors as reshard_plan_create documents.
 Result<Plan> create_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                          const PlanOptions& options);
 
-/// Everything of the plan that follows from the layouts and the budget alone: all but shares, certificate and hash.
+/// Everything of the plan that follows from the layouts and the budget alone: all but routes, certificate and hash.
 Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                           const PlanOptions& options);
 
-/// Bytes [begin, end) of a bundle's stream that cross from one rank to another.
-struct Flow {
-  std::int32_t src = -1;
-  std::int32_t dst = -1;
-  std::int32_t bundle = -1;
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-};
-
-/// Every flow of the plan, pool by pool, in line order.
-void for_each_flow(const Plan& plan, const std::function<void(const Flow&)>& visit);
+/// Proves that the routes deliver every byte of every bundle exactly once to every destination that does not hold it,
+/// from ranks that have it. RESHARD_ERR_INTERNAL names the first bundle and rank for which that is not so.
+Status check_routes(const Plan& plan);
 
 /// Hash of everything that two ranks must agree on.
 std::uint64_t hash_plan(const Plan& plan);

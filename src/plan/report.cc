@@ -14,16 +14,16 @@
 namespace reshard {
 namespace {
 
-/// What one pair of ranks exchanges, in numbers.
-struct PairWindows {
+/// What travels along every hop of a route, in numbers.
+struct RouteWindows {
   std::int64_t num_messages = 0;
   std::int64_t largest_bytes = 0;
   std::map<int, std::int64_t> count_of_size;  // by size class
 };
 
-PairWindows count_pair(const Plan& plan, const std::vector<Flow>& flows) {
-  PairWindows out;
-  for (const Window& window : windows_of(plan, flows)) {
+RouteWindows count_windows(const Plan& plan, const Route& route) {
+  RouteWindows out;
+  for (const Window& window : windows_of(plan, route)) {
     ++out.num_messages;
     out.largest_bytes = std::max(out.largest_bytes, window.size_bytes);
     ++out.count_of_size[static_cast<int>(std::bit_width(static_cast<std::uint64_t>(window.size_bytes) - 1))];
@@ -31,22 +31,25 @@ PairWindows count_pair(const Plan& plan, const std::vector<Flow>& flows) {
   return out;
 }
 
-/// Pairs that exchange the same bundle ranges exchange the same windows: replicas are counted once and multiplied.
+/// Routes of the same ranges have the same windows: replicas are counted once and multiplied.
 class WindowCounter {
  public:
   explicit WindowCounter(const Plan& plan) : plan_(plan) {}
 
-  const PairWindows& count(const std::vector<Flow>& flows) {
-    std::vector<std::int64_t> key;
-    for (const Flow& flow : flows) key.insert(key.end(), {flow.bundle, flow.begin, flow.end});
+  const RouteWindows& count(const Route& route) {
+    std::vector<std::int64_t> key = {route.first_group};
+    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+      const Range& range = plan_.begin_ranges(route)[i];
+      key.insert(key.end(), {range.bundle, range.begin, range.end});
+    }
     const auto [entry, is_new] = known_.try_emplace(std::move(key));
-    if (is_new) entry->second = count_pair(plan_, flows);
+    if (is_new) entry->second = count_windows(plan_, route);
     return entry->second;
   }
 
  private:
   const Plan& plan_;
-  std::map<std::vector<std::int64_t>, PairWindows> known_;
+  std::map<std::vector<std::int64_t>, RouteWindows> known_;
 };
 
 struct RankCount {
@@ -58,33 +61,27 @@ struct RankCount {
   bool can_send = false;
 };
 
+void count_hop(const Route& route, const Hop& hop, const RouteWindows& windows, std::vector<RankCount>* ranks) {
+  RankCount& src = at(*ranks, hop.src);
+  RankCount& dst = at(*ranks, hop.dst);
+  src.sent_bytes += route.size_bytes;
+  dst.received_bytes += route.size_bytes;
+  src.num_sends += windows.num_messages;
+  dst.num_receives += windows.num_messages;
+  src.largest_bytes = std::max(src.largest_bytes, windows.largest_bytes);
+  dst.largest_bytes = std::max(dst.largest_bytes, windows.largest_bytes);
+}
+
 void count_messages(const Plan& plan, std::vector<RankCount>* ranks, PlanStats* stats) {
-  std::vector<Flow> flows;
-  for_each_flow(plan, [&](const Flow& flow) { flows.push_back(flow); });
-  std::stable_sort(flows.begin(), flows.end(), [](const Flow& a, const Flow& b) {
-    return std::pair{a.dst, a.src} < std::pair{b.dst, b.src};
-  });
   WindowCounter counter(plan);
-  for (auto first = flows.begin(); first != flows.end();) {
-    auto last = first;
-    std::int64_t bytes = 0;
-    for (; last != flows.end() && last->dst == first->dst && last->src == first->src; ++last) {
-      bytes += last->end - last->begin;
-    }
-    const PairWindows& windows = counter.count({first, last});
-    RankCount& src = at(*ranks, first->src);
-    RankCount& dst = at(*ranks, first->dst);
-    src.sent_bytes += bytes;
-    dst.received_bytes += bytes;
-    src.num_sends += windows.num_messages;
-    dst.num_receives += windows.num_messages;
-    src.largest_bytes = std::max(src.largest_bytes, windows.largest_bytes);
-    dst.largest_bytes = std::max(dst.largest_bytes, windows.largest_bytes);
-    stats->num_messages += windows.num_messages;
+  for (const Route& route : plan.routes) {
+    const RouteWindows& windows = counter.count(route);
+    for (std::int32_t h = 0; h < route.num_hops; ++h) count_hop(route, plan.begin_hops(route)[h], windows, ranks);
+    stats->num_messages += windows.num_messages * route.num_hops;
     for (const auto& [size_class, count] : windows.count_of_size) {
-      stats->messages_up_to[static_cast<std::size_t>(std::min(size_class, PlanStats::kSizeClasses - 1))] += count;
+      stats->messages_up_to[static_cast<std::size_t>(std::min(size_class, PlanStats::kSizeClasses - 1))] +=
+          count * route.num_hops;
     }
-    first = last;
   }
 }
 
@@ -110,13 +107,17 @@ nlohmann::json side_json(const PlanStats::Side& side) {
 PlanStats count_plan(const Plan& plan) {
   PlanStats stats;
   std::vector<RankCount> ranks(static_cast<std::size_t>(plan.num_ranks));
-  for (const Pool& pool : plan.pools) {
-    for (const std::int32_t rank : plan.sets.ranks(pool.sources)) at(ranks, rank).can_send = true;
-  }
   for (const Bundle& bundle : plan.bundles) {
+    bool is_remote = false;
     for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) {
-      if (plan.sets.contains(bundle.sources, rank)) stats.bytes_local += bundle.size_bytes;
+      if (plan.sets.contains(bundle.sources, rank)) {
+        stats.bytes_local += bundle.size_bytes;
+      } else {
+        is_remote = true;
+      }
     }
+    if (!is_remote) continue;
+    for (const std::int32_t rank : plan.sets.ranks(bundle.sources)) at(ranks, rank).can_send = true;
   }
   count_messages(plan, &ranks, &stats);
   for (const RankCount& rank : ranks) {

@@ -9,7 +9,7 @@
 namespace reshard {
 namespace {
 
-constexpr int kFormatVersion = 1;
+constexpr int kFormatVersion = 2;
 
 using Json = nlohmann::json;
 
@@ -42,47 +42,106 @@ Status check_layout(const Json& json, const char* side, const ModelLayout& layou
                   found->get<std::string>(), hex(layout.digest())));
 }
 
-Status read_shares(const Json& json, std::vector<Pool>* pools) {
-  const auto found = json.find("shares");
-  if (found == json.end() || !found->is_array() || found->size() != pools->size()) return damaged("shares");
-  for (std::size_t p = 0; p < pools->size(); ++p) {
-    Pool& pool = (*pools)[p];
-    std::int64_t begin = 0;
-    for (const Json& entry : (*found)[p]) {
-      if (!entry.is_array() || entry.size() != 2 || !entry[0].is_number_integer() || !entry[1].is_number_integer()) {
-        return damaged("a share is not [rank, end]");
-      }
-      const auto end = entry[1].get<std::int64_t>();
-      if (end <= begin) return damaged("shares are not ascending");
-      pool.shares.push_back({entry[0].get<std::int32_t>(), begin, end});
-      begin = end;
+std::string machine_text(const PlanOptions& options) {
+  return options.machine == nullptr ? "none" : hex(options.machine->digest());
+}
+
+Status check_machine(const Json& json, const PlanOptions& options) {
+  const auto found = json.find("machine");
+  if (found == json.end() || !found->is_string()) return damaged("no \"machine\"");
+  if (found->get<std::string>() == machine_text(options)) return {};
+  return mismatch(fmt::format("the saved plan is for another machine (digest {}, this one is {}); plan again",
+                              found->get<std::string>(), machine_text(options)));
+}
+
+/// Reads a list of integers, `width` of them for each element of the list that is filled by `make`.
+template <typename Make>
+Status read_rows(const Json& json, const char* key, std::size_t width, const Make& make) {
+  const auto found = json.find(key);
+  if (found == json.end() || !found->is_array() || found->size() % width != 0) return damaged(key);
+  std::vector<std::int64_t> row(width);
+  for (std::size_t i = 0; i < found->size(); i += width) {
+    for (std::size_t k = 0; k < width; ++k) {
+      const Json& value = (*found)[i + k];
+      if (!value.is_number_integer()) return damaged(fmt::format("{} holds what is not an integer", key));
+      row[k] = value.get<std::int64_t>();
     }
-    if (begin != pool.starts.back()) return damaged("shares do not cover their line");
+    make(row);
   }
   return {};
+}
+
+template <typename Int>
+Int narrow(std::int64_t value) {
+  return static_cast<Int>(value);  // what does not fit gives another hash
+}
+
+Status read_routes(const Json& json, Plan* plan) {
+  RESHARD_TRY(read_rows(json, "slots", 1, [&](const auto& row) { plan->slots.push_back(narrow<std::int32_t>(row[0])); }));
+  plan->first_groups.clear();
+  RESHARD_TRY(read_rows(json, "first_groups", 1,
+                        [&](const auto& row) { plan->first_groups.push_back(narrow<std::int32_t>(row[0])); }));
+  RESHARD_TRY(read_rows(json, "ranges", 3, [&](const auto& row) {
+    plan->ranges.push_back({narrow<std::int32_t>(row[0]), row[1], row[2]});
+  }));
+  RESHARD_TRY(read_rows(json, "hops", 6, [&](const auto& row) {
+    plan->hops.push_back({narrow<std::int32_t>(row[0]), narrow<std::int32_t>(row[1]), narrow<std::int32_t>(row[2]),
+                          narrow<std::int16_t>(row[3]), narrow<std::int16_t>(row[4]), row[5] != 0});
+  }));
+  std::int64_t first_range = 0;
+  std::int64_t first_hop = 0;
+  return read_rows(json, "routes", 6, [&](const auto& row) {
+    plan->routes.push_back({first_range, first_hop, narrow<std::int32_t>(row[0]), narrow<std::int32_t>(row[1]), row[2],
+                            narrow<std::int32_t>(row[3]), narrow<std::int32_t>(row[4]), narrow<std::int32_t>(row[5])});
+    first_range += row[0];
+    first_hop += row[1];
+  });
+}
+
+Json routes_json(const Plan& plan) {
+  Json ranges = Json::array();
+  for (const Range& range : plan.ranges) {
+    for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) ranges.push_back(value);
+  }
+  Json hops = Json::array();
+  for (const Hop& hop : plan.hops) {
+    for (const int value : {hop.src, hop.dst, hop.parent, int{hop.delay}, int{hop.step}, hop.to_staging ? 1 : 0}) {
+      hops.push_back(value);
+    }
+  }
+  Json routes = Json::array();
+  for (const Route& route : plan.routes) {
+    for (const std::int64_t value : {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
+                                     std::int64_t{route.first_group}, std::int64_t{route.first_slot},
+                                     std::int64_t{route.num_slots}}) {
+      routes.push_back(value);
+    }
+  }
+  return {{"slots", plan.slots},
+          {"first_groups", plan.first_groups},
+          {"ranges", std::move(ranges)},
+          {"hops", std::move(hops)},
+          {"routes", std::move(routes)}};
 }
 
 }  // namespace
 
 std::string save_plan(const Plan& plan) {
-  Json shares = Json::array();
-  for (const Pool& pool : plan.pools) {
-    Json line = Json::array();
-    for (const Share& share : pool.shares) line.push_back({share.rank, share.end});
-    shares.push_back(std::move(line));
-  }
-  const Json json = {{"reshard_plan", kFormatVersion},
-                     {"source", hex(plan.src->digest())},
-                     {"destination", hex(plan.dst->digest())},
-                     {"hash", hex(plan.hash)},
-                     {"staging_bytes", plan.options.staging_bytes},
-                     {"certificate", {plan.certificate.level_bytes, plan.certificate.bound_bytes}},
-                     {"shares", std::move(shares)}};
+  Json json = routes_json(plan);
+  json["reshard_plan"] = kFormatVersion;
+  json["source"] = hex(plan.src->digest());
+  json["destination"] = hex(plan.dst->digest());
+  json["machine"] = machine_text(plan.options);
+  json["order"] = static_cast<int>(plan.options.order);
+  json["open_groups"] = plan.options.open_groups;
+  json["hash"] = hex(plan.hash);
+  json["staging_bytes"] = plan.options.staging_bytes;
+  json["certificate"] = {plan.certificate.level_bytes, plan.certificate.bound_bytes};
   return json.dump();
 }
 
 Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayout> src,
-                       std::shared_ptr<const ModelLayout> dst) {
+                       std::shared_ptr<const ModelLayout> dst, std::shared_ptr<const Machine> machine) {
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_object()) return damaged("it is not a JSON object");
   std::int64_t version = 0;
@@ -95,6 +154,12 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   RESHARD_TRY(check_layout(json, "destination", *dst));
   PlanOptions options;
   if (!read(json, "staging_bytes", &options.staging_bytes)) return damaged("no staging_bytes");
+  options.machine = std::move(machine);
+  RESHARD_TRY(check_machine(json, options));
+  std::int64_t order = 0;
+  if (!read(json, "order", &order) || order < 0 || order > static_cast<int>(GroupOrder::kAny)) return damaged("order");
+  options.order = static_cast<GroupOrder>(order);
+  if (!read(json, "open_groups", &options.open_groups)) return damaged("no open_groups");
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
   const auto certificate = json.find("certificate");
   if (certificate == json.end() || !certificate->is_array() || certificate->size() != 2 ||
@@ -102,9 +167,10 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
     return damaged("certificate");
   }
   plan.certificate = {(*certificate)[0].get<std::int64_t>(), (*certificate)[1].get<std::int64_t>()};
-  RESHARD_TRY(read_shares(json, &plan.pools));
+  RESHARD_TRY(read_routes(json, &plan));
   plan.hash = hash_plan(plan);
   if (json.value("hash", Json()) != hex(plan.hash)) return damaged("its hash does not match its content");
+  RESHARD_TRY(check_routes(plan));
   return plan;
 }
 

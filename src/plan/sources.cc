@@ -10,6 +10,30 @@
 namespace reshard {
 namespace {
 
+/// Line offsets [begin, end) of a pool that one source sends.
+struct Share {
+  std::int32_t rank = -1;
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+/// All bundles with the same source holders: any of these can send any byte of them, so only the pool's total matters
+/// for balance. Its line is the bytes that must cross ranks, by destination rank, each by ascending bundle.
+struct Pool {
+  std::int32_t sources = 0;           ///< id in Plan::sets
+  std::vector<std::int32_t> bundles;  ///< ascending
+  std::vector<std::int32_t> dsts;     ///< ranks that need bytes they do not hold, ascending
+  std::vector<std::int64_t> starts;   ///< line offset of each of dsts; one more entry, the line's length
+  std::vector<Share> shares;          ///< tile the line, in order
+};
+
+/// Bytes of a bundle's stream that one rank sends to another.
+struct Flow {
+  std::int32_t src = -1;
+  std::int32_t dst = -1;
+  Range range;
+};
+
 /// Calls visit(rank) for the destinations of a bundle that do not hold it already.
 template <typename Visit>
 void for_each_remote(const Plan& plan, const Bundle& bundle, const Visit& visit) {
@@ -112,8 +136,6 @@ void cut_line(const Plan& plan, const std::vector<std::int64_t>& bytes, std::int
   }
 }
 
-}  // namespace
-
 std::vector<Pool> make_pools(const Plan& plan) {
   std::vector<Pool> pools;
   std::unordered_map<std::int32_t, std::size_t> pool_of_sources;
@@ -151,26 +173,9 @@ std::vector<Pool> make_pools(const Plan& plan) {
   return pools;
 }
 
-void choose_sources(Plan* plan) {
-  std::vector<Demand> demands;
-  std::vector<std::int64_t> pools_of_rank(static_cast<std::size_t>(plan->num_ranks));
-  for (const Pool& pool : plan->pools) {
-    demands.push_back({pool.starts.back(), plan->sets.ranks(pool.sources)});
-    for (const std::int32_t rank : demands.back().sources) ++at(pools_of_rank, rank);
-  }
-  const WaterFill fill = water_fill(demands, plan->num_ranks);
-  plan->certificate = {fill.level, fill.bound};
-  for (std::size_t p = 0; p < plan->pools.size(); ++p) {
-    // A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in
-    // all.
-    std::int64_t most_pools = 1;
-    for (const std::int32_t rank : demands[p].sources) most_pools = std::max(most_pools, at(pools_of_rank, rank));
-    cut_line(*plan, fill.shares[p], fill.level / (100 * most_pools), &plan->pools[p]);
-  }
-}
-
-void for_each_flow(const Plan& plan, const std::function<void(const Flow&)>& visit) {
-  for (const Pool& pool : plan.pools) {
+std::vector<Flow> flows_of(const Plan& plan, const std::vector<Pool>& pools) {
+  std::vector<Flow> flows;
+  for (const Pool& pool : pools) {
     const auto bundles = bundles_by_dst(plan, pool);
     auto share = pool.shares.begin();
     for (std::size_t i = 0; i < pool.dsts.size(); ++i) {
@@ -180,13 +185,56 @@ void for_each_flow(const Plan& plan, const std::function<void(const Flow&)>& vis
         for (std::int64_t position = begin; position < end;) {
           while (share->end <= position) ++share;
           const std::int64_t until = std::min(end, share->end);
-          visit({share->rank, pool.dsts[i], id, position - begin, until - begin});
+          flows.push_back({share->rank, pool.dsts[i], {id, position - begin, until - begin}});
           position = until;
         }
         begin = end;
       }
     }
   }
+  return flows;
+}
+
+/// One route of one hop for each pair of ranks.
+void add_routes(std::vector<Flow> flows, Plan* plan) {
+  std::stable_sort(flows.begin(), flows.end(), [](const Flow& a, const Flow& b) {
+    return std::pair{a.dst, a.src} < std::pair{b.dst, b.src};
+  });
+  for (std::size_t i = 0; i < flows.size();) {
+    Route route;
+    route.first_range = static_cast<std::int64_t>(plan->ranges.size());
+    route.first_hop = static_cast<std::int64_t>(plan->hops.size());
+    route.num_hops = 1;
+    plan->hops.push_back({flows[i].src, flows[i].dst});
+    for (; i < flows.size() && flows[i].src == plan->hops.back().src && flows[i].dst == plan->hops.back().dst; ++i) {
+      plan->ranges.push_back(flows[i].range);
+      route.size_bytes += flows[i].range.end - flows[i].range.begin;
+      ++route.num_ranges;
+    }
+    plan->routes.push_back(route);
+  }
+}
+
+}  // namespace
+
+void choose_sources(Plan* plan) {
+  std::vector<Pool> pools = make_pools(*plan);
+  std::vector<Demand> demands;
+  std::vector<std::int64_t> pools_of_rank(static_cast<std::size_t>(plan->num_ranks));
+  for (const Pool& pool : pools) {
+    demands.push_back({pool.starts.back(), plan->sets.ranks(pool.sources)});
+    for (const std::int32_t rank : demands.back().sources) ++at(pools_of_rank, rank);
+  }
+  const WaterFill fill = water_fill(demands, plan->num_ranks);
+  plan->certificate = {fill.level, fill.bound};
+  for (std::size_t p = 0; p < pools.size(); ++p) {
+    // A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in
+    // all.
+    std::int64_t most_pools = 1;
+    for (const std::int32_t rank : demands[p].sources) most_pools = std::max(most_pools, at(pools_of_rank, rank));
+    cut_line(*plan, fill.shares[p], fill.level / (100 * most_pools), &pools[p]);
+  }
+  add_routes(flows_of(*plan, pools), plan);
 }
 
 }  // namespace reshard

@@ -38,7 +38,8 @@ class WindowBuilder {
     const PlanTensor& tensor = at(plan_.tensors, fragment.tensor);
     const std::int64_t bytes = (fragment.end - fragment.begin) * tensor.wire_bytes;
     const bool is_alone = bytes >= alone_bytes_;
-    const bool ends_group = tensor.group != open_.last_group && open_.size_bytes >= kWorthwhileBytes;
+    const bool ends_group = tensor.group != open_.last_group &&
+                            (open_.size_bytes >= kWorthwhileBytes || plan_.options.open_groups > 0);
     if (is_alone || ends_group || open_.size_bytes + bytes > plan_.window_bytes) close();
     if (!is_alone) {
       append(fragment, bytes);
@@ -69,6 +70,8 @@ class WindowBuilder {
 
   void close() {
     if (open_.fragments.empty()) return;
+    open_.number = static_cast<std::int32_t>(windows_.size());
+    open_.offset_bytes = windows_.empty() ? 0 : windows_.back().offset_bytes + windows_.back().size_bytes;
     const bool same = !windows_.empty() && windows_.back().first_group == open_.first_group;
     open_.ordinal = same ? windows_.back().ordinal + 1 : 0;
     windows_.push_back(std::move(open_));
@@ -83,8 +86,25 @@ class WindowBuilder {
 
 }  // namespace
 
-WindowOrder window_order(const Plan& plan, const Window& window, std::int32_t src, std::int32_t dst) {
-  return {window.first_group, window.ordinal, (dst - src + plan.num_ranks) % plan.num_ranks, src};
+WindowOrder window_order(const Plan& plan, std::int64_t id, const Window& window, const Hop& hop) {
+  const Route& route = at(plan.routes, id);
+  const Hop& head = *plan.begin_hops(route);
+  WindowOrder order;
+  // Without a schedule the groups are the coarsest order; with one they are its business, unless receivers insist.
+  const bool by_group = route.num_slots == 0 || plan.options.open_groups > 0;
+  order.phase = by_group ? plan.position_of(window.first_group, route.first_group) : 0;
+  order.round = window.ordinal;
+  if (route.num_slots > 0) {
+    const std::int64_t passed = window.offset_bytes * route.num_slots / route.size_bytes;
+    order.round = at(plan.slots, route.first_slot + passed);
+  }
+  order.round += hop.delay;
+  order.shift = (head.dst - head.src + plan.num_ranks) % plan.num_ranks;
+  order.src = head.src;
+  order.route = id;
+  order.number = window.number;
+  order.step = hop.step;
+  return order;
 }
 
 std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std::int64_t begin, std::int64_t end) {
@@ -110,15 +130,19 @@ std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std
   return fragments;
 }
 
-std::vector<Window> windows_of(const Plan& plan, const std::vector<Flow>& flows) {
+std::vector<Window> windows_of(const Plan& plan, const Route& route) {
   std::vector<Fragment> fragments;
-  for (const Flow& flow : flows) {
-    const std::vector<Fragment> more = fragments_of(plan, flow.bundle, flow.begin, flow.end);
+  for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+    const Range& range = plan.begin_ranges(route)[i];
+    const std::vector<Fragment> more = fragments_of(plan, range.bundle, range.begin, range.end);
     fragments.insert(fragments.end(), more.begin(), more.end());
   }
-  // The order of the fragments of one tensor is that of the flows, which both ends enumerate alike.
+  const auto key = [&](const Fragment& fragment) {
+    return std::pair{plan.position_of(at(plan.tensors, fragment.tensor).group, route.first_group), fragment.tensor};
+  };
+  // The order of the fragments of one tensor is that of the ranges.
   std::stable_sort(fragments.begin(), fragments.end(),
-                   [](const Fragment& a, const Fragment& b) { return a.tensor < b.tensor; });
+                   [&](const Fragment& a, const Fragment& b) { return key(a) < key(b); });
   WindowBuilder builder(plan);
   for (const Fragment& fragment : fragments) builder.add(fragment);
   return builder.take();

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
-#include <tuple>
+#include <compare>
 #include <vector>
 
 #include "src/plan/plan.h"
@@ -17,29 +17,44 @@ struct Fragment {
   std::int64_t end = 0;
 };
 
-/// One message from one rank to another: fragments back to back.
+/// One message along every hop of a route: fragments back to back.
 struct Window {
   std::vector<Fragment> fragments;
   std::int64_t size_bytes = 0;
-  std::int32_t first_group = 0;  ///< index in Plan::groups, of the first fragment
-  std::int32_t last_group = 0;   ///< of the last fragment
-  std::int32_t ordinal = 0;      ///< among the pair's windows with the same first_group
+  std::int64_t offset_bytes = 0;  ///< in the route
+  std::int32_t first_group = 0;   ///< index in Plan::groups, of the first fragment
+  std::int32_t last_group = 0;    ///< of the last fragment
+  std::int32_t ordinal = 0;       ///< among the route's windows with the same first_group
+  std::int32_t number = 0;        ///< among the route's windows
 };
 
-/// A window's place in the one order in which every rank sends and receives. Because it is total and the same
-/// everywhere, the first unfinished window always has its sender's and its receiver's attention: no deadlock, with
-/// any number of slots. Within a group it is rounds of shifts, so that senders do not all turn to one receiver.
-using WindowOrder = std::tuple<std::int32_t, std::int32_t, std::int32_t, std::int32_t>;
-WindowOrder window_order(const Plan& plan, const Window& window, std::int32_t src, std::int32_t dst);
+/// The place of a window on a hop in the one order in which every rank sends and receives.
+///
+/// It is total, the same everywhere, and a window comes to a rank before it leaves it. Hence the first unfinished window
+/// always has its sender's and its receiver's attention: no deadlock, with any number of slots. A window that passes
+/// through staging leaves it before any other window comes in this order, so slots that hold one cannot block each other.
+/// By phase (the receivers' order of groups, where they have one), then by round of the schedule, one round later for
+/// every crossing of the network; within a round by shifts, so that senders do not all turn to one receiver.
+struct WindowOrder {
+  std::int32_t phase = 0;
+  std::int32_t round = 0;
+  std::int32_t shift = 0;
+  std::int32_t src = 0;
+  std::int64_t route = 0;
+  std::int32_t number = 0;
+  std::int32_t step = 0;
+  auto operator<=>(const WindowOrder&) const = default;
+};
+WindowOrder window_order(const Plan& plan, std::int64_t route, const Window& window, const Hop& hop);
 
 /// The fragments of a bundle's stream bytes [begin, end), in stream order.
 std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle, std::int64_t begin, std::int64_t end);
 
-/// The windows between one pair of ranks, from all its flows: the same on both ends.
+/// The windows of a route, the same on all its ranks.
 /// Large fragments travel alone, so that one that is contiguous in memory needs no staging; small ones share a window,
-/// but not beyond the end of a group once there is enough to send.
-/// @post fragments are in plan order; every size_bytes is in [1, plan.window_bytes]
-std::vector<Window> windows_of(const Plan& plan, const std::vector<Flow>& flows);
+/// but not beyond the end of a group once there is enough to send, and never where open groups are limited.
+/// @post fragments are in plan order, from the first group of the receivers on; every size_bytes is in [1, plan.window_bytes]
+std::vector<Window> windows_of(const Plan& plan, const Route& route);
 
 /// Sets window_bytes and num_slots from the staging budget. RESHARD_ERR_STAGING_TOO_SMALL below one element each way.
 Status choose_windows(Plan* plan);

@@ -59,12 +59,13 @@ Plan plan_of(const Scenario& scenario, std::int64_t staging_bytes) {
 /// What reaches each (rank, tensor): from itself, and from others, of whom each must hold what it sends.
 std::map<std::pair<std::int32_t, std::int64_t>, Elements> arrivals(const Plan& plan) {
   std::map<std::pair<std::int32_t, std::int64_t>, Elements> out;
-  const auto deliver = [&](std::int32_t src, std::int32_t dst, const Fragment& fragment) {
+  // Bytes set out from a rank that holds them; what comes to stay is counted.
+  const auto deliver = [&](std::int32_t src, std::int32_t dst, bool stays, const Fragment& fragment) {
     const PlanTensor& tensor = at(plan.tensors, fragment.tensor);
     const auto at_source = held(*plan.src, src, tensor.src);
     for (const std::int64_t element : elements_of(plan, fragment)) {
       RC_ASSERT(at_source.contains(element));
-      out[{dst, tensor.dst}].insert(element);
+      if (stays) out[{dst, tensor.dst}].insert(element);
     }
   };
   for (std::size_t b = 0; b < plan.bundles.size(); ++b) {
@@ -72,16 +73,21 @@ std::map<std::pair<std::int32_t, std::int64_t>, Elements> arrivals(const Plan& p
     for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) {
       if (!plan.sets.contains(bundle.sources, rank)) continue;
       for (const Fragment& f : fragments_of(plan, static_cast<std::int32_t>(b), 0, bundle.size_bytes)) {
-        deliver(rank, rank, f);
+        deliver(rank, rank, true, f);
       }
     }
   }
-  std::map<std::pair<std::int32_t, std::int32_t>, std::vector<Flow>> pairs;
-  for_each_flow(plan, [&](const Flow& flow) { pairs[{flow.src, flow.dst}].push_back(flow); });
-  for (const auto& [pair, flows] : pairs) {
-    RC_ASSERT(pair.first != pair.second);
-    for (const Window& window : windows_of(plan, flows)) {
-      for (const Fragment& fragment : window.fragments) deliver(pair.first, pair.second, fragment);
+  for (const Route& route : plan.routes) {
+    std::vector<std::int32_t> origins;  // by hop: the source that its bytes come from
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      const Hop& hop = plan.begin_hops(route)[h];
+      RC_ASSERT(hop.src != hop.dst);
+      RC_ASSERT(hop.parent < h);
+      RC_ASSERT(hop.parent < 0 || plan.begin_hops(route)[hop.parent].dst == hop.src);
+      origins.push_back(hop.parent < 0 ? hop.src : at(origins, hop.parent));
+      for (const Window& window : windows_of(plan, route)) {
+        for (const Fragment& fragment : window.fragments) deliver(origins.back(), hop.dst, !hop.to_staging, fragment);
+      }
     }
   }
   return out;
@@ -110,13 +116,12 @@ RC_GTEST_PROP(PlanTest, WindowsFitTheirSlotsAndComeInPlanOrder, (const std::vect
   const std::int64_t staging = std::int64_t{8} << choices.pick(12);
   const Plan plan = plan_of(make_scenario(&choices, num_ranks), staging);
   RC_ASSERT(2 * plan.num_slots * plan.window_bytes <= staging);
-  std::map<std::pair<std::int32_t, std::int32_t>, std::vector<Flow>> pairs;
-  for_each_flow(plan, [&](const Flow& flow) { pairs[{flow.src, flow.dst}].push_back(flow); });
   std::set<WindowOrder> orders;
   std::size_t num_windows = 0;
-  for (const auto& [pair, flows] : pairs) {
+  for (std::size_t r = 0; r < plan.routes.size(); ++r) {
+    const Route& route = plan.routes[r];
     std::int64_t last_tensor = 0;
-    for (const Window& window : windows_of(plan, flows)) {
+    for (const Window& window : windows_of(plan, route)) {
       RC_ASSERT(window.size_bytes >= 1 && window.size_bytes <= plan.window_bytes);
       std::int64_t bytes = 0;
       for (const Fragment& fragment : window.fragments) {
@@ -125,27 +130,36 @@ RC_GTEST_PROP(PlanTest, WindowsFitTheirSlotsAndComeInPlanOrder, (const std::vect
         bytes += (fragment.end - fragment.begin) * at(plan.tensors, fragment.tensor).wire_bytes;
       }
       RC_ASSERT(bytes == window.size_bytes);
-      orders.insert(window_order(plan, window, pair.first, pair.second));
-      ++num_windows;
+      std::vector<WindowOrder> of_hop;
+      for (std::int32_t h = 0; h < route.num_hops; ++h) {
+        const Hop& hop = plan.begin_hops(route)[h];
+        of_hop.push_back(window_order(plan, static_cast<std::int64_t>(r), window, hop));
+        RC_ASSERT(hop.parent < 0 || at(of_hop, hop.parent) < of_hop.back());  // it comes before it leaves
+        RC_ASSERT(orders.insert(of_hop.back()).second || h > 0);
+        ++num_windows;
+      }
     }
   }
-  RC_ASSERT(orders.size() == num_windows);  // a total order: no two windows tie
+  RC_ASSERT(orders.size() == num_windows);  // a total order for plans without relays: no two windows tie
 }
 
-RC_GTEST_PROP(PlanTest, CountsEqualTheFlows, (const std::vector<std::uint32_t>& numbers)) {
+RC_GTEST_PROP(PlanTest, CountsEqualTheWindows, (const std::vector<std::uint32_t>& numbers)) {
   Choices choices(numbers);
   const auto num_ranks = static_cast<std::int32_t>(1 + choices.pick(11));
   const Plan plan = plan_of(make_scenario(&choices, num_ranks), 1 << 20);
   std::map<std::int32_t, std::int64_t> sent;
   std::map<std::int32_t, std::int64_t> received;
-  std::map<std::pair<std::int32_t, std::int32_t>, std::vector<Flow>> pairs;
-  for_each_flow(plan, [&](const Flow& flow) {
-    sent[flow.src] += flow.end - flow.begin;
-    received[flow.dst] += flow.end - flow.begin;
-    pairs[{flow.src, flow.dst}].push_back(flow);
-  });
   std::int64_t messages = 0;
-  for (const auto& [pair, flows] : pairs) messages += static_cast<std::int64_t>(windows_of(plan, flows).size());
+  for (const Route& route : plan.routes) {
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      const Hop& hop = plan.begin_hops(route)[h];
+      for (const Window& window : windows_of(plan, route)) {
+        sent[hop.src] += window.size_bytes;
+        received[hop.dst] += window.size_bytes;
+        ++messages;
+      }
+    }
+  }
   const PlanStats stats = count_plan(plan);
   const auto most = [](const auto& bytes) {
     std::int64_t max = 0;

@@ -20,7 +20,7 @@ RC_GTEST_PROP(SaveTest, APlanComesBackAsItWas, (const std::vector<std::uint32_t>
   const testing::Scenario scenario = testing::make_scenario(&choices, num_ranks);
   const Result<Plan> plan = create_plan(scenario.src, scenario.dst, {});
   RC_ASSERT(plan.ok());
-  const Result<Plan> loaded = load_plan(save_plan(*plan), scenario.src, scenario.dst);
+  const Result<Plan> loaded = load_plan(save_plan(*plan), scenario.src, scenario.dst, nullptr);
   RC_ASSERT(loaded.ok());
   RC_ASSERT(loaded->hash == plan->hash);
   RC_ASSERT(report_json(*loaded, count_plan(*loaded), 0) == report_json(*plan, count_plan(*plan), 0));
@@ -30,7 +30,7 @@ TEST(SaveTest, AnotherLayoutIsRefused) {
   const Result<Plan> plan = testing::plan_tp({12, 5}, 1, 3, 1, 4);
   const Result<Plan> other = testing::plan_tp({12, 5}, 1, 4, 1, 3);
   ASSERT_TRUE(plan.ok() && other.ok());
-  const Result<Plan> loaded = load_plan(save_plan(*plan), other->src, other->dst);
+  const Result<Plan> loaded = load_plan(save_plan(*plan), other->src, other->dst, nullptr);
   ASSERT_FALSE(loaded.ok());
   EXPECT_EQ(loaded.status().code(), RESHARD_ERR_PLAN_MISMATCH);
   EXPECT_THAT(loaded.status().message(), ::testing::HasSubstr("another layout at the source"));
@@ -44,7 +44,7 @@ TEST(SaveTest, EveryChangedByteIsRefusedOrHarmless) {
     for (const char replacement : {'0', '9', '-', '"', ',', ']'}) {
       std::string changed = text;
       changed[i] = replacement;
-      const Result<Plan> loaded = load_plan(changed, plan->src, plan->dst);
+      const Result<Plan> loaded = load_plan(changed, plan->src, plan->dst, nullptr);
       if (loaded.ok()) {
         EXPECT_EQ(loaded->hash, plan->hash) << changed;
       } else {
@@ -60,13 +60,13 @@ TEST(SaveTest, TextThatIsNoPlanIsRefused) {
   const Result<Plan> plan = testing::plan_tp({12, 5}, 1, 3, 1, 4);
   ASSERT_TRUE(plan.ok());
   for (const char* text : {"", "{}", "[]", "null", "{\"reshard_plan\": \"1\"}", "{\"reshard_plan\": 1}"}) {
-    const Result<Plan> loaded = load_plan(text, plan->src, plan->dst);
+    const Result<Plan> loaded = load_plan(text, plan->src, plan->dst, nullptr);
     ASSERT_FALSE(loaded.ok()) << text;
     EXPECT_EQ(loaded.status().code(), RESHARD_ERR_PLAN_MISMATCH);
   }
-  const Result<Plan> newer = load_plan("{\"reshard_plan\": 2}", plan->src, plan->dst);
+  const Result<Plan> newer = load_plan("{\"reshard_plan\": 3}", plan->src, plan->dst, nullptr);
   ASSERT_FALSE(newer.ok());
-  EXPECT_THAT(newer.status().message(), ::testing::HasSubstr("format 2"));
+  EXPECT_THAT(newer.status().message(), ::testing::HasSubstr("format 3"));
 }
 
 }  // namespace

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "src/plan/plan.h"
+
+namespace reshard {
+namespace {
+
+/// Bytes of a bundle that come to a rank to stay.
+struct Arrival {
+  std::int32_t bundle;
+  std::int32_t rank;
+  std::int64_t begin;
+  std::int64_t end;
+  auto operator<=>(const Arrival&) const = default;
+};
+
+Status broken(std::size_t route, const char* what) {
+  return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan {}", route, what)};
+}
+
+class RouteChecker {
+ public:
+  explicit RouteChecker(const Plan& plan) : plan_(plan) {}
+
+  Status run() {
+    std::int64_t first_range = 0;
+    std::int64_t first_hop = 0;
+    for (std::size_t r = 0; r < plan_.routes.size(); ++r) {
+      const Route& route = plan_.routes[r];
+      const bool is_in_order = route.first_range == first_range && route.first_hop == first_hop &&
+                               route.num_ranges > 0 && route.num_hops > 0;
+      if (!is_in_order) return broken(r, "does not follow the one before it");
+      first_range += route.num_ranges;
+      first_hop += route.num_hops;
+      if (first_range > size(plan_.ranges) || first_hop > size(plan_.hops)) return broken(r, "has parts that are not there");
+      if (const char* what = check(route)) return broken(r, what);
+    }
+    if (first_range != size(plan_.ranges) || first_hop != size(plan_.hops)) {
+      return broken(plan_.routes.size(), "is missing");
+    }
+    return check_arrivals();
+  }
+
+ private:
+  template <typename T>
+  static std::int64_t size(const std::vector<T>& items) {
+    return static_cast<std::int64_t>(items.size());
+  }
+
+  const char* check(const Route& route) {
+    std::int64_t bytes = 0;
+    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+      const Range& range = plan_.begin_ranges(route)[i];
+      if (range.bundle < 0 || range.bundle >= size(plan_.bundles)) return "has a bundle that is not there";
+      if (range.begin < 0 || range.begin >= range.end || range.end > at(plan_.bundles, range.bundle).size_bytes) {
+        return "goes beyond its bundle";
+      }
+      bytes += range.end - range.begin;
+    }
+    if (bytes != route.size_bytes) return "has another size than its ranges";
+    if (route.first_slot < 0 || route.num_slots < 0 || route.first_slot + route.num_slots > size(plan_.slots)) {
+      return "has rounds that are not there";
+    }
+    if (route.first_group < 0 || route.first_group >= size(plan_.groups)) return "begins with a group that is not there";
+    std::vector<bool> is_used(static_cast<std::size_t>(route.num_hops));
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      if (const char* what = check(route, h)) return what;
+      const std::int32_t parent = plan_.begin_hops(route)[h].parent;
+      if (parent >= 0) is_used[static_cast<std::size_t>(parent)] = true;
+    }
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      if (plan_.begin_hops(route)[h].to_staging && !is_used[static_cast<std::size_t>(h)]) return "ends in staging";
+    }
+    return nullptr;
+  }
+
+  const char* check(const Route& route, std::int32_t index) {
+    const Hop* hops = plan_.begin_hops(route);
+    const Hop& hop = hops[index];
+    const auto is_rank = [&](std::int32_t rank) { return rank >= 0 && rank < plan_.num_ranks; };
+    if (!is_rank(hop.src) || !is_rank(hop.dst) || hop.src == hop.dst) return "has a hop between ranks that are none";
+    if (hop.parent >= index || hop.parent < -1) return "has a hop before the one that feeds it";
+    const bool is_first = hop.parent < 0;
+    if (!is_first && hops[hop.parent].dst != hop.src) return "has a hop from a rank that the bytes do not reach";
+    if (hop.step != (is_first ? 0 : hops[hop.parent].step + 1)) return "has a hop with the wrong step";
+    if (hop.delay < (is_first ? 0 : hops[hop.parent].delay)) return "has a hop before its bytes are there";
+    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+      const Range& range = plan_.begin_ranges(route)[i];
+      const Bundle& bundle = at(plan_.bundles, range.bundle);
+      if (is_first && !plan_.sets.contains(bundle.sources, hop.src)) return "begins where the bytes are not";
+      if (hop.to_staging) continue;
+      if (plan_.sets.contains(bundle.sources, hop.dst)) return "brings a rank what it holds";
+      arrivals_.push_back({range.bundle, hop.dst, range.begin, range.end});
+    }
+    return nullptr;
+  }
+
+  Status check_arrivals() {
+    std::sort(arrivals_.begin(), arrivals_.end());
+    auto arrival = arrivals_.begin();
+    for (std::int32_t b = 0; b < static_cast<std::int32_t>(plan_.bundles.size()); ++b) {
+      const Bundle& bundle = at(plan_.bundles, b);
+      for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
+        if (bundle.size_bytes == 0 || plan_.sets.contains(bundle.sources, rank)) continue;
+        std::int64_t position = 0;
+        for (; arrival != arrivals_.end() && arrival->bundle == b && arrival->rank == rank; ++arrival) {
+          if (arrival->begin != position) break;
+          position = arrival->end;
+        }
+        if (position == bundle.size_bytes) continue;
+        return {RESHARD_ERR_INTERNAL,
+                fmt::format("the routes do not bring bundle {} to rank {} exactly once: byte {} of {}", b, rank,
+                            position, bundle.size_bytes)};
+      }
+    }
+    if (arrival == arrivals_.end()) return {};
+    return {RESHARD_ERR_INTERNAL,
+            fmt::format("the routes bring bundle {} to rank {} too often, or where nobody wants it", arrival->bundle,
+                        arrival->rank)};
+  }
+
+  const Plan& plan_;
+  std::vector<Arrival> arrivals_;
+};
+
+}  // namespace
+
+Status check_routes(const Plan& plan) {
+  return RouteChecker(plan).run();
+}
+
+}  // namespace reshard
