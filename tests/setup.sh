@@ -14,6 +14,7 @@ build_packages=(
   nlohmann-json3-dev libfmt-dev libxxhash-dev      # the library
   libcli11-dev                                     # the tools
   libgtest-dev libgmock-dev librapidcheck-dev      # the tests
+  liblemon-dev libsimgrid-dev                      # independent answers that tests compare with
 )
 lint_packages=(binutils clang-format clang-tidy)
 mpi_packages=(libopenmpi-dev openmpi-bin)  # the baseline of perf/figures.sh, and launch under mpirun

@@ -3,6 +3,7 @@
 #include "src/plan/water_fill.h"
 
 #include <algorithm>
+#include <cassert>
 #include <numeric>
 
 #include "src/base/at.h"
@@ -15,49 +16,132 @@ constexpr std::int64_t kMinSweeps = 50;
 constexpr std::int64_t kMaxSweeps = 10'000;
 constexpr std::int64_t kMaxPours = 20'000'000;
 constexpr std::int64_t kGapDivisor = 1000;
+// Above this many sources an insertion sort is no longer the quickest.
+constexpr std::size_t kFewSources = 16;
 
-/// Divides the demand anew, given what its sources carry for the others, and adds the shares to `load`.
-void pour(const Demand& demand, std::vector<std::int64_t>* load, std::vector<std::int64_t>* shares) {
-  const std::size_t count = demand.sources.size();
-  std::vector<std::size_t> order(count);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return at(*load, demand.sources[a]) < at(*load, demand.sources[b]);
-  });
+__extension__ using Wide = __int128;  // products of bytes and capacities
+
+std::int64_t ceil_div(Wide a, Wide b) {
+  return static_cast<std::int64_t>((a + b - 1) / b);
+}
+
+class Vessel {
+ public:
+  Vessel(const std::vector<std::int64_t>& capacities, const std::vector<std::int64_t>& base)
+      : capacity_(capacities), load_(base) {
+    load_.resize(capacity_.size());
+    std::int64_t divisor = 0;
+    for (const std::int64_t capacity : capacity_) divisor = std::gcd(divisor, capacity);
+    for (std::int64_t& capacity : capacity_) {
+      if (divisor > 1) capacity /= divisor;  // equal capacities become 1, for which the divisions are quick
+      largest_ = std::max(largest_, capacity);
+    }
+    base_ = load_;
+  }
+
+  /// Adds the first shares of a demand that only one source can carry.
+  bool pour_fixed(const Demand& demand, std::vector<std::int64_t>* shares) {
+    if (demand.sources.size() != 1) return false;
+    assert(at(capacity_, demand.sources[0]) > 0);
+    at(load_, demand.sources[0]) += demand.bytes;
+    (*shares)[0] = demand.bytes;
+    return true;
+  }
+
+  /// Divides the demand anew, given what its sources carry for the others.
+  void pour(const Demand& demand, std::vector<std::int64_t>* shares);
+
+  std::int64_t level() const {
+    std::int64_t level = 0;
+    for (std::size_t s = 0; s < load_.size(); ++s) {
+      if (capacity_[s] > 0) level = std::max(level, ceil_div(Wide{load_[s]} * largest_, capacity_[s]));
+    }
+    return level;
+  }
+
+  std::int64_t certificate(const std::vector<Demand>& demands) const;
+
+ private:
+  struct Cup {
+    std::int64_t load;
+    std::int64_t capacity;
+    std::size_t place;  ///< in the demand's sources
+
+    bool operator<(const Cup& other) const {
+      const Wide mine = Wide{load} * other.capacity;
+      const Wide its = Wide{other.load} * capacity;
+      return mine != its ? mine < its : place < other.place;
+    }
+  };
+
+  /// Into cups_, lowest first.
+  void sort_cups(const Demand& demand);
+
+  std::vector<std::int64_t> capacity_;
+  std::vector<std::int64_t> base_;
+  std::vector<std::int64_t> load_;
+  std::int64_t largest_ = 0;
+  std::vector<Cup> cups_;
+};
+
+void Vessel::sort_cups(const Demand& demand) {
+  cups_.clear();
+  for (std::size_t i = 0; i < demand.sources.size(); ++i) {
+    const Cup cup{at(load_, demand.sources[i]), at(capacity_, demand.sources[i]), i};
+    if (cup.capacity > 0) cups_.push_back(cup);
+  }
+  assert(!cups_.empty());
+  if (cups_.size() > kFewSources) {
+    std::sort(cups_.begin(), cups_.end());
+    return;
+  }
+  for (std::size_t i = 1; i < cups_.size(); ++i) {
+    const Cup cup = cups_[i];
+    std::size_t hole = i;
+    for (; hole > 0 && cup < cups_[hole - 1]; --hole) cups_[hole] = cups_[hole - 1];
+    cups_[hole] = cup;
+  }
+}
+
+void Vessel::pour(const Demand& demand, std::vector<std::int64_t>* shares) {
+  for (std::size_t i = 0; i < shares->size(); ++i) at(load_, demand.sources[i]) -= (*shares)[i];
+  sort_cups(demand);
   // The lowest `filled` sources rise to a common level: the largest prefix whose top the water still covers.
-  std::int64_t carried = 0;
+  std::int64_t content = demand.bytes;
+  std::int64_t width = 0;
   std::size_t filled = 0;
-  while (filled < count) {
-    const std::int64_t next = at(*load, demand.sources[order[filled]]);
-    if (filled > 0 && next * static_cast<std::int64_t>(filled) - carried >= demand.bytes) break;
-    carried += next;
+  while (filled < cups_.size()) {
+    const Cup& next = cups_[filled];
+    if (filled > 0 && Wide{next.load} * width >= Wide{content} * next.capacity) break;
+    content += next.load;
+    width += next.capacity;
     ++filled;
   }
-  const auto width = static_cast<std::int64_t>(filled);
-  const std::int64_t level = (carried + demand.bytes) / width;
-  const std::int64_t remainder = (carried + demand.bytes) % width;
-  std::fill(shares->begin(), shares->end(), 0);
+  const std::int64_t level = content / width;
+  const std::int64_t fraction = content % width;
+  std::int64_t remainder = content;
   for (std::size_t i = 0; i < filled; ++i) {
-    std::int64_t& source = at(*load, demand.sources[order[i]]);
-    const std::int64_t target = level + (static_cast<std::int64_t>(i) < remainder ? 1 : 0);
-    (*shares)[order[i]] = target - source;
-    source = target;
+    Cup& cup = cups_[i];
+    const std::int64_t target = level * cup.capacity + static_cast<std::int64_t>(Wide{fraction} * cup.capacity / width);
+    remainder -= target;
+    (*shares)[cup.place] = target - cup.load;
   }
+  for (std::size_t i = filled; i < cups_.size(); ++i) (*shares)[cups_[i].place] = 0;
+  for (std::size_t i = 0; remainder > 0; ++i, --remainder) ++(*shares)[cups_[i].place];
+  for (std::size_t i = 0; i < shares->size(); ++i) at(load_, demand.sources[i]) += (*shares)[i];
 }
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return a / b + (a % b != 0 ? 1 : 0);
-}
-
-/// max over level sets U of ceil(bytes confined to U / |U|).
-std::int64_t certificate(const std::vector<Demand>& demands, const std::vector<std::int64_t>& load) {
-  std::vector<std::int32_t> by_level(load.size());
-  std::iota(by_level.begin(), by_level.end(), 0);
-  std::stable_sort(by_level.begin(), by_level.end(),
-                   [&](std::int32_t a, std::int32_t b) { return at(load, a) > at(load, b); });
-  std::vector<std::size_t> place(load.size());
-  for (std::size_t i = 0; i < by_level.size(); ++i) at(place, by_level[i]) = i;
-  std::vector<std::int64_t> confined(load.size());  // to the sources up to this place
+/// max over level sets U of ceil(bytes confined to U / capacity of U).
+std::int64_t Vessel::certificate(const std::vector<Demand>& demands) const {
+  std::vector<Cup> by_level;
+  for (std::size_t s = 0; s < load_.size(); ++s) {
+    if (capacity_[s] > 0) by_level.push_back({-load_[s], capacity_[s], s});
+  }
+  std::sort(by_level.begin(), by_level.end());
+  std::vector<std::size_t> place(load_.size());  // 0 for those without capacity: they add nothing to a set
+  for (std::size_t i = 0; i < by_level.size(); ++i) place[by_level[i].place] = i;
+  std::vector<std::int64_t> confined(by_level.size());  // to the sources up to this place
+  for (std::size_t i = 0; i < by_level.size(); ++i) confined[i] = base_[by_level[i].place];
   for (const Demand& demand : demands) {
     if (demand.bytes == 0) continue;
     std::size_t last = 0;
@@ -66,35 +150,44 @@ std::int64_t certificate(const std::vector<Demand>& demands, const std::vector<s
   }
   std::int64_t bound = 0;
   std::int64_t sum = 0;
+  std::int64_t width = 0;
   for (std::size_t i = 0; i < confined.size(); ++i) {
     sum += confined[i];
-    bound = std::max(bound, ceil_div(sum, static_cast<std::int64_t>(i) + 1));
+    width += by_level[i].capacity;
+    bound = std::max(bound, ceil_div(Wide{sum} * largest_, width));
   }
   return bound;
 }
 
 }  // namespace
 
-WaterFill water_fill(const std::vector<Demand>& demands, std::int32_t num_ranks) {
+WaterFill water_fill(const std::vector<Demand>& demands, const std::vector<std::int64_t>& capacities,
+                     const std::vector<std::int64_t>& base) {
   WaterFill out;
-  std::vector<std::int64_t> load(static_cast<std::size_t>(num_ranks));
+  Vessel vessel(capacities, base);
   std::int64_t num_shares = 1;
+  out.shares.reserve(demands.size());
   for (const Demand& demand : demands) {
     out.shares.emplace_back(demand.sources.size());
     num_shares += static_cast<std::int64_t>(demand.sources.size());
   }
   const std::int64_t max_sweeps = std::clamp(kMaxPours / num_shares, kMinSweeps, kMaxSweeps);
-  for (std::int64_t sweep = 0; sweep < max_sweeps; ++sweep) {
-    for (std::size_t i = 0; i < demands.size(); ++i) {
-      if (demands[i].bytes == 0) continue;
-      for (std::size_t s = 0; s < demands[i].sources.size(); ++s) at(load, demands[i].sources[s]) -= out.shares[i][s];
-      pour(demands[i], &load, &out.shares[i]);
-    }
-    out.level = load.empty() ? 0 : *std::max_element(load.begin(), load.end());
-    out.bound = std::max(out.bound, certificate(demands, load));
-    if (out.level - out.bound <= out.level / kGapDivisor) break;
+  std::vector<std::size_t> divisible;
+  for (std::size_t i = 0; i < demands.size(); ++i) {
+    if (demands[i].bytes == 0 || vessel.pour_fixed(demands[i], &out.shares[i])) continue;
+    vessel.pour(demands[i], &out.shares[i]);
+    divisible.push_back(i);
   }
-  return out;
+  for (std::int64_t sweep = 1;; ++sweep) {
+    out.level = vessel.level();
+    out.bound = std::max(out.bound, vessel.certificate(demands));
+    if (out.level - out.bound <= out.level / kGapDivisor || sweep == max_sweeps) return out;
+    for (const std::size_t i : divisible) vessel.pour(demands[i], &out.shares[i]);
+  }
+}
+
+WaterFill water_fill(const std::vector<Demand>& demands, std::int32_t num_ranks) {
+  return water_fill(demands, std::vector<std::int64_t>(static_cast<std::size_t>(num_ranks), 1));
 }
 
 }  // namespace reshard
