@@ -5,7 +5,7 @@
 #include "src/base/hasher.h"
 #include "src/layout/overlap.h"
 #include "src/plan/atoms.h"
-#include "src/plan/sources.h"
+#include "src/plan/routing.h"
 #include "src/plan/windows.h"
 
 namespace reshard {
@@ -19,14 +19,13 @@ Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_pt
   RESHARD_TRY(check_no_overlap(*plan.dst));
   RESHARD_TRY(intersect_layouts(&plan));
   RESHARD_TRY(choose_windows(&plan));
-  plan.first_groups.assign(static_cast<std::size_t>(plan.num_ranks), 0);
   return plan;
 }
 
 Result<Plan> create_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                          const PlanOptions& options) {
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
-  choose_sources(&plan);
+  RESHARD_TRY(choose_routes(&plan));
   plan.hash = hash_plan(plan);
   return plan;
 }

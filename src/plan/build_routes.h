@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include "src/plan/exits.h"
+
+namespace reshard {
+
+/// Makes the plan's routes of passages: those that take the same way are one route.
+void build_routes(const Network& network, const DomainSets& domains, const Passages& passages, Plan* plan);
+
+}  // namespace reshard

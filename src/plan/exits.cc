@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/exits.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <span>
+
+#include "src/plan/line.h"
+#include "src/plan/water_fill.h"
+
+namespace reshard {
+namespace {
+
+// Longest chains of domains, tried in this order. Beyond 16 one slow domain holds up too many others: only if need be.
+constexpr std::array<std::int32_t, 12> kChainLengths = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256, INT32_MAX};
+
+// A level within 0.5 % of the target is as good as the target; wider choices must promise 2 %.
+constexpr std::int64_t kTargetPermille = 1005;
+constexpr std::int64_t kHelpPermille = 980;
+
+/// Who may send what lands on a leaf, from near to far.
+enum Tier : std::int8_t { kSameLeaf, kSameRail, kAnyHolder, kAnyNeighbour, kNumTiers };
+
+/// What the holders of one set have to send to one leaf switch.
+struct Pool {
+  std::int32_t sources = 0;  ///< id in Plan::sets
+  std::int32_t leaf = 0;
+  int tier = 0;
+  std::vector<std::int32_t> ranks;  ///< candidates, ascending
+  std::int64_t bytes = 0;
+};
+
+class ExitChooser {
+ public:
+  ExitChooser(const Plan& plan, const Network& network, const DomainSets& domains, const Landings& landings)
+      : plan_(plan), network_(network), domains_(domains), landings_(landings.all),
+        chain_(static_cast<std::size_t>(plan.sets.size())) {
+    target_ = static_cast<std::int64_t>(static_cast<__int128>(landings.busiest_bytes) * network.fastest_out() /
+                                        network.fastest_in());
+    for (std::int32_t r = 0; r < plan.num_ranks; ++r) capacities_.push_back(network.out(r));
+  }
+
+  Result<Passages> run() {
+    fill_.level = 0;
+    do {
+      count();
+      RESHARD_TRY(find_candidates());
+      std::vector<Demand> demands;
+      for (const Pool& pool : pools_) demands.push_back({pool.bytes, pool.ranks});
+      fill_ = water_fill(demands, capacities_, relayed_);
+    } while (plan_.options.machine != nullptr && relieve());
+    out_.certificate = {fill_.level, fill_.bound};
+    pass_network();
+    return std::move(out_);
+  }
+
+ private:
+  std::int32_t chain_length(std::int32_t sources) const {
+    return kChainLengths[static_cast<std::size_t>(at(chain_, sources))];
+  }
+
+  /// Calls visit(bundle, begin, end, landing ranks in the order of the chain) for all that leaves sources.
+  template <typename Visit>
+  void for_each_chain(const Visit& visit) const {
+    for (auto first = landings_.begin(); first != landings_.end();) {
+      auto last = first;
+      while (last != landings_.end() && last->bundle == first->bundle) ++last;
+      const std::int32_t length = chain_length(at(plan_.bundles, first->bundle).sources);
+      if (length == 1) {
+        for (auto l = first; l != last; ++l) visit(l->bundle, l->begin, l->end, std::span(&l->rank, 1));
+      } else {
+        for_each_chain_of({&*first, static_cast<std::size_t>(last - first)}, length, visit);
+      }
+      first = last;
+    }
+  }
+
+  /// The bundle is cut wherever some domain changes the landing; each piece has one landing in every domain.
+  template <typename Visit>
+  void for_each_chain_of(std::span<const Landing> landings, std::int32_t length, const Visit& visit) const {
+    std::vector<std::int64_t> cuts;
+    for (const Landing& landing : landings) cuts.push_back(landing.begin);
+    std::sort(cuts.begin(), cuts.end());
+    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+    cuts.push_back(at(plan_.bundles, landings.front().bundle).size_bytes);
+    std::vector<std::int32_t> ranks;
+    for (std::size_t c = 0; c + 1 < cuts.size(); ++c) {
+      ranks.clear();
+      for (const Landing& landing : landings) {
+        if (landing.begin <= cuts[c] && cuts[c] < landing.end) ranks.push_back(landing.rank);
+      }
+      // Another domain is first for every bundle, so that no one's port only takes and no one's only gives.
+      const auto count = static_cast<std::int32_t>(ranks.size());
+      std::rotate(ranks.begin(), ranks.begin() + landings.front().bundle % count, ranks.end());
+      const std::int32_t num_chains = (count - 1) / length + 1;
+      for (std::int32_t i = 0; i < num_chains; ++i) {
+        const std::int64_t from = std::int64_t{count} * i / num_chains;
+        const std::int64_t to = std::int64_t{count} * (i + 1) / num_chains;
+        visit(landings.front().bundle, cuts[c], cuts[c + 1],
+              std::span<const std::int32_t>(ranks.data() + from, static_cast<std::size_t>(to - from)));
+      }
+    }
+  }
+
+  /// What each pool sends, and what ranks forward, with chains as long as they are now.
+  void count() {
+    relayed_.assign(capacities_.size(), 0);
+    for (Pool& pool : pools_) pool.bytes = 0;
+    for_each_chain([&](std::int32_t bundle, std::int64_t begin, std::int64_t end, std::span<const std::int32_t> chain) {
+      pool_of(at(plan_.bundles, bundle).sources, network_.leaf(chain.front())).bytes += end - begin;
+      for (std::size_t i = 0; i + 1 < chain.size(); ++i) at(relayed_, chain[i]) += end - begin;
+    });
+  }
+
+  Pool& pool_of(std::int32_t sources, std::int32_t leaf) {
+    const auto [entry, is_new] = pool_ids_.try_emplace({sources, leaf}, pools_.size());
+    if (is_new) {
+      pools_.emplace_back();
+      pools_.back().sources = sources;
+      pools_.back().leaf = leaf;
+    }
+    return pools_[entry->second];
+  }
+
+  std::vector<std::int32_t> candidates(const Pool& pool, int tier) const {
+    const std::int32_t rail = at(network_.machine.leaves, pool.leaf).rail;
+    const bool needs_rail = network_.machine.rail_isolated || tier == kSameRail;
+    std::vector<std::int32_t> out;
+    const auto add = [&](std::int32_t rank) {
+      if (network_.out(rank) == 0) return;
+      if (tier == kSameLeaf && network_.leaf(rank) != pool.leaf) return;
+      if (needs_rail && rail >= 0 && network_.rail(rank) != rail) return;
+      out.push_back(rank);
+    };
+    if (tier < kAnyNeighbour) {
+      for (const std::int32_t rank : plan_.sets.ranks(pool.sources)) add(rank);
+      return out;
+    }
+    for (const std::int32_t domain : domains_.of(pool.sources).domains) {
+      for (const std::int32_t rank : at(network_.machine.domains, domain).ranks) add(rank);
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+
+  Status find_candidates() {
+    for (Pool& pool : pools_) {
+      while (pool.ranks.empty() && pool.tier < kNumTiers) {
+        pool.ranks = candidates(pool, pool.tier);
+        if (pool.ranks.empty()) ++pool.tier;
+      }
+      if (!pool.ranks.empty() || pool.bytes == 0) continue;
+      return invalid_argument(fmt::format("no port leads from rank {}, which holds what others need, into the network",
+                                          plan_.sets.ranks(pool.sources).front()));
+    }
+    return {};
+  }
+
+  /// Bytes of the fastest part that a rank is busy with.
+  __int128 level(std::int32_t rank) const {
+    return static_cast<__int128>(at(load_, rank)) * network_.fastest_out() /
+           at(capacities_, rank);
+  }
+
+  bool is_too_busy(std::int32_t rank) const {
+    return at(capacities_, rank) > 0 && level(rank) * 1000 > static_cast<__int128>(target_) * kTargetPermille;
+  }
+
+  /// Changes something for the pools whose senders are busier than they need be; false when nothing is left to change.
+  bool relieve() {
+    load_ = relayed_;
+    for (std::size_t p = 0; p < pools_.size(); ++p) {
+      for (std::size_t s = 0; s < pools_[p].ranks.size(); ++s) {
+        at(load_, pools_[p].ranks[s]) += fill_.shares[p][s];
+      }
+    }
+    bool changed = false;
+    std::vector<bool> grown(chain_.size());
+    for (std::size_t p = 0; p < pools_.size(); ++p) {
+      Pool& pool = pools_[p];
+      bool is_busy = false;
+      for (std::size_t s = 0; s < pool.ranks.size(); ++s) {
+        is_busy = is_busy || (fill_.shares[p][s] > 0 && is_too_busy(pool.ranks[s]));
+      }
+      if (!is_busy) continue;
+      if (widen(kAnyHolder, &pool) || grow_chains(pool.sources, &grown) || widen(kAnyNeighbour, &pool)) changed = true;
+    }
+    return changed;
+  }
+
+  /// Moves the pool on to the next tier, up to `last`, whose further ranks are less busy.
+  bool widen(int last, Pool* pool) const {
+    for (int tier = pool->tier + 1; tier <= last; ++tier) {
+      std::vector<std::int32_t> wider = candidates(*pool, tier);
+      __int128 least = level(pool->ranks.front());
+      __int128 least_now = least;
+      for (const std::int32_t rank : pool->ranks) least_now = std::min(least_now, level(rank));
+      for (const std::int32_t rank : wider) least = std::min(least, level(rank));
+      if (least * 1000 >= least_now * kHelpPermille) continue;
+      pool->ranks = std::move(wider);
+      pool->tier = tier;
+      return true;
+    }
+    return false;
+  }
+
+  bool grow_chains(std::int32_t sources, std::vector<bool>* grown) {
+    if (at(*grown, sources)) return true;
+    // Destinations that begin with different groups are not fed from each other.
+    if (plan_.options.open_groups > 0 && plan_.options.order != GroupOrder::kFixed) return false;
+    auto& chain = at(chain_, sources);
+    if (chain + 1 >= static_cast<int>(kChainLengths.size()) || chain_length(sources) >= most_domains(sources)) {
+      return false;
+    }
+    ++chain;
+    (*grown)[static_cast<std::size_t>(sources)] = true;
+    return true;
+  }
+
+  /// Most domains that any bundle of these sources goes to.
+  std::int32_t most_domains(std::int32_t sources) {
+    if (most_domains_.empty()) {
+      most_domains_.resize(chain_.size());
+      for (auto first = landings_.begin(); first != landings_.end();) {
+        std::int32_t count = 0;
+        std::int32_t place = -1;
+        auto last = first;
+        for (; last != landings_.end() && last->bundle == first->bundle; ++last) {
+          count += last->place != place ? 1 : 0;
+          place = last->place;
+        }
+        auto& most = at(most_domains_, at(plan_.bundles, first->bundle).sources);
+        most = std::max(most, count);
+        first = last;
+      }
+    }
+    return at(most_domains_, sources);
+  }
+
+  /// Cuts what each pool sends among its ranks.
+  void pass_network() {
+    struct Item {
+      Range range;
+      std::int64_t first_landing;
+      std::int32_t num_landings;
+    };
+    std::vector<std::vector<Item>> items(pools_.size());
+    for_each_chain([&](std::int32_t bundle, std::int64_t begin, std::int64_t end, std::span<const std::int32_t> chain) {
+      const std::int32_t sources = at(plan_.bundles, bundle).sources;
+      items[pool_ids_.at({sources, network_.leaf(chain.front())})].push_back(
+          {{bundle, begin, end}, static_cast<std::int64_t>(out_.landings.size()), static_cast<std::int32_t>(chain.size())});
+      out_.landings.insert(out_.landings.end(), chain.begin(), chain.end());
+    });
+    std::vector<std::int64_t> pools_of_rank(capacities_.size());
+    for (const Pool& pool : pools_) {
+      for (const std::int32_t rank : pool.ranks) ++at(pools_of_rank, rank);
+    }
+    for (std::size_t p = 0; p < pools_.size(); ++p) {
+      const auto head = [&](const Item& item) { return at(out_.landings, item.first_landing); };
+      std::stable_sort(items[p].begin(), items[p].end(),
+                       [&](const Item& a, const Item& b) { return head(a) < head(b); });
+      Line line(plan_);
+      for (const Item& item : items[p]) line.add(item.range, head(item));
+      // A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in
+      // all.
+      std::int64_t most_pools = 1;
+      for (const std::int32_t rank : pools_[p].ranks) {
+        most_pools = std::max(most_pools, at(pools_of_rank, rank));
+      }
+      line.divide(fill_.shares[p], fill_.level / (100 * most_pools),
+                  [&](std::size_t part, std::size_t index, const Range& range) {
+                    const std::int32_t exit = pools_[p].ranks[part];
+                    const Item& item = items[p][index];
+                    out_.all.push_back({origin_of(exit, pools_[p].sources), exit, range, item.first_landing,
+                                        item.num_landings, false});
+                  });
+      items[p] = {};
+    }
+  }
+
+  /// The rank itself if it holds the bytes, else a holder in its domain; several exits use several holders.
+  std::int32_t origin_of(std::int32_t exit, std::int32_t sources) const {
+    if (plan_.sets.contains(sources, exit)) return exit;
+    const RanksByDomain& view = domains_.of(sources);
+    const std::ptrdiff_t i = view.find(at(network_.machine.gpus, exit).domain, domains_.place_of_domain());
+    const auto holders = view.ranks_of(static_cast<std::size_t>(i));
+    return holders[static_cast<std::size_t>(exit) % holders.size()];
+  }
+
+  const Plan& plan_;
+  const Network& network_;
+  const DomainSets& domains_;
+  const std::vector<Landing>& landings_;
+  std::int64_t target_ = 0;
+  std::vector<std::int64_t> capacities_;    // by rank
+  std::vector<std::int64_t> relayed_;       // by rank: bytes it forwards to other domains
+  std::vector<std::int64_t> load_;          // by rank: bytes that leave by its part of a port
+  std::vector<int> chain_;                  // by source set, index in kChainLengths
+  std::vector<std::int32_t> most_domains_;  // by source set
+  std::vector<Pool> pools_;
+  std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> pool_ids_;
+  WaterFill fill_;
+  Passages out_;
+};
+
+}  // namespace
+
+Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains,
+                              const Landings& landings) {
+  return ExitChooser(plan, network, domains, landings).run();
+}
+
+}  // namespace reshard

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <vector>
+
+#include "src/plan/landings.h"
+
+namespace reshard {
+
+/// Bytes that leave a rank's port, or its link, for the first of their landings, which hands them on to the next.
+struct Passage {
+  std::int32_t origin = -1;  ///< the holder they are read from
+  std::int32_t exit = -1;    ///< whose port they leave by: the origin, or a rank of its domain
+  Range range;
+  std::int64_t first_landing = 0;  ///< in Passages::landings
+  std::int32_t num_landings = 0;
+  bool is_in_domain = false;  ///< origin and landing share a domain
+};
+
+struct Passages {
+  std::vector<Passage> all;
+  std::vector<std::int32_t> landings;  ///< ranks, one of each domain passed
+  Certificate certificate;
+};
+
+/// Chooses for all bytes that must cross ranks which of their holders send them, how many copies leave the sources and
+/// which domains pass them on.
+///
+/// Holders are filled by water to the min-max level. Every domain gets its bytes straight from a source if the sources'
+/// ports are then no busier than the busiest domain's must be; where they would be, chains over the domains grow longer
+/// until they are not, so that fewer copies leave the sources. Before that, the choice of holders widens from those on
+/// the landing's own leaf switch over those on its rail to all; after it, other ranks of the holders' domains lend their
+/// ports.
+Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains,
+                              const Landings& landings);
+
+}  // namespace reshard

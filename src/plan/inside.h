@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include "src/plan/exits.h"
+
+namespace reshard {
+
+/// Adds what ranks take from holders in their own domain: over its links, no byte over the network. The holders of a
+/// domain are filled by water.
+void add_inside(const Plan& plan, const Network& network, const DomainSets& domains, Passages* passages);
+
+}  // namespace reshard

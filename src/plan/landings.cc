@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/landings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "src/plan/line.h"
+#include "src/plan/water_fill.h"
+
+namespace reshard {
+namespace {
+
+/// A bundle that a domain needs and has not got.
+struct Need {
+  std::int32_t bundle = -1;
+  std::int32_t group = 0;  ///< of the domain among the destinations' domains
+};
+
+/// Needs of a domain that the same ranks may take from the network.
+struct Pool {
+  std::vector<std::int32_t> ranks;
+  std::vector<std::int32_t> bundles;
+  std::int64_t bytes = 0;
+};
+
+class LandingChooser {
+ public:
+  LandingChooser(const Plan& plan, const Network& network, const DomainSets& domains)
+      : plan_(plan), network_(network), domains_(domains), needs_(network.machine.domains.size()) {}
+
+  Result<Landings> run() {
+    collect_needs();
+    for (std::size_t d = 0; d < needs_.size(); ++d) {
+      RESHARD_TRY(enter(static_cast<std::int32_t>(d)));
+    }
+    std::sort(out_.all.begin(), out_.all.end(), [](const Landing& a, const Landing& b) {
+      return std::tuple{a.bundle, a.place, a.begin} < std::tuple{b.bundle, b.place, b.begin};
+    });
+    return std::move(out_);
+  }
+
+ private:
+  void collect_needs() {
+    std::vector<std::int64_t> bytes(needs_.size());
+    for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
+      const Bundle& bundle = plan_.bundles[b];
+      if (bundle.size_bytes == 0) continue;
+      const RanksByDomain& wanted = domains_.of(bundle.destinations);
+      for (std::size_t i = 0; i < wanted.num_domains(); ++i) {
+        if (domains_.touches(bundle.sources, wanted.domains[i])) continue;
+        at(needs_, wanted.domains[i]).push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(i)});
+        at(bytes, wanted.domains[i]) += bundle.size_bytes;
+      }
+    }
+    for (std::size_t d = 0; d < bytes.size(); ++d) {
+      std::int64_t capacity = 0;
+      for (const std::int32_t rank : network_.machine.domains[d].ranks) capacity += network_.in(rank);
+      if (bytes[d] == 0 || capacity == 0) continue;
+      const auto busy = static_cast<std::int64_t>(static_cast<__int128>(bytes[d]) * network_.fastest_in() / capacity);
+      out_.busiest_bytes = std::max(out_.busiest_bytes, busy);
+    }
+  }
+
+  /// The rails by which the holders' domains reach out; all of them where rails are joined.
+  std::uint64_t rails_of(std::int32_t sources) {
+    if (!network_.machine.rail_isolated) return ~std::uint64_t{0};
+    const auto [entry, is_new] = rails_.try_emplace(sources, 0);
+    if (!is_new) return entry->second;
+    for (const std::int32_t domain : domains_.of(sources).domains) {
+      for (const std::int32_t rank : at(network_.machine.domains, domain).ranks) {
+        if (network_.out(rank) > 0) entry->second |= std::uint64_t{1} << (network_.rail(rank) % 64);
+      }
+    }
+    return entry->second;
+  }
+
+  bool can_land(std::int32_t rank, std::uint64_t rails) const {
+    return network_.in(rank) > 0 && (rails >> (network_.rail(rank) % 64) & 1) != 0;
+  }
+
+  template <typename Ranks>
+  std::vector<std::int32_t> landable(const Ranks& ranks, std::uint64_t rails) const {
+    std::vector<std::int32_t> out;
+    for (const std::int32_t rank : ranks) {
+      if (can_land(rank, rails)) out.push_back(rank);
+    }
+    return out;
+  }
+
+  Status enter(std::int32_t domain) {
+    std::map<std::pair<std::uint64_t, std::vector<std::int32_t>>, Pool> by_ranks;  // the key decides what may take it
+    for (const Need& need : at(needs_, domain)) {
+      const Bundle& bundle = at(plan_.bundles, need.bundle);
+      const std::uint64_t rails = rails_of(bundle.sources);
+      const auto wanted = domains_.of(bundle.destinations).ranks_of(static_cast<std::size_t>(need.group));
+      Pool& pool = by_ranks[{rails, {wanted.begin(), wanted.end()}}];
+      if (pool.bundles.empty()) pool.ranks = landable(wanted, rails);
+      if (pool.ranks.empty()) pool.ranks = landable(at(network_.machine.domains, domain).ranks, rails);
+      if (pool.ranks.empty()) return unreachable(domain, bundle);
+      pool.bundles.push_back(need.bundle);
+      pool.bytes += bundle.size_bytes;
+    }
+    std::vector<Pool> pools;
+    std::vector<std::uint64_t> rails;
+    for (auto& [key, pool] : by_ranks) {
+      rails.push_back(key.first);
+      pools.push_back(std::move(pool));
+    }
+    divide(domain, rails, &pools);
+    return {};
+  }
+
+  Status unreachable(std::int32_t domain, const Bundle& bundle) const {
+    const auto node_of = [&](std::int32_t rank) {
+      return at(network_.machine.nodes, at(network_.machine.gpus, rank).node).name;
+    };
+    return invalid_argument(fmt::format(
+        "no port of node \"{}\" (rank {}) is reached from node \"{}\" (rank {}), which holds what it needs{}; give both "
+        "a port{}",
+        node_of(at(network_.machine.domains, domain).ranks.front()), at(network_.machine.domains, domain).ranks.front(),
+        node_of(plan_.sets.ranks(bundle.sources).front()), plan_.sets.ranks(bundle.sources).front(),
+        network_.machine.rail_isolated ? ": the rails are isolated and they share none" : "",
+        network_.machine.rail_isolated ? " on the same rail" : ""));
+  }
+
+  void divide(std::int32_t domain, const std::vector<std::uint64_t>& rails, std::vector<Pool>* pools) {
+    const std::vector<std::int32_t>& ranks = at(network_.machine.domains, domain).ranks;
+    std::vector<std::int64_t> capacities;
+    for (const std::int32_t rank : ranks) capacities.push_back(network_.in(rank));
+    WaterFill fill = water_fill(demands(*pools, ranks), capacities);
+    if (!pools->empty() && is_too_busy(fill, capacities)) {
+      const std::vector<std::int64_t> carried = loads(*pools, fill, ranks);
+      for (std::size_t p = 0; p < pools->size(); ++p) widen(ranks, carried, rails[p], &(*pools)[p]);
+      fill = water_fill(demands(*pools, ranks), capacities);
+    }
+    for (std::size_t p = 0; p < pools->size(); ++p) {
+      land(domain, (*pools)[p], fill.shares[p], fill.level / (100 * static_cast<std::int64_t>(pools->size())));
+    }
+  }
+
+  static std::vector<Demand> demands(const std::vector<Pool>& pools, const std::vector<std::int32_t>& ranks) {
+    std::vector<Demand> out;
+    for (const Pool& pool : pools) {
+      Demand& demand = out.emplace_back();
+      demand.bytes = pool.bytes;
+      for (const std::int32_t rank : pool.ranks) {
+        demand.sources.push_back(
+            static_cast<std::int32_t>(std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin()));
+      }
+    }
+    return out;
+  }
+
+  /// Levels of the fill are relative to the fastest part in the domain; the target to the fastest of the machine.
+  bool is_too_busy(const WaterFill& fill, const std::vector<std::int64_t>& capacities) {
+    const std::int64_t here = std::max<std::int64_t>(1, *std::max_element(capacities.begin(), capacities.end()));
+    return static_cast<__int128>(fill.level) * network_.fastest_in() * 200 > static_cast<__int128>(out_.busiest_bytes) * here * 201;
+  }
+
+  static std::vector<std::int64_t> loads(const std::vector<Pool>& pools, const WaterFill& fill,
+                                         const std::vector<std::int32_t>& ranks) {
+    std::vector<std::int64_t> out(ranks.size());
+    const std::vector<Demand> of_pools = demands(pools, ranks);
+    for (std::size_t p = 0; p < pools.size(); ++p) {
+      for (std::size_t s = 0; s < of_pools[p].sources.size(); ++s) at(out, of_pools[p].sources[s]) += fill.shares[p][s];
+    }
+    return out;
+  }
+
+  /// Lets all ranks of the domain take the bytes of a pool whose own ranks would be too busy.
+  void widen(const std::vector<std::int32_t>& ranks, const std::vector<std::int64_t>& carried, std::uint64_t rails,
+             Pool* pool) const {
+    for (const std::int32_t rank : pool->ranks) {
+      const auto place = std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin();
+      const __int128 busy = static_cast<__int128>(at(carried, place)) * network_.fastest_in() * 200;
+      if (busy <= static_cast<__int128>(out_.busiest_bytes) * network_.in(rank) * 201) return;
+    }
+    pool->ranks = landable(ranks, rails);
+  }
+
+  void land(std::int32_t domain, const Pool& pool, const std::vector<std::int64_t>& bytes, std::int64_t tolerance) {
+    const std::int32_t place = at(domains_.place_of_domain(), domain);
+    if (pool.ranks.size() == 1) {
+      for (const std::int32_t b : pool.bundles) {
+        out_.all.push_back({b, place, pool.ranks.front(), 0, at(plan_.bundles, b).size_bytes});
+      }
+      return;
+    }
+    Line line(plan_);
+    for (const std::int32_t b : pool.bundles) line.add({b, 0, at(plan_.bundles, b).size_bytes}, b);
+    line.divide(bytes, tolerance, [&](std::size_t part, std::size_t, const Range& range) {
+      out_.all.push_back({range.bundle, place, pool.ranks[part], range.begin, range.end});
+    });
+  }
+
+  const Plan& plan_;
+  const Network& network_;
+  const DomainSets& domains_;
+  std::vector<std::vector<Need>> needs_;  // by domain
+  std::map<std::int32_t, std::uint64_t> rails_;
+  Landings out_;
+};
+
+}  // namespace
+
+Result<Landings> choose_landings(const Plan& plan, const Network& network, const DomainSets& domains) {
+  return LandingChooser(plan, network, domains).run();
+}
+
+}  // namespace reshard

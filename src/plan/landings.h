@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <vector>
+
+#include "src/plan/network.h"
+
+namespace reshard {
+
+/// Bytes [begin, end) of a bundle enter a domain at one of its ranks, once, whoever in the domain needs them.
+struct Landing {
+  std::int32_t bundle = -1;
+  std::int32_t place = 0;  ///< of the domain in the order of chains
+  std::int32_t rank = -1;
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
+struct Landings {
+  std::vector<Landing> all;         ///< by bundle, place, begin
+  std::int64_t busiest_bytes = 0;   ///< of the domain whose network takes longest, as bytes of the fastest rank's part
+};
+
+/// Divides what must enter each domain over the ports of its ranks: over those that need the bytes, and where these
+/// would be busier than the busiest domain must be on average, over all of its ranks, to be handed on inside.
+/// RESHARD_ERR_INVALID_ARGUMENT where the network does not reach the domain.
+Result<Landings> choose_landings(const Plan& plan, const Network& network, const DomainSets& domains);
+
+}  // namespace reshard

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/network.h"
+
+#include <algorithm>
+
+namespace reshard {
+
+Network::Network(const Machine& given) : machine(given) {
+  std::vector<std::int32_t> num_ranks(machine.ports.size());
+  for (const Machine::Gpu& gpu : machine.gpus) {
+    if (gpu.port < 0) continue;
+    most_ranks_per_port_ = std::max(most_ranks_per_port_, ++at(num_ranks, gpu.port));
+  }
+  for (const Machine::Gpu& gpu : machine.gpus) {
+    const std::int64_t sharing = gpu.port < 0 ? 1 : at(num_ranks, gpu.port);
+    out_.push_back(gpu.port < 0 ? 0 : at(machine.ports, gpu.port).out.bytes_per_s() / sharing);
+    in_.push_back(gpu.port < 0 ? 0 : at(machine.ports, gpu.port).in.bytes_per_s() / sharing);
+    fastest_out_ = std::max(fastest_out_, out_.back());
+    fastest_in_ = std::max(fastest_in_, in_.back());
+  }
+}
+
+Machine unknown_machine(std::int32_t num_ranks) {
+  constexpr Link kLink{1000, 1000, 0};  // any speed: only its being the same everywhere matters
+  Machine machine;
+  machine.leaves.resize(1);
+  machine.pods.resize(1);
+  for (std::int32_t rank = 0; rank < num_ranks; ++rank) {
+    machine.nodes.emplace_back();
+    Machine::Gpu& gpu = machine.gpus.emplace_back();
+    gpu.node = gpu.domain = gpu.port = rank;
+    Machine::Port& port = machine.ports.emplace_back();
+    port.node = rank;
+    port.out = port.in = kLink;
+    machine.domains.push_back({{rank}, {rank}});
+  }
+  return machine;
+}
+
+}  // namespace reshard

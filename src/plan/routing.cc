@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/routing.h"
+
+#include <fmt/format.h>
+
+#include "src/plan/build_routes.h"
+#include "src/plan/inside.h"
+#include "src/plan/schedule.h"
+
+namespace reshard {
+
+Status choose_routes(Plan* plan) {
+  const PlanOptions& options = plan->options;
+  if (options.machine != nullptr && options.machine->num_ranks() != plan->num_ranks) {
+    return {RESHARD_ERR_LAYOUT_MISMATCH,
+            fmt::format("the machine has {} ranks and the layouts have {}", options.machine->num_ranks(),
+                        plan->num_ranks)};
+  }
+  const Machine unknown = options.machine == nullptr ? unknown_machine(plan->num_ranks) : Machine();
+  const Network network(options.machine == nullptr ? unknown : *options.machine);
+  const DomainSets domains(network.machine, plan->sets);
+  choose_first_groups(domains, network, plan);
+  RESHARD_TRY(const Landings landings, choose_landings(*plan, network, domains));
+  RESHARD_TRY(Passages passages, choose_exits(*plan, network, domains, landings));
+  add_inside(*plan, network, domains, &passages);
+  plan->certificate = passages.certificate;
+  build_routes(network, domains, passages, plan);
+  schedule_routes(network, plan);
+  return {};
+}
+
+}  // namespace reshard

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include "src/plan/plan.h"
+
+namespace reshard {
+
+/// Chooses for every byte that must cross ranks its sources, its way and its round: sets ranges, hops, routes, slots,
+/// first_groups, certificate and most_in_flight. Errors as reshard_plan_create documents.
+Status choose_routes(Plan* plan);
+
+}  // namespace reshard

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/schedule.h"
+
+#include <algorithm>
+#include <map>
+
+#include "src/plan/colouring.h"
+
+namespace reshard {
+namespace {
+
+// A port with more open connections than this loses speed to their state.
+constexpr std::int32_t kMostPeersPerPort = 64;
+
+// Rounds: enough that one is short beside the whole, few enough to colour thousands of domains in a second.
+constexpr int kLog2Rounds = 10;
+constexpr int kLog2RoundsOfMany = 8;
+constexpr std::size_t kMany = 256;  // domains
+
+/// The hop that crosses between domains first; -1 when none does.
+std::int32_t first_crossing(const Machine& machine, const Plan& plan, const Route& route) {
+  for (std::int32_t h = 0; h < route.num_hops; ++h) {
+    const Hop& hop = plan.begin_hops(route)[h];
+    if (!machine.same_domain(hop.src, hop.dst)) return h;
+  }
+  return -1;
+}
+
+/// For each group the sources of most of its bytes.
+std::vector<std::int32_t> main_sources(const Plan& plan) {
+  std::vector<std::map<std::int32_t, std::int64_t>> bytes(plan.groups.size());
+  for (const Bundle& bundle : plan.bundles) {
+    for (std::size_t s = 0; s < bundle.strands.size(); ++s) {
+      const Strand& strand = bundle.strands[s];
+      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
+      at(bytes, at(plan.tensors, strand.tensor).group)[plan.sets.ranks(bundle.sources).front()] +=
+          end - strand.begin_bytes;
+    }
+  }
+  std::vector<std::int32_t> out;
+  for (const auto& of_group : bytes) {
+    const auto most = std::max_element(of_group.begin(), of_group.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    out.push_back(most == of_group.end() ? -1 : most->first);
+  }
+  return out;
+}
+
+/// The groups with which another stage's begin.
+std::vector<std::int32_t> stage_starts(const Plan& plan) {
+  std::vector<std::int32_t> starts;
+  const std::vector<std::int32_t> sources = main_sources(plan);
+  for (std::size_t g = 0; g < sources.size(); ++g) {
+    if (g == 0 || sources[g] != sources[g - 1]) starts.push_back(static_cast<std::int32_t>(g));
+  }
+  return starts;
+}
+
+}  // namespace
+
+void schedule_routes(const Network& network, Plan* plan) {
+  plan->most_in_flight = kMostPeersPerPort / network.most_ranks_per_port();
+  if (plan->options.machine == nullptr) return;
+  std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> index;
+  std::vector<Entry> entries;
+  std::vector<std::ptrdiff_t> entry_of(plan->routes.size(), -1);
+  for (std::size_t r = 0; r < plan->routes.size(); ++r) {
+    const Route& route = plan->routes[r];
+    const std::int32_t crossing = first_crossing(network.machine, *plan, route);
+    if (crossing < 0) continue;
+    const Hop& hop = plan->begin_hops(route)[crossing];
+    const std::pair pair{at(network.machine.gpus, hop.src).domain, at(network.machine.gpus, hop.dst).domain};
+    const auto [entry, is_new] = index.try_emplace(pair, entries.size());
+    if (is_new) entries.push_back({pair.first, pair.second, 0});
+    entries[entry->second].bytes += route.size_bytes;
+    entry_of[r] = static_cast<std::ptrdiff_t>(entry->second);
+  }
+  const auto num_domains = static_cast<std::int32_t>(network.machine.domains.size());
+  Rounds rounds = colour(entries, num_domains, num_domains,
+                         network.machine.domains.size() > kMany ? kLog2RoundsOfMany : kLog2Rounds);
+  // What stays inside a domain is spread over all rounds.
+  const auto all_rounds = static_cast<std::int32_t>(rounds.slots.size());
+  plan->slots = std::move(rounds.slots);
+  for (std::int32_t i = 0; i < std::max(1, rounds.num_rounds); ++i) plan->slots.push_back(i);
+  for (std::size_t r = 0; r < plan->routes.size(); ++r) {
+    Route& route = plan->routes[r];
+    route.first_slot = entry_of[r] < 0 ? all_rounds : static_cast<std::int32_t>(at(rounds.first, entry_of[r]));
+    const auto end = entry_of[r] < 0 ? static_cast<std::int64_t>(plan->slots.size()) : at(rounds.first, entry_of[r] + 1);
+    route.num_slots = static_cast<std::int32_t>(end) - route.first_slot;
+  }
+}
+
+void choose_first_groups(const DomainSets& domains, const Network& network, Plan* plan) {
+  plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
+  if (plan->options.open_groups == 0 || plan->options.order == GroupOrder::kFixed) return;
+  const std::vector<std::int32_t> starts = stage_starts(*plan);
+  // Counterparts need the same bundles: they are numbered within each bundle, those first that fewest domains share;
+  // a domain keeps its first number.
+  std::vector<const RanksByDomain*> wanted;
+  for (const Bundle& bundle : plan->bundles) wanted.push_back(&domains.of(bundle.destinations));
+  std::stable_sort(wanted.begin(), wanted.end(),
+                   [](const auto* a, const auto* b) { return a->num_domains() < b->num_domains(); });
+  std::vector<std::int32_t> number(network.machine.domains.size(), -1);
+  for (const RanksByDomain* view : wanted) {
+    std::int32_t next = 0;
+    for (const std::int32_t domain : view->domains) {
+      std::int32_t& mine = at(number, domain);
+      if (mine < 0) mine = next;
+      ++next;
+    }
+  }
+  for (std::size_t d = 0; d < number.size(); ++d) {
+    if (number[d] < 0) continue;
+    const std::int32_t first = starts[static_cast<std::size_t>(number[d]) % starts.size()];
+    for (const std::int32_t rank : network.machine.domains[d].ranks) at(plan->first_groups, rank) = first;
+  }
+}
+
+}  // namespace reshard

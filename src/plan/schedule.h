@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include "src/plan/domain_sets.h"
+#include "src/plan/network.h"
+
+namespace reshard {
+
+/// Gives every route its rounds, by colouring the edges of the matrix of bytes between domains, and bounds the messages
+/// in flight. The rounds order the windows; nobody waits for a round to end. Later hops of a chain follow the first by
+/// one round each.
+void schedule_routes(const Network& network, Plan* plan);
+
+/// Sets first_groups: with which group each rank's order begins. Where receivers accept rotated orders and the groups
+/// come from different sources in turn (pipeline stages), counterparts in different replicas begin with different
+/// sources' groups, so that all sources send at once.
+void choose_first_groups(const DomainSets& domains, const Network& network, Plan* plan);
+
+}  // namespace reshard
