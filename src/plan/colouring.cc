@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/colouring.h"
+
+#include <algorithm>
+#include <array>
+
+#include "src/base/at.h"
+#include "src/plan/euler_split.h"
+
+namespace reshard {
+namespace {
+
+constexpr std::int64_t kChunkPrecision = 4096;
+// Chunks are counted in 256ths until they are rounded.
+constexpr int kFractionBits = 8;
+constexpr std::int64_t kOneChunk = std::int64_t{1} << kFractionBits;
+
+__extension__ using Wide = __int128;
+
+std::int64_t ceil_div(Wide a, std::int64_t b) {
+  return static_cast<std::int64_t>((a + b - 1) / b);
+}
+
+/// In 256ths; whole for those that are always rounded up, 0 for small ones.
+std::int64_t num_chunks(const Rounds& rounds, const Entry& entry) {
+  if (entry.bytes == 0 || rounds.is_small(entry)) return 0;
+  if (rounds.is_large(entry)) return ceil_div(Wide{entry.bytes} << kFractionBits, rounds.chunk_bytes);
+  return ceil_div(entry.bytes, rounds.chunk_bytes) << kFractionBits;
+}
+
+/// The rows and columns of the matrix.
+class Lines {
+ public:
+  Lines(const std::vector<Entry>& entries, std::int32_t num_src, std::int32_t num_dst, int log2_rounds)
+      : entries_(entries),
+        num_src_(num_src),
+        limit_(std::int64_t{1} << log2_rounds),
+        chunks_(static_cast<std::size_t>(num_src) + static_cast<std::size_t>(num_dst)),
+        small_bytes_(chunks_.size()) {}
+
+  std::int64_t chunk_bytes() {
+    for (const Entry& entry : entries_) add(entry, entry.bytes, &small_bytes_);
+    const std::int64_t most = small_bytes_.empty() ? 0 : *std::max_element(small_bytes_.begin(), small_bytes_.end());
+    std::int64_t low = std::max<std::int64_t>(1, ceil_div(most, limit_));
+    if (fits(low)) return low;
+    std::int64_t step = 1 + low / 256;
+    while (!fits(low + step)) {
+      low += step;
+      step *= 2;
+    }
+    std::int64_t high = low + step;
+    while (high - low > 1 + high / kChunkPrecision) {
+      const std::int64_t middle = low + (high - low) / 2;
+      (fits(middle) ? high : low) = middle;
+    }
+    return high;
+  }
+
+ private:
+  bool fits(std::int64_t chunk_bytes) {
+    Rounds rounds;
+    rounds.chunk_bytes = chunk_bytes;
+    std::fill(chunks_.begin(), chunks_.end(), 0);
+    std::fill(small_bytes_.begin(), small_bytes_.end(), 0);
+    for (const Entry& entry : entries_) {
+      if (rounds.is_small(entry)) {
+        add(entry, entry.bytes, &small_bytes_);
+      } else {
+        add(entry, num_chunks(rounds, entry), &chunks_);
+      }
+    }
+    for (std::size_t i = 0; i < chunks_.size(); ++i) {
+      if (chunks_[i] + small_bytes_[i] / chunk_bytes * kOneChunk > limit_ * kOneChunk) return false;
+    }
+    return true;
+  }
+
+  void add(const Entry& entry, std::int64_t amount, std::vector<std::int64_t>* sums) const {
+    at(*sums, entry.src) += amount;
+    at(*sums, num_src_ + entry.dst) += amount;
+  }
+
+  const std::vector<Entry>& entries_;
+  std::int32_t num_src_;
+  std::int64_t limit_;
+  std::vector<std::int64_t> chunks_;
+  std::vector<std::int64_t> small_bytes_;
+};
+
+/// Of the edges whose lowest bits are not 0, those whose bit `bit` is set.
+void choose(const std::vector<Edge>& edges, int bit, std::vector<std::int32_t>* chosen) {
+  chosen->clear();
+  for (std::size_t i = 0; i < edges.size(); ++i) {
+    if ((edges[i].multiplicity >> bit & 1) != 0) chosen->push_back(static_cast<std::int32_t>(i));
+  }
+}
+
+/// From 256ths to whole chunks. In every step an odd bit goes up or down, half of those on a line each, so that the sum
+/// of a line moves by less than 1/256 + 1/128 + ... + 1/2 in all.
+void round_chunks(std::vector<Edge>* edges, EulerSplit* split) {
+  std::vector<std::int32_t> chosen;
+  for (int bit = 0; bit < kFractionBits; ++bit) {
+    choose(*edges, bit, &chosen);
+    const std::vector<std::int8_t>& sides = split->sides(*edges, chosen);
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      at(*edges, chosen[i]).multiplicity += sides[i] != 0 ? 1 << bit : -(1 << bit);
+    }
+  }
+  for (Edge& edge : *edges) edge.multiplicity >>= kFractionBits;
+}
+
+/// Halves a multigraph until only matchings are left.
+class Halver {
+ public:
+  Halver(EulerSplit* split, int log2_rounds, Rounds* rounds)
+      : split_(split), halves_(static_cast<std::size_t>(log2_rounds)), cursor_(rounds->first), rounds_(rounds) {}
+
+  void halve_to(const std::vector<Edge>& edges, std::size_t depth) {
+    if (edges.empty()) return;
+    if (depth == halves_.size()) {
+      for (const Edge& edge : edges) at(rounds_->slots, at(cursor_, edge.entry)++) = rounds_->num_rounds;
+      ++rounds_->num_rounds;
+      return;
+    }
+    halve(edges, &halves_[depth]);
+    for (const std::vector<Edge>& half : halves_[depth]) halve_to(half, depth + 1);
+  }
+
+ private:
+  using Halves = std::array<std::vector<Edge>, 2>;
+
+  void halve(const std::vector<Edge>& edges, Halves* halves) {
+    choose(edges, 0, &odd_);
+    auto side = split_->sides(edges, odd_).begin();
+    for (std::vector<Edge>& half : *halves) half.clear();
+    for (const Edge& edge : edges) {
+      std::array<std::int32_t, 2> parts{edge.multiplicity / 2, edge.multiplicity / 2};
+      if (edge.multiplicity % 2 != 0) ++at(parts, *side++);
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        if (parts[i] > 0) (*halves)[i].push_back({edge.entry, parts[i], edge.ends});
+      }
+    }
+  }
+
+  EulerSplit* split_;
+  std::vector<Halves> halves_;  // per depth
+  std::vector<std::int64_t> cursor_;
+  Rounds* rounds_;
+  std::vector<std::int32_t> odd_;
+};
+
+/// `small` are indices of entries; each has one slot.
+void place_small(const std::vector<Entry>& entries, std::vector<std::int32_t> small, std::int32_t num_lines,
+                 Rounds* rounds) {
+  const auto shift = [&](const Entry& entry) { return (entry.dst - entry.src + num_lines) % num_lines; };
+  std::sort(small.begin(), small.end(), [&](std::int32_t a, std::int32_t b) {
+    const Entry& x = at(entries, a);
+    const Entry& y = at(entries, b);
+    if (x.src != y.src) return x.src < y.src;
+    return shift(x) != shift(y) ? shift(x) < shift(y) : a < b;
+  });
+  rounds->num_rounds = std::max(rounds->num_rounds, small.empty() ? 0 : 1);
+  for (std::size_t begin = 0; begin < small.size();) {
+    std::size_t end = begin;
+    while (end < small.size() && at(entries, small[end]).src == at(entries, small[begin]).src) ++end;
+    const auto count = static_cast<std::int64_t>(end - begin);
+    for (std::int64_t i = 0; i < count; ++i) {
+      at(rounds->slots, at(rounds->first, small[begin++])) =
+          static_cast<std::int32_t>((2 * i + 1) * rounds->num_rounds / (2 * count));
+    }
+  }
+}
+
+}  // namespace
+
+Rounds colour(const std::vector<Entry>& entries, std::int32_t num_src, std::int32_t num_dst, int log2_rounds) {
+  Rounds rounds;
+  rounds.chunk_bytes = Lines(entries, num_src, num_dst, log2_rounds).chunk_bytes();
+  EulerSplit split(num_src, num_dst);
+  std::vector<Edge> edges;
+  std::vector<std::int32_t> small;
+  rounds.first.assign(entries.size() + 1, 0);
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const auto chunks = static_cast<std::int32_t>(num_chunks(rounds, entries[i]));
+    const auto index = static_cast<std::int32_t>(i);
+    if (chunks > 0) edges.push_back({index, chunks, {entries[i].src, entries[i].dst}});
+    if (!rounds.is_small(entries[i])) continue;
+    small.push_back(index);
+    rounds.first[i + 1] = 1;
+  }
+  round_chunks(&edges, &split);
+  for (const Edge& edge : edges) at(rounds.first, edge.entry + 1) = edge.multiplicity;
+  for (std::size_t i = 0; i < entries.size(); ++i) rounds.first[i + 1] += rounds.first[i];
+  rounds.slots.resize(static_cast<std::size_t>(rounds.first.back()));
+  Halver(&split, log2_rounds, &rounds).halve_to(edges, 0);
+  place_small(entries, std::move(small), std::max(num_src, num_dst), &rounds);
+  return rounds;
+}
+
+}  // namespace reshard
