@@ -66,6 +66,15 @@ class RouteBuilder {
     return route().num_hops++;
   }
 
+  /// The hop that brings the bytes to a rank to stay; -1 if there is none yet.
+  std::int32_t hop_to(std::int32_t rank) {
+    for (std::int32_t h = 0; h < route().num_hops; ++h) {
+      const Hop& hop = at(plan_->hops, route().first_hop + h);
+      if (hop.dst == rank && !hop.to_staging) return h;
+    }
+    return -1;
+  }
+
   Route& route() { return plan_->routes.back(); }
 
   void begin(const Passage& passage) {
@@ -85,6 +94,13 @@ class RouteBuilder {
       if (passage.is_in_domain) {
         add_hop(rank, landing, parent, delay, false);
         return;
+      }
+      const std::int32_t exit = network_.exit_towards(rank, landing);
+      if (exit != rank) {
+        // It may have the bytes already, being one of those that wanted them.
+        const std::int32_t has = hop_to(exit);
+        parent = has >= 0 ? has : add_hop(rank, exit, parent, delay, true);
+        rank = exit;
       }
       const auto wanted = wanted_beside(at(plan_->bundles, passage.range.bundle).destinations, landing);
       const bool stays = std::binary_search(wanted.begin(), wanted.end(), landing);

@@ -100,9 +100,20 @@ class ExitChooser {
       for (std::int32_t i = 0; i < num_chains; ++i) {
         const std::int64_t from = std::int64_t{count} * i / num_chains;
         const std::int64_t to = std::int64_t{count} * (i + 1) / num_chains;
-        visit(landings.front().bundle, cuts[c], cuts[c + 1],
-              std::span<const std::int32_t>(ranks.data() + from, static_cast<std::size_t>(to - from)));
+        visit_linked(Range{landings.front().bundle, cuts[c], cuts[c + 1]},
+                     {ranks.data() + from, static_cast<std::size_t>(to - from)}, visit);
       }
+    }
+  }
+
+  /// Ends a chain where no port of a domain reaches the next one's, and begins another.
+  template <typename Visit>
+  void visit_linked(const Range& range, std::span<const std::int32_t> ranks, const Visit& visit) const {
+    std::size_t first = 0;
+    for (std::size_t i = 1; i <= ranks.size(); ++i) {
+      if (i < ranks.size() && network_.exit_towards(ranks[i - 1], ranks[i]) >= 0) continue;
+      visit(range.bundle, range.begin, range.end, ranks.subspan(first, i - first));
+      first = i;
     }
   }
 

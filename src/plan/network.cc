@@ -21,6 +21,14 @@ Network::Network(const Machine& given) : machine(given) {
   }
 }
 
+std::int32_t Network::exit_towards(std::int32_t from, std::int32_t to) const {
+  const auto can = [&](std::int32_t rank) { return out(rank) > 0 && machine.reaches(rank, to); };
+  if (can(from)) return from;
+  const std::vector<std::int32_t>& ranks = at(machine.domains, at(machine.gpus, from).domain).ranks;
+  const auto found = std::find_if(ranks.begin(), ranks.end(), can);
+  return found == ranks.end() ? -1 : *found;
+}
+
 Machine unknown_machine(std::int32_t num_ranks) {
   constexpr Link kLink{1000, 1000, 0};  // any speed: only its being the same everywhere matters
   Machine machine;
