@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/bounds.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <map>
+#include <numeric>
+
+#include "src/plan/domain_sets.h"
+#include "src/plan/order_bound.h"
+#include "src/plan/water_fill.h"
+
+namespace reshard {
+namespace {
+
+double seconds_of(std::int64_t bytes, std::int64_t bytes_per_s) {
+  return bytes == 0 || bytes_per_s == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(bytes_per_s);
+}
+
+/// Keeps the place where a bound is largest.
+class Largest {
+ public:
+  explicit Largest(std::string name) { bound_.name = std::move(name); }
+  template <typename Describe>
+  void offer(std::int64_t bytes, std::int64_t bytes_per_s, const Describe& describe) {
+    const double seconds = seconds_of(bytes, bytes_per_s);
+    if (seconds <= bound_.seconds) return;
+    bound_.seconds = seconds;
+    bound_.resource = describe();
+  }
+  Bound take() { return std::move(bound_); }
+
+ private:
+  Bound bound_;
+};
+
+class BoundFinder {
+ public:
+  BoundFinder(const Plan& plan, const std::vector<std::int64_t>& loads)
+      : plan_(plan), machine_(*plan.options.machine), loads_(loads), domains_(machine_, plan.sets) {
+    count();
+  }
+
+  std::vector<Bound> run() {
+    std::vector<Bound> out = {gpu_ingress(), domain_ingress(), domain_egress(), source_sets()};
+    out.push_back(regions("LB5 leaf", blocks(), ResourceKind::kLeafUp));
+    out.push_back(regions("LB5 pod", pods(), ResourceKind::kPodUp));
+    if (machine_.rail_isolated) out.push_back(rails());
+    out.push_back(inside());
+    out.push_back(memory());
+    out.push_back(pcie());
+    out.push_back(prices());
+    out.push_back(latency());
+    if (plan_.options.open_groups > 0) out.push_back(order_bound(plan_, domains_));
+    return out;
+  }
+
+ private:
+  using PerDomain = std::vector<std::int64_t>;
+
+  void count() {
+    needed_.resize(machine_.gpus.size());
+    entering_.resize(machine_.domains.size());
+    leaving_.resize(machine_.domains.size());
+    needed_inside_.resize(machine_.domains.size());
+    for (const Bundle& bundle : plan_.bundles) {
+      const RanksByDomain& sources = domains_.of(bundle.sources);
+      const RanksByDomain& wanted = domains_.of(bundle.destinations);
+      for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
+        if (plan_.sets.contains(bundle.sources, rank)) continue;
+        at(needed_, rank) += bundle.size_bytes;
+        at(needed_inside_, at(machine_.gpus, rank).domain) += bundle.size_bytes;
+      }
+      bool is_remote = false;
+      for (const std::int32_t domain : wanted.domains) {
+        if (domains_.touches(bundle.sources, domain)) continue;
+        at(entering_, domain) += bundle.size_bytes;
+        is_remote = true;
+      }
+      if (is_remote && sources.num_domains() == 1) at(leaving_, sources.domains.front()) += bundle.size_bytes;
+    }
+  }
+
+  std::int64_t ports_in(std::int32_t domain) const {
+    std::int64_t sum = 0;
+    for (const std::int32_t port : at(machine_.domains, domain).ports) sum += at(machine_.ports, port).in.bytes_per_s();
+    return sum;
+  }
+  std::int64_t ports_out(std::int32_t domain) const {
+    std::int64_t sum = 0;
+    for (const std::int32_t port : at(machine_.domains, domain).ports) sum += at(machine_.ports, port).out.bytes_per_s();
+    return sum;
+  }
+
+  std::string domain_name(std::int32_t domain) const {
+    const auto node_of = [&](std::int32_t rank) { return at(machine_.nodes, at(machine_.gpus, rank).node).name; };
+    const std::vector<std::int32_t>& ranks = at(machine_.domains, domain).ranks;
+    const std::string first = node_of(ranks.front());
+    const std::string last = node_of(ranks.back());
+    return fmt::format("domain {} ({})", domain, first == last ? first : first + " to " + last);
+  }
+
+  Bound gpu_ingress() const {
+    Largest out("LB1 gpu ingress");
+    for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
+      const Machine::Gpu& gpu = at(machine_.gpus, r);
+      const std::int64_t link = gpu.link.bytes_per_s();
+      const bool has_neighbours = at(machine_.domains, gpu.domain).ranks.size() > 1;
+      if (has_neighbours && link == 0) continue;  // no limit
+      const std::int64_t port = gpu.port < 0 ? 0 : at(machine_.ports, gpu.port).in.bytes_per_s();
+      out.offer(at(needed_, r), (has_neighbours ? link : 0) + port,
+                [&] { return fmt::format("links and port into rank {}", r); });
+    }
+    return out.take();
+  }
+
+  Bound domain_ingress() const {
+    Largest out("LB2 domain ingress");
+    for (std::size_t d = 0; d < entering_.size(); ++d) {
+      const auto domain = static_cast<std::int32_t>(d);
+      out.offer(entering_[d], ports_in(domain), [&] { return "ports into " + domain_name(domain); });
+    }
+    return out.take();
+  }
+
+  Bound domain_egress() const {
+    Largest out("LB3 domain egress");
+    for (std::size_t d = 0; d < leaving_.size(); ++d) {
+      const auto domain = static_cast<std::int32_t>(d);
+      out.offer(leaving_[d], ports_out(domain), [&] { return "ports out of " + domain_name(domain); });
+    }
+    return out.take();
+  }
+
+  /// Every byte that some domain lacks leaves one of its holders' domains at least once.
+  Bound source_sets() const {
+    std::map<std::vector<std::int32_t>, std::int64_t> bytes;  // by holders' domains, ascending
+    for (const Bundle& bundle : plan_.bundles) {
+      const RanksByDomain& wanted = domains_.of(bundle.destinations);
+      const bool is_remote = std::any_of(wanted.domains.begin(), wanted.domains.end(),
+                                         [&](std::int32_t d) { return !domains_.touches(bundle.sources, d); });
+      if (!is_remote) continue;
+      std::vector<std::int32_t> holders = domains_.of(bundle.sources).domains;
+      std::sort(holders.begin(), holders.end());
+      bytes[std::move(holders)] += bundle.size_bytes;
+    }
+    std::vector<Demand> demands;
+    for (const auto& [holders, sum] : bytes) demands.push_back({sum, holders});
+    std::vector<std::int64_t> capacities;
+    for (std::size_t d = 0; d < machine_.domains.size(); ++d) capacities.push_back(ports_out(static_cast<std::int32_t>(d)));
+    Largest out("LB4 source set");
+    if (demands.empty()) return out.take();
+    const WaterFill fill = water_fill(demands, capacities);
+    out.offer(fill.bound, *std::max_element(capacities.begin(), capacities.end()),
+              [&] { return fmt::format("ports out of the domains that alone hold {} bytes", fill.bound); });
+    return out.take();
+  }
+
+  /// Sets of domains behind the same switches: by domain, -1 where a domain is behind none alone.
+  std::vector<std::int32_t> blocks() const {
+    return regions_by([&](std::int32_t rank) { return at(machine_.nodes, at(machine_.gpus, rank).node).block; });
+  }
+  std::vector<std::int32_t> pods() const {
+    return regions_by([&](std::int32_t rank) {
+      const std::int32_t port = at(machine_.gpus, rank).port;
+      return port < 0 ? -1 : at(machine_.leaves, at(machine_.ports, port).leaf).pod;
+    });
+  }
+  std::vector<std::int32_t> regions_by(const std::function<std::int32_t(std::int32_t)>& region_of) const {
+    std::vector<std::int32_t> out;
+    for (const Machine::Domain& domain : machine_.domains) {
+      std::int32_t region = region_of(domain.ranks.front());
+      for (const std::int32_t rank : domain.ranks) {
+        if (region_of(rank) >= 0 && region_of(rank) != region) region = region < 0 ? region_of(rank) : -2;
+      }
+      out.push_back(region);
+    }
+    // A domain across two regions joins them by its own links: neither has a bound.
+    if (std::find(out.begin(), out.end(), -2) != out.end()) out.assign(out.size(), -1);
+    return out;
+  }
+
+  /// Capacities of the switches of each region, up and down; 0 where nothing limits.
+  std::pair<PerDomain, PerDomain> uplinks(ResourceKind up, std::size_t num_regions) const {
+    PerDomain ups(num_regions);
+    PerDomain downs(num_regions);
+    if (up == ResourceKind::kPodUp) {
+      for (std::size_t p = 0; p < std::min(num_regions, machine_.pods.size()); ++p) {
+        ups[p] = machine_.pods[p].up.bytes_per_s();
+        downs[p] = machine_.pods[p].down.bytes_per_s();
+      }
+      return {ups, downs};
+    }
+    std::vector<bool> is_limited(num_regions, true);
+    for (const Machine::Leaf& leaf : machine_.leaves) {
+      if (leaf.block >= static_cast<std::int32_t>(num_regions)) continue;
+      at(ups, leaf.block) += leaf.up.bytes_per_s();
+      at(downs, leaf.block) += leaf.down.bytes_per_s();
+      if (leaf.up.bytes_per_s() == 0 || leaf.down.bytes_per_s() == 0) at(is_limited, leaf.block) = false;
+    }
+    for (std::size_t r = 0; r < num_regions; ++r) {
+      if (!is_limited[r]) ups[r] = downs[r] = 0;
+    }
+    return {ups, downs};
+  }
+
+  Bound regions(const char* name, const std::vector<std::int32_t>& region_of, ResourceKind kind) const {
+    Largest out(name);
+    const std::int32_t last = region_of.empty() ? -1 : *std::max_element(region_of.begin(), region_of.end());
+    if (last < 0) return out.take();
+    const auto count = static_cast<std::size_t>(last) + 1;
+    PerDomain in(count);
+    PerDomain leaving(count);
+    const auto touched = [&](std::int32_t set) {
+      std::vector<std::int32_t> regions;
+      for (const std::int32_t domain : domains_.of(set).domains) {
+        if (at(region_of, domain) >= 0) regions.push_back(at(region_of, domain));
+      }
+      std::sort(regions.begin(), regions.end());
+      regions.erase(std::unique(regions.begin(), regions.end()), regions.end());
+      return regions;
+    };
+    std::vector<std::vector<std::int32_t>> of_set;
+    for (std::int32_t id = 0; id < plan_.sets.size(); ++id) of_set.push_back(touched(id));
+    for (const Bundle& bundle : plan_.bundles) {
+      const std::vector<std::int32_t>& held = at(of_set, bundle.sources);
+      bool is_remote = false;
+      for (const std::int32_t region : at(of_set, bundle.destinations)) {
+        if (std::binary_search(held.begin(), held.end(), region)) continue;
+        at(in, region) += bundle.size_bytes;
+        is_remote = true;
+      }
+      if (is_remote && held.size() == 1) at(leaving, held.front()) += bundle.size_bytes;
+    }
+    const auto [ups, downs] = uplinks(kind, count);
+    const char* what = kind == ResourceKind::kPodUp ? "pod" : "block";
+    for (std::size_t r = 0; r < count; ++r) {
+      out.offer(in[r], downs[r], [&] { return fmt::format("uplinks into {} {}", what, r); });
+      out.offer(leaving[r], ups[r], [&] { return fmt::format("uplinks out of {} {}", what, r); });
+    }
+    return out.take();
+  }
+
+  Bound rails() const {
+    std::map<std::int32_t, std::int64_t> out_of_all;
+    for (const Machine::Port& port : machine_.ports) out_of_all[port.rail] += port.out.bytes_per_s();
+    Largest out("LB6 rail");
+    for (std::size_t d = 0; d < entering_.size(); ++d) {
+      std::map<std::int32_t, std::pair<std::int64_t, std::int64_t>> mine;  // by rail: in, out
+      for (const std::int32_t id : machine_.domains[d].ports) {
+        const Machine::Port& port = at(machine_.ports, id);
+        mine[port.rail].first += port.in.bytes_per_s();
+        mine[port.rail].second += port.out.bytes_per_s();
+      }
+      std::int64_t rate = 0;
+      for (const auto& [rail, rates] : mine) rate += std::min(rates.first, out_of_all[rail] - rates.second);
+      out.offer(entering_[d], rate,
+                [&] { return "rails into " + domain_name(static_cast<std::int32_t>(d)); });
+    }
+    return out.take();
+  }
+
+  Bound inside() const {
+    Largest out("LB7 domain links");
+    for (std::size_t d = 0; d < entering_.size(); ++d) {
+      std::int64_t rate = 0;
+      bool is_limited = true;
+      for (const std::int32_t rank : machine_.domains[d].ranks) {
+        rate += at(machine_.gpus, rank).link.bytes_per_s();
+        is_limited = is_limited && at(machine_.gpus, rank).link.bytes_per_s() > 0;
+      }
+      if (!is_limited) continue;
+      out.offer(needed_inside_[d] - entering_[d], rate,
+                [&] { return "links inside " + domain_name(static_cast<std::int32_t>(d)); });
+    }
+    return out.take();
+  }
+
+  Bound memory() const {
+    Largest out("LB8 memory");
+    for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
+      out.offer(at(needed_, r), at(machine_.gpus, r).memory_bytes_per_s,
+                [&] { return fmt::format("memory of rank {}", r); });
+    }
+    return out.take();
+  }
+
+  Bound pcie() const {
+    Largest out("LB8 pcie");
+    for (std::size_t d = 0; d < entering_.size(); ++d) {
+      std::int64_t rate = 0;
+      bool is_limited = true;
+      for (const std::int32_t rank : machine_.domains[d].ranks) {
+        if (at(machine_.gpus, rank).port < 0) continue;
+        rate += at(machine_.gpus, rank).pcie.bytes_per_s();
+        is_limited = is_limited && at(machine_.gpus, rank).pcie.bytes_per_s() > 0;
+      }
+      if (!is_limited) continue;
+      out.offer(entering_[d], rate, [&] { return "pcie into " + domain_name(static_cast<std::int32_t>(d)); });
+    }
+    return out.take();
+  }
+
+  /// The price of a domain's cheapest port, where ports that are busy almost all the time cost 1 and others nothing.
+  double cheapest(std::int32_t domain, ResourceKind kind, const std::vector<bool>& is_tight) const {
+    for (const std::int32_t port : at(machine_.domains, domain).ports) {
+      if (!is_tight[static_cast<std::size_t>(machine_.resource(kind, port))]) return 0;
+    }
+    return 1;
+  }
+
+  Bound prices() const {
+    constexpr double kTight = 0.97;
+    double most = 0;
+    std::vector<double> busy(loads_.size());
+    for (const ResourceKind kind : {ResourceKind::kNicOut, ResourceKind::kNicIn}) {
+      for (std::size_t p = 0; p < machine_.ports.size(); ++p) {
+        const std::int32_t id = machine_.resource(kind, static_cast<std::int32_t>(p));
+        at(busy, id) = seconds_of(at(loads_, id), machine_.link_of(id).bytes_per_s());
+        most = std::max(most, at(busy, id));
+      }
+    }
+    std::vector<bool> is_tight(busy.size());
+    double capacity = 0;
+    for (std::size_t r = 0; r < busy.size(); ++r) {
+      is_tight[r] = busy[r] > 0 && busy[r] >= kTight * most;
+      if (is_tight[r]) capacity += static_cast<double>(machine_.link_of(static_cast<std::int32_t>(r)).bytes_per_s());
+    }
+    std::vector<double> price_in;
+    std::vector<double> price_out;
+    for (std::size_t d = 0; d < machine_.domains.size(); ++d) {
+      price_in.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicIn, is_tight));
+      price_out.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicOut, is_tight));
+    }
+    double cost = 0;
+    for (const Bundle& bundle : plan_.bundles) cost += price(bundle, price_in, price_out);
+    Bound out;
+    out.name = "LB9 prices";
+    if (capacity > 0) out.seconds = cost / capacity;
+    if (out.seconds > 0) out.resource = fmt::format("the {} busiest ports", std::count(is_tight.begin(), is_tight.end(), true));
+    return out;
+  }
+
+  /// Each domain is entered once; the first copy leaves a holder, later ones a holder or a domain that has it.
+  double price(const Bundle& bundle, const std::vector<double>& in, const std::vector<double>& out) const {
+    double entries = 0;
+    double first = 1;
+    for (const std::int32_t d : domains_.of(bundle.sources).domains) first = std::min(first, at(out, d));
+    double later = first;
+    double sum = 0;
+    for (const std::int32_t d : domains_.of(bundle.destinations).domains) {
+      if (domains_.touches(bundle.sources, d)) continue;
+      ++entries;
+      sum += at(in, d);
+      later = std::min(later, at(out, d));
+    }
+    if (entries == 0) return 0;
+    return static_cast<double>(bundle.size_bytes) * (sum + first + (entries - 1) * later);
+  }
+
+  Bound latency() const {
+    Bound out;
+    out.name = "LB10 latency";
+    std::int64_t least_ns = 0;
+    for (const Machine::Port& port : machine_.ports) {
+      const std::int64_t both = std::int64_t{port.in.latency_ns} + port.out.latency_ns;
+      least_ns = least_ns == 0 ? both : std::min(least_ns, both);
+    }
+    for (const Bundle& bundle : plan_.bundles) {
+      const std::size_t holders = domains_.of(bundle.sources).num_domains();
+      std::size_t lacking = 0;
+      for (const std::int32_t d : domains_.of(bundle.destinations).domains) {
+        lacking += domains_.touches(bundle.sources, d) ? 0U : 1U;
+      }
+      if (lacking == 0) continue;
+      const auto doublings = static_cast<int>(std::bit_width((holders + lacking - 1) / holders));
+      const double seconds = static_cast<double>(least_ns) * 1e-9 * doublings;
+      if (seconds <= out.seconds) continue;
+      out.seconds = seconds;
+      out.resource = fmt::format("{} doublings from {} domains to {} more", doublings, holders, lacking);
+    }
+    return out;
+  }
+
+  const Plan& plan_;
+  const Machine& machine_;
+  const std::vector<std::int64_t>& loads_;
+  DomainSets domains_;
+  std::vector<std::int64_t> needed_;  // by rank: what it needs and has not
+  PerDomain entering_;                // what nobody in the domain has
+  PerDomain leaving_;                 // what only it holds and others need
+  PerDomain needed_inside_;           // sum of needed_
+};
+
+}  // namespace
+
+std::vector<Bound> find_bounds(const Plan& plan, const std::vector<std::int64_t>& loads) {
+  return BoundFinder(plan, loads).run();
+}
+
+Bound largest(const std::vector<Bound>& bounds) {
+  Bound out;
+  for (const Bound& bound : bounds) {
+    if (bound.seconds > out.seconds) out = bound;
+  }
+  return out;
+}
+
+}  // namespace reshard

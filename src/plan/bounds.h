@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "src/plan/plan.h"
+
+namespace reshard {
+
+/// A time that no plan for these layouts on this machine can go below.
+struct Bound {
+  std::string name;      ///< e.g. "LB2 domain ingress"
+  std::string resource;  ///< where it is largest, e.g. "network into n0042"
+  double seconds = 0;
+};
+
+/// All bounds of the plan's layouts, options and machine. `loads` (bytes by resource) are those of any plan: they set the
+/// prices of LB9 and nothing else.
+///
+/// A byte crosses a cut once, whoever is behind it, because plans make copies behind the cut; so each bound is the bytes
+/// that are needed on one side and held only on the other, over what joins the two:
+///  LB1  a GPU: what it needs and has not, over its links and its port
+///  LB2  into a domain: over its ports
+///  LB3  out of a domain: what nobody else holds
+///  LB4  out of any set of domains: what only they hold (the certificate of water-filling over domains)
+///  LB5  into and out of the blocks behind leaf switches, and pods
+///  LB6  into a domain, rail by rail, where rails are isolated
+///  LB7  inside a domain: what its GPUs need beyond one copy that came over the network, over their links
+///  LB8  a GPU's memory and a domain's PCIe
+///  LB9  prices: for any y >= 0, sum over bundles of bytes * least price of serving it / sum of capacity * y
+///  LB10 latency: doublings that spread a byte from its holders to all domains
+///  LB11 order: LB2 and LB3 group by group, as far as few open groups leave few senders busy
+std::vector<Bound> find_bounds(const Plan& plan, const std::vector<std::int64_t>& loads);
+
+/// The largest; its name is empty when there is nothing to move.
+Bound largest(const std::vector<Bound>& bounds);
+
+}  // namespace reshard

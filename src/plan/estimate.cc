@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/estimate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace reshard {
+namespace {
+
+/// Until a window has come along the whole route, less the time it takes on its first hop.
+double fill_of(const Plan& plan, const Route& route, std::vector<std::int32_t>* path) {
+  const Machine& machine = *plan.options.machine;
+  const auto window = static_cast<double>(std::min(plan.window_bytes, route.size_bytes));
+  std::vector<double> arrived;  // by hop
+  double last = 0;
+  for (std::int32_t h = 0; h < route.num_hops; ++h) {
+    const Hop& hop = plan.begin_hops(route)[h];
+    double seconds = static_cast<double>(machine.latency_ns(hop.src, hop.dst)) * 1e-9;
+    if (hop.parent >= 0) {
+      path->clear();
+      machine.append_path(hop.src, hop.dst, path);
+      double transfer = 0;
+      for (const std::int32_t resource : *path) {
+        transfer = std::max(transfer, window / static_cast<double>(machine.link_of(resource).bytes_per_s()));
+      }
+      seconds += at(arrived, hop.parent) + transfer;
+    }
+    arrived.push_back(seconds);
+    last = std::max(last, seconds);
+  }
+  return last;
+}
+
+/// The busiest resource of each block of k groups in the receivers' order, one block after the other.
+double in_order(const Plan& plan) {
+  const Machine& machine = *plan.options.machine;
+  const std::int64_t k = plan.options.open_groups;
+  const std::size_t num_blocks = (plan.groups.size() + static_cast<std::size_t>(k) - 1) / static_cast<std::size_t>(k);
+  const GroupSplitter splitter(plan);
+  std::vector<std::vector<std::int64_t>> loads(num_blocks);
+  for (auto& of_block : loads) of_block.resize(static_cast<std::size_t>(machine.num_resources()));
+  std::vector<GroupBytes> parts;
+  std::vector<std::int32_t> path;
+  for (const Route& route : plan.routes) {
+    std::vector<std::int64_t> bytes(num_blocks);
+    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+      parts.clear();
+      splitter.split(plan.begin_ranges(route)[i], &parts);
+      for (const GroupBytes& part : parts) at(bytes, plan.position_of(part.group, route.first_group) / k) += part.bytes;
+    }
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      const Hop& hop = plan.begin_hops(route)[h];
+      path.clear();
+      machine.append_path(hop.src, hop.dst, &path);
+      for (std::size_t block = 0; block < num_blocks; ++block) {
+        if (bytes[block] == 0) continue;
+        for (const std::int32_t resource : path) at(loads[block], resource) += bytes[block];
+      }
+    }
+  }
+  double seconds = 0;
+  for (const auto& of_block : loads) seconds += busiest(machine, of_block).seconds;
+  return seconds;
+}
+
+}  // namespace
+
+Result<Estimate> estimate(const Plan& plan) {
+  Estimate out;
+  out.loads = loads_of(plan);
+  const Busiest most = busiest(*plan.options.machine, out.loads);
+  out.seconds = most.seconds;
+  if (most.resource >= 0) out.resource = plan.options.machine->describe(most.resource);
+  if (plan.options.open_groups > 0) out.seconds = std::max(out.seconds, in_order(plan));
+  std::vector<std::int32_t> path;
+  for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_of(plan, route, &path));
+  out.seconds += out.fill_seconds;
+  out.bounds = find_bounds(plan, out.loads);
+  out.bound = largest(out.bounds);
+  // Integer divisions and sums of doubles differ in the last digits.
+  if (out.seconds >= out.bound.seconds * (1 - 1e-9)) return out;
+  return Status(RESHARD_ERR_INTERNAL,
+                fmt::format("the estimate of {} s is below the bound {} of {} s ({})", out.seconds, out.bound.name,
+                            out.bound.seconds, out.bound.resource));
+}
+
+}  // namespace reshard

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include "src/plan/bounds.h"
+#include "src/plan/loads.h"
+
+namespace reshard {
+
+/// What a plan will take on its machine, and the limits beside it.
+struct Estimate {
+  double seconds = 0;       ///< the busiest resource's time, and fill_seconds
+  double fill_seconds = 0;  ///< until the last rank of the longest chain has its first window; latencies
+  std::string resource;     ///< the busiest
+  std::vector<Bound> bounds;
+  Bound bound;                      ///< the largest
+  std::vector<std::int64_t> loads;  ///< bytes by resource
+};
+
+/// The static estimate: every resource is shared without loss. Where receivers limit open groups, k groups at a time.
+/// RESHARD_ERR_INTERNAL when it is below a bound, for then one of the two is wrong. @pre the plan has a machine
+Result<Estimate> estimate(const Plan& plan);
+
+}  // namespace reshard

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/loads.h"
+
+#include <algorithm>
+
+namespace reshard {
+
+GroupSplitter::GroupSplitter(const Plan& plan) {
+  for (const Bundle& bundle : plan.bundles) {
+    std::vector<Run>& runs = runs_.emplace_back();
+    for (std::size_t s = 0; s < bundle.strands.size(); ++s) {
+      const std::int32_t group = at(plan.tensors, bundle.strands[s].tensor).group;
+      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
+      if (!runs.empty() && runs.back().group == group) {
+        runs.back().end = end;
+      } else {
+        runs.push_back({group, end});
+      }
+    }
+  }
+}
+
+void GroupSplitter::split(const Range& range, std::vector<GroupBytes>* out) const {
+  const std::vector<Run>& runs = at(runs_, range.bundle);
+  auto run = std::upper_bound(runs.begin(), runs.end(), range.begin,
+                              [](std::int64_t offset, const Run& r) { return offset < r.end; });
+  for (std::int64_t position = range.begin; position < range.end; ++run) {
+    const std::int64_t end = std::min(range.end, run->end);
+    out->push_back({run->group, end - position});
+    position = end;
+  }
+}
+
+std::vector<std::int64_t> loads_of(const Plan& plan) {
+  const Machine& machine = *plan.options.machine;
+  std::vector<std::int64_t> loads(static_cast<std::size_t>(machine.num_resources()));
+  std::vector<std::int32_t> path;
+  for (const Route& route : plan.routes) {
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      const Hop& hop = plan.begin_hops(route)[h];
+      path.clear();
+      machine.append_path(hop.src, hop.dst, &path);
+      for (const std::int32_t resource : path) at(loads, resource) += route.size_bytes;
+    }
+  }
+  return loads;
+}
+
+Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads) {
+  Busiest out;
+  for (std::size_t r = 0; r < loads.size(); ++r) {
+    if (loads[r] == 0) continue;
+    const auto resource = static_cast<std::int32_t>(r);
+    const std::int64_t rate = machine.link_of(resource).bytes_per_s();
+    if (rate == 0) continue;
+    const double seconds = static_cast<double>(loads[r]) / static_cast<double>(rate);
+    if (seconds > out.seconds) out = {seconds, resource};
+  }
+  return out;
+}
+
+}  // namespace reshard

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "src/plan/plan.h"
+
+namespace reshard {
+
+/// Bytes of one route that belong to one completion group.
+struct GroupBytes {
+  std::int32_t group = 0;
+  std::int64_t bytes = 0;
+};
+
+/// How the bytes of ranges divide over groups.
+class GroupSplitter {
+ public:
+  explicit GroupSplitter(const Plan& plan);
+  /// Adds what the range has of each group, ascending.
+  void split(const Range& range, std::vector<GroupBytes>* out) const;
+
+ private:
+  struct Run {
+    std::int32_t group;
+    std::int64_t end;  ///< in the bundle's stream
+  };
+  std::vector<std::vector<Run>> runs_;  // by bundle
+};
+
+/// Bytes that pass each resource of the plan's machine, in all.
+std::vector<std::int64_t> loads_of(const Plan& plan);
+
+/// The time the busiest of them takes, and which it is. Resources without a limit take none.
+struct Busiest {
+  double seconds = 0;
+  std::int32_t resource = -1;
+};
+Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads);
+
+}  // namespace reshard
