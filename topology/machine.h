@@ -12,25 +12,27 @@ namespace reshard {
 
 /// One direction of something that bytes pass.
 struct Link {
-  std::int64_t nominal_bytes_per_s = 0;    ///< what its data sheet says; 0: it limits nothing
-  std::int32_t efficiency_permille = 1000; ///< what large transfers reach of that
+  std::int64_t nominal_bytes_per_s = 0;     ///< what its data sheet says; 0: it limits nothing
+  std::int32_t efficiency_permille = 1000;  ///< what large transfers reach of that
   std::int32_t latency_ns = 0;
 
   /// What planning counts on; 0: it limits nothing.
   std::int64_t bytes_per_s() const { return nominal_bytes_per_s / 1000 * efficiency_permille; }
+
+  bool operator==(const Link&) const = default;
 };
 
 /// Kinds of directed resources. "Out" and "up" leave the thing, "in" and "down" enter it.
 enum class ResourceKind : std::int8_t {
-  kLinkOut,   ///< of a GPU into its domain: NVLink, or shared memory between processes of a host
-  kLinkIn,    ///< of a GPU from its domain
-  kPcieOut,   ///< of a GPU towards its NIC
-  kPcieIn,    ///< of a GPU from its NIC
-  kNicOut,    ///< of a port
-  kNicIn,     ///< of a port
-  kLeafUp,    ///< of a leaf switch towards the other leaves of its pod
+  kLinkOut,  ///< of a GPU into its domain: NVLink, or shared memory between processes of a host
+  kLinkIn,   ///< of a GPU from its domain
+  kPcieOut,  ///< of a GPU towards its NIC
+  kPcieIn,   ///< of a GPU from its NIC
+  kNicOut,   ///< of a port
+  kNicIn,    ///< of a port
+  kLeafUp,   ///< of a leaf switch towards the other leaves of its pod
   kLeafDown,
-  kPodUp,     ///< of a pod towards the core
+  kPodUp,  ///< of a pod towards the core
   kPodDown,
 };
 inline constexpr int kNumResourceKinds = 10;
@@ -81,7 +83,7 @@ struct Machine {
     std::vector<std::int32_t> ports;  ///< of these ranks, ascending, distinct
   };
 
-  std::string name;  ///< what it was made from, e.g. "hgx-h100:nodes=64"
+  std::string name;            ///< what it was made from, e.g. "hgx-h100:nodes=64"
   bool rail_isolated = false;  ///< ports of different rails cannot reach each other
   std::vector<Node> nodes;
   std::vector<Gpu> gpus;
