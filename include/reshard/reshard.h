@@ -9,6 +9,7 @@
  *
  * The order of use. Everything slow or fallible happens before the first start:
  *
+ *   machine   optional: what joins the ranks, from a preset or a file
  *   layout    one per side: from a config.json and a line of text, tensor by tensor, or block by block
  *   plan      a pure function of two layouts: no communication, the same value on every rank
  *   comm      the ranks, from a unique id, a callback, or a launcher's environment
@@ -308,15 +309,51 @@ RESHARD_API reshard_status_t reshard_layout_num_blocks(reshard_layout_t layout, 
 RESHARD_API reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank, int64_t tensor,
                                                       int64_t index, reshard_block_t* block);
 
+/* --------------------------------------------------------------------------------------------------- machine */
+
+/** What joins the ranks: GPUs, NVLink domains, NICs, rails, leaf switches, pods; each direction with its rate. */
+typedef struct reshard_machine* reshard_machine_t;
+
+/**
+ * The machine that a line of text or a file describes, filled with ranks.
+ * @param text a preset with settings, e.g. "hgx-h100:nodes=64,leaf=32,oversub=2", or the name of a cluster file (YAML)
+ *   or of an NCCL topology XML; topology/README.md lists presets, keys and files.
+ * @param segments num_segments >= 1 counts of ranks that add up to the ranks of the layouts: ranks fill the GPUs of
+ *   nodes in order, and every segment begins on a node of its own (the trainer's ranks, then the server's).
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT naming the key, or file, line and element, or too few nodes; RESHARD_ERR_IO.
+ */
+RESHARD_API reshard_status_t reshard_machine_create(const char* text, int32_t num_segments, const int32_t* segments,
+                                                    reshard_machine_t* machine);
+
+/** Frees the machine. Plans made for it keep what they need. NULL is allowed. */
+RESHARD_API void reshard_machine_destroy(reshard_machine_t machine);
+RESHARD_API reshard_status_t reshard_machine_num_ranks(reshard_machine_t machine, int32_t* num_ranks);
+
+/** The machine as JSON text: name, counts, rates, warnings of its reader. Owned by the machine. */
+RESHARD_API reshard_status_t reshard_machine_report_json(reshard_machine_t machine, const char** json);
+
 /* ------------------------------------------------------------------------------------------------------ plan */
 
 /** Which bytes go where, in which order: a plain value, computed without communication, equal on every rank. */
 typedef struct reshard_plan* reshard_plan_t;
 
+/**
+ * In which orders a server accepts groups. A group is open on a rank from its first byte until its last; a server that
+ * quantises or repacks on arrival can hold few open at once.
+ */
+typedef enum reshard_group_order {
+  RESHARD_ORDER_FIXED = 0,   /**< ascending */
+  RESHARD_ORDER_ROTATED = 1, /**< ascending from any group on, after the highest the lowest; the plan chooses */
+  RESHARD_ORDER_ANY = 2      /**< the plan chooses */
+} reshard_group_order_t;
+
 typedef struct reshard_plan_options {
   size_t struct_size;
   uint32_t version;
   int64_t staging_bytes; /**< most staging memory per rank; default 64 MiB */
+  reshard_machine_t machine; /**< of as many ranks as the layouts; NULL: unknown, every rank sends straight to others */
+  reshard_group_order_t group_order; /**< which orders of groups every destination rank accepts */
+  int64_t open_groups; /**< most groups open on a destination rank at once; 0: no limit, and group_order is void */
 } reshard_plan_options_t;
 
 typedef struct reshard_plan_info {
@@ -333,6 +370,8 @@ typedef struct reshard_plan_info {
   int64_t bytes_local;   /**< bytes that stay on their rank, in wire dtypes */
   int64_t staging_bytes; /**< most staging that any rank uses */
   double planning_seconds;
+  double estimate_seconds; /**< on the options' machine; 0 without one */
+  double bound_seconds;    /**< no plan can be faster on it; 0 without one */
 } reshard_plan_info_t;
 
 RESHARD_API void reshard_plan_options_init(reshard_plan_options_t* options);
@@ -342,8 +381,8 @@ RESHARD_API void reshard_plan_info_init(reshard_plan_info_t* info);
  * Plans the transfer src -> dst. Pure: no communication, no clock, integers only.
  * @param options NULL for the defaults.
  * Errors: RESHARD_ERR_LAYOUT_MISMATCH (names, shapes, rank counts, dtypes without a conversion),
- * RESHARD_ERR_NOT_COVERED (names tensor, box and rank), RESHARD_ERR_INVALID_ARGUMENT (destination blocks that overlap),
- * RESHARD_ERR_STAGING_TOO_SMALL.
+ * RESHARD_ERR_NOT_COVERED (names tensor, box and rank), RESHARD_ERR_INVALID_ARGUMENT (destination blocks that overlap,
+ * ranks that the machine's network does not join), RESHARD_ERR_STAGING_TOO_SMALL.
  */
 RESHARD_API reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst,
                                                  const reshard_plan_options_t* options, reshard_plan_t* plan);
@@ -359,9 +398,12 @@ RESHARD_API reshard_status_t reshard_plan_report_json(reshard_plan_t plan, const
 /** Writes the plan to a file. */
 RESHARD_API reshard_status_t reshard_plan_save(reshard_plan_t plan, const char* path);
 
-/** Reads a plan back for the layouts it was made from; RESHARD_ERR_PLAN_MISMATCH for others, or another version. */
+/**
+ * Reads a plan back for the layouts and the machine (NULL: none) it was made for; RESHARD_ERR_PLAN_MISMATCH for others,
+ * or another version.
+ */
 RESHARD_API reshard_status_t reshard_plan_load(const char* path, reshard_layout_t src, reshard_layout_t dst,
-                                               reshard_plan_t* plan);
+                                               reshard_machine_t machine, reshard_plan_t* plan);
 
 /* ------------------------------------------------------------------------------------------------------ comm */
 

@@ -65,6 +65,15 @@ Layout model_layout(const std::string& config, const std::string& text, std::int
   return Layout(layout);
 }
 
+/// Sources and destinations lie on nodes of their own unless they are the same ranks.
+Machine machine_of(const std::string& cluster, const std::vector<std::int32_t>& segments) {
+  if (cluster.empty()) return nullptr;
+  reshard_machine_t machine = nullptr;
+  check(reshard_machine_create(cluster.c_str(), static_cast<std::int32_t>(segments.size()), segments.data(), &machine),
+        "reading --cluster");
+  return Machine(machine);
+}
+
 Job job_from_model(const JobOptions& options) {
   const std::string config = read_model_config(options.model);
   const std::int32_t num_src = text_num_ranks(options.from);
@@ -74,15 +83,21 @@ Job job_from_model(const JobOptions& options) {
   job.num_ranks = options.colocated ? std::max(num_src, num_dst) : num_src + num_dst;
   job.src = model_layout(config, options.from, options.num_layers, 0, job.num_ranks);
   job.dst = model_layout(config, options.to, options.num_layers, first_dst, job.num_ranks);
+  std::vector<std::int32_t> segments = {job.num_ranks};
+  if (!options.colocated) segments = {num_src, num_dst};
+  job.machine = machine_of(options.cluster, segments);
   return job;
 }
 
-Job job_from_spec(const std::string& path) {
+Job job_from_spec(const std::string& path, const std::string& cluster) {
   reshard_layout_t src = nullptr;
   reshard_layout_t dst = nullptr;
   check(reshard_layout_create_from_spec(read_text_file(path).c_str(), &src, &dst), path.c_str());
-  Job job{Layout(src), Layout(dst)};
+  Job job;
+  job.src = Layout(src);
+  job.dst = Layout(dst);
   check(reshard_layout_num_ranks(src, &job.num_ranks), "reading the rank count");
+  job.machine = machine_of(cluster, {job.num_ranks});
   return job;
 }
 
@@ -90,18 +105,29 @@ Job job_from_spec(const std::string& path) {
 
 Job make_job(const JobOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  Job job = options.spec.empty() ? job_from_model(options) : job_from_spec(options.spec);
+  Job job = options.spec.empty() ? job_from_model(options) : job_from_spec(options.spec, options.cluster);
   job.layout_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return job;
 }
 
-Plan make_plan(reshard_layout_t src, reshard_layout_t dst, std::int64_t staging_bytes) {
-  reshard_plan_options_t options;
-  reshard_plan_options_init(&options);
-  options.staging_bytes = staging_bytes;
+reshard_plan_options_t plan_options(const JobOptions& options, const Job& job) {
+  reshard_plan_options_t out;
+  reshard_plan_options_init(&out);
+  out.staging_bytes = options.staging_bytes;
+  out.machine = job.machine.get();
+  out.group_order = options.group_order;
+  out.open_groups = options.open_groups;
+  return out;
+}
+
+Plan make_plan(reshard_layout_t src, reshard_layout_t dst, const reshard_plan_options_t& options) {
   reshard_plan_t plan = nullptr;
   check(reshard_plan_create(src, dst, &options, &plan), "planning");
   return Plan(plan);
+}
+
+Plan make_plan(const JobOptions& options, const Job& job) {
+  return make_plan(job.src.get(), job.dst.get(), plan_options(options, job));
 }
 
 std::vector<TensorPair> pair_tensors(const Job& job) {

@@ -16,6 +16,7 @@ namespace reshard::perf {
 struct Job {
   Layout src;
   Layout dst;
+  Machine machine;  ///< null when unknown
   std::int32_t num_ranks = 0;
   double layout_seconds = 0;  ///< time to build both layouts
 };
@@ -33,7 +34,10 @@ struct TensorPair {
 /// Builds the layouts of --model or --spec.
 Job make_job(const JobOptions& options);
 
-Plan make_plan(reshard_layout_t src, reshard_layout_t dst, std::int64_t staging_bytes);
+/// The plan of a job, or of other layouts of its ranks.
+Plan make_plan(const JobOptions& options, const Job& job);
+Plan make_plan(reshard_layout_t src, reshard_layout_t dst, const reshard_plan_options_t& options);
+reshard_plan_options_t plan_options(const JobOptions& options, const Job& job);
 
 /// The tensors in the destination's order. Call it once the job has a plan: that proves that the sides agree.
 std::vector<TensorPair> pair_tensors(const Job& job);

@@ -62,7 +62,7 @@ class RankRun {
       : options_(options),
         ranks_(ranks),
         job_(make_job(options.job)),
-        plan_(make_plan(job_.src.get(), job_.dst.get(), options.job.staging_bytes)),
+        plan_(make_plan(options.job, job_)),
         tensors_(pair_tensors(job_)),
         values_(make_values(options, tensors_)),
         patterns_(group_by_pattern(tensors_)),
@@ -145,7 +145,7 @@ class RankRun {
     }
     const SubLayout src = extract_tensors(job_.src.get(), src_tensors, ranks_.rank, *src_);
     const SubLayout dst = extract_tensors(job_.dst.get(), dst_tensors, ranks_.rank, *dst_);
-    const Plan plan = make_plan(src.layout.get(), dst.layout.get(), options_.job.staging_bytes);
+    const Plan plan = make_plan(src.layout.get(), dst.layout.get(), plan_options(options_.job, job_));
     const Binding binding = make_binding(ranks_, plan.get(), src.buffers, dst.buffers);
     result.timing = time_binding(pattern.name, plan.get(), binding.get());
     barrier(ranks_);
@@ -212,7 +212,7 @@ LiveResult run_rank(const PerfOptions& options, const Ranks& ranks) {
 
 std::int32_t validate_run(const PerfOptions& options) {
   const Job job = make_job(options.job);
-  make_plan(job.src.get(), job.dst.get(), options.job.staging_bytes);
+  make_plan(options.job, job);
   make_values(options, pair_tensors(job));
   return job.num_ranks;
 }

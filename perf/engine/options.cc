@@ -3,6 +3,7 @@
 #include "perf/engine/options.h"
 
 #include <CLI/CLI.hpp>
+#include <map>
 
 #include "perf/engine/error.h"
 #include "perf/engine/text.h"
@@ -35,6 +36,15 @@ void add_job_options(CLI::App& app, JobOptions* job) {
   app.add_option_function<std::string>("--staging", set_staging, "most staging memory per rank (K, M, G)")
       ->type_name("SIZE")
       ->default_str("64M");
+  app.add_option("--cluster", job->cluster,
+                 "what joins the ranks: a preset with settings, e.g. hgx-h100:leaf=32,oversub=2, or a file");
+  const std::map<std::string, reshard_group_order_t> orders = {
+      {"fixed", RESHARD_ORDER_FIXED}, {"rotated", RESHARD_ORDER_ROTATED}, {"any", RESHARD_ORDER_ANY}};
+  app.add_option("--order", job->group_order, "in which orders ranks accept groups: fixed, rotated, any")
+      ->transform(CLI::CheckedTransformer(orders))
+      ->default_str("fixed");
+  app.add_option("--open-groups", job->open_groups, "most groups open on a rank at once; 0: no limit")
+      ->check(CLI::Range(0, kMaxCount));
   app.add_option("--json", job->json, "write the results to this file as JSON")->type_name("FILE");
   app.callback([job] {
     if (job->model.empty() && job->spec.empty()) throw CLI::RequiredError("one of --model and --spec");

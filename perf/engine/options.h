@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "reshard/reshard.h"
+
 namespace reshard::perf {
 
 /// What is moved: the options that both tools take.
@@ -17,6 +19,9 @@ struct JobOptions {
   std::int64_t num_layers = 0;  ///< first N decoder layers; 0: all
   bool colocated = false;       ///< both sides on the same ranks
   std::int64_t staging_bytes = std::int64_t{64} << 20;
+  std::string cluster;  ///< what joins the ranks: a preset with settings, or a file; empty: unknown
+  reshard_group_order_t group_order = RESHARD_ORDER_FIXED;
+  std::int64_t open_groups = 0;  ///< most groups open on a rank at once; 0: no limit
   std::string json;  ///< file that the results are written to as JSON; empty: none
 };
 

@@ -12,6 +12,7 @@
 
 #include "src/exec/bind.h"
 #include "src/layout/layout.h"
+#include "src/plan/estimate.h"
 #include "src/plan/plan.h"
 #include "src/plan/report.h"
 #include "src/transport/transport.h"
@@ -62,11 +63,22 @@ struct reshard_layout {
   std::map<std::int32_t, LastRead> read_;  // by rank
 };
 
+struct reshard_machine {
+  std::shared_ptr<const reshard::Machine> machine;
+  std::vector<std::string> warnings;
+  std::string report;
+};
+
 struct reshard_plan {
   std::shared_ptr<const reshard::Plan> plan;
   double planning_seconds = 0;
   std::optional<reshard::PlanStats> stats;  // counted when first asked for
+  std::optional<reshard::Estimate> estimate;  // of a plan with a machine, when first asked for
+  double estimating_seconds = 0;
   std::string report;
+
+  /// Sets `estimate` if the plan has a machine.
+  reshard::Status estimate_time();
 
   const reshard::PlanStats& counted() {
     if (!stats.has_value()) stats = reshard::count_plan(*plan);

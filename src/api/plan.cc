@@ -17,6 +17,10 @@ using reshard::api::guard;
 
 namespace {
 
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 /// Runs `make`, which returns a Result<Plan>, and wraps the plan with the time it took.
 template <typename Make>
 Status make_plan(const Make& make, reshard_plan_t* out) {
@@ -24,12 +28,37 @@ Status make_plan(const Make& make, reshard_plan_t* out) {
   RESHARD_TRY(Plan plan, make());
   auto handle = std::make_unique<reshard_plan>();
   handle->plan = std::make_shared<const Plan>(std::move(plan));
-  handle->planning_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  handle->planning_seconds = seconds_since(begin);
   *out = handle.release();
   return {};
 }
 
+Status read_options(const reshard_plan_options_t* given, PlanOptions* options) {
+  if (given == nullptr) return {};
+  RESHARD_TRY(check_struct(given, "reshard_plan_options_t"));
+  options->staging_bytes = given->staging_bytes;
+  if (given->machine != nullptr) options->machine = given->machine->machine;
+  if (given->group_order < RESHARD_ORDER_FIXED || given->group_order > RESHARD_ORDER_ANY) {
+    return invalid_argument(fmt::format("group_order is {}; take one of RESHARD_ORDER_FIXED, _ROTATED, _ANY",
+                                        static_cast<int>(given->group_order)));
+  }
+  if (given->open_groups < 0) {
+    return invalid_argument(fmt::format("open_groups is {}; 0 is no limit", given->open_groups));
+  }
+  options->order = static_cast<GroupOrder>(given->group_order);
+  options->open_groups = given->open_groups;
+  return {};
+}
+
 }  // namespace
+
+reshard::Status reshard_plan::estimate_time() {
+  if (plan->options.machine == nullptr || estimate.has_value()) return {};
+  const auto begin = std::chrono::steady_clock::now();
+  RESHARD_TRY(estimate, reshard::estimate(*plan));
+  estimating_seconds = seconds_since(begin);
+  return {};
+}
 
 extern "C" {
 
@@ -50,10 +79,7 @@ reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst,
     RESHARD_TRY(check_not_null(dst, "dst"));
     RESHARD_TRY(check_not_null(plan, "plan"));
     PlanOptions chosen;
-    if (options != nullptr) {
-      RESHARD_TRY(check_struct(options, "reshard_plan_options_t"));
-      chosen.staging_bytes = options->staging_bytes;
-    }
+    RESHARD_TRY(read_options(options, &chosen));
     return make_plan([&] { return create_plan(src->layout, dst->layout, chosen); }, plan);
   });
 }
@@ -78,6 +104,9 @@ reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t*
     info->bytes_local = stats.bytes_local;
     info->staging_bytes = stats.staging_bytes;
     info->planning_seconds = plan->planning_seconds;
+    RESHARD_TRY(plan->estimate_time());
+    info->estimate_seconds = plan->estimate.has_value() ? plan->estimate->seconds : 0;
+    info->bound_seconds = plan->estimate.has_value() ? plan->estimate->bound.seconds : 0;
     return {};
   });
 }
@@ -99,7 +128,11 @@ reshard_status_t reshard_plan_report_json(reshard_plan_t plan, const char** json
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(plan, "plan"));
     RESHARD_TRY(check_not_null(json, "json"));
-    plan->report = report_json(*plan->plan, plan->counted(), plan->planning_seconds);
+    RESHARD_TRY(plan->estimate_time());
+    PlanReport report{*plan->plan, plan->counted(), plan->estimate.has_value() ? &*plan->estimate : nullptr};
+    report.planning_seconds = plan->planning_seconds;
+    report.estimating_seconds = plan->estimating_seconds;
+    plan->report = report_json(report);
     *json = plan->report.c_str();
     return {};
   });
@@ -117,7 +150,8 @@ reshard_status_t reshard_plan_save(reshard_plan_t plan, const char* path) {
   });
 }
 
-reshard_status_t reshard_plan_load(const char* path, reshard_layout_t src, reshard_layout_t dst, reshard_plan_t* plan) {
+reshard_status_t reshard_plan_load(const char* path, reshard_layout_t src, reshard_layout_t dst,
+                                   reshard_machine_t machine, reshard_plan_t* plan) {
   if (plan != nullptr) *plan = nullptr;
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(path, "path"));
@@ -128,7 +162,7 @@ reshard_status_t reshard_plan_load(const char* path, reshard_layout_t src, resha
     std::ostringstream text;
     text << file.rdbuf();
     if (!file) return {RESHARD_ERR_IO, fmt::format("cannot read the plan from \"{}\"", path)};
-    return make_plan([&] { return load_plan(text.str(), src->layout, dst->layout, nullptr); }, plan);
+    return make_plan([&] { return load_plan(text.str(), src->layout, dst->layout, machine == nullptr ? nullptr : machine->machine); }, plan);
   });
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "src/plan/report_time.h"
 #include "src/plan/windows.h"
 
 namespace reshard {
@@ -134,19 +135,23 @@ PlanStats count_plan(const Plan& plan) {
   return stats;
 }
 
-std::string report_json(const Plan& plan, const PlanStats& stats, double planning_seconds) {
+std::string report_json(const PlanReport& given) {
+  const Plan& plan = given.plan;
+  const PlanStats& stats = given.stats;
   nlohmann::json sizes = nlohmann::json::array();
   for (std::size_t i = 0; i < stats.messages_up_to.size(); ++i) {
     if (stats.messages_up_to[i] == 0) continue;
     sizes.push_back({{"up_to_bytes", std::int64_t{1} << i}, {"count", stats.messages_up_to[i]}});
   }
-  const nlohmann::json report = {
+  nlohmann::json report = {
       {"hash", fmt::format("{:016x}", plan.hash)},
       {"ranks", plan.num_ranks},
       {"tensors", plan.tensors.size()},
       {"groups", plan.groups.size()},
       {"atoms", plan.num_atoms()},
       {"bundles", plan.bundles.size()},
+      {"routes", plan.routes.size()},
+      {"hops", plan.hops.size()},
       {"messages", stats.num_messages},
       {"message_sizes", sizes},
       {"bytes_crossed", stats.bytes_crossed},
@@ -158,8 +163,12 @@ std::string report_json(const Plan& plan, const PlanStats& stats, double plannin
       {"receivers", side_json(stats.receivers)},
       {"certificate", {{"level_bytes", plan.certificate.level_bytes}, {"bound_bytes", plan.certificate.bound_bytes}}},
       {"bound_bytes", std::max(stats.senders.bound_bytes, stats.receivers.bound_bytes)},
-      {"planning_seconds", planning_seconds},
+      {"planning_seconds", given.planning_seconds},
   };
+  if (given.estimate != nullptr) {
+    report["estimating_seconds"] = given.estimating_seconds;
+    report.update(time_json(plan, *given.estimate));
+  }
   return report.dump();
 }
 

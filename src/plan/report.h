@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/plan/estimate.h"
 #include "src/plan/plan.h"
 
 namespace reshard {
@@ -36,7 +37,16 @@ struct PlanStats {
 
 PlanStats count_plan(const Plan& plan);
 
+/// What a report is made of.
+struct PlanReport {
+  const Plan& plan;
+  const PlanStats& stats;
+  const Estimate* estimate = nullptr;  ///< of a plan with a machine
+  double planning_seconds = 0;
+  double estimating_seconds = 0;
+};
+
 /// The report as JSON text; its keys are documented in perf/README.md and stay.
-std::string report_json(const Plan& plan, const PlanStats& stats, double planning_seconds);
+std::string report_json(const PlanReport& report);
 
 }  // namespace reshard

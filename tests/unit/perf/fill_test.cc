@@ -144,7 +144,9 @@ TEST_F(Fill, APatternIsATransferOfItsOwnInTheSameMemory) {
   }
   const Arena src_arena(nullptr, job_.src.get(), 1, true);
   const SubLayout src = extract_tensors(job_.src.get(), {0, 2}, 1, src_arena);
-  EXPECT_NE(make_plan(src.layout.get(), sub.layout.get(), 1 << 20), nullptr);
+  reshard_plan_options_t options;
+  reshard_plan_options_init(&options);
+  EXPECT_NE(make_plan(src.layout.get(), sub.layout.get(), options), nullptr);
 }
 
 }  // namespace
