@@ -146,6 +146,21 @@ TEST(FluidTest, AtMostTheLimitOfGroupsIsOpenAtAReceiver) {
   EXPECT_NEAR(one.finish_s[2], 4, kRounding);
 }
 
+TEST(FluidTest, WhatABatchOpensStartsWhenTheLastOfItEnds) {
+  FluidTraffic traffic;
+  traffic.bytes_per_s = {10, 10};
+  traffic.open_limit = 1;
+  traffic.add({20, 1, 0}, {{0, 1}}, {{0, 0}});
+  traffic.add({10, 1, 0}, {{1, 1}}, {{0, 0}});
+  traffic.add({0, 1, 0}, {{0, 1}}, {{0, 1}});
+  FluidOptions options;
+  options.batch = 10;
+  const auto result = simulate(traffic, options);
+  ASSERT_TRUE(result.ok());
+  EXPECT_NEAR(result->finish_s[1], 1, kRounding);
+  EXPECT_NEAR(result->finish_s[2], 2, kRounding);
+}
+
 TEST(FluidTest, GatesInACircleAreAnError) {
   FluidTraffic traffic;
   traffic.bytes_per_s = {10};
