@@ -80,25 +80,38 @@ void MaxMin::fill() {
     heap_.push_back({state.free_bytes_per_s / state.weight, resource});
   }
   std::make_heap(heap_.begin(), heap_.end());
-  while (!heap_.empty()) {
-    std::pop_heap(heap_.begin(), heap_.end());
-    Candidate& next = heap_.back();
+  num_growing_flows_ = active_.size();
+  while (num_growing_flows_ > 0) {
+    Candidate& next = heap_.front();
     const State& state = at(state_, next.resource);
-    if (state.num_growing == 0) {
-      heap_.pop_back();
-      continue;
+    if (state.num_growing > 0) {
+      // Never less than what it was: what is free next to nothing may be nothing but rounding.
+      const double level = std::max(next.level, state.free_bytes_per_s / state.weight);
+      if (level > next.level * kSameLevel) {
+        next.level = level;
+        sink_front();
+        continue;
+      }
+      saturate(next.resource, level);
     }
-    // Never less than what it was: what is free next to nothing may be nothing but rounding.
-    const double level = std::max(next.level, state.free_bytes_per_s / state.weight);
-    if (level > next.level * kSameLevel) {
-      next.level = level;
-      std::push_heap(heap_.begin(), heap_.end());
-      continue;
-    }
-    const std::int32_t resource = next.resource;
+    std::pop_heap(heap_.begin(), heap_.end());
     heap_.pop_back();
-    saturate(resource, level);
   }
+}
+
+/// Restores the heap after its front has risen; most rise a little, so this is quicker than out and in again.
+void MaxMin::sink_front() {
+  const Candidate risen = heap_.front();
+  std::size_t hole = 0;
+  for (;;) {
+    std::size_t child = 2 * hole + 1;
+    if (child >= heap_.size()) break;
+    if (child + 1 < heap_.size() && heap_[child] < heap_[child + 1]) ++child;
+    if (!(risen < heap_[child])) break;
+    heap_[hole] = heap_[child];
+    hole = child;
+  }
+  heap_[hole] = risen;
 }
 
 void MaxMin::saturate(std::int32_t resource, double level) {
@@ -110,6 +123,7 @@ void MaxMin::saturate(std::int32_t resource, double level) {
     if (at(rate_, flow) != kGrowing) continue;
     const double weight = at(traffic_.flows, flow).weight;
     at(rate_, flow) = level * weight;
+    --num_growing_flows_;
     for (const FluidUse& use : uses_of(traffic_, flow)) {
       State& state = at(state_, use.resource);
       if (state.num_growing == 0) continue;  // it has no limit

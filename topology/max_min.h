@@ -48,6 +48,7 @@ class MaxMin {
   };
 
   void collect();
+  void sink_front();
   void saturate(std::int32_t resource, double level);
 
   const FluidTraffic& traffic_;
@@ -59,6 +60,7 @@ class MaxMin {
   std::vector<State> state_;                         // per resource
   std::vector<std::int32_t> used_resources_;
   std::vector<Candidate> heap_;
+  std::size_t num_growing_flows_ = 0;
 };
 
 }  // namespace reshard
