@@ -17,7 +17,8 @@ namespace {
 Plan obtain_plan(const PlanToolOptions& options, const Job& job) {
   if (options.load_plan.empty()) return make_plan(options.job, job);
   reshard_plan_t plan = nullptr;
-  check(reshard_plan_load(options.load_plan.c_str(), job.src.get(), job.dst.get(), job.machine.get(), &plan), "loading the plan");
+  check(reshard_plan_load(options.load_plan.c_str(), job.src.get(), job.dst.get(), job.machine.get(), &plan),
+        "loading the plan");
   return Plan(plan);
 }
 

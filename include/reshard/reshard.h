@@ -350,7 +350,7 @@ typedef enum reshard_group_order {
 typedef struct reshard_plan_options {
   size_t struct_size;
   uint32_t version;
-  int64_t staging_bytes; /**< most staging memory per rank; default 64 MiB */
+  int64_t staging_bytes;     /**< most staging memory per rank; default 64 MiB */
   reshard_machine_t machine; /**< of as many ranks as the layouts; NULL: unknown, every rank sends straight to others */
   reshard_group_order_t group_order; /**< which orders of groups every destination rank accepts */
   int64_t open_groups; /**< most groups open on a destination rank at once; 0: no limit, and group_order is void */

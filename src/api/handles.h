@@ -72,7 +72,7 @@ struct reshard_machine {
 struct reshard_plan {
   std::shared_ptr<const reshard::Plan> plan;
   double planning_seconds = 0;
-  std::optional<reshard::PlanStats> stats;  // counted when first asked for
+  std::optional<reshard::PlanStats> stats;    // counted when first asked for
   std::optional<reshard::Estimate> estimate;  // of a plan with a machine, when first asked for
   double estimating_seconds = 0;
   std::string report;

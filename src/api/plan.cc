@@ -162,7 +162,11 @@ reshard_status_t reshard_plan_load(const char* path, reshard_layout_t src, resha
     std::ostringstream text;
     text << file.rdbuf();
     if (!file) return {RESHARD_ERR_IO, fmt::format("cannot read the plan from \"{}\"", path)};
-    return make_plan([&] { return load_plan(text.str(), src->layout, dst->layout, machine == nullptr ? nullptr : machine->machine); }, plan);
+    return make_plan(
+        [&] {
+          return load_plan(text.str(), src->layout, dst->layout, machine == nullptr ? nullptr : machine->machine);
+        },
+        plan);
   });
 }
 

@@ -92,7 +92,8 @@ class BoundFinder {
   }
   std::int64_t ports_out(std::int32_t domain) const {
     std::int64_t sum = 0;
-    for (const std::int32_t port : at(machine_.domains, domain).ports) sum += at(machine_.ports, port).out.bytes_per_s();
+    for (const std::int32_t port : at(machine_.domains, domain).ports)
+      sum += at(machine_.ports, port).out.bytes_per_s();
     return sum;
   }
 
@@ -151,7 +152,8 @@ class BoundFinder {
     std::vector<Demand> demands;
     for (const auto& [holders, sum] : bytes) demands.push_back({sum, holders});
     std::vector<std::int64_t> capacities;
-    for (std::size_t d = 0; d < machine_.domains.size(); ++d) capacities.push_back(ports_out(static_cast<std::int32_t>(d)));
+    for (std::size_t d = 0; d < machine_.domains.size(); ++d)
+      capacities.push_back(ports_out(static_cast<std::int32_t>(d)));
     Largest out("LB4 source set");
     if (demands.empty()) return out.take();
     const WaterFill fill = water_fill(demands, capacities);
@@ -258,8 +260,7 @@ class BoundFinder {
       }
       std::int64_t rate = 0;
       for (const auto& [rail, rates] : mine) rate += std::min(rates.first, out_of_all[rail] - rates.second);
-      out.offer(entering_[d], rate,
-                [&] { return "rails into " + domain_name(static_cast<std::int32_t>(d)); });
+      out.offer(entering_[d], rate, [&] { return "rails into " + domain_name(static_cast<std::int32_t>(d)); });
     }
     return out.take();
   }
@@ -341,7 +342,8 @@ class BoundFinder {
     Bound out;
     out.name = "LB9 prices";
     if (capacity > 0) out.seconds = cost / capacity;
-    if (out.seconds > 0) out.resource = fmt::format("the {} busiest ports", std::count(is_tight.begin(), is_tight.end(), true));
+    if (out.seconds > 0)
+      out.resource = fmt::format("the {} busiest ports", std::count(is_tight.begin(), is_tight.end(), true));
     return out;
   }
 

@@ -16,11 +16,11 @@ struct Bound {
   double seconds = 0;
 };
 
-/// All bounds of the plan's layouts, options and machine. `loads` (bytes by resource) are those of any plan: they set the
-/// prices of LB9 and nothing else.
+/// All bounds of the plan's layouts, options and machine. `loads` (bytes by resource) are those of any plan: they set
+/// the prices of LB9 and nothing else.
 ///
-/// A byte crosses a cut once, whoever is behind it, because plans make copies behind the cut; so each bound is the bytes
-/// that are needed on one side and held only on the other, over what joins the two:
+/// A byte crosses a cut once, whoever is behind it, because plans make copies behind the cut; so each bound is the
+/// bytes that are needed on one side and held only on the other, over what joins the two:
 ///  LB1  a GPU: what it needs and has not, over its links and its port
 ///  LB2  into a domain: over its ports
 ///  LB3  out of a domain: what nobody else holds

@@ -36,7 +36,8 @@ class RouteChecker {
       if (!is_in_order) return broken(r, "does not follow the one before it");
       first_range += route.num_ranges;
       first_hop += route.num_hops;
-      if (first_range > size(plan_.ranges) || first_hop > size(plan_.hops)) return broken(r, "has parts that are not there");
+      if (first_range > size(plan_.ranges) || first_hop > size(plan_.hops))
+        return broken(r, "has parts that are not there");
       if (const char* what = check(route)) return broken(r, what);
     }
     if (first_range != size(plan_.ranges) || first_hop != size(plan_.hops)) {
@@ -65,7 +66,8 @@ class RouteChecker {
     if (route.first_slot < 0 || route.num_slots < 0 || route.first_slot + route.num_slots > size(plan_.slots)) {
       return "has rounds that are not there";
     }
-    if (route.first_group < 0 || route.first_group >= size(plan_.groups)) return "begins with a group that is not there";
+    if (route.first_group < 0 || route.first_group >= size(plan_.groups))
+      return "begins with a group that is not there";
     std::vector<bool> is_used(static_cast<std::size_t>(route.num_hops));
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       if (const char* what = check(route, h)) return what;

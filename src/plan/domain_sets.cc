@@ -28,8 +28,9 @@ std::vector<std::int32_t> places(const Machine& machine) {
 }  // namespace
 
 std::ptrdiff_t RanksByDomain::find(std::int32_t domain, const std::vector<std::int32_t>& place_of_domain) const {
-  const auto found = std::lower_bound(domains.begin(), domains.end(), at(place_of_domain, domain),
-                                      [&](std::int32_t d, std::int32_t place) { return at(place_of_domain, d) < place; });
+  const auto found =
+      std::lower_bound(domains.begin(), domains.end(), at(place_of_domain, domain),
+                       [&](std::int32_t d, std::int32_t place) { return at(place_of_domain, d) < place; });
   return found == domains.end() || *found != domain ? -1 : found - domains.begin();
 }
 

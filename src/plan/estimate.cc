@@ -81,9 +81,8 @@ Result<Estimate> estimate(const Plan& plan) {
   out.bound = largest(out.bounds);
   // Integer divisions and sums of doubles differ in the last digits.
   if (out.seconds >= out.bound.seconds * (1 - 1e-9)) return out;
-  return Status(RESHARD_ERR_INTERNAL,
-                fmt::format("the estimate of {} s is below the bound {} of {} s ({})", out.seconds, out.bound.name,
-                            out.bound.seconds, out.bound.resource));
+  return Status(RESHARD_ERR_INTERNAL, fmt::format("the estimate of {} s is below the bound {} of {} s ({})",
+                                                  out.seconds, out.bound.name, out.bound.seconds, out.bound.resource));
 }
 
 }  // namespace reshard

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "src/plan/line.h"
+#include "src/plan/loads.h"
 #include "src/plan/water_fill.h"
 
 namespace reshard {
@@ -32,16 +33,74 @@ struct Pool {
   int tier = 0;
   std::vector<std::int32_t> ranks;  ///< candidates, ascending
   std::int64_t bytes = 0;
+  std::vector<std::int32_t> helpers;  ///< ranks that lend their ports for a part of the bytes, candidates among them
+  std::int64_t lent_permille = 0;     ///< that part
 };
+
+/// How long each rank may be busy where receivers take groups in order, few at a time: as long as the domains take to
+/// receive the groups of which it holds something, one after the other; a rank that holds nothing, all the time.
+std::vector<std::int64_t> targets_in_order(const Plan& plan, const Network& network, const DomainSets& domains,
+                                           const Landings& landings) {
+  const GroupSplitter splitter(plan);
+  const std::size_t num_groups = plan.groups.size();
+  std::vector<std::vector<std::int64_t>> entering(network.machine.domains.size());  // by place, by group
+  std::vector<std::vector<bool>> groups_of(static_cast<std::size_t>(plan.sets.size()));
+  std::vector<GroupBytes> parts;
+  for (const Landing& landing : landings.all) {
+    std::vector<std::int64_t>& here = at(entering, landing.place);
+    std::vector<bool>& mine = at(groups_of, at(plan.bundles, landing.bundle).sources);
+    here.resize(num_groups);
+    mine.resize(num_groups);
+    parts.clear();
+    splitter.split({landing.bundle, landing.begin, landing.end}, &parts);
+    for (const GroupBytes& part : parts) {
+      at(here, part.group) += part.bytes;
+      mine[static_cast<std::size_t>(part.group)] = true;
+    }
+  }
+  std::vector<std::int64_t> busy(num_groups);
+  for (std::size_t d = 0; d < network.machine.domains.size(); ++d) {
+    const std::vector<std::int64_t>& here = at(entering, at(domains.place_of_domain(), d));
+    std::int64_t capacity = 0;
+    for (const std::int32_t rank : network.machine.domains[d].ranks) capacity += network.in(rank);
+    for (std::size_t g = 0; g < here.size(); ++g) {
+      busy[g] = std::max(busy[g],
+                         static_cast<std::int64_t>(static_cast<__int128>(here[g]) * network.fastest_out() / capacity));
+    }
+  }
+  std::vector<std::vector<bool>> groups_of_rank(static_cast<std::size_t>(plan.num_ranks));
+  for (std::int32_t set = 0; set < plan.sets.size(); ++set) {
+    if (at(groups_of, set).empty()) continue;
+    for (const std::int32_t rank : plan.sets.ranks(set)) {
+      std::vector<bool>& mine = at(groups_of_rank, rank);
+      mine.resize(num_groups);
+      for (std::size_t g = 0; g < num_groups; ++g) mine[g] = mine[g] || at(groups_of, set)[g];
+    }
+  }
+  std::vector<std::int64_t> targets;
+  for (const std::vector<bool>& mine : groups_of_rank) {
+    std::int64_t sum = 0;
+    for (std::size_t g = 0; g < num_groups; ++g) sum += mine.empty() || mine[g] ? busy[g] : 0;
+    targets.push_back(sum);
+  }
+  return targets;
+}
 
 class ExitChooser {
  public:
   ExitChooser(const Plan& plan, const Network& network, const DomainSets& domains, const Landings& landings)
-      : plan_(plan), network_(network), domains_(domains), landings_(landings.all),
+      : plan_(plan),
+        network_(network),
+        domains_(domains),
+        landings_(landings.all),
         chain_(static_cast<std::size_t>(plan.sets.size())) {
-    target_ = static_cast<std::int64_t>(static_cast<__int128>(landings.busiest_bytes) * network.fastest_out() /
-                                        network.fastest_in());
+    const auto target = static_cast<std::int64_t>(static_cast<__int128>(landings.busiest_bytes) *
+                                                  network.fastest_out() / network.fastest_in());
     for (std::int32_t r = 0; r < plan.num_ranks; ++r) capacities_.push_back(network.out(r));
+    targets_.assign(capacities_.size(), target);
+    if (plan.options.open_groups > 0 && plan.options.order == GroupOrder::kFixed) {
+      targets_ = targets_in_order(plan, network, domains, landings);
+    }
   }
 
   Result<Passages> run() {
@@ -49,9 +108,7 @@ class ExitChooser {
     do {
       count();
       RESHARD_TRY(find_candidates());
-      std::vector<Demand> demands;
-      for (const Pool& pool : pools_) demands.push_back({pool.bytes, pool.ranks});
-      fill_ = water_fill(demands, capacities_, relayed_);
+      fill();
     } while (plan_.options.machine != nullptr && relieve());
     out_.certificate = {fill_.level, fill_.bound};
     pass_network();
@@ -171,23 +228,42 @@ class ExitChooser {
     return {};
   }
 
+  /// Each pool is two demands: what its ranks send, and what others may send for them.
+  void fill() {
+    std::vector<Demand> demands;
+    for (const Pool& pool : pools_) {
+      const auto lent = static_cast<std::int64_t>(static_cast<__int128>(pool.bytes) * pool.lent_permille / 1000);
+      demands.push_back({pool.bytes - lent, pool.ranks});
+      demands.push_back({lent, lent > 0 ? pool.helpers : pool.ranks});
+    }
+    fill_ = water_fill(demands, capacities_, relayed_);
+  }
+
+  /// Bytes by rank that a pool sends, ranks ascending.
+  std::vector<std::pair<std::int32_t, std::int64_t>> shares(std::size_t pool) const {
+    std::map<std::int32_t, std::int64_t> sum;
+    const Pool& mine = pools_[pool];
+    for (std::size_t s = 0; s < mine.ranks.size(); ++s) sum[mine.ranks[s]] += fill_.shares[2 * pool][s];
+    const std::vector<std::int32_t>& helpers = mine.lent_permille > 0 ? mine.helpers : mine.ranks;
+    for (std::size_t s = 0; s < helpers.size(); ++s) sum[helpers[s]] += fill_.shares[2 * pool + 1][s];
+    return {sum.begin(), sum.end()};
+  }
+
   /// Bytes of the fastest part that a rank is busy with.
   __int128 level(std::int32_t rank) const {
-    return static_cast<__int128>(at(load_, rank)) * network_.fastest_out() /
-           at(capacities_, rank);
+    return static_cast<__int128>(at(load_, rank)) * network_.fastest_out() / at(capacities_, rank);
   }
 
   bool is_too_busy(std::int32_t rank) const {
-    return at(capacities_, rank) > 0 && level(rank) * 1000 > static_cast<__int128>(target_) * kTargetPermille;
+    return at(capacities_, rank) > 0 &&
+           level(rank) * 1000 > static_cast<__int128>(at(targets_, rank)) * kTargetPermille;
   }
 
   /// Changes something for the pools whose senders are busier than they need be; false when nothing is left to change.
   bool relieve() {
     load_ = relayed_;
     for (std::size_t p = 0; p < pools_.size(); ++p) {
-      for (std::size_t s = 0; s < pools_[p].ranks.size(); ++s) {
-        at(load_, pools_[p].ranks[s]) += fill_.shares[p][s];
-      }
+      for (const auto& [rank, bytes] : shares(p)) at(load_, rank) += bytes;
     }
     bool changed = false;
     std::vector<bool> grown(chain_.size());
@@ -195,28 +271,47 @@ class ExitChooser {
       Pool& pool = pools_[p];
       bool is_busy = false;
       for (std::size_t s = 0; s < pool.ranks.size(); ++s) {
-        is_busy = is_busy || (fill_.shares[p][s] > 0 && is_too_busy(pool.ranks[s]));
+        is_busy = is_busy || (fill_.shares[2 * p][s] > 0 && is_too_busy(pool.ranks[s]));
       }
-      if (!is_busy) continue;
-      if (widen(kAnyHolder, &pool) || grow_chains(pool.sources, &grown) || widen(kAnyNeighbour, &pool)) changed = true;
+      if (is_busy && (widen(&pool) || grow_chains(pool.sources, &grown) || lend(&pool))) changed = true;
     }
     return changed;
   }
 
-  /// Moves the pool on to the next tier, up to `last`, whose further ranks are less busy.
-  bool widen(int last, Pool* pool) const {
-    for (int tier = pool->tier + 1; tier <= last; ++tier) {
+  /// The least busy of these ranks.
+  __int128 least_level(const std::vector<std::int32_t>& ranks) const {
+    __int128 least = level(ranks.front());
+    for (const std::int32_t rank : ranks) least = std::min(least, level(rank));
+    return least;
+  }
+
+  /// Moves the pool on to the next tier of holders with less busy ones.
+  bool widen(Pool* pool) const {
+    for (int tier = pool->tier + 1; tier <= kAnyHolder; ++tier) {
       std::vector<std::int32_t> wider = candidates(*pool, tier);
-      __int128 least = level(pool->ranks.front());
-      __int128 least_now = least;
-      for (const std::int32_t rank : pool->ranks) least_now = std::min(least_now, level(rank));
-      for (const std::int32_t rank : wider) least = std::min(least, level(rank));
-      if (least * 1000 >= least_now * kHelpPermille) continue;
+      if (least_level(wider) * 1000 >= least_level(pool->ranks) * kHelpPermille) continue;
       pool->ranks = std::move(wider);
       pool->tier = tier;
       return true;
     }
     return false;
+  }
+
+  /// Gives what is beyond the target to other ranks of the holders' domains: no more, for each byte costs a hop.
+  bool lend(Pool* pool) const {
+    if (pool->tier == kAnyNeighbour) return false;
+    std::vector<std::int32_t> helpers = candidates(*pool, kAnyNeighbour);
+    if (least_level(helpers) * 1000 >= least_level(pool->ranks) * kHelpPermille) return false;
+    std::int64_t beyond_permille = 0;
+    for (const std::int32_t rank : pool->ranks) {
+      const __int128 mine = level(rank);
+      if (mine > 0)
+        beyond_permille =
+            std::max(beyond_permille, static_cast<std::int64_t>((mine - at(targets_, rank)) * 1000 / mine));
+    }
+    pool->helpers = std::move(helpers);
+    pool->lent_permille = std::min<std::int64_t>(1000, pool->lent_permille + beyond_permille + 1);
+    return true;
   }
 
   bool grow_chains(std::int32_t sources, std::vector<bool>* grown) {
@@ -263,12 +358,14 @@ class ExitChooser {
     for_each_chain([&](std::int32_t bundle, std::int64_t begin, std::int64_t end, std::span<const std::int32_t> chain) {
       const std::int32_t sources = at(plan_.bundles, bundle).sources;
       items[pool_ids_.at({sources, network_.leaf(chain.front())})].push_back(
-          {{bundle, begin, end}, static_cast<std::int64_t>(out_.landings.size()), static_cast<std::int32_t>(chain.size())});
+          {{bundle, begin, end},
+           static_cast<std::int64_t>(out_.landings.size()),
+           static_cast<std::int32_t>(chain.size())});
       out_.landings.insert(out_.landings.end(), chain.begin(), chain.end());
     });
     std::vector<std::int64_t> pools_of_rank(capacities_.size());
-    for (const Pool& pool : pools_) {
-      for (const std::int32_t rank : pool.ranks) ++at(pools_of_rank, rank);
+    for (std::size_t p = 0; p < pools_.size(); ++p) {
+      for (const auto& [rank, bytes] : shares(p)) ++at(pools_of_rank, rank);
     }
     for (std::size_t p = 0; p < pools_.size(); ++p) {
       const auto head = [&](const Item& item) { return at(out_.landings, item.first_landing); };
@@ -279,16 +376,20 @@ class ExitChooser {
       // A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in
       // all.
       std::int64_t most_pools = 1;
-      for (const std::int32_t rank : pools_[p].ranks) {
+      std::vector<std::int32_t> exits;
+      std::vector<std::int64_t> bytes;
+      for (const auto& [rank, share] : shares(p)) {
         most_pools = std::max(most_pools, at(pools_of_rank, rank));
+        exits.push_back(rank);
+        bytes.push_back(share);
       }
-      line.divide(fill_.shares[p], fill_.level / (100 * most_pools),
-                  [&](std::size_t part, std::size_t index, const Range& range) {
-                    const std::int32_t exit = pools_[p].ranks[part];
-                    const Item& item = items[p][index];
-                    out_.all.push_back({origin_of(exit, pools_[p].sources), exit, range, item.first_landing,
-                                        item.num_landings, false});
-                  });
+      line.divide(
+          bytes, fill_.level / (100 * most_pools), [&](std::size_t part, std::size_t index, const Range& range) {
+            const std::int32_t exit = exits[part];
+            const Item& item = items[p][index];
+            out_.all.push_back(
+                {origin_of(exit, pools_[p].sources), exit, range, item.first_landing, item.num_landings, false});
+          });
       items[p] = {};
     }
   }
@@ -306,8 +407,8 @@ class ExitChooser {
   const Network& network_;
   const DomainSets& domains_;
   const std::vector<Landing>& landings_;
-  std::int64_t target_ = 0;
   std::vector<std::int64_t> capacities_;    // by rank
+  std::vector<std::int64_t> targets_;       // by rank: bytes of the fastest part that it may be busy with
   std::vector<std::int64_t> relayed_;       // by rank: bytes it forwards to other domains
   std::vector<std::int64_t> load_;          // by rank: bytes that leave by its part of a port
   std::vector<int> chain_;                  // by source set, index in kChainLengths

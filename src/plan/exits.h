@@ -30,8 +30,8 @@ struct Passages {
 /// Holders are filled by water to the min-max level. Every domain gets its bytes straight from a source if the sources'
 /// ports are then no busier than the busiest domain's must be; where they would be, chains over the domains grow longer
 /// until they are not, so that fewer copies leave the sources. Before that, the choice of holders widens from those on
-/// the landing's own leaf switch over those on its rail to all; after it, other ranks of the holders' domains lend their
-/// ports.
+/// the landing's own leaf switch over those on its rail to all; after it, other ranks of the holders' domains lend
+/// their ports.
 Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains,
                               const Landings& landings);
 

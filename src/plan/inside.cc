@@ -62,8 +62,8 @@ void add_inside(const Plan& plan, const Network& network, const DomainSets& doma
     Line line(plan);
     for (const auto& [rank, b] : pool.wanted) line.add({b, 0, at(plan.bundles, b).size_bytes}, rank);
     line.divide(fill.shares[p], fill.level / 100, [&](std::size_t part, std::size_t index, const Range& range) {
-      passages->all.push_back({holders[part], holders[part], range,
-                               static_cast<std::int64_t>(passages->landings.size()), 1, true});
+      passages->all.push_back(
+          {holders[part], holders[part], range, static_cast<std::int64_t>(passages->landings.size()), 1, true});
       passages->landings.push_back(pool.wanted[index].first);
     });
     ++p;

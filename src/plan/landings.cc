@@ -118,7 +118,8 @@ class LandingChooser {
       return at(network_.machine.nodes, at(network_.machine.gpus, rank).node).name;
     };
     return invalid_argument(fmt::format(
-        "no port of node \"{}\" (rank {}) is reached from node \"{}\" (rank {}), which holds what it needs{}; give both "
+        "no port of node \"{}\" (rank {}) is reached from node \"{}\" (rank {}), which holds what it needs{}; give "
+        "both "
         "a port{}",
         node_of(at(network_.machine.domains, domain).ranks.front()), at(network_.machine.domains, domain).ranks.front(),
         node_of(plan_.sets.ranks(bundle.sources).front()), plan_.sets.ranks(bundle.sources).front(),
@@ -157,7 +158,8 @@ class LandingChooser {
   /// Levels of the fill are relative to the fastest part in the domain; the target to the fastest of the machine.
   bool is_too_busy(const WaterFill& fill, const std::vector<std::int64_t>& capacities) {
     const std::int64_t here = std::max<std::int64_t>(1, *std::max_element(capacities.begin(), capacities.end()));
-    return static_cast<__int128>(fill.level) * network_.fastest_in() * 200 > static_cast<__int128>(out_.busiest_bytes) * here * 201;
+    return static_cast<__int128>(fill.level) * network_.fastest_in() * 200 >
+           static_cast<__int128>(out_.busiest_bytes) * here * 201;
   }
 
   static std::vector<std::int64_t> loads(const std::vector<Pool>& pools, const WaterFill& fill,
@@ -176,7 +178,7 @@ class LandingChooser {
     for (const std::int32_t rank : pool->ranks) {
       const auto place = std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin();
       const __int128 busy = static_cast<__int128>(at(carried, place)) * network_.fastest_in() * 200;
-      if (busy <= static_cast<__int128>(out_.busiest_bytes) * network_.in(rank) * 201) return;
+      if (busy <= static_cast<__int128>(out_.busiest_bytes) * network_.in(rank)*201) return;
     }
     pool->ranks = landable(ranks, rails);
   }

@@ -18,8 +18,8 @@ struct Landing {
 };
 
 struct Landings {
-  std::vector<Landing> all;         ///< by bundle, place, begin
-  std::int64_t busiest_bytes = 0;   ///< of the domain whose network takes longest, as bytes of the fastest rank's part
+  std::vector<Landing> all;        ///< by bundle, place, begin
+  std::int64_t busiest_bytes = 0;  ///< of the domain whose network takes longest, as bytes of the fastest rank's part
 };
 
 /// Divides what must enter each domain over the ports of its ranks: over those that need the bytes, and where these

@@ -46,8 +46,8 @@ class Line {
  private:
   const Plan& plan_;
   std::vector<Range> ranges_;
-  std::vector<std::int64_t> starts_{0};    // of ranges_, and the end
-  std::vector<std::int64_t> sections_{};   // where each begins
+  std::vector<std::int64_t> starts_{0};   // of ranges_, and the end
+  std::vector<std::int64_t> sections_{};  // where each begins
   std::int64_t last_section_ = -1;
 };
 

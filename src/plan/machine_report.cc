@@ -13,8 +13,8 @@ std::string machine_json(const Machine& machine, const std::vector<std::string>&
   nlohmann::json links = nlohmann::json::array();
   for (int k = 0; k < kNumResourceKinds; ++k) {
     const auto kind = static_cast<ResourceKind>(k);
-    const std::int32_t end = k + 1 < kNumResourceKinds ? machine.resource(static_cast<ResourceKind>(k + 1), 0)
-                                                       : machine.num_resources();
+    const std::int32_t end =
+        k + 1 < kNumResourceKinds ? machine.resource(static_cast<ResourceKind>(k + 1), 0) : machine.num_resources();
     std::map<std::int64_t, std::int64_t> counts;  // by rate
     for (std::int32_t r = machine.resource(kind, 0); r < end; ++r) ++counts[machine.link_of(r).bytes_per_s()];
     for (const auto& [rate, count] : counts) {

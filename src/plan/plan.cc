@@ -46,9 +46,9 @@ std::uint64_t hash_plan(const Plan& plan) {
   hasher.add_all(plan.first_groups);
   hasher.add_all(plan.slots);
   for (const Route& route : plan.routes) {
-    for (const std::int64_t value : {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
-                                     std::int64_t{route.first_group}, std::int64_t{route.first_slot},
-                                     std::int64_t{route.num_slots}}) {
+    for (const std::int64_t value :
+         {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
+          std::int64_t{route.first_group}, std::int64_t{route.first_slot}, std::int64_t{route.num_slots}}) {
       hasher.add(value);
     }
   }
@@ -56,8 +56,8 @@ std::uint64_t hash_plan(const Plan& plan) {
     for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) hasher.add(value);
   }
   for (const Hop& hop : plan.hops) {
-    for (const std::int32_t value : {hop.src, hop.dst, hop.parent, std::int32_t{hop.delay}, std::int32_t{hop.step},
-                                     hop.to_staging ? 1 : 0}) {
+    for (const std::int32_t value :
+         {hop.src, hop.dst, hop.parent, std::int32_t{hop.delay}, std::int32_t{hop.step}, hop.to_staging ? 1 : 0}) {
       hasher.add(value);
     }
   }

@@ -91,7 +91,7 @@ struct Route {
   std::int64_t size_bytes = 0;
   std::int32_t first_group = 0;  ///< index in Plan::groups with which its receivers' order begins
   std::int32_t first_slot = 0;   ///< in Plan::slots
-  std::int32_t num_slots = 0;   ///< 0: its windows are numbered from 0 within each group
+  std::int32_t num_slots = 0;    ///< 0: its windows are numbered from 0 within each group
 };
 
 /// The min-max proof of the choice of sources: no choice keeps the busiest sender below bound_bytes.
@@ -115,11 +115,11 @@ struct Plan {
   std::vector<Range> ranges;
   std::vector<Hop> hops;
   std::vector<Route> routes;
-  std::vector<std::int32_t> slots;        ///< rounds of the schedule, ascending for each route
+  std::vector<std::int32_t> slots;         ///< rounds of the schedule, ascending for each route
   std::vector<std::int32_t> first_groups;  ///< by rank, index in groups with which its order begins
   Certificate certificate;
-  std::int64_t window_bytes = 0;  ///< most wire bytes of one message
-  std::int32_t num_slots = 0;     ///< windows staged at once per direction and rank
+  std::int64_t window_bytes = 0;    ///< most wire bytes of one message
+  std::int32_t num_slots = 0;       ///< windows staged at once per direction and rank
   std::int32_t most_in_flight = 0;  ///< messages posted at once per direction and rank
   std::uint64_t hash = 0;
 

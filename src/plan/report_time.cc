@@ -27,8 +27,8 @@ json classes_json(const Machine& machine, const Estimate& estimate) {
     std::int64_t used = 0;
     std::int64_t rate = 0;
     std::vector<std::int64_t> mine(estimate.loads.size());
-    const std::int32_t end = k + 1 < kNumResourceKinds ? machine.resource(static_cast<ResourceKind>(k + 1), 0)
-                                                       : machine.num_resources();
+    const std::int32_t end =
+        k + 1 < kNumResourceKinds ? machine.resource(static_cast<ResourceKind>(k + 1), 0) : machine.num_resources();
     for (std::int32_t r = machine.resource(kind, 0); r < end; ++r) {
       at(mine, r) = at(estimate.loads, r);
       bytes += at(mine, r);
@@ -67,12 +67,8 @@ json routes_json(const Plan& plan) {
       longest = std::max<std::int64_t>(longest, hop.delay + 1);
     }
   }
-  return {{"bytes_network", network},
-          {"bytes_inside_domains", inside},
-          {"bytes_from_sources", from_sources},
-          {"bytes_forwarded", forwarded},
-          {"bytes_through_staging", staged},
-          {"longest_chain", longest}};
+  return {{"bytes_network", network},     {"bytes_inside_domains", inside},  {"bytes_from_sources", from_sources},
+          {"bytes_forwarded", forwarded}, {"bytes_through_staging", staged}, {"longest_chain", longest}};
 }
 
 /// Bytes over the network out of the ports of sources and into those of receivers: max / mean over those in use.

@@ -13,9 +13,8 @@ namespace reshard {
 Status choose_routes(Plan* plan) {
   const PlanOptions& options = plan->options;
   if (options.machine != nullptr && options.machine->num_ranks() != plan->num_ranks) {
-    return {RESHARD_ERR_LAYOUT_MISMATCH,
-            fmt::format("the machine has {} ranks and the layouts have {}", options.machine->num_ranks(),
-                        plan->num_ranks)};
+    return {RESHARD_ERR_LAYOUT_MISMATCH, fmt::format("the machine has {} ranks and the layouts have {}",
+                                                     options.machine->num_ranks(), plan->num_ranks)};
   }
   const Machine unknown = options.machine == nullptr ? unknown_machine(plan->num_ranks) : Machine();
   const Network network(options.machine == nullptr ? unknown : *options.machine);

@@ -77,7 +77,8 @@ Int narrow(std::int64_t value) {
 }
 
 Status read_routes(const Json& json, Plan* plan) {
-  RESHARD_TRY(read_rows(json, "slots", 1, [&](const auto& row) { plan->slots.push_back(narrow<std::int32_t>(row[0])); }));
+  RESHARD_TRY(
+      read_rows(json, "slots", 1, [&](const auto& row) { plan->slots.push_back(narrow<std::int32_t>(row[0])); }));
   plan->first_groups.clear();
   RESHARD_TRY(read_rows(json, "first_groups", 1,
                         [&](const auto& row) { plan->first_groups.push_back(narrow<std::int32_t>(row[0])); }));
@@ -111,9 +112,9 @@ Json routes_json(const Plan& plan) {
   }
   Json routes = Json::array();
   for (const Route& route : plan.routes) {
-    for (const std::int64_t value : {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
-                                     std::int64_t{route.first_group}, std::int64_t{route.first_slot},
-                                     std::int64_t{route.num_slots}}) {
+    for (const std::int64_t value :
+         {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
+          std::int64_t{route.first_group}, std::int64_t{route.first_slot}, std::int64_t{route.num_slots}}) {
       routes.push_back(value);
     }
   }

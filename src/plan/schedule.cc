@@ -86,7 +86,8 @@ void schedule_routes(const Network& network, Plan* plan) {
   for (std::size_t r = 0; r < plan->routes.size(); ++r) {
     Route& route = plan->routes[r];
     route.first_slot = entry_of[r] < 0 ? all_rounds : static_cast<std::int32_t>(at(rounds.first, entry_of[r]));
-    const auto end = entry_of[r] < 0 ? static_cast<std::int64_t>(plan->slots.size()) : at(rounds.first, entry_of[r] + 1);
+    const auto end =
+        entry_of[r] < 0 ? static_cast<std::int64_t>(plan->slots.size()) : at(rounds.first, entry_of[r] + 1);
     route.num_slots = static_cast<std::int32_t>(end) - route.first_slot;
   }
 }
@@ -101,18 +102,23 @@ void choose_first_groups(const DomainSets& domains, const Network& network, Plan
   for (const Bundle& bundle : plan->bundles) wanted.push_back(&domains.of(bundle.destinations));
   std::stable_sort(wanted.begin(), wanted.end(),
                    [](const auto* a, const auto* b) { return a->num_domains() < b->num_domains(); });
+  // Fewer replicas than stages keep as far from each other as they can.
+  const auto num_starts = static_cast<std::int32_t>(starts.size());
+  const auto start_of = [&](std::int32_t replica, std::int32_t count) {
+    return count <= num_starts ? replica * num_starts / count : replica % num_starts;
+  };
   std::vector<std::int32_t> number(network.machine.domains.size(), -1);
   for (const RanksByDomain* view : wanted) {
     std::int32_t next = 0;
     for (const std::int32_t domain : view->domains) {
       std::int32_t& mine = at(number, domain);
-      if (mine < 0) mine = next;
+      if (mine < 0) mine = start_of(next, static_cast<std::int32_t>(view->num_domains()));
       ++next;
     }
   }
   for (std::size_t d = 0; d < number.size(); ++d) {
     if (number[d] < 0) continue;
-    const std::int32_t first = starts[static_cast<std::size_t>(number[d]) % starts.size()];
+    const std::int32_t first = starts[static_cast<std::size_t>(number[d])];
     for (const std::int32_t rank : network.machine.domains[d].ranks) at(plan->first_groups, rank) = first;
   }
 }

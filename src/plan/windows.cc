@@ -38,8 +38,8 @@ class WindowBuilder {
     const PlanTensor& tensor = at(plan_.tensors, fragment.tensor);
     const std::int64_t bytes = (fragment.end - fragment.begin) * tensor.wire_bytes;
     const bool is_alone = bytes >= alone_bytes_;
-    const bool ends_group = tensor.group != open_.last_group &&
-                            (open_.size_bytes >= kWorthwhileBytes || plan_.options.open_groups > 0);
+    const bool ends_group =
+        tensor.group != open_.last_group && (open_.size_bytes >= kWorthwhileBytes || plan_.options.open_groups > 0);
     if (is_alone || ends_group || open_.size_bytes + bytes > plan_.window_bytes) close();
     if (!is_alone) {
       append(fragment, bytes);

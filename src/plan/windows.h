@@ -30,11 +30,11 @@ struct Window {
 
 /// The place of a window on a hop in the one order in which every rank sends and receives.
 ///
-/// It is total, the same everywhere, and a window comes to a rank before it leaves it. Hence the first unfinished window
-/// always has its sender's and its receiver's attention: no deadlock, with any number of slots. A window that passes
-/// through staging leaves it before any other window comes in this order, so slots that hold one cannot block each other.
-/// By phase (the receivers' order of groups, where they have one), then by round of the schedule, one round later for
-/// every crossing of the network; within a round by shifts, so that senders do not all turn to one receiver.
+/// It is total, the same everywhere, and a window comes to a rank before it leaves it. Hence the first unfinished
+/// window always has its sender's and its receiver's attention: no deadlock, with any number of slots. A window that
+/// passes through staging leaves it before any other window comes in this order, so slots that hold one cannot block
+/// each other. By phase (the receivers' order of groups, where they have one), then by round of the schedule, one round
+/// later for every crossing of the network; within a round by shifts, so that senders do not all turn to one receiver.
 struct WindowOrder {
   std::int32_t phase = 0;
   std::int32_t round = 0;
@@ -53,7 +53,8 @@ std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle, std::i
 /// The windows of a route, the same on all its ranks.
 /// Large fragments travel alone, so that one that is contiguous in memory needs no staging; small ones share a window,
 /// but not beyond the end of a group once there is enough to send, and never where open groups are limited.
-/// @post fragments are in plan order, from the first group of the receivers on; every size_bytes is in [1, plan.window_bytes]
+/// @post fragments are in plan order, from the first group of the receivers on; every size_bytes is in [1,
+/// plan.window_bytes]
 std::vector<Window> windows_of(const Plan& plan, const Route& route);
 
 /// Sets window_bytes and num_slots from the staging budget. RESHARD_ERR_STAGING_TOO_SMALL below one element each way.
