@@ -93,6 +93,7 @@ class Simulation {
   Simulation(const FluidTraffic& traffic, const FluidOptions& options)
       : traffic_(traffic), gates_(traffic), max_min_(traffic), timeline_(options) {
     for (const FluidFlow& flow : traffic.flows) remaining_.push_back(static_cast<double>(flow.bytes));
+    result_.start_s.resize(traffic.flows.size());
     result_.finish_s.resize(traffic.flows.size());
     result_.bound_s = bound_s(traffic);
     min_step_s_ = options.batch * result_.bound_s / static_cast<double>(gates_.num_waves());
@@ -123,6 +124,7 @@ class Simulation {
   using Arrival = std::pair<double, std::int32_t>;  // time of its first byte, flow
 
   void start(std::int32_t flow, double time_s) {
+    at(result_.start_s, flow) = time_s;
     arrivals_.push({time_s + static_cast<double>(at(traffic_.flows, flow).latency_ns) * kSecondsPerNs, flow});
   }
 

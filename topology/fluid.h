@@ -52,6 +52,7 @@ struct FluidOptions {
 struct FluidResult {
   double makespan_s = 0;
   double bound_s = 0;            ///< max over resources of load / capacity
+  std::vector<double> start_s;   ///< per flow: when its gates let it go
   std::vector<double> finish_s;  ///< per flow
   /// [class][bucket of makespan_s / num_buckets]: mean bytes/s over all resources of the class that have a limit.
   std::vector<std::vector<double>> timeline;

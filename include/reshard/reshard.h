@@ -395,6 +395,27 @@ RESHARD_API reshard_status_t reshard_plan_get_group(reshard_plan_t plan, int64_t
 /** The report as JSON text, documented in perf/README.md. Owned by the plan; valid until the next report. */
 RESHARD_API reshard_status_t reshard_plan_report_json(reshard_plan_t plan, const char** json);
 
+/**
+ * Plays the plan on its machine as fluid, sharing every link max-min fairly; [out] seconds, never below the bound. The
+ * report has it from then on. RESHARD_ERR_INVALID_STATE for a plan without a machine.
+ */
+RESHARD_API reshard_status_t reshard_plan_simulate(reshard_plan_t plan, double* seconds);
+
+/**
+ * What a picture of the plan is drawn from, as JSON text documented in perf/README.md: traffic between domains, use of
+ * the links over simulated time, the routes of one bundle. Owned by the plan; valid until the next call.
+ * @param bundle index of the bundle; -1: the one that brings most bytes over the network.
+ * Errors: RESHARD_ERR_INVALID_STATE for a plan without a machine, RESHARD_ERR_INVALID_ARGUMENT for an unknown bundle.
+ */
+RESHARD_API reshard_status_t reshard_plan_details_json(reshard_plan_t plan, int64_t bundle, const char** json);
+
+/**
+ * Which destination rank should take which other's place in the destination layout so that the fewest bytes move, as
+ * JSON text: ranks, takes (whose place each takes), moved and network bytes now and then. Nothing is changed by it.
+ * Owned by the plan; valid until the next call. RESHARD_ERR_NOT_SUPPORTED above 1250 destination ranks.
+ */
+RESHARD_API reshard_status_t reshard_plan_advise_json(reshard_plan_t plan, const char** json);
+
 /** Writes the plan to a file. */
 RESHARD_API reshard_status_t reshard_plan_save(reshard_plan_t plan, const char* path);
 

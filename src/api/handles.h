@@ -15,6 +15,7 @@
 #include "src/plan/estimate.h"
 #include "src/plan/plan.h"
 #include "src/plan/report.h"
+#include "src/plan/simulate_plan.h"
 #include "src/transport/transport.h"
 
 // What the opaque handles of the public header point to.
@@ -75,7 +76,13 @@ struct reshard_plan {
   std::optional<reshard::PlanStats> stats;    // counted when first asked for
   std::optional<reshard::Estimate> estimate;  // of a plan with a machine, when first asked for
   double estimating_seconds = 0;
+  std::optional<reshard::Simulation> simulation;  // when first asked for
   std::string report;
+  std::string details;
+  std::string advice;
+
+  /// Sets `simulation`; RESHARD_ERR_INVALID_STATE without a machine.
+  reshard::Status simulate();
 
   /// Sets `estimate` if the plan has a machine.
   reshard::Status estimate_time();

@@ -132,6 +132,7 @@ reshard_status_t reshard_plan_report_json(reshard_plan_t plan, const char** json
     PlanReport report{*plan->plan, plan->counted(), plan->estimate.has_value() ? &*plan->estimate : nullptr};
     report.planning_seconds = plan->planning_seconds;
     report.estimating_seconds = plan->estimating_seconds;
+    report.simulation = plan->simulation.has_value() ? &*plan->simulation : nullptr;
     plan->report = report_json(report);
     *json = plan->report.c_str();
     return {};

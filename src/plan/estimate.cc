@@ -9,30 +9,6 @@
 namespace reshard {
 namespace {
 
-/// Until a window has come along the whole route, less the time it takes on its first hop.
-double fill_of(const Plan& plan, const Route& route, std::vector<std::int32_t>* path) {
-  const Machine& machine = *plan.options.machine;
-  const auto window = static_cast<double>(std::min(plan.window_bytes, route.size_bytes));
-  std::vector<double> arrived;  // by hop
-  double last = 0;
-  for (std::int32_t h = 0; h < route.num_hops; ++h) {
-    const Hop& hop = plan.begin_hops(route)[h];
-    double seconds = static_cast<double>(machine.latency_ns(hop.src, hop.dst)) * 1e-9;
-    if (hop.parent >= 0) {
-      path->clear();
-      machine.append_path(hop.src, hop.dst, path);
-      double transfer = 0;
-      for (const std::int32_t resource : *path) {
-        transfer = std::max(transfer, window / static_cast<double>(machine.link_of(resource).bytes_per_s()));
-      }
-      seconds += at(arrived, hop.parent) + transfer;
-    }
-    arrived.push_back(seconds);
-    last = std::max(last, seconds);
-  }
-  return last;
-}
-
 /// The busiest resource of each block of k groups in the receivers' order, one block after the other.
 double in_order(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
@@ -67,6 +43,30 @@ double in_order(const Plan& plan) {
 
 }  // namespace
 
+double fill_seconds_of(const Plan& plan, const Route& route) {
+  std::vector<std::int32_t> path;
+  const Machine& machine = *plan.options.machine;
+  const auto window = static_cast<double>(std::min(plan.window_bytes, route.size_bytes));
+  std::vector<double> arrived;  // by hop
+  double last = 0;
+  for (std::int32_t h = 0; h < route.num_hops; ++h) {
+    const Hop& hop = plan.begin_hops(route)[h];
+    double seconds = static_cast<double>(machine.latency_ns(hop.src, hop.dst)) * 1e-9;
+    if (hop.parent >= 0) {
+      path.clear();
+      machine.append_path(hop.src, hop.dst, &path);
+      double transfer = 0;
+      for (const std::int32_t resource : path) {
+        transfer = std::max(transfer, window / static_cast<double>(machine.link_of(resource).bytes_per_s()));
+      }
+      seconds += at(arrived, hop.parent) + transfer;
+    }
+    arrived.push_back(seconds);
+    last = std::max(last, seconds);
+  }
+  return last;
+}
+
 Result<Estimate> estimate(const Plan& plan) {
   Estimate out;
   out.loads = loads_of(plan);
@@ -74,8 +74,7 @@ Result<Estimate> estimate(const Plan& plan) {
   out.seconds = most.seconds;
   if (most.resource >= 0) out.resource = plan.options.machine->describe(most.resource);
   if (plan.options.open_groups > 0) out.seconds = std::max(out.seconds, in_order(plan));
-  std::vector<std::int32_t> path;
-  for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_of(plan, route, &path));
+  for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(plan, route));
   out.seconds += out.fill_seconds;
   out.bounds = find_bounds(plan, out.loads);
   out.bound = largest(out.bounds);

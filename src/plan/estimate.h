@@ -21,4 +21,7 @@ struct Estimate {
 /// RESHARD_ERR_INTERNAL when it is below a bound, for then one of the two is wrong. @pre the plan has a machine
 Result<Estimate> estimate(const Plan& plan);
 
+/// Until a window has come along the whole route, less the time it takes on its first hop.
+double fill_seconds_of(const Plan& plan, const Route& route);
+
 }  // namespace reshard

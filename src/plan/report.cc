@@ -86,6 +86,17 @@ void count_messages(const Plan& plan, std::vector<RankCount>* ranks, PlanStats* 
   }
 }
 
+/// By rank: what it holds at the source and at the destination, each element in its own dtype.
+std::vector<std::int64_t> buffer_bytes(const Plan& plan) {
+  std::vector<std::int64_t> bytes(static_cast<std::size_t>(plan.num_ranks));
+  for (const ModelLayout* side : {plan.src.get(), plan.dst.get()}) {
+    for (std::int32_t rank = 0; rank < plan.num_ranks; ++rank) {
+      for (const std::int64_t buffer : side->buffers_of(rank)) at(bytes, rank) += side->buffer_size_bytes(rank, buffer);
+    }
+  }
+  return bytes;
+}
+
 void add_rank(std::int64_t bytes, PlanStats::Side* side) {
   side->max_bytes = std::max(side->max_bytes, bytes);
   side->total_bytes += bytes;
@@ -121,12 +132,15 @@ PlanStats count_plan(const Plan& plan) {
     for (const std::int32_t rank : plan.sets.ranks(bundle.sources)) at(ranks, rank).can_send = true;
   }
   count_messages(plan, &ranks, &stats);
-  for (const RankCount& rank : ranks) {
+  const std::vector<std::int64_t> buffers = buffer_bytes(plan);
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    const RankCount& rank = ranks[r];
     if (rank.can_send) add_rank(rank.sent_bytes, &stats.senders);
     if (rank.received_bytes > 0) add_rank(rank.received_bytes, &stats.receivers);
     const std::int64_t slots = std::min<std::int64_t>(plan.num_slots, rank.num_sends) +
                                std::min<std::int64_t>(plan.num_slots, rank.num_receives);
     stats.staging_bytes = std::max(stats.staging_bytes, slots * rank.largest_bytes);
+    stats.peak_memory_bytes = std::max(stats.peak_memory_bytes, buffers[r] + slots * rank.largest_bytes);
   }
   stats.bytes_crossed = stats.receivers.total_bytes;
   stats.senders.bound_bytes = plan.certificate.bound_bytes;
@@ -157,6 +171,7 @@ std::string report_json(const PlanReport& given) {
       {"bytes_crossed", stats.bytes_crossed},
       {"bytes_local", stats.bytes_local},
       {"staging_bytes", stats.staging_bytes},
+      {"peak_memory_bytes", stats.peak_memory_bytes},
       {"staging_budget_bytes", plan.options.staging_bytes},
       {"window_bytes", plan.window_bytes},
       {"senders", side_json(stats.senders)},
@@ -168,6 +183,7 @@ std::string report_json(const PlanReport& given) {
   if (given.estimate != nullptr) {
     report["estimating_seconds"] = given.estimating_seconds;
     report.update(time_json(plan, *given.estimate));
+    if (given.simulation != nullptr) report["simulated_seconds"] = given.simulation->seconds;
   }
   return report.dump();
 }

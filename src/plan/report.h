@@ -8,6 +8,7 @@
 
 #include "src/plan/estimate.h"
 #include "src/plan/plan.h"
+#include "src/plan/simulate_plan.h"
 
 namespace reshard {
 
@@ -32,6 +33,7 @@ struct PlanStats {
   std::int64_t bytes_local = 0;
   std::int64_t num_messages = 0;
   std::array<std::int64_t, kSizeClasses> messages_up_to{};  ///< [i]: of more than 2^(i-1) and at most 2^i bytes
+  std::int64_t peak_memory_bytes = 0;  ///< of the rank that needs most: its buffers of both sides and its staging
   std::int64_t staging_bytes = 0;                           ///< of the rank that needs most, were every window staged
 };
 
@@ -42,6 +44,7 @@ struct PlanReport {
   const Plan& plan;
   const PlanStats& stats;
   const Estimate* estimate = nullptr;  ///< of a plan with a machine
+  const Simulation* simulation = nullptr;  ///< once it was made
   double planning_seconds = 0;
   double estimating_seconds = 0;
 };

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "src/plan/compare.h"
+#include "src/plan/network.h"
+
 namespace reshard {
 namespace {
 
@@ -99,6 +102,32 @@ json ports_json(const Plan& plan, const Estimate& estimate, ResourceKind kind) {
   return {{"max_seconds", most}, {"mean_seconds", mean}, {"max_over_mean", mean > 0 ? most / mean : 1.0}};
 }
 
+/// The busiest port over the least that any choice of holders reaches, with the chains that were chosen.
+double senders_over_best(const Plan& plan, const Estimate& estimate) {
+  const Machine& machine = *plan.options.machine;
+  const Network network(machine);
+  double most = 0;
+  for (std::size_t p = 0; p < machine.ports.size(); ++p) {
+    const std::int32_t resource = machine.resource(ResourceKind::kNicOut, static_cast<std::int32_t>(p));
+    const std::int64_t rate = machine.link_of(resource).bytes_per_s();
+    if (rate > 0) most = std::max(most, static_cast<double>(at(estimate.loads, resource)) / static_cast<double>(rate));
+  }
+  const double best = static_cast<double>(plan.certificate.bound_bytes) / static_cast<double>(network.fastest_out());
+  return best > 0 ? most / best : 1;
+}
+
+json comparison_json(const Plan& plan, const Estimate& estimate) {
+  json out = json::array();
+  for (const OtherWay& way : other_ways(plan)) {
+    out.push_back({{"name", way.name},
+                   {"bytes_network", way.bytes_network},
+                   {"seconds", way.seconds},
+                   {"over_estimate", estimate.seconds > 0 ? way.seconds / estimate.seconds : 1.0},
+                   {"resource", way.resource}});
+  }
+  return out;
+}
+
 }  // namespace
 
 json time_json(const Plan& plan, const Estimate& estimate) {
@@ -116,7 +145,9 @@ json time_json(const Plan& plan, const Estimate& estimate) {
           {"link_classes", classes_json(machine, estimate)},
           {"ports_out", ports_json(plan, estimate, ResourceKind::kNicOut)},
           {"ports_in", ports_json(plan, estimate, ResourceKind::kNicIn)},
+          {"senders_over_best", senders_over_best(plan, estimate)},
           {"traffic", routes_json(plan)},
+          {"comparison", comparison_json(plan, estimate)},
           {"group_order", plan.options.order == GroupOrder::kFixed     ? "fixed"
                           : plan.options.order == GroupOrder::kRotated ? "rotated"
                                                                        : "any"},

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/compare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "src/plan/loads.h"
+
+namespace reshard {
+namespace {
+
+/// Tensor bytes by the first of their holders.
+using BytesBySource = std::map<std::int32_t, std::int64_t>;
+
+class OtherWays {
+ public:
+  explicit OtherWays(const Plan& plan) : plan_(plan), machine_(*plan.options.machine) {}
+
+  std::vector<OtherWay> run() { return {gather(), broadcast(), unicast()}; }
+
+ private:
+  std::vector<std::int64_t> no_load() const {
+    return std::vector<std::int64_t>(static_cast<std::size_t>(machine_.num_resources()));
+  }
+
+  std::vector<std::int32_t> destinations() const {
+    std::vector<bool> is_one(machine_.gpus.size());
+    for (const Bundle& bundle : plan_.bundles) {
+      for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) is_one[static_cast<std::size_t>(rank)] = true;
+    }
+    std::vector<std::int32_t> out;
+    for (std::size_t r = 0; r < is_one.size(); ++r) {
+      if (is_one[r]) out.push_back(static_cast<std::int32_t>(r));
+    }
+    return out;
+  }
+
+  /// Every destination's port takes `bytes`.
+  void enter(std::int64_t bytes, std::vector<std::int64_t>* loads) const {
+    for (const std::int32_t rank : destinations()) {
+      const std::int32_t port = at(machine_.gpus, rank).port;
+      if (port >= 0) at(*loads, machine_.resource(ResourceKind::kNicIn, port)) += bytes;
+    }
+  }
+
+  std::int64_t whole_bytes() const {
+    std::int64_t bytes = 0;
+    for (const PlanTensor& tensor : plan_.tensors) {
+      std::int64_t elements = 1;
+      for (const std::int64_t extent : at(plan_.dst->tensors(), tensor.dst).shape) elements *= extent;
+      bytes += elements * tensor.wire_bytes;
+    }
+    return bytes;
+  }
+
+  OtherWay finish(std::string name, const std::vector<std::int64_t>& loads, double seconds, std::int32_t resource) const {
+    OtherWay out;
+    out.name = std::move(name);
+    for (std::size_t p = 0; p < machine_.ports.size(); ++p) {
+      out.bytes_network += at(loads, machine_.resource(ResourceKind::kNicIn, static_cast<std::int32_t>(p)));
+    }
+    out.seconds = seconds;
+    if (resource >= 0) out.resource = machine_.describe(resource);
+    return out;
+  }
+
+  OtherWay gather() const {
+    std::vector<std::int64_t> loads = no_load();
+    enter(whole_bytes(), &loads);
+    const Busiest most = busiest(machine_, loads);
+    return finish("gather everything, then slice", loads, most.seconds, most.resource);
+  }
+
+  /// Stages are told apart by the first rank that holds most of a group.
+  OtherWay broadcast() const {
+    std::map<std::int32_t, BytesBySource> by_group;
+    const GroupSplitter splitter(plan_);
+    std::vector<GroupBytes> parts;
+    for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
+      const Bundle& bundle = plan_.bundles[b];
+      if (bundle.size_bytes == 0) continue;
+      parts.clear();
+      splitter.split({static_cast<std::int32_t>(b), 0, bundle.size_bytes}, &parts);
+      for (const GroupBytes& part : parts) {
+        by_group[part.group][plan_.sets.ranks(bundle.sources).front()] += part.bytes;
+      }
+    }
+    std::map<std::int32_t, BytesBySource> by_stage;
+    for (const auto& [group, sources] : by_group) {
+      BytesBySource& stage = by_stage[sources.begin()->first];
+      for (const auto& [rank, bytes] : sources) stage[rank] += bytes;
+    }
+    std::vector<std::int64_t> all = no_load();
+    double seconds = 0;
+    Busiest most;
+    for (const auto& [first, sources] : by_stage) {
+      std::vector<std::int64_t> loads = no_load();
+      std::int64_t bytes = 0;
+      for (const auto& [rank, mine] : sources) {
+        bytes += mine;
+        const std::int32_t port = at(machine_.gpus, rank).port;
+        if (port >= 0) at(loads, machine_.resource(ResourceKind::kNicOut, port)) += mine;
+      }
+      enter(bytes, &loads);
+      const Busiest of_stage = busiest(machine_, loads);
+      seconds += of_stage.seconds;
+      if (of_stage.seconds > most.seconds) most = of_stage;
+      for (std::size_t r = 0; r < all.size(); ++r) all[r] += loads[r];
+    }
+    return finish("broadcast per pipeline stage", all, seconds, most.resource);
+  }
+
+  OtherWay unicast() const {
+    std::vector<std::int64_t> loads = no_load();
+    std::vector<std::int32_t> path;
+    for (const Bundle& bundle : plan_.bundles) {
+      const std::vector<std::int32_t>& holders = plan_.sets.ranks(bundle.sources);
+      for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
+        if (plan_.sets.contains(bundle.sources, rank)) continue;
+        const std::int32_t source = holders[static_cast<std::size_t>(rank) % holders.size()];
+        if (!machine_.same_domain(source, rank) && !machine_.reaches(source, rank)) continue;  // it has no way at all
+        path.clear();
+        machine_.append_path(source, rank, &path);
+        for (const std::int32_t resource : path) at(loads, resource) += bundle.size_bytes;
+      }
+    }
+    const Busiest most = busiest(machine_, loads);
+    return finish("unicast to every destination", loads, most.seconds, most.resource);
+  }
+
+  const Plan& plan_;
+  const Machine& machine_;
+};
+
+}  // namespace
+
+std::vector<OtherWay> other_ways(const Plan& plan) {
+  return OtherWays(plan).run();
+}
+
+}  // namespace reshard
