@@ -220,6 +220,29 @@ bool ModelLayout::local_shape(std::int32_t rank, std::int64_t tensor, Dims* shap
   return found;
 }
 
+Status ModelLayout::remove_ranks(const std::vector<std::int32_t>& lost) {
+  for (const std::int32_t rank : lost) {
+    if (rank >= 0 && rank < num_ranks_) continue;
+    return invalid_argument(fmt::format("rank {} cannot be removed; ranks are 0 to {}", rank, num_ranks_ - 1));
+  }
+  const auto is_lost = [&](std::int32_t rank) { return std::find(lost.begin(), lost.end(), rank) != lost.end(); };
+  std::unordered_map<const Mesh*, MeshPtr> changed;  // meshes stay shared: partitions go by their addresses
+  for (std::vector<Placement>& of_tensor : places_) {
+    for (Placement& placement : of_tensor) {
+      MeshPtr& mesh = changed[placement.mesh.get()];
+      if (mesh == nullptr) mesh = placement.mesh->without(lost);
+      placement.mesh = mesh;
+    }
+  }
+  for (std::vector<RankBlock>& of_tensor : rank_blocks_) {
+    std::erase_if(of_tensor, [&](const RankBlock& block) { return is_lost(block.rank); });
+  }
+  for (Buffer& buffer : buffers_) {
+    if (buffer.rank >= 0 && is_lost(buffer.rank)) buffer.size_bytes = 0;
+  }
+  return {};
+}
+
 std::vector<std::int64_t> ModelLayout::buffers_of(std::int32_t rank) const {
   std::vector<std::int64_t> out;
   for (std::size_t b = 0; b < buffers_.size(); ++b) {

@@ -101,6 +101,9 @@ class ModelLayout {
   Status add_flat_range(std::int32_t rank, std::int64_t tensor, std::int64_t begin, std::int64_t end,
                         std::int64_t buffer, std::int64_t offset_bytes);
 
+  /// These ranks hold nothing any more; their own buffers are of size 0. Errors: a rank outside the world.
+  Status remove_ranks(const std::vector<std::int32_t>& lost);
+
   // ---- reading
 
   std::int32_t num_ranks() const { return num_ranks_; }

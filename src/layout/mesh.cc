@@ -48,6 +48,14 @@ Mesh::Mesh(std::vector<MeshAxis> axes, std::vector<std::int32_t> ranks)
   std::sort(index_of_rank_.begin(), index_of_rank_.end());
 }
 
+std::shared_ptr<const Mesh> Mesh::without(const std::vector<std::int32_t>& lost) const {
+  std::vector<std::int32_t> ranks = ranks_;
+  for (std::int32_t& rank : ranks) {
+    if (std::find(lost.begin(), lost.end(), rank) != lost.end()) rank = kNoRank;
+  }
+  return std::shared_ptr<const Mesh>(new Mesh(axes_, std::move(ranks)));
+}
+
 std::int64_t Mesh::find(std::int32_t rank) const {
   const auto at = std::lower_bound(index_of_rank_.begin(), index_of_rank_.end(), std::pair{rank, std::int64_t{0}});
   return at != index_of_rank_.end() && at->first == rank ? at->second : -1;

@@ -23,6 +23,10 @@ class Mesh {
   /// Errors: an axis size < 1, a rank < 0, a repeated rank, or a rank count other than the product of the sizes.
   static Result<std::shared_ptr<const Mesh>> create(std::vector<MeshAxis> axes, std::vector<std::int32_t> ranks);
 
+  /// The mesh without some of its ranks: kNoRank is at their positions.
+  std::shared_ptr<const Mesh> without(const std::vector<std::int32_t>& lost) const;
+  static constexpr std::int32_t kNoRank = -1;
+
   const std::vector<MeshAxis>& axes() const { return axes_; }
   int num_axes() const { return static_cast<int>(axes_.size()); }
   const std::vector<std::int32_t>& ranks() const { return ranks_; }

@@ -108,6 +108,7 @@ class HolderTable {
     }
     if (finest_ < 0) positions_.resize(1);
     for (std::size_t i = 0; i < placement.mesh->ranks().size(); ++i) {
+      if (placement.mesh->ranks()[i] == Mesh::kNoRank) continue;
       const auto index = static_cast<std::int64_t>(i);
       const std::int64_t part = finest_ < 0 ? 0 : part_index(*placement.mesh, at(placement.dims, finest_).axes, index);
       at(positions_, part).push_back(index);

@@ -88,8 +88,10 @@ std::vector<std::int64_t> targets_in_order(const Plan& plan, const Network& netw
 
 class ExitChooser {
  public:
-  ExitChooser(const Plan& plan, const Network& network, const DomainSets& domains, const Landings& landings)
-      : plan_(plan),
+  ExitChooser(const Plan& plan, const Network& network, const DomainSets& domains, const Landings& landings,
+              const Kept& kept)
+      : kept_(kept),
+        plan_(plan),
         network_(network),
         domains_(domains),
         landings_(landings.all),
@@ -176,7 +178,8 @@ class ExitChooser {
 
   /// What each pool sends, and what ranks forward, with chains as long as they are now.
   void count() {
-    relayed_.assign(capacities_.size(), 0);
+    relayed_ = kept_.out_bytes;
+    relayed_.resize(capacities_.size());
     for (Pool& pool : pools_) pool.bytes = 0;
     for_each_chain([&](std::int32_t bundle, std::int64_t begin, std::int64_t end, std::span<const std::int32_t> chain) {
       pool_of(at(plan_.bundles, bundle).sources, network_.leaf(chain.front())).bytes += end - begin;
@@ -403,6 +406,7 @@ class ExitChooser {
     return holders[static_cast<std::size_t>(exit) % holders.size()];
   }
 
+  const Kept& kept_;
   const Plan& plan_;
   const Network& network_;
   const DomainSets& domains_;
@@ -422,8 +426,8 @@ class ExitChooser {
 }  // namespace
 
 Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains,
-                              const Landings& landings) {
-  return ExitChooser(plan, network, domains, landings).run();
+                              const Landings& landings, const Kept& kept) {
+  return ExitChooser(plan, network, domains, landings, kept).run();
 }
 
 }  // namespace reshard

@@ -33,6 +33,6 @@ struct Passages {
 /// the landing's own leaf switch over those on its rail to all; after it, other ranks of the holders' domains lend
 /// their ports.
 Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains,
-                              const Landings& landings);
+                              const Landings& landings, const Kept& kept);
 
 }  // namespace reshard

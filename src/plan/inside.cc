@@ -20,7 +20,7 @@ struct Pool {
 
 using Pools = std::map<std::vector<std::int32_t>, Pool>;  // by holders
 
-Pools collect(const Plan& plan, const DomainSets& domains) {
+Pools collect(const Plan& plan, const DomainSets& domains, const Kept& kept) {
   Pools pools;
   for (std::size_t b = 0; b < plan.bundles.size(); ++b) {
     const Bundle& bundle = plan.bundles[b];
@@ -33,7 +33,7 @@ Pools collect(const Plan& plan, const DomainSets& domains) {
       const auto here = holders.ranks_of(static_cast<std::size_t>(place));
       Pool* pool = nullptr;
       for (const std::int32_t rank : wanted.ranks_of(i)) {
-        if (plan.sets.contains(bundle.sources, rank)) continue;
+        if (plan.sets.contains(bundle.sources, rank) || kept.serves(static_cast<std::int32_t>(b), rank)) continue;
         if (pool == nullptr) pool = &pools[{here.begin(), here.end()}];
         pool->wanted.push_back({rank, static_cast<std::int32_t>(b)});
         pool->bytes += bundle.size_bytes;
@@ -45,8 +45,9 @@ Pools collect(const Plan& plan, const DomainSets& domains) {
 
 }  // namespace
 
-void add_inside(const Plan& plan, const Network& network, const DomainSets& domains, Passages* passages) {
-  Pools pools = collect(plan, domains);
+void add_inside(const Plan& plan, const Network& network, const DomainSets& domains, const Kept& kept,
+                Passages* passages) {
+  Pools pools = collect(plan, domains, kept);
   std::vector<Demand> demands;
   for (auto& [holders, pool] : pools) {
     std::sort(pool.wanted.begin(), pool.wanted.end());

@@ -8,6 +8,7 @@ namespace reshard {
 
 /// Adds what ranks take from holders in their own domain: over its links, no byte over the network. The holders of a
 /// domain are filled by water.
-void add_inside(const Plan& plan, const Network& network, const DomainSets& domains, Passages* passages);
+void add_inside(const Plan& plan, const Network& network, const DomainSets& domains, const Kept& kept,
+                Passages* passages);
 
 }  // namespace reshard

@@ -28,8 +28,8 @@ struct Pool {
 
 class LandingChooser {
  public:
-  LandingChooser(const Plan& plan, const Network& network, const DomainSets& domains)
-      : plan_(plan), network_(network), domains_(domains), needs_(network.machine.domains.size()) {}
+  LandingChooser(const Plan& plan, const Network& network, const DomainSets& domains, const Kept& kept)
+      : plan_(plan), network_(network), domains_(domains), kept_(kept), needs_(network.machine.domains.size()) {}
 
   Result<Landings> run() {
     collect_needs();
@@ -51,8 +51,9 @@ class LandingChooser {
       const RanksByDomain& wanted = domains_.of(bundle.destinations);
       for (std::size_t i = 0; i < wanted.num_domains(); ++i) {
         if (domains_.touches(bundle.sources, wanted.domains[i])) continue;
-        at(needs_, wanted.domains[i]).push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(i)});
         at(bytes, wanted.domains[i]) += bundle.size_bytes;
+        if (kept_.serves(static_cast<std::int32_t>(b), wanted.ranks_of(i).front())) continue;
+        at(needs_, wanted.domains[i]).push_back({static_cast<std::int32_t>(b), static_cast<std::int32_t>(i)});
       }
     }
     for (std::size_t d = 0; d < bytes.size(); ++d) {
@@ -130,12 +131,16 @@ class LandingChooser {
   void divide(std::int32_t domain, const std::vector<std::uint64_t>& rails, std::vector<Pool>* pools) {
     const std::vector<std::int32_t>& ranks = at(network_.machine.domains, domain).ranks;
     std::vector<std::int64_t> capacities;
-    for (const std::int32_t rank : ranks) capacities.push_back(network_.in(rank));
-    WaterFill fill = water_fill(demands(*pools, ranks), capacities);
+    std::vector<std::int64_t> carried_before;
+    for (const std::int32_t rank : ranks) {
+      capacities.push_back(network_.in(rank));
+      carried_before.push_back(kept_.in_bytes.empty() ? 0 : at(kept_.in_bytes, rank));
+    }
+    WaterFill fill = water_fill(demands(*pools, ranks), capacities, carried_before);
     if (!pools->empty() && is_too_busy(fill, capacities)) {
       const std::vector<std::int64_t> carried = loads(*pools, fill, ranks);
       for (std::size_t p = 0; p < pools->size(); ++p) widen(ranks, carried, rails[p], &(*pools)[p]);
-      fill = water_fill(demands(*pools, ranks), capacities);
+      fill = water_fill(demands(*pools, ranks), capacities, carried_before);
     }
     for (std::size_t p = 0; p < pools->size(); ++p) {
       land(domain, (*pools)[p], fill.shares[p], fill.level / (100 * static_cast<std::int64_t>(pools->size())));
@@ -201,6 +206,7 @@ class LandingChooser {
   const Plan& plan_;
   const Network& network_;
   const DomainSets& domains_;
+  const Kept& kept_;
   std::vector<std::vector<Need>> needs_;  // by domain
   std::map<std::int32_t, std::uint64_t> rails_;
   Landings out_;
@@ -208,8 +214,9 @@ class LandingChooser {
 
 }  // namespace
 
-Result<Landings> choose_landings(const Plan& plan, const Network& network, const DomainSets& domains) {
-  return LandingChooser(plan, network, domains).run();
+Result<Landings> choose_landings(const Plan& plan, const Network& network, const DomainSets& domains,
+                                 const Kept& kept) {
+  return LandingChooser(plan, network, domains, kept).run();
 }
 
 }  // namespace reshard

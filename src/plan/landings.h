@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "src/plan/network.h"
@@ -22,9 +23,20 @@ struct Landings {
   std::int64_t busiest_bytes = 0;  ///< of the domain whose network takes longest, as bytes of the fastest rank's part
 };
 
+/// What an older plan's routes do already.
+struct Kept {
+  std::vector<std::vector<std::int32_t>> served;  ///< by bundle: ranks that have it from them, ascending
+  std::vector<std::int64_t> in_bytes;             ///< by rank: that enter its domain at it
+  std::vector<std::int64_t> out_bytes;            ///< by rank: that leave its domain from it
+
+  bool serves(std::int32_t bundle, std::int32_t rank) const {
+    return !served.empty() && std::binary_search(at(served, bundle).begin(), at(served, bundle).end(), rank);
+  }
+};
+
 /// Divides what must enter each domain over the ports of its ranks: over those that need the bytes, and where these
 /// would be busier than the busiest domain must be on average, over all of its ranks, to be handed on inside.
 /// RESHARD_ERR_INVALID_ARGUMENT where the network does not reach the domain.
-Result<Landings> choose_landings(const Plan& plan, const Network& network, const DomainSets& domains);
+Result<Landings> choose_landings(const Plan& plan, const Network& network, const DomainSets& domains, const Kept& kept);
 
 }  // namespace reshard

@@ -86,13 +86,21 @@ void count_messages(const Plan& plan, std::vector<RankCount>* ranks, PlanStats* 
   }
 }
 
-/// By rank: what it holds at the source and at the destination, each element in its own dtype.
-std::vector<std::int64_t> buffer_bytes(const Plan& plan) {
+/// By rank: the elements it holds at the source and those it wants at the destination, each in its own dtype.
+std::vector<std::int64_t> tensor_bytes(const Plan& plan) {
   std::vector<std::int64_t> bytes(static_cast<std::size_t>(plan.num_ranks));
-  for (const ModelLayout* side : {plan.src.get(), plan.dst.get()}) {
-    for (std::int32_t rank = 0; rank < plan.num_ranks; ++rank) {
-      for (const std::int64_t buffer : side->buffers_of(rank)) at(bytes, rank) += side->buffer_size_bytes(rank, buffer);
+  for (const Bundle& bundle : plan.bundles) {
+    std::int64_t at_source = 0;
+    std::int64_t at_destination = 0;
+    for (std::size_t s = 0; s < bundle.strands.size(); ++s) {
+      const PlanTensor& tensor = at(plan.tensors, bundle.strands[s].tensor);
+      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
+      const std::int64_t elements = (end - bundle.strands[s].begin_bytes) / tensor.wire_bytes;
+      at_source += elements * size_bytes(at(plan.src->tensors(), tensor.src).dtype);
+      at_destination += elements * size_bytes(at(plan.dst->tensors(), tensor.dst).dtype);
     }
+    for (const std::int32_t rank : plan.sets.ranks(bundle.sources)) at(bytes, rank) += at_source;
+    for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) at(bytes, rank) += at_destination;
   }
   return bytes;
 }
@@ -132,7 +140,7 @@ PlanStats count_plan(const Plan& plan) {
     for (const std::int32_t rank : plan.sets.ranks(bundle.sources)) at(ranks, rank).can_send = true;
   }
   count_messages(plan, &ranks, &stats);
-  const std::vector<std::int64_t> buffers = buffer_bytes(plan);
+  const std::vector<std::int64_t> tensors = tensor_bytes(plan);
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     const RankCount& rank = ranks[r];
     if (rank.can_send) add_rank(rank.sent_bytes, &stats.senders);
@@ -140,7 +148,7 @@ PlanStats count_plan(const Plan& plan) {
     const std::int64_t slots = std::min<std::int64_t>(plan.num_slots, rank.num_sends) +
                                std::min<std::int64_t>(plan.num_slots, rank.num_receives);
     stats.staging_bytes = std::max(stats.staging_bytes, slots * rank.largest_bytes);
-    stats.peak_memory_bytes = std::max(stats.peak_memory_bytes, buffers[r] + slots * rank.largest_bytes);
+    stats.peak_memory_bytes = std::max(stats.peak_memory_bytes, tensors[r] + slots * rank.largest_bytes);
   }
   stats.bytes_crossed = stats.receivers.total_bytes;
   stats.senders.bound_bytes = plan.certificate.bound_bytes;

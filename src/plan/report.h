@@ -33,7 +33,7 @@ struct PlanStats {
   std::int64_t bytes_local = 0;
   std::int64_t num_messages = 0;
   std::array<std::int64_t, kSizeClasses> messages_up_to{};  ///< [i]: of more than 2^(i-1) and at most 2^i bytes
-  std::int64_t peak_memory_bytes = 0;  ///< of the rank that needs most: its buffers of both sides and its staging
+  std::int64_t peak_memory_bytes = 0;  ///< of the rank that needs most: its elements on both sides and its staging
   std::int64_t staging_bytes = 0;                           ///< of the rank that needs most, were every window staged
 };
 

@@ -11,6 +11,10 @@
 namespace reshard {
 
 Status choose_routes(Plan* plan) {
+  return add_routes({}, plan);
+}
+
+Status add_routes(const Kept& kept, Plan* plan) {
   const PlanOptions& options = plan->options;
   if (options.machine != nullptr && options.machine->num_ranks() != plan->num_ranks) {
     return {RESHARD_ERR_LAYOUT_MISMATCH, fmt::format("the machine has {} ranks and the layouts have {}",
@@ -19,10 +23,10 @@ Status choose_routes(Plan* plan) {
   const Machine unknown = options.machine == nullptr ? unknown_machine(plan->num_ranks) : Machine();
   const Network network(options.machine == nullptr ? unknown : *options.machine);
   const DomainSets domains(network.machine, plan->sets);
-  choose_first_groups(domains, network, plan);
-  RESHARD_TRY(const Landings landings, choose_landings(*plan, network, domains));
-  RESHARD_TRY(Passages passages, choose_exits(*plan, network, domains, landings));
-  add_inside(*plan, network, domains, &passages);
+  if (plan->routes.empty()) choose_first_groups(domains, network, plan);
+  RESHARD_TRY(const Landings landings, choose_landings(*plan, network, domains, kept));
+  RESHARD_TRY(Passages passages, choose_exits(*plan, network, domains, landings, kept));
+  add_inside(*plan, network, domains, kept, &passages);
   plan->certificate = passages.certificate;
   build_routes(network, domains, passages, plan);
   schedule_routes(network, plan);

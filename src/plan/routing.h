@@ -2,12 +2,15 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
-#include "src/plan/plan.h"
+#include "src/plan/landings.h"
 
 namespace reshard {
 
 /// Chooses for every byte that must cross ranks its sources, its way and its round: sets ranges, hops, routes, slots,
 /// first_groups, certificate and most_in_flight. Errors as reshard_plan_create documents.
 Status choose_routes(Plan* plan);
+
+/// The same for a plan that has routes already, which stay: adds what they do not do. `kept` says what they do.
+Status add_routes(const Kept& kept, Plan* plan);
 
 }  // namespace reshard

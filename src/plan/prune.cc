@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/prune.h"
+
+#include <algorithm>
+
+namespace reshard {
+namespace {
+
+class Pruner {
+ public:
+  Pruner(const Network& network, std::span<const Hop> hops, const std::vector<bool>& is_wanted)
+      : network_(network), hops_(hops.begin(), hops.end()), is_wanted_(is_wanted) {}
+
+  std::optional<std::vector<Hop>> run() {
+    for (std::size_t h = 0; h < hops_.size(); ++h) {
+      if (!hops_[h].to_staging && !is_wanted_[h]) leave_out(static_cast<std::int32_t>(h));
+    }
+    drop_idle_staging();
+    return renumber();
+  }
+
+ private:
+  bool is_inside(const Hop& hop) const { return network_.machine.same_domain(hop.src, hop.dst); }
+
+  /// Someone of its domain takes its place if there is one; else its followers attach to what fed it.
+  void leave_out(std::int32_t h) {
+    const Hop gone = at(hops_, h);
+    std::int32_t heir = -1;
+    for (std::size_t c = 0; c < hops_.size() && heir < 0; ++c) {
+      const bool follows = hops_[c].parent == h && !hops_[c].to_staging && is_wanted_[c];
+      if (follows && is_inside(hops_[c])) heir = static_cast<std::int32_t>(c);
+    }
+    for (std::size_t c = 0; c < hops_.size(); ++c) {
+      Hop& hop = hops_[c];
+      if (hop.parent != h) continue;
+      const bool takes_over = heir < 0 || static_cast<std::int32_t>(c) == heir;
+      hop.parent = takes_over ? gone.parent : heir;
+      hop.src = takes_over ? gone.src : at(hops_, heir).dst;
+    }
+    at(hops_, h).dst = kGone;
+  }
+
+  void drop_idle_staging() {
+    for (std::size_t h = hops_.size(); h-- > 0;) {
+      if (!hops_[h].to_staging) continue;
+      const bool is_used = std::any_of(hops_.begin(), hops_.end(), [&](const Hop& hop) {
+        return hop.dst != kGone && hop.parent == static_cast<std::int32_t>(h);
+      });
+      if (!is_used) hops_[h].dst = kGone;
+    }
+  }
+
+  /// Whether what is staged at the end of a hop goes to others of that domain: else the domain does not want it.
+  bool hands_on_inside(std::int32_t h) const {
+    return std::any_of(hops_.begin(), hops_.end(),
+                       [&](const Hop& hop) { return hop.dst != kGone && hop.parent == h && is_inside(hop); });
+  }
+
+  /// Parents before children again, steps and delays counted anew.
+  std::optional<std::vector<Hop>> renumber() const {
+    std::vector<Hop> out;
+    std::vector<std::int32_t> crossings;  // of the network, up to and with each hop of `out`
+    std::vector<std::int32_t> new_index(hops_.size(), -1);
+    std::vector<std::int32_t> entered;  // domains
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (std::size_t h = 0; h < hops_.size(); ++h) {
+        Hop hop = hops_[h];
+        if (hop.dst == kGone || new_index[h] >= 0 || (hop.parent >= 0 && at(new_index, hop.parent) < 0)) continue;
+        const bool crosses = !is_inside(hop);
+        if (hop.src == hop.dst || (crosses && !network_.machine.reaches(hop.src, hop.dst))) return std::nullopt;
+        if (crosses && hop.to_staging && !hands_on_inside(static_cast<std::int32_t>(h))) return std::nullopt;
+        const std::int32_t before = hop.parent < 0 ? 0 : at(crossings, at(new_index, hop.parent));
+        if (crosses) {
+          const std::int32_t domain = at(network_.machine.gpus, hop.dst).domain;
+          if (std::find(entered.begin(), entered.end(), domain) != entered.end()) return std::nullopt;
+          entered.push_back(domain);
+        }
+        // Staging that stands before a crossing goes with it; what follows one goes with that one.
+        const bool goes_ahead = crosses || (hop.to_staging && before > 0);
+        hop.parent = hop.parent < 0 ? -1 : at(new_index, hop.parent);
+        hop.delay = static_cast<std::int16_t>(goes_ahead ? before : std::max(0, before - 1));
+        hop.step = static_cast<std::int16_t>(hop.parent < 0 ? 0 : at(out, hop.parent).step + 1);
+        new_index[h] = static_cast<std::int32_t>(out.size());
+        out.push_back(hop);
+        crossings.push_back(before + (crosses ? 1 : 0));
+        moved = true;
+      }
+    }
+    return out;
+  }
+
+  static constexpr std::int32_t kGone = -1;
+
+  const Network& network_;
+  std::vector<Hop> hops_;
+  const std::vector<bool>& is_wanted_;
+};
+
+}  // namespace
+
+std::optional<std::vector<Hop>> prune(const Network& network, std::span<const Hop> hops,
+                                      const std::vector<bool>& is_wanted) {
+  return Pruner(network, hops, is_wanted).run();
+}
+
+}  // namespace reshard

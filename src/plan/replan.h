@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include "src/plan/plan.h"
+
+namespace reshard {
+
+/// How much of a plan came from an older one.
+struct Changes {
+  std::int64_t bundles = 0;          ///< that cross ranks
+  std::int64_t bundles_changed = 0;  ///< of which some byte takes another way than before, or none did
+  std::int64_t bytes = 0;            ///< over all hops
+  std::int64_t bytes_changed = 0;    ///< on hops that the older plan has not got
+};
+
+/// A plan for layouts that differ little from those of `old`, e.g. by a replica lost or added, with the options and the
+/// machine of `old`. Bundles that have the same holders and hold the same elements keep their routes: a rank that is gone
+/// is cut out of its chain, its followers attach to what came before it; a rank that is new is added. The rest is planned
+/// anew, around the loads of what stays.
+/// Errors as create_plan.
+Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
+                    Changes* changes);
+
+}  // namespace reshard
