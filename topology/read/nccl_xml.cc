@@ -4,34 +4,14 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <numeric>
 
-#include "src/base/at.h"
 #include "topology/gpu_model.h"
+#include "topology/link_groups.h"
 #include "topology/read/nccl_tree.h"
 #include "topology/read/readers.h"
 
 namespace reshard {
 namespace {
-
-/// Sets of GPUs that are joined.
-class Sets {
- public:
-  explicit Sets(std::size_t size) : parent_(size) { std::iota(parent_.begin(), parent_.end(), 0); }
-  std::int32_t find(std::int32_t i) {
-    while (at(parent_, i) != i) i = at(parent_, i) = at(parent_, at(parent_, i));
-    return i;
-  }
-  /// The smaller of the two stands for both.
-  void join(std::int32_t a, std::int32_t b) {
-    a = find(a);
-    b = find(b);
-    at(parent_, std::max(a, b)) = std::min(a, b);
-  }
-
- private:
-  std::vector<std::int32_t> parent_;
-};
 
 class NodeMaker {
  public:
@@ -90,34 +70,29 @@ class NodeMaker {
 
   /// What GPUs reach each other by, and which.
   Status set_links(const std::vector<NcclGpu>& gpus, NodeType* type) {
-    const std::size_t count = gpus.size();
-    Sets sets(count);
-    std::int32_t first_switched = -1;
-    std::vector<bool> has_nvlink(count, false);
-    for (std::size_t g = 0; g < count; ++g) {
-      std::int64_t links = gpus[g].switch_links;
-      bool is_switched = links > 0;
-      for (const auto& [bus_id, peer_links] : gpus[g].peer_links) {
-        const auto peer =
-            std::find_if(gpus.begin(), gpus.end(), [&id = bus_id](const NcclGpu& p) { return p.bus_id == id; });
-        if (peer == gpus.end()) {
-          warn(fmt::format("GPU {} has NVLinks to {:.40}, which is not in the file", gpus[g].bus_id, bus_id));
+    std::vector<GpuLinks> all;
+    for (const NcclGpu& gpu : gpus) {
+      GpuLinks links{gpu.bus_id, gpu.switch_links > 0, {}, {}};
+      std::int64_t count = gpu.switch_links;
+      for (const auto& [bus_id, peer_links] : gpu.peer_links) {
+        const auto is_peer = [&id = bus_id](const NcclGpu& other) { return other.bus_id == id; };
+        if (std::none_of(gpus.begin(), gpus.end(), is_peer)) {
+          warn(fmt::format("GPU {} has NVLinks to {:.40}, which is not in the file", gpu.bus_id, bus_id));
           continue;
         }
-        links += peer_links;
-        sets.join(static_cast<std::int32_t>(g), static_cast<std::int32_t>(peer - gpus.begin()));
+        count += peer_links;
+        links.peers.push_back(bus_id);
       }
-      type->gpus[g].link = link_of(gpus[g], links, &is_switched);
-      has_nvlink[g] = type->gpus[g].link.nominal_bytes_per_s > 0;
-      if (links > 0 && !has_nvlink[g]) {
-        return invalid_argument(fmt::format("{}: GPU {} has NVLinks, and their speed is not known for sm {}", file_,
-                                            gpus[g].bus_id, gpus[g].sm));
+      links.link = link_of(gpu, count, &links.is_switched);
+      if (count > 0 && links.link.nominal_bytes_per_s == 0) {
+        return invalid_argument(
+            fmt::format("{}: GPU {} has NVLinks, and their speed is not known for sm {}", file_, gpu.bus_id, gpu.sm));
       }
-      if (!is_switched) continue;
-      if (first_switched < 0) first_switched = static_cast<std::int32_t>(g);
-      sets.join(static_cast<std::int32_t>(g), first_switched);
+      all.push_back(std::move(links));
     }
-    number_groups(has_nvlink, gpus, &sets, type);
+    std::vector<std::string> warnings;
+    group_gpus(all, type, &warnings);
+    for (const std::string& warning : warnings) warn(warning);
     return {};
   }
 
@@ -133,28 +108,6 @@ class NodeMaker {
     warn(fmt::format("no NVLink of GPU {}; taken as {} links through switches, by its PCI id", gpu.bus_id,
                      model->num_nvlinks));
     return nvlinks(*model, model->num_nvlinks);
-  }
-
-  /// Groups in the order of their first GPUs; those without NVLink reach each other by PCIe, as one group behind.
-  void number_groups(const std::vector<bool>& has_nvlink, const std::vector<NcclGpu>& gpus, Sets* sets,
-                     NodeType* type) {
-    std::vector<std::int32_t> group_of(gpus.size(), -1);
-    std::int32_t num_groups = 0;
-    for (std::size_t g = 0; g < gpus.size(); ++g) {
-      if (!has_nvlink[g]) continue;
-      std::int32_t& group = at(group_of, sets->find(static_cast<std::int32_t>(g)));
-      if (group < 0) group = num_groups++;
-      type->gpus[g].link_group = group;
-    }
-    for (std::size_t g = 0; g < gpus.size(); ++g) {
-      if (has_nvlink[g]) continue;
-      type->gpus[g].link_group = num_groups;
-      type->gpus[g].link = type->gpus[g].pcie;
-      warn(fmt::format(
-          "GPU {} has no NVLink; it is taken to reach others like it by PCIe. Where that is wrong, name the "
-          "preset it is like",
-          gpus[g].bus_id));
-    }
   }
 
   std::string file_;

@@ -79,6 +79,11 @@ class Copier {
 
 Result<ConfigValue> parse_yaml(const std::string& text, const std::string& file) {
   if (text.size() > kMostBytes) return invalid_argument(fmt::format("{}: more than {} bytes", file, kMostBytes));
+  // Bytes that no UTF-8 has are marks of UTF-16 and UTF-32, which yaml-cpp would decode past the checks that follow, and
+  // of which it reads an unfinished character for ever.
+  if (text.find_first_of(std::string_view("\0\xfe\xff", 3)) != std::string::npos) {
+    return invalid_argument(fmt::format("{}: not a text in UTF-8", file));
+  }
   if (nests_deeper_than(kMostLevels, text)) {
     return invalid_argument(fmt::format("{}: brackets nested more than {} levels deep", file, kMostLevels));
   }

@@ -136,6 +136,13 @@ TEST(ClusterFileErrors, ComeForNestingWithoutEnd) {
   }
 }
 
+// Of an unfinished character of UTF-16 yaml-cpp makes endless text.
+TEST(ClusterFileErrors, ComeForTextsThatAreNotUtf8) {
+  for (const std::string& text : {std::string("\xff\xfe" "abc"), std::string("\xfe\xff" "a"), std::string("a\0b", 3)}) {
+    EXPECT_THAT(read_cluster_yaml(text, "c.yaml").status().message(), HasSubstr("not a text in UTF-8"));
+  }
+}
+
 TEST(NodeLists, ExpandAsSlurmWritesThem) {
   using Names = std::vector<std::string>;
   EXPECT_EQ(*expand_node_list("n[1-3,7]"), (Names{"n1", "n2", "n3", "n7"}));
