@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "topology/hwloc_topology.h"
 #include "topology/host.h"
+#include "topology/hwloc_topology.h"
 
 namespace reshard {
 namespace {

@@ -62,9 +62,10 @@ void group_gpus(const std::vector<GpuLinks>& links, NodeType* node, std::vector<
     gpu.link_group = num_groups;
     gpu.link = gpu.pcie;
     if (count == 1) continue;
-    warnings->push_back(fmt::format("GPU {} has no NVLink; it is taken to reach others like it by PCIe. Where that is "
-                                    "wrong, name the preset it is like",
-                                    at(links, g).address));
+    warnings->push_back(
+        fmt::format("GPU {} has no NVLink; it is taken to reach others like it by PCIe. Where that is "
+                    "wrong, name the preset it is like",
+                    at(links, g).address));
   }
 }
 

@@ -82,8 +82,9 @@ Result<DiscoveredNode> discover_node(const DiscoverOptions& options) {
   // GPUs of one node in different domains cannot be said to be in one with another node's.
   for (const NvmlGpu& gpu : gpus) {
     if (gpu.fabric != gpus.front().fabric) {
-      return Status(RESHARD_ERR_NOT_SUPPORTED, fmt::format("GPUs of this node are in several NVLink domains: \"{}\", \"{}\"",
-                                                           gpus.front().fabric, gpu.fabric));
+      return Status(RESHARD_ERR_NOT_SUPPORTED,
+                    fmt::format("GPUs of this node are in several NVLink domains: \"{}\", \"{}\"", gpus.front().fabric,
+                                gpu.fabric));
     }
     discovered.domain_id = gpu.fabric;
   }

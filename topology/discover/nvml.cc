@@ -12,7 +12,8 @@
 namespace reshard {
 namespace {
 
-// The part of NVML's interface that is used, by its documentation: its header comes with CUDA, which this does not need.
+// The part of NVML's interface that is used, by its documentation: its header comes with CUDA, which this does not
+// need.
 using Device = void*;
 using Code = int;
 constexpr Code kSuccess = 0;
@@ -74,7 +75,8 @@ class Nvml {
     std::vector<NvmlGpu> gpus;
     for (unsigned i = 0; i < count; ++i) {
       Device device = nullptr;
-      if (const Code code = get_handle(i, &device); code != kSuccess) return failed("nvmlDeviceGetHandleByIndex_v2", code);
+      if (const Code code = get_handle(i, &device); code != kSuccess)
+        return failed("nvmlDeviceGetHandleByIndex_v2", code);
       RESHARD_TRY(NvmlGpu gpu, read(device));
       gpus.push_back(std::move(gpu));
     }

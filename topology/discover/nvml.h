@@ -21,7 +21,7 @@ struct NvmlGpu {
   std::int32_t pcie_width = 0;
   std::int64_t switch_links = 0;          ///< active NVLinks to switches
   std::vector<std::string> peer_links{};  ///< for each other active one, the address of the GPU it leads to
-  std::string fabric{};  ///< cluster and clique of an NVLink domain across nodes; "": none
+  std::string fabric{};                   ///< cluster and clique of an NVLink domain across nodes; "": none
 };
 
 /// "0000:1b:00"

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <sstream>
+#include <string_view>
 
 #include "topology/read/config.h"
 #include "topology/read/nesting.h"
@@ -14,7 +20,6 @@ namespace {
 constexpr std::size_t kMostBytes = std::size_t{8} << 20U;
 constexpr int kMostLevels = 16;
 constexpr std::size_t kMostIndentation = 64;
-constexpr std::int64_t kMostValues = 1 << 20;
 
 std::string where(const std::string& file, const YAML::Mark& mark) {
   return mark.is_null() ? file : fmt::format("{}:{}:{}", file, mark.line + 1, mark.column + 1);
@@ -33,54 +38,60 @@ std::size_t line_indented_too_far(std::string_view text) {
   return 0;
 }
 
-/// Copies what yaml-cpp made, within bounds: an alias may stand for any part of the document, also for one it is in.
-class Copier {
+/// Builds the value of a document from what the parser meets.
+class Builder : public YAML::EventHandler {
  public:
-  explicit Copier(const std::string& file) : file_(file) {}
+  explicit Builder(const std::string& file) : file_(file) {}
 
-  Status copy(const YAML::Node& node, int depth, ConfigValue* value) {
-    value->where = where(file_, node.Mark());
-    if (depth > kMostLevels) return value->error(fmt::format("nested more than {} levels deep", kMostLevels));
-    if (++num_values_ > kMostValues) return value->error(fmt::format("more than {} values", kMostValues));
-    switch (node.Type()) {
-      case YAML::NodeType::Scalar:
-        value->kind = ConfigValue::Kind::kScalar;
-        value->text = node.Scalar();
-        return {};
-      case YAML::NodeType::Sequence:
-        value->kind = ConfigValue::Kind::kList;
-        for (const YAML::Node& item : node) {
-          value->items.emplace_back();
-          RESHARD_TRY(copy(item, depth + 1, &value->items.back()));
-        }
-        return {};
-      case YAML::NodeType::Map:
-        value->kind = ConfigValue::Kind::kMap;
-        for (const auto& entry : node) {
-          value->items.emplace_back();
-          RESHARD_TRY(copy(entry.first, depth + 1, &value->items.back()));
-          if (value->items.back().kind != ConfigValue::Kind::kScalar)
-            return value->items.back().error("a key that is no text");
-          value->items.emplace_back();
-          RESHARD_TRY(copy(entry.second, depth + 1, &value->items.back()));
-        }
-        return {};
-      default:
-        return {};
+  const Status& status() const { return status_; }
+  ConfigValue take() { return std::move(root_); }
+
+  void OnDocumentStart(const YAML::Mark& mark) override { root_.where = where(file_, mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { add(mark, ConfigValue::Kind::kNull); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    ConfigValue& value = add(mark, ConfigValue::Kind::kNull);
+    if (status_.ok()) status_ = value.error("an alias; write out what it stands for");
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t, const std::string& text) override {
+    add(mark, ConfigValue::Kind::kScalar).text = text;
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    open_.push_back(&add(mark, ConfigValue::Kind::kList));
+  }
+  void OnSequenceEnd() override { open_.pop_back(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+    open_.push_back(&add(mark, ConfigValue::Kind::kMap));
+  }
+  void OnMapEnd() override {
+    const ConfigValue& map = *open_.back();
+    for (std::size_t i = 0; i < map.items.size(); i += 2) {
+      const bool is_text = map.items[i].kind == ConfigValue::Kind::kScalar;
+      if (!is_text && status_.ok()) status_ = map.items[i].error("a key that is no text");
     }
+    open_.pop_back();
   }
 
  private:
+  /// A list or map that is open does not grow while one within it is, so that these references stay good.
+  ConfigValue& add(const YAML::Mark& mark, ConfigValue::Kind kind) {
+    ConfigValue& value = open_.empty() ? root_ : open_.back()->items.emplace_back();
+    value.kind = kind;
+    value.where = where(file_, mark);
+    return value;
+  }
+
   const std::string& file_;
-  std::int64_t num_values_ = 0;
+  ConfigValue root_;
+  std::vector<ConfigValue*> open_;
+  Status status_;
 };
 
 }  // namespace
 
 Result<ConfigValue> parse_yaml(const std::string& text, const std::string& file) {
   if (text.size() > kMostBytes) return invalid_argument(fmt::format("{}: more than {} bytes", file, kMostBytes));
-  // Bytes that no UTF-8 has are marks of UTF-16 and UTF-32, which yaml-cpp would decode past the checks that follow, and
-  // of which it reads an unfinished character for ever.
+  // Bytes that no UTF-8 has are marks of UTF-16 and UTF-32, which yaml-cpp would decode past the checks that follow.
   if (text.find_first_of(std::string_view("\0\xfe\xff", 3)) != std::string::npos) {
     return invalid_argument(fmt::format("{}: not a text in UTF-8", file));
   }
@@ -93,12 +104,15 @@ Result<ConfigValue> parse_yaml(const std::string& text, const std::string& file)
   }
   // The only place where exceptions of yaml-cpp come up.
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() != 1)
-      return invalid_argument(fmt::format("{}: {} documents; give one", file, documents.size()));
-    ConfigValue value;
-    RESHARD_TRY(Copier(file).copy(documents.front(), 0, &value));
-    return value;
+    std::istringstream stream(text);
+    YAML::Parser parser(stream);
+    Builder builder(file);
+    Builder rest(file);
+    if (!parser.HandleNextDocument(builder)) return invalid_argument(fmt::format("{}: nothing in it", file));
+    // Not LoadAll: behind a document that ends in a stray comma it finds empty ones without end.
+    if (parser.HandleNextDocument(rest)) return invalid_argument(rest.take().where + ": a second document; give one");
+    RESHARD_TRY(builder.status());
+    return builder.take();
   } catch (const YAML::Exception& error) {
     return invalid_argument(fmt::format("{}: {}", where(file, error.mark), error.msg));
   } catch (const std::exception& error) {

@@ -19,7 +19,8 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-/// The recorded host (a GPU and a NIC below one bridge), a kernel's files in a folder of the test, and the stub of NVML.
+/// The recorded host (a GPU and a NIC below one bridge), a kernel's files in a folder of the test, and the stub of
+/// NVML.
 class Discovery : public testing::Test {
  protected:
   void SetUp() override {
@@ -148,7 +149,8 @@ TEST_F(Discovery, AsksForTheSpeedOfANicThatTheKernelDoesNotKnow) {
 TEST_F(Discovery, LeavesSlowAndLoopbackInterfacesOut) {
   write("class/infiniband/mlx5_7/ports/1/state", "1: DOWN");
   write("class/net/eth7/operstate", "down");
-  for (const auto& [name, speed] : {std::pair("veth0", "10000"), std::pair("veth1", "10000"), std::pair("mgmt", "1000")}) {
+  for (const auto& [name, speed] :
+       {std::pair("veth0", "10000"), std::pair("veth1", "10000"), std::pair("mgmt", "1000")}) {
     write(std::string("class/net/") + name + "/speed", speed);
     write(std::string("class/net/") + name + "/operstate", "up");
     write(std::string("class/net/") + name + "/type", "1");

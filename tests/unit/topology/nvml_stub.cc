@@ -35,8 +35,12 @@ void fill(long index, PciInfo* pci) {
 
 extern "C" {
 
-[[gnu::visibility("default")]] int nvmlInit_v2() { return setting("STUB_INIT"); }
-[[gnu::visibility("default")]] int nvmlShutdown() { return 0; }
+[[gnu::visibility("default")]] int nvmlInit_v2() {
+  return setting("STUB_INIT");
+}
+[[gnu::visibility("default")]] int nvmlShutdown() {
+  return 0;
+}
 
 [[gnu::visibility("default")]] int nvmlDeviceGetCount_v2(unsigned* count) {
   *count = static_cast<unsigned>(setting("STUB_GPUS"));
