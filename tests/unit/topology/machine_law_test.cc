@@ -115,6 +115,24 @@ void check_uplinks(const Machine& machine, const Fabric& fabric) {
   }
 }
 
+/// Resources are numbered by kind, in the order of the kinds, without gaps.
+void check_numbers(const Machine& machine) {
+  std::int32_t next = 0;
+  for (int k = 0; k < kNumResourceKinds; ++k) {
+    const auto kind = static_cast<ResourceKind>(k);
+    const std::size_t count = k < 4   ? machine.gpus.size()
+                              : k < 6 ? machine.ports.size()
+                              : k < 8 ? machine.leaves.size()
+                                      : machine.pods.size();
+    for (std::int32_t i = 0; i < static_cast<std::int32_t>(count); ++i, ++next) {
+      RC_ASSERT(machine.resource(kind, i) == next);
+      RC_ASSERT(machine.kind_of(next) == kind);
+      RC_ASSERT(machine.index_of(next) == i);
+    }
+  }
+  RC_ASSERT(machine.num_resources() == next);
+}
+
 /// The kinds on the way back are those on the way there in reverse, with out and in swapped.
 void check_paths(const Machine& machine) {
   const auto mirror = [](ResourceKind kind) { return static_cast<ResourceKind>(static_cast<int>(kind) ^ 1); };
@@ -167,6 +185,7 @@ TEST(MachineLaws, HoldForRandomClusters) {
     check_ranks(*machine, spec);
     check_domains(*machine);
     check_uplinks(*machine, spec.fabric);
+    check_numbers(*machine);
     check_paths(*machine);
   }));
 }
