@@ -55,7 +55,7 @@ class Nvml {
     nvml->library_.reset(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
     if (nvml->library_ == nullptr) return std::unique_ptr<Nvml>();
     RESHARD_TRY(nvml->load(path));
-    const Code code = nvml->init();
+    const Code code = nvml->init_();
     if (code == kDriverNotLoaded) return std::unique_ptr<Nvml>();
     if (code != kSuccess) return failed("nvmlInit_v2", code);
     nvml->is_initialised_ = true;
@@ -66,16 +66,16 @@ class Nvml {
   Nvml(const Nvml&) = delete;
   Nvml& operator=(const Nvml&) = delete;
   ~Nvml() {
-    if (is_initialised_) shutdown();
+    if (is_initialised_) shutdown_();
   }
 
   Result<std::vector<NvmlGpu>> gpus() const {
     unsigned count = 0;
-    if (const Code code = get_count(&count); code != kSuccess) return failed("nvmlDeviceGetCount_v2", code);
+    if (const Code code = get_count_(&count); code != kSuccess) return failed("nvmlDeviceGetCount_v2", code);
     std::vector<NvmlGpu> gpus;
     for (unsigned i = 0; i < count; ++i) {
       Device device = nullptr;
-      if (const Code code = get_handle(i, &device); code != kSuccess)
+      if (const Code code = get_handle_(i, &device); code != kSuccess)
         return failed("nvmlDeviceGetHandleByIndex_v2", code);
       RESHARD_TRY(NvmlGpu gpu, read(device));
       gpus.push_back(std::move(gpu));
@@ -96,19 +96,19 @@ class Nvml {
   }
 
   Status load(const std::string& path) {
-    RESHARD_TRY(find(path, "nvmlInit_v2", &init));
-    RESHARD_TRY(find(path, "nvmlShutdown", &shutdown));
-    RESHARD_TRY(find(path, "nvmlDeviceGetCount_v2", &get_count));
-    RESHARD_TRY(find(path, "nvmlDeviceGetHandleByIndex_v2", &get_handle));
-    RESHARD_TRY(find(path, "nvmlDeviceGetPciInfo_v3", &get_pci));
-    RESHARD_TRY(find(path, "nvmlDeviceGetCudaComputeCapability", &get_capability));
-    RESHARD_TRY(find(path, "nvmlDeviceGetMaxPcieLinkGeneration", &get_pcie_generation));
-    RESHARD_TRY(find(path, "nvmlDeviceGetMaxPcieLinkWidth", &get_pcie_width));
-    RESHARD_TRY(find(path, "nvmlDeviceGetNvLinkState", &get_link_state));
-    RESHARD_TRY(find(path, "nvmlDeviceGetNvLinkRemotePciInfo_v2", &get_link_pci));
+    RESHARD_TRY(find(path, "nvmlInit_v2", &init_));
+    RESHARD_TRY(find(path, "nvmlShutdown", &shutdown_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetCount_v2", &get_count_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetHandleByIndex_v2", &get_handle_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetPciInfo_v3", &get_pci_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetCudaComputeCapability", &get_capability_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetMaxPcieLinkGeneration", &get_pcie_generation_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetMaxPcieLinkWidth", &get_pcie_width_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetNvLinkState", &get_link_state_));
+    RESHARD_TRY(find(path, "nvmlDeviceGetNvLinkRemotePciInfo_v2", &get_link_pci_));
     // Younger than the others; drivers that lack them know of no NVLink across nodes, and only of switches' addresses.
-    static_cast<void>(find(path, "nvmlDeviceGetNvLinkRemoteDeviceType", &get_link_type));
-    static_cast<void>(find(path, "nvmlDeviceGetGpuFabricInfo", &get_fabric));
+    static_cast<void>(find(path, "nvmlDeviceGetNvLinkRemoteDeviceType", &get_link_type_));
+    static_cast<void>(find(path, "nvmlDeviceGetGpuFabricInfo", &get_fabric_));
     return {};
   }
 
@@ -119,12 +119,12 @@ class Nvml {
     int minor = 0;
     unsigned generation = 0;
     unsigned width = 0;
-    if (const Code code = get_pci(device, &pci); code != kSuccess) return failed("nvmlDeviceGetPciInfo_v3", code);
-    if (const Code code = get_capability(device, &major, &minor); code != kSuccess) {
+    if (const Code code = get_pci_(device, &pci); code != kSuccess) return failed("nvmlDeviceGetPciInfo_v3", code);
+    if (const Code code = get_capability_(device, &major, &minor); code != kSuccess) {
       return failed("nvmlDeviceGetCudaComputeCapability", code);
     }
     // In a virtual machine these two may be unknown, and then PCIe has no known limit.
-    if (get_pcie_generation(device, &generation) == kSuccess && get_pcie_width(device, &width) == kSuccess) {
+    if (get_pcie_generation_(device, &generation) == kSuccess && get_pcie_width_(device, &width) == kSuccess) {
       gpu.pcie_generation = static_cast<std::int32_t>(std::min(generation, 100U));
       gpu.pcie_width = static_cast<std::int32_t>(std::min(width, 64U));
     }
@@ -142,17 +142,17 @@ class Nvml {
     for (unsigned link = 0; link < kMaxLinks; ++link) {
       unsigned is_active = 0;
       // There is no call for the number of links; beyond the last one this one fails.
-      if (get_link_state(device, link, &is_active) != kSuccess) break;
+      if (get_link_state_(device, link, &is_active) != kSuccess) break;
       if (is_active == 0) continue;
       unsigned type = kSwitch;
-      if (get_link_type != nullptr) {
-        const Code code = get_link_type(device, link, &type);
+      if (get_link_type_ != nullptr) {
+        const Code code = get_link_type_(device, link, &type);
         if (code != kSuccess && code != kNotSupported) return failed("nvmlDeviceGetNvLinkRemoteDeviceType", code);
       }
       if (type == kSwitch) ++gpu->switch_links;
       if (type != kGpu) continue;
       PciInfo remote{};
-      if (const Code code = get_link_pci(device, link, &remote); code != kSuccess) {
+      if (const Code code = get_link_pci_(device, link, &remote); code != kSuccess) {
         return failed("nvmlDeviceGetNvLinkRemotePciInfo_v2", code);
       }
       gpu->peer_links.push_back(pci_address(remote.domain, remote.bus, remote.device));
@@ -163,7 +163,7 @@ class Nvml {
   /// Nothing unless the fabric manager has put this GPU into a domain: a board of its own has a cluster of zeros.
   void read_fabric(Device device, NvmlGpu* gpu) const {
     FabricInfo info{};
-    if (get_fabric == nullptr || get_fabric(device, &info) != kSuccess) return;
+    if (get_fabric_ == nullptr || get_fabric_(device, &info) != kSuccess) return;
     if (info.state != kFabricCompleted || info.status != kSuccess) return;
     if (std::all_of(info.cluster.begin(), info.cluster.end(), [](unsigned char c) { return c == 0; })) return;
     for (const unsigned char byte : info.cluster) gpu->fabric += fmt::format("{:02x}", byte);
@@ -172,18 +172,18 @@ class Nvml {
 
   std::unique_ptr<void, LibraryCloser> library_;
   bool is_initialised_ = false;
-  Code (*init)() = nullptr;
-  Code (*shutdown)() = nullptr;
-  Code (*get_count)(unsigned*) = nullptr;
-  Code (*get_handle)(unsigned, Device*) = nullptr;
-  Code (*get_pci)(Device, PciInfo*) = nullptr;
-  Code (*get_capability)(Device, int*, int*) = nullptr;
-  Code (*get_pcie_generation)(Device, unsigned*) = nullptr;
-  Code (*get_pcie_width)(Device, unsigned*) = nullptr;
-  Code (*get_link_state)(Device, unsigned, unsigned*) = nullptr;
-  Code (*get_link_pci)(Device, unsigned, PciInfo*) = nullptr;
-  Code (*get_link_type)(Device, unsigned, unsigned*) = nullptr;
-  Code (*get_fabric)(Device, FabricInfo*) = nullptr;
+  Code (*init_)() = nullptr;
+  Code (*shutdown_)() = nullptr;
+  Code (*get_count_)(unsigned*) = nullptr;
+  Code (*get_handle_)(unsigned, Device*) = nullptr;
+  Code (*get_pci_)(Device, PciInfo*) = nullptr;
+  Code (*get_capability_)(Device, int*, int*) = nullptr;
+  Code (*get_pcie_generation_)(Device, unsigned*) = nullptr;
+  Code (*get_pcie_width_)(Device, unsigned*) = nullptr;
+  Code (*get_link_state_)(Device, unsigned, unsigned*) = nullptr;
+  Code (*get_link_pci_)(Device, unsigned, PciInfo*) = nullptr;
+  Code (*get_link_type_)(Device, unsigned, unsigned*) = nullptr;
+  Code (*get_fabric_)(Device, FabricInfo*) = nullptr;
 };
 
 }  // namespace
