@@ -117,6 +117,12 @@ INSTANTIATE_TEST_SUITE_P(
                 "gpus is \"1\""},
         BadFile{"node_types:\n  x: {gpus: [{link: 1GB}], nics: [{speed: 1gbit}, {speed: 1gbit}]}\n", "2:51",
                 "more NICs"},
+        BadFile{"node_types:\n  x:\n    gpus: [{link: 1GB}]\n    nics:\n      - {speed: 1gbit, gpus: [0], rail: 0}\n"
+                "      - {speed: 1gbit, gpus: [0], rail: 1}\n",
+                "6:9", "different rails"},
+        BadFile{"node_types:\n  x:\n    gpus: [{link: 1GB, count: 2}]\n    nics:\n      - {speed: 1gbit, gpus: [0]}\n"
+                "      - {speed: 1gbit, gpus: [0, 1]}\n",
+                "6:9", "GPU 0 is served"},
         BadFile{"node_types:\n  x: {nccl_xml: no_such.xml}\n", "2:17", "no_such.xml"},
         BadFile{"clusters: [{type: hgx-h100}\n", "2:1", ""}, BadFile{"a: b: c\n", "1:5", ""},
         BadFile{"clusters: &x [*x]\n", "1:15", "alias"}),
