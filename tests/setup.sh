@@ -12,6 +12,7 @@ build_packages=(
   g++ cmake ninja-build ccache pkg-config python3  # the build
   libucx-dev libhwloc-dev                          # what moves the bytes, what describes the machine
   nlohmann-json3-dev libfmt-dev libxxhash-dev      # the library
+  libpugixml-dev libyaml-cpp-dev                   # what reads descriptions of machines
   libcli11-dev                                     # the tools
   libgtest-dev libgmock-dev librapidcheck-dev      # the tests
   liblemon-dev libsimgrid-dev                      # independent answers that tests compare with

@@ -4,35 +4,12 @@
 #include <hwloc.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <limits>
-#include <memory>
 
 #include "topology/host.h"
+#include "topology/hwloc_topology.h"
 
 namespace reshard {
 namespace {
-
-struct TopologyDeleter {
-  void operator()(hwloc_topology_t topology) const { hwloc_topology_destroy(topology); }
-};
-using Topology = std::unique_ptr<hwloc_topology, TopologyDeleter>;
-
-Status hwloc_failed(reshard_status_t code, const char* what) {
-  return {code, fmt::format("hwloc: {} failed: {}", what, std::strerror(errno))};
-}
-
-Result<Topology> make_topology() {
-  hwloc_topology_t raw = nullptr;
-  if (hwloc_topology_init(&raw) != 0) return hwloc_failed(RESHARD_ERR_INTERNAL, "hwloc_topology_init");
-  Topology topology(raw);
-  // Without a filter hwloc leaves every device out; "important" keeps GPUs and NICs and drops bridges without devices.
-  if (hwloc_topology_set_io_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_IMPORTANT) != 0) {
-    return hwloc_failed(RESHARD_ERR_INTERNAL, "hwloc_topology_set_io_types_filter");
-  }
-  return topology;
-}
 
 using PciAttributes = hwloc_obj_attr_u::hwloc_pcidev_attr_s;
 
@@ -88,24 +65,12 @@ HostInfo read_topology(hwloc_topology_t topology) {
 }  // namespace
 
 Result<HostInfo> discover_host() {
-  RESHARD_TRY(const Topology topology, make_topology());
-  if (hwloc_topology_load(topology.get()) != 0) {
-    return hwloc_failed(RESHARD_ERR_INTERNAL, "hwloc_topology_load of this host");
-  }
+  RESHARD_TRY(const HwlocTopology topology, load_topology());
   return read_topology(topology.get());
 }
 
 Result<HostInfo> host_from_xml(const std::string& xml) {
-  if (xml.size() >= static_cast<std::size_t>(std::numeric_limits<int>::max())) {
-    return invalid_argument(fmt::format("hwloc XML of {} bytes is longer than hwloc takes", xml.size()));
-  }
-  RESHARD_TRY(const Topology topology, make_topology());
-  // hwloc counts the terminating zero. Some builds parse here, others only in load.
-  const int size = static_cast<int>(xml.size()) + 1;
-  if (hwloc_topology_set_xmlbuffer(topology.get(), xml.c_str(), size) != 0 ||
-      hwloc_topology_load(topology.get()) != 0) {
-    return hwloc_failed(RESHARD_ERR_INVALID_ARGUMENT, "reading the XML text (hwloc 2 is needed, not 3)");
-  }
+  RESHARD_TRY(const HwlocTopology topology, load_topology(xml));
   return read_topology(topology.get());
 }
 

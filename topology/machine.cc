@@ -12,20 +12,23 @@
 namespace reshard {
 namespace {
 
-std::int32_t count(const Machine& machine, ResourceKind kind) {
-  switch (kind) {
-    case ResourceKind::kNicOut:
-    case ResourceKind::kNicIn:
-      return static_cast<std::int32_t>(machine.ports.size());
-    case ResourceKind::kLeafUp:
-    case ResourceKind::kLeafDown:
-      return static_cast<std::int32_t>(machine.leaves.size());
-    case ResourceKind::kPodUp:
-    case ResourceKind::kPodDown:
-      return static_cast<std::int32_t>(machine.pods.size());
-    default:
-      return machine.num_ranks();
-  }
+/// Where the resources of a kind begin, and how many there are: four kinds of GPUs, and two each of the others.
+struct Span {
+  std::int32_t first = 0;
+  std::int32_t count = 0;
+};
+
+Span span_of(const Machine& machine, int kind) {
+  const auto num_ports = static_cast<std::int32_t>(machine.ports.size());
+  const auto num_leaves = static_cast<std::int32_t>(machine.leaves.size());
+  const auto num_pods = static_cast<std::int32_t>(machine.pods.size());
+  const std::int32_t first_port = 4 * machine.num_ranks();
+  const std::int32_t first_leaf = first_port + 2 * num_ports;
+  const std::int32_t first_pod = first_leaf + 2 * num_leaves;
+  if (kind < static_cast<int>(ResourceKind::kNicOut)) return {kind * machine.num_ranks(), machine.num_ranks()};
+  if (kind < static_cast<int>(ResourceKind::kLeafUp)) return {first_port + (kind - 4) * num_ports, num_ports};
+  if (kind < static_cast<int>(ResourceKind::kPodUp)) return {first_leaf + (kind - 6) * num_leaves, num_leaves};
+  return {first_pod + (kind - 8) * num_pods, num_pods};
 }
 
 void add(const Link& link, Hasher* hasher) {
@@ -43,9 +46,7 @@ const char* name(ResourceKind kind) {
 }
 
 std::int32_t Machine::resource(ResourceKind kind, std::int32_t index) const {
-  std::int32_t first = 0;
-  for (int k = 0; k < static_cast<int>(kind); ++k) first += count(*this, static_cast<ResourceKind>(k));
-  return first + index;
+  return span_of(*this, static_cast<int>(kind)).first + index;
 }
 
 std::int32_t Machine::num_resources() const {
@@ -53,13 +54,11 @@ std::int32_t Machine::num_resources() const {
 }
 
 ResourceKind Machine::kind_of(std::int32_t resource) const {
-  int k = 0;
-  for (; k + 1 < kNumResourceKinds; ++k) {
-    const std::int32_t num = count(*this, static_cast<ResourceKind>(k));
-    if (resource < num) break;
-    resource -= num;
+  for (int k = 0; k + 1 < kNumResourceKinds; ++k) {
+    const Span span = span_of(*this, k);
+    if (resource < span.first + span.count) return static_cast<ResourceKind>(k);
   }
-  return static_cast<ResourceKind>(k);
+  return ResourceKind::kPodDown;
 }
 
 std::int32_t Machine::index_of(std::int32_t resource) const {

@@ -69,7 +69,7 @@ class ClusterText {
   Status add(std::string_view item) {
     static const std::vector<std::string> kKnown = {"nodes",   "domain",   "rails", "isolated", "leaf",     "pod",
                                                     "oversub", "oversub2", "ecmp",  "degraded", "topology", "nic",
-                                                    "link",    "ranks",    "nics",  "xml"};
+                                                    "link",    "ranks",    "nics",  "xml",      "pcie"};
     const std::size_t equals = item.find('=');
     const std::string key(item.substr(0, equals));
     if (std::find(kKnown.begin(), kKnown.end(), key) == kKnown.end()) {
@@ -120,6 +120,10 @@ Status set_speeds(const ClusterText& text, NodeType* node) {
   if (const std::string* link = text.find("link")) {
     RESHARD_TRY(const std::int64_t bytes_per_s, parse_bytes_per_s(*link, false, text.what("link")));
     for (NodeType::Gpu& gpu : node->gpus) gpu.link.nominal_bytes_per_s = bytes_per_s;
+  }
+  if (const std::string* pcie = text.find("pcie")) {
+    RESHARD_TRY(const std::int64_t bytes_per_s, parse_bytes_per_s(*pcie, false, text.what("pcie")));
+    for (NodeType::Gpu& gpu : node->gpus) gpu.pcie.nominal_bytes_per_s = bytes_per_s;
   }
   return {};
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <cstdio>
 #include <map>
 #include <numeric>
 #include <set>
@@ -115,6 +116,24 @@ void check_uplinks(const Machine& machine, const Fabric& fabric) {
   }
 }
 
+/// Resources are numbered by kind, in the order of the kinds, without gaps.
+void check_numbers(const Machine& machine) {
+  std::int32_t next = 0;
+  for (int k = 0; k < kNumResourceKinds; ++k) {
+    const auto kind = static_cast<ResourceKind>(k);
+    const std::size_t count = k < 4   ? machine.gpus.size()
+                              : k < 6 ? machine.ports.size()
+                              : k < 8 ? machine.leaves.size()
+                                      : machine.pods.size();
+    for (std::int32_t i = 0; i < static_cast<std::int32_t>(count); ++i, ++next) {
+      RC_ASSERT(machine.resource(kind, i) == next);
+      RC_ASSERT(machine.kind_of(next) == kind);
+      RC_ASSERT(machine.index_of(next) == i);
+    }
+  }
+  RC_ASSERT(machine.num_resources() == next);
+}
+
 /// The kinds on the way back are those on the way there in reverse, with out and in swapped.
 void check_paths(const Machine& machine) {
   const auto mirror = [](ResourceKind kind) { return static_cast<ResourceKind>(static_cast<int>(kind) ^ 1); };
@@ -144,6 +163,81 @@ void check_paths(const Machine& machine) {
   }
 }
 
+/// By node and NIC what is left of the speed, in thousandths.
+using Fractions = std::map<std::pair<std::size_t, std::size_t>, std::int32_t>;
+
+/// Degrades NICs of nodes 1 to `num_nodes` of a cluster that has at least these, and says which.
+Fractions degrade(std::size_t num_nodes, const NodeType& type, ClusterSpec* spec) {
+  std::size_t num_nics = 0;
+  for (const NodeType::Port& port : type.ports) num_nics += port.nics.size();
+  Fractions fractions;
+  const int count = num_nics == 0 ? 0 : *rc::gen::inRange(0, 6);
+  for (int i = 0; i < count; ++i) {
+    const auto node = *rc::gen::inRange<std::size_t>(0, num_nodes);
+    const auto nic = *rc::gen::inRange<std::size_t>(0, num_nics);
+    const std::int32_t permille = *rc::gen::element(0, 0, 250, 500, 1000);
+    char name[16];
+    std::snprintf(name, sizeof(name), "n%04zu", node + 1);
+    spec->fabric.degraded.push_back({name, std::to_string(nic), permille});
+    fractions[{node, nic}] = permille;  // the last word on a NIC counts
+  }
+  return fractions;
+}
+
+/// The ports of a node are those of its type with a NIC that is left, at what is left of them; GPUs keep theirs.
+void check_node(const Machine& machine, std::size_t node, const NodeType& type, const Fractions& fractions) {
+  std::vector<std::int32_t> ports;  // of the machine, for this node
+  for (std::size_t p = 0; p < machine.ports.size(); ++p) {
+    if (machine.ports[p].node == static_cast<std::int32_t>(node)) ports.push_back(static_cast<std::int32_t>(p));
+  }
+  std::vector<std::int32_t> left;  // by port of the type, where it is in the machine
+  std::size_t nic = 0;
+  std::size_t next = 0;
+  for (const NodeType::Port& port : type.ports) {
+    double speed = 0;
+    double nominal = 0;
+    for (const NodeType::Nic& each : port.nics) {
+      const auto found = fractions.find({node, nic++});
+      const double fraction = found == fractions.end() ? 1 : found->second / 1000.0;
+      nominal += static_cast<double>(each.link.nominal_bytes_per_s);
+      speed += static_cast<double>(each.link.nominal_bytes_per_s) * each.link.efficiency_permille / 1000 * fraction;
+    }
+    left.push_back(speed > 0 ? ports.at(next) : -1);
+    if (speed == 0) continue;
+    const Machine::Port& there = machine.ports[static_cast<std::size_t>(ports[next++])];
+    RC_ASSERT(std::abs(static_cast<double>(there.out.bytes_per_s()) - speed) <= nominal * 0.0011);
+    RC_ASSERT(there.out == there.in);
+  }
+  RC_ASSERT(next == ports.size());
+  std::size_t gpu = 0;
+  for (const Machine::Gpu& each : machine.gpus) {
+    if (each.node != static_cast<std::int32_t>(node)) continue;
+    const std::int32_t own = type.gpus[gpu++].port;
+    const std::int32_t kept = own < 0 ? -1 : left[static_cast<std::size_t>(own)];
+    if (kept >= 0 || own < 0 || ports.empty()) {
+      RC_ASSERT(each.port == kept);
+    } else {
+      RC_ASSERT(std::count(ports.begin(), ports.end(), each.port) == 1);
+    }
+  }
+}
+
+TEST(MachineLaws, HoldForDegradedNics) {
+  ASSERT_TRUE(rc::check("what is left of NICs is used", [] {
+    ClusterSpec spec;
+    spec.types.push_back(random_type(0));
+    const auto num_nodes = *rc::gen::inRange<std::size_t>(1, 5);
+    spec.groups.push_back({0, static_cast<std::int32_t>(num_nodes), {}, 1});
+    const Fractions fractions = degrade(num_nodes, spec.types[0], &spec);
+    const auto num_ranks = static_cast<std::int32_t>(num_nodes * spec.types[0].gpus.size());
+    const Result<Machine> machine = make_machine(spec, {num_ranks});
+    RC_ASSERT(machine.ok());
+    for (std::size_t node = 0; node < num_nodes; ++node) check_node(*machine, node, spec.types[0], fractions);
+    check_domains(*machine);
+    check_uplinks(*machine, spec.fabric);
+  }));
+}
+
 TEST(MachineLaws, HoldForRandomClusters) {
   ASSERT_TRUE(rc::check("every machine is sound", [] {
     const ClusterSpec spec = random_spec();
@@ -167,6 +261,7 @@ TEST(MachineLaws, HoldForRandomClusters) {
     check_ranks(*machine, spec);
     check_domains(*machine);
     check_uplinks(*machine, spec.fabric);
+    check_numbers(*machine);
     check_paths(*machine);
   }));
 }

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <algorithm>
+
+#include "topology/discover/nvml.h"
+#include "topology/discover/pci_devices.h"
+#include "topology/hwloc_topology.h"
+
+namespace reshard {
+namespace {
+
+PciDevice read_device(hwloc_obj_t object) {
+  const auto& pci = object->attr->pcidev;
+  PciDevice device;
+  device.address = pci_address(static_cast<std::uint32_t>(pci.domain), pci.bus, pci.dev);
+  device.vendor = pci.vendor_id;
+  device.device = pci.device_id;
+  for (hwloc_obj_t above = object; above->parent != nullptr; above = above->parent) {
+    device.at.path.push_back(static_cast<std::int32_t>(above->gp_index));
+  }
+  std::reverse(device.at.path.begin(), device.at.path.end());
+  for (hwloc_obj_t child = object->io_first_child; child != nullptr; child = child->next_sibling) {
+    if (child->type != HWLOC_OBJ_OS_DEVICE || child->name == nullptr) continue;
+    if (child->attr->osdev.type == HWLOC_OBJ_OSDEV_NETWORK) device.interfaces.emplace_back(child->name);
+    if (child->attr->osdev.type == HWLOC_OBJ_OSDEV_OPENFABRICS) device.verbs.emplace_back(child->name);
+  }
+  return device;
+}
+
+}  // namespace
+
+Result<std::vector<PciDevice>> pci_devices(const std::string& hwloc_xml) {
+  Result<HwlocTopology> topology = hwloc_xml.empty() ? load_topology() : load_topology(hwloc_xml);
+  if (!topology.ok()) return topology.take_status();
+  std::vector<PciDevice> devices;
+  for (hwloc_obj_t object = nullptr; (object = hwloc_get_next_pcidev(topology->get(), object)) != nullptr;) {
+    devices.push_back(read_device(object));
+  }
+  return devices;
+}
+
+}  // namespace reshard

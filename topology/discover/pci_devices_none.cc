@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "topology/discover/pci_devices.h"
+
+namespace reshard {
+
+Result<std::vector<PciDevice>> pci_devices(const std::string&) {
+  return Status(RESHARD_ERR_NOT_SUPPORTED, "this build has no hwloc; install libhwloc-dev and build again");
+}
+
+}  // namespace reshard

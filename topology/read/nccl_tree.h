@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "topology/pairing.h"
+
+namespace reshard {
+
+/// What the elements of an NCCL topology say, before they become a node.
+struct NcclGpu {
+  std::string bus_id;
+  DevicePlace at;
+  bool has_element = false;  ///< a gpu element, not only a PCI device of that class
+  std::int32_t dev = -1;
+  std::int32_t sm = 0;                               ///< 0: not said
+  std::uint32_t device = 0;                          ///< PCI device id; 0: not said
+  std::int64_t switch_links = 0;                     ///< NVLinks to switches
+  std::map<std::string, std::int64_t> peer_links{};  ///< NVLinks to GPUs, by their bus id
+};
+
+struct NcclNode {
+  std::string host_hash;
+  std::vector<NcclGpu> gpus;
+  std::vector<NicPlace> nics;
+  std::vector<std::string> warnings;
+};
+
+/// The nodes of a file. Errors name file, line and element.
+Result<std::vector<NcclNode>> parse_nccl_tree(const std::string& text, const std::string& file);
+
+}  // namespace reshard
