@@ -231,13 +231,17 @@ class ExitChooser {
     return {};
   }
 
+  static const std::vector<std::int32_t>& helpers(const Pool& pool) {
+    return pool.lent_permille > 0 ? pool.helpers : pool.ranks;
+  }
+
   /// Each pool is two demands: what its ranks send, and what others may send for them.
   void fill() {
     std::vector<Demand> demands;
     for (const Pool& pool : pools_) {
       const auto lent = static_cast<std::int64_t>(static_cast<__int128>(pool.bytes) * pool.lent_permille / 1000);
       demands.push_back({pool.bytes - lent, pool.ranks});
-      demands.push_back({lent, lent > 0 ? pool.helpers : pool.ranks});
+      demands.push_back({lent, helpers(pool)});
     }
     fill_ = water_fill(demands, capacities_, relayed_);
   }
@@ -247,8 +251,8 @@ class ExitChooser {
     std::map<std::int32_t, std::int64_t> sum;
     const Pool& mine = pools_[pool];
     for (std::size_t s = 0; s < mine.ranks.size(); ++s) sum[mine.ranks[s]] += fill_.shares[2 * pool][s];
-    const std::vector<std::int32_t>& helpers = mine.lent_permille > 0 ? mine.helpers : mine.ranks;
-    for (std::size_t s = 0; s < helpers.size(); ++s) sum[helpers[s]] += fill_.shares[2 * pool + 1][s];
+    const std::vector<std::int32_t>& lenders = helpers(mine);
+    for (std::size_t s = 0; s < lenders.size(); ++s) sum[lenders[s]] += fill_.shares[2 * pool + 1][s];
     return {sum.begin(), sum.end()};
   }
 
