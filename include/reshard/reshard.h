@@ -499,8 +499,11 @@ RESHARD_API void reshard_binding_destroy(reshard_binding_t binding);
 RESHARD_API reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream);
 
 /**
- * Blocks until every tensor of `group` (and of all lower groups) is complete on this rank, making progress on the
- * whole run meanwhile. Groups may be waited for in any order, or not at all.
+ * Blocks until every tensor of `group` is complete on this rank, and of all groups before it in the order in which this
+ * rank gets them (ascending, unless the plan begins with another one), making progress on the whole run meanwhile.
+ * Complete means that the destinations hold their values and that what this rank passes on of them to others is sent,
+ * too: the caller may change them at once. Groups may be waited for in any order, or not at all. A rank passes on what
+ * others wait for only inside this call, reshard_binding_start and reshard_binding_finish.
  * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got; RESHARD_ERR_TIMEOUT and
  * RESHARD_ERR_PEER_FAILED abandon the run: the complete groups (reshard_binding_stats_t) stay valid, the rest is
  * undefined, and a later start from the unchanged sources gives the right result.

@@ -220,7 +220,7 @@ Result<std::shared_ptr<Flight>> Binding::build_flight() {
              program.bytes_mapped,
              program.bytes_sent,
              program.bytes_received,
-             static_cast<std::int64_t>(program.sends.size()),
+             program.num_sends(),
              program.staging_bytes};
   return std::make_shared<Flight>(std::move(program), memory_.read_by, transport_);
 }
