@@ -192,8 +192,8 @@ Result<std::vector<std::vector<std::byte>>> UcxTransport::allgather(const std::v
 }  // namespace
 
 Result<std::unique_ptr<Transport>> create_ucx_transport(std::unique_ptr<Bootstrap> bootstrap,
-                                                        const Deadline& deadline) {
-  RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks()));
+                                                        const std::string& net_devices, const Deadline& deadline) {
+  RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks(), net_devices));
   RESHARD_TRY(const Blob address, worker->address());
   RESHARD_TRY(auto addresses, bootstrap->allgather(address, deadline, {}));
   RESHARD_TRY(worker->connect(std::move(addresses), deadline));

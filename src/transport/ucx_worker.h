@@ -34,7 +34,7 @@ class UcxLogMute {
 /// A UCX context with one worker, and the endpoints to its peers.
 class UcxWorker {
  public:
-  static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks);
+  static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks, const std::string& net_devices);
   ~UcxWorker();
   UcxWorker(const UcxWorker&) = delete;
   UcxWorker& operator=(const UcxWorker&) = delete;
@@ -54,8 +54,8 @@ class UcxWorker {
 
  private:
   UcxWorker() = default;
-  Status init(std::int32_t num_ranks);
-  Status init_context(std::int32_t num_ranks);
+  Status init(std::int32_t num_ranks, const std::string& net_devices);
+  Status init_context(std::int32_t num_ranks, const std::string& net_devices);
 
   ucp_context_h context_ = nullptr;
   ucp_worker_h worker_ = nullptr;

@@ -65,6 +65,7 @@ std::string run_rank(const RunOptions& options, Transport* transport) {
   if (!binding.ok()) return binding.status().message() + "\n";
   if ((*binding)->volume().staging_bytes > options.plan->options.staging_bytes) return "staging above its budget\n";
   Engine& engine = (*binding)->engine();
+  std::string all_wrong;  // does not end the runs: peers wait for this rank
   for (int run = 0; run < options.num_runs; ++run) {
     src.fill(run);
     dst.poison();
@@ -74,14 +75,14 @@ std::string run_rank(const RunOptions& options, Transport* transport) {
     if (status.ok()) status = wait_for_groups(options, transport->rank(), &engine, &dst, run, &wrong);
     if (status.ok()) status = engine.finish(Deadline(kTimeoutUs));
     is_counting = false;
-    if (!status.ok()) return status.message() + "\n";
+    if (!status.ok()) return all_wrong + status.message() + "\n";
     if (!options.spoils_groups) wrong += dst.check(run);
-    if (!wrong.empty()) return fmt::format("run {}: {}", run, wrong);
+    if (!wrong.empty()) all_wrong += fmt::format("run {}: {}", run, wrong);
   }
   // Peers may still read our source buffers until they have finished, too.
   binding->reset();
   const auto barrier = transport->allgather({}, Deadline(kTimeoutUs));
-  return barrier.ok() ? "" : barrier.status().message() + "\n";
+  return barrier.ok() ? all_wrong : barrier.status().message() + "\n";
 }
 
 }  // namespace
