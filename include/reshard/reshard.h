@@ -385,9 +385,9 @@ typedef struct reshard_comm_options {
   uint32_t version;
   int64_t timeout_us; /**< for the rendezvous and for every collective of the comm; default 60 s */
   /**
-   * The network devices that this rank uses, by UCX's names, separated by commas: "eth0", "mlx5_0:1,mlx5_1:1". NULL: what
-   * UCX_NET_DEVICES says, or all; a value here wins over it. Memory shared within a host is used in any case. When none
-   * of them is to be had: RESHARD_ERR_INVALID_ARGUMENT. A local comm ignores it.
+   * The network devices that this rank uses, by UCX's names, separated by commas: "eth0", "mlx5_0:1,mlx5_1:1". NULL:
+   * what UCX_NET_DEVICES says, or all; a value here wins over it. Memory shared within a host is used in any case. When
+   * none of them is to be had: RESHARD_ERR_INVALID_ARGUMENT. A local comm ignores it.
    */
   const char* net_devices;
 } reshard_comm_options_t;

@@ -80,7 +80,8 @@ Status Flight::step(bool* moved) {
 Status Flight::tell_sources(bool* moved) {
   for (Handshake& source : sources_) {
     if (source.ready.failed()) {
-      return {source.ready.error, fmt::format("waiting for the source of rank {} failed in the transport", source.peer)};
+      return {source.ready.error,
+              fmt::format("waiting for the source of rank {} failed in the transport", source.peer)};
     }
     if (source.steps_left > 0 || source.done_posted) continue;
     RESHARD_TRY(transport_->send(source.peer, tag_of(run_tag_, TagKind::kDone), nullptr, 0, &source.done));

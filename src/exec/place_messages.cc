@@ -113,8 +113,8 @@ class Direction {
 
 }  // namespace
 
-Status place_messages(const Plan& plan, std::vector<DraftMessage> send_drafts,
-                      std::vector<DraftMessage> receive_drafts, Program* program) {
+Status place_messages(const Plan& plan, std::vector<DraftMessage> send_drafts, std::vector<DraftMessage> receive_drafts,
+                      Program* program) {
   Direction sends(std::move(send_drafts), true);
   Direction receives(std::move(receive_drafts), false);
   sends.choose_slots(plan);

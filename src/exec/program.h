@@ -89,7 +89,7 @@ struct Program {
   std::vector<std::int32_t> work_of_group;  ///< by position: copies and messages that must be done for the group
   std::int32_t first_group = 0;             ///< with which the rank's order begins
   std::int32_t num_open = 0;                ///< groups of which bytes are accepted at once
-  std::int32_t most_in_flight = 0;          ///< messages posted at once per direction; 0: a fixed number beyond the slots
+  std::int32_t most_in_flight = 0;  ///< messages posted at once per direction; 0: a fixed number beyond the slots
   std::int64_t staging_bytes = 0;
   std::unique_ptr<std::byte[]> staging;  ///< the slots that sends and receives point into
 
@@ -107,8 +107,8 @@ struct Program {
   }
 };
 
-/// Expands the plan for one rank. Allocates the staging; errors: RESHARD_ERR_OUT_OF_MEMORY, and RESHARD_ERR_INTERNAL for
-/// relays that could block each other.
+/// Expands the plan for one rank. Allocates the staging; errors: RESHARD_ERR_OUT_OF_MEMORY, and RESHARD_ERR_INTERNAL
+/// for relays that could block each other.
 /// @post staging_bytes <= plan.options.staging_bytes
 Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory);
 

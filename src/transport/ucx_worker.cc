@@ -100,9 +100,10 @@ Status check_net_devices(ucp_context_h context, const std::string& net_devices) 
     if (resources.find("/" + net_devices.substr(begin, end - begin) + "\n") != std::string::npos) return {};
     begin = end + 1;
   }
-  return invalid_argument(fmt::format("UCX has none of the network devices {}; `ucx_info -d` lists those it has, and "
-                                      "UCX_TLS must leave a transport for them",
-                                      net_devices));
+  return invalid_argument(
+      fmt::format("UCX has none of the network devices {}; `ucx_info -d` lists those it has, and "
+                  "UCX_TLS must leave a transport for them",
+                  net_devices));
 }
 
 void init_slot(void* request) {

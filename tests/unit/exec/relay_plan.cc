@@ -53,8 +53,7 @@ class Relayer {
     for (std::int32_t more = pick(3); more > 0 && bundle.size_bytes > 0; --more) {
       const auto s = static_cast<std::size_t>(pick(static_cast<std::int64_t>(bundle.strands.size())));
       const Strand& strand = bundle.strands[s];
-      const std::int64_t end =
-          s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
+      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
       const std::int64_t element_bytes = at(plan_->tensors, strand.tensor).wire_bytes;
       cuts.push_back(strand.begin_bytes + pick((end - strand.begin_bytes) / element_bytes) * element_bytes);
     }

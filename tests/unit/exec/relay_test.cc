@@ -12,9 +12,9 @@
 namespace reshard {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::append_route;
 using testing::Choices;
+using ::testing::HasSubstr;
 using testing::kTimeoutUs;
 using testing::RankBuffers;
 using testing::relay_at_random;
@@ -67,7 +67,8 @@ Scenario copies_of(const Copies& copies) {
       const bool is_src = side == src.get();
       Tensor tensor{"t" + std::to_string(t), is_src ? copies.src_dtype : copies.dst_dtype, {copies.num_elements}, t};
       Placement placement;
-      placement.mesh = is_src ? *Mesh::create({{"r", 1}}, {0}) : *Mesh::create({{"r", num_receivers}}, copies.receivers);
+      placement.mesh =
+          is_src ? *Mesh::create({{"r", 1}}, {0}) : *Mesh::create({{"r", num_receivers}}, copies.receivers);
       placement.dims.resize(1);
       placement.buffer = side->add_buffer(tensor.name, tensor.dtype);
       EXPECT_TRUE(side->place(*side->add_tensor(tensor), placement).ok());
@@ -132,8 +133,7 @@ TEST(RelayTest, ContiguousRelaysNeedNoStagingAndSendWhatTheyReceive) {
 
 /// Rank 1 never starts: what it should pass on comes nowhere, and everybody else says so within the deadline.
 TEST(RelayTest, ARelayThatStandsStillIsATimeoutForTheOthers) {
-  for (const std::vector<Hop>& hops :
-       {kChain, std::vector<Hop>{{0, 1}, {1, 4, 0, 0, 0, true}, {4, 2, 1}, {4, 3, 1}}}) {
+  for (const std::vector<Hop>& hops : {kChain, std::vector<Hop>{{0, 1}, {1, 4, 0, 0, 0, true}, {4, 2, 1}, {4, 3, 1}}}) {
     const RunOptions options = relayed({}, 4096, hops);
     const std::string text = run_ranks(5, [&](Transport* transport) -> std::string {
       RankBuffers src(*options.scenario.src, transport->rank(), transport, true);

@@ -10,8 +10,8 @@ namespace reshard {
 namespace {
 
 using testing::Choices;
-using testing::RankBuffers;
 using testing::kTimeoutUs;
+using testing::RankBuffers;
 using testing::run_ranks;
 using testing::run_world;
 using testing::RunOptions;
