@@ -193,11 +193,22 @@ bool Messages::is_fed(const MessageStep& step) const {
   return step.feed.lane < 0 || at(receives_.lanes, step.feed.lane).is_done[step.feed.index];
 }
 
+/// A transport may finish a message only after the next ones to the same peer have gone, too. The peer could then pass
+/// on none before it has all, and a chain would take as many times as long as it has ranks.
+bool Messages::keeps_queue_short(const Lane& lane, const MessageStep& step) const {
+  std::int32_t num_queued = 0;
+  for (const std::size_t index : lane.in_flight) {
+    const MessageStep& other = lane.program->steps[index];
+    if (other.peer == step.peer && (step.is_passed_on || other.is_passed_on)) ++num_queued;
+  }
+  return num_queued < transport_->most_per_peer();
+}
+
 Status Messages::send_next(std::int32_t index, bool* moved) {
   Lane& lane = at(sends_.lanes, index);
   if (!lane.has_next() || !lane.slot_free() || !sends_.has_room(index)) return {};
   const MessageStep& step = lane.next_step();
-  if (!is_fed(step)) return {};
+  if (!is_fed(step) || !keeps_queue_short(lane, step)) return {};
   *moved = true;
   if (!step.copies.run_some(&lane.position, kCopyBudgetBytes, StoreHint::kCached)) return {};
   RESHARD_TRY(transport_->send(step.peer, tag_of_step(step), step.data, step.size_bytes, &lane.requests[lane.next]));

@@ -74,6 +74,7 @@ class Messages {
   void finish_send(const MessageStep& step);
   Status send_next(std::int32_t lane, bool* moved);
   bool is_fed(const MessageStep& step) const;
+  bool keeps_queue_short(const Lane& lane, const MessageStep& step) const;
   std::uint64_t tag_of_step(const MessageStep& step) const;
 
   GroupCounter* groups_;

@@ -110,7 +110,12 @@ class ProgramBuilder {
     const std::vector<Window> windows = windows_of(plan_, route);
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       if (!is_mine(hops[h])) continue;
-      for (const Window& window : windows) add_message(id, h, window);
+      const bool is_passed_on =
+          std::any_of(hops + h, hops + route.num_hops, [h](const Hop& hop) { return hop.parent == h; });
+      for (const Window& window : windows) {
+        DraftMessage* draft = add_message(id, h, window);
+        draft->step.is_passed_on = is_passed_on && hops[h].src == rank_;
+      }
     }
   }
 
@@ -130,7 +135,7 @@ class ProgramBuilder {
     append_groups(peer, std::move(of_group), &program_.pulls);
   }
 
-  void add_message(std::int64_t id, std::int32_t hop_index, const Window& window) {
+  DraftMessage* add_message(std::int64_t id, std::int32_t hop_index, const Window& window) {
     const Hop* hops = plan_.begin_hops(at(plan_.routes, id));
     const Hop& hop = hops[hop_index];
     const bool is_send = hop.src == rank_;
@@ -145,7 +150,9 @@ class ProgramBuilder {
     (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
     const bool passes_by = is_send ? draft.step.is_from_staging : hop.to_staging;
     if (!passes_by) add_copies(window, is_send, &draft);
-    (is_send ? sends_ : receives_).push_back(std::move(draft));
+    std::vector<DraftMessage>& drafts = is_send ? sends_ : receives_;
+    drafts.push_back(std::move(draft));
+    return &drafts.back();
   }
 
   /// Copies between the window and the tensors: of the source for a first send, else of the destination.

@@ -46,6 +46,7 @@ struct MessageStep {
   std::int32_t slot = -1;          ///< position in the ring of slots; -1: no slot of its own
   bool is_relayed = false;         ///< its hop has a parent; both ends know, and tags tell
   bool is_from_staging = false;    ///< of a send: it goes out of the slot of the receive that brings it
+  bool is_passed_on = false;       ///< of a send: the receiver sends it on, so it should be whole there soon
   std::int32_t num_forwards = 0;   ///< of a receive to staging: sends out of its slot
   MessageId feed;                  ///< of a send: the receive that must be done first
   CopyList copies;                 ///< pack before a send, unpack after a receive
@@ -76,6 +77,8 @@ using MessageLanes = std::array<MessageLane, 2>;
 /// - x may be posted whatever number of messages is in flight: the last place of a direction is kept for the lane that
 ///   has nothing in flight, as x's lane has not if x is not posted.
 /// - The bytes of x are there: the hop that brings them comes before it.
+/// - x does not wait for messages to the same peer (Transport::most_per_peer): those of its lane before it are
+/// finished.
 /// - Where k groups may be open, x is not held back either: the order is by position of the group first, which is the
 ///   same for all receivers of a route. What groups at positions <= p - k need is messages of these positions (forwards
 ///   are of the position at which they came), which are finished, and copies, which need no message but the

@@ -37,6 +37,8 @@ class UcxTransport final : public Transport {
   std::int32_t num_ranks() const override { return bootstrap_->num_ranks(); }
   std::string name() const override { return "ucx"; }
   void reserve(std::size_t) override {}  // UCX keeps pools of its own
+  // Over TCP, UCX tells the receiver that a message has ended behind the bytes of all messages after it.
+  std::int32_t most_per_peer() const override { return worker_->has_only_tcp() ? 1 : 2; }
 
   Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
               Request* request) override;

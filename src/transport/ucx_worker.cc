@@ -90,13 +90,15 @@ Result<Config> read_config(const std::string& net_devices) {
   return config;
 }
 
+// The resources of a context, each at the end of a line, as " transport/device".
+std::string list_resources(ucp_context_h context) {
+  return printed([context](std::FILE* stream) { ucp_context_print_info(context, stream); }) + "\n";
+}
+
 // UCX only warns of devices that it has not got, and goes on with shared memory alone.
-Status check_net_devices(ucp_context_h context, const std::string& net_devices) {
-  const std::string resources =
-      printed([context](std::FILE* stream) { ucp_context_print_info(context, stream); }) + "\n";
+Status check_net_devices(const std::string& resources, const std::string& net_devices) {
   for (std::size_t begin = 0; begin < net_devices.size();) {
     const std::size_t end = std::min(net_devices.find(',', begin), net_devices.size());
-    // A resource is printed as "transport/device" at the end of a line.
     if (resources.find("/" + net_devices.substr(begin, end - begin) + "\n") != std::string::npos) return {};
     begin = end + 1;
   }
@@ -145,8 +147,11 @@ Status UcxWorker::init_context(std::int32_t num_ranks, const std::string& net_de
   if (ucs_status_t status = ucp_init(&params, config.get(), &context_); status != UCS_OK) {
     return ucx_error("UCX could not start; check UCX_TLS and UCX_NET_DEVICES", status);
   }
-  if (!net_devices.empty()) return check_net_devices(context_, net_devices);
-  return {};
+  const std::string resources = list_resources(context_);
+  for (const char* verbs : {" rc_", " dc_", " ud_"}) {
+    if (resources.find(verbs) != std::string::npos) has_only_tcp_ = false;
+  }
+  return net_devices.empty() ? Status() : check_net_devices(resources, net_devices);
 }
 
 Status UcxWorker::init(std::int32_t num_ranks, const std::string& net_devices) {

@@ -48,6 +48,8 @@ class UcxWorker {
   Status connect(std::vector<Blob> addresses, const Deadline& deadline);
   Result<ucp_ep_h> endpoint(std::int32_t peer);
 
+  bool has_only_tcp() const { return has_only_tcp_; }  ///< no network but TCP
+
   bool progress();
   void idle();                           ///< yields at first, then sleeps until an event, at most 1 ms
   bool flush(const Deadline& deadline);  ///< until the network has taken everything; false at the deadline
@@ -59,6 +61,7 @@ class UcxWorker {
 
   ucp_context_h context_ = nullptr;
   ucp_worker_h worker_ = nullptr;
+  bool has_only_tcp_ = true;
   int event_fd_ = -1;  // the worker's
   int num_idle_ = 0;   // calls of idle() since something moved
   std::vector<Blob> addresses_;
