@@ -5,6 +5,9 @@
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "src/exec/program.h"
 #include "tests/unit/exec/relay_plan.h"
 #include "tests/unit/exec/run.h"
@@ -166,6 +169,45 @@ TEST(RelayTest, ARelayThatStandsStillIsATimeoutForTheOthers) {
     });
     EXPECT_EQ(text, "");
   }
+}
+
+/// Rank 3 passes one tensor on and gets another. While rank 2 sleeps, the slot of the one is taken, and messages of the
+/// other must not take both places in flight: they wait behind windows of the one.
+TEST(RelayTest, TwoMessagesInFlightAreEnoughForTwoLanes) {
+  auto src = std::make_shared<ModelLayout>(4);
+  auto dst = std::make_shared<ModelLayout>(4);
+  for (const std::int32_t receiver : {2, 3}) {
+    for (ModelLayout* side : {src.get(), dst.get()}) {
+      const Tensor tensor{"to" + std::to_string(receiver), DType::kF32, {20'000}, 0};
+      Placement placement;
+      placement.mesh = *Mesh::create({{"r", 1}}, {side == src.get() ? 0 : receiver});
+      placement.dims.resize(1);
+      placement.buffer = side->add_buffer(tensor.name, tensor.dtype);
+      EXPECT_TRUE(side->place(*side->add_tensor(tensor), placement).ok());
+    }
+  }
+  Plan plan = *prepare_plan(src, dst, {4096});
+  const bool first_is_for_2 = plan.sets.contains(plan.bundles[0].destinations, 2);
+  append_route(first_is_for_2 ? 0 : 1, {{0, 1, -1, 0, 0, true}, {1, 3, 0, 0, 0, true}, {3, 2, 1}}, &plan);
+  append_route(first_is_for_2 ? 1 : 0, {{0, 3}}, &plan);
+  plan.most_in_flight = 2;
+  plan.hash = hash_plan(plan);
+  ASSERT_TRUE(check_routes(plan).ok()) << check_routes(plan).message();
+  const auto shared = std::make_shared<const Plan>(std::move(plan));
+  const std::string text = run_ranks(4, [&](Transport* transport) -> std::string {
+    RankBuffers from(*src, transport->rank(), transport, false);
+    RankBuffers into(*dst, transport->rank(), transport, false);
+    auto binding = Binding::create({shared, transport, from.bound(), into.bound(), 0, kTimeoutUs});
+    if (!binding.ok()) return binding.status().message();
+    from.fill(1);
+    into.poison();
+    if (transport->rank() == 2) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    EXPECT_TRUE((*binding)->engine().start().ok());
+    const Status status = (*binding)->engine().finish(Deadline(kTimeoutUs));
+    const std::string wrong = status.ok() ? into.check(1) : status.message();
+    return transport->allgather({}, Deadline(kTimeoutUs)).ok() ? wrong : "barrier";
+  });
+  EXPECT_EQ(text, "");
 }
 
 TEST(RelayTest, RelaysThatCouldBlockEachOtherAreRefused) {
