@@ -203,24 +203,38 @@ class ProgramBuilder {
 
 }  // namespace
 
+namespace {
+
+/// What is wrong with a hop, if anything.
+std::string fault_of(const Plan& plan, const Route& route, const Hop& hop) {
+  const Hop* parent = hop.parent < 0 ? nullptr : plan.begin_hops(route) + hop.parent;
+  if (parent != nullptr && parent->to_staging && parent->delay != hop.delay) {
+    return fmt::format("keeps bytes in the staging of rank {} for {} rounds", hop.src, hop.delay - parent->delay);
+  }
+  if (!hop.to_staging && plan.options.open_groups > 0 && at(plan.first_groups, hop.dst) != route.first_group) {
+    return fmt::format("begins with group {} and its receiver {} with group {}", route.first_group, hop.dst,
+                       at(plan.first_groups, hop.dst));
+  }
+  return {};
+}
+
+}  // namespace
+
 Status check_relays(const Plan& plan) {
   std::vector<std::int32_t> receivers;
   for (std::size_t r = 0; r < plan.routes.size(); ++r) {
     const Route& route = plan.routes[r];
-    const Hop* hops = plan.begin_hops(route);
     receivers.clear();
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      receivers.push_back(hops[h].dst);
-      const Hop* parent = hops[h].parent < 0 ? nullptr : hops + hops[h].parent;
-      if (parent == nullptr || !parent->to_staging || parent->delay == hops[h].delay) continue;
-      return {RESHARD_ERR_INTERNAL,
-              fmt::format("route {} of the plan keeps bytes in the staging of rank {} for {} rounds", r, hops[h].src,
-                          hops[h].delay - parent->delay)};
+    std::string fault;
+    for (std::int32_t h = 0; h < route.num_hops && fault.empty(); ++h) {
+      const Hop& hop = plan.begin_hops(route)[h];
+      receivers.push_back(hop.dst);
+      fault = fault_of(plan, route, hop);
     }
     std::sort(receivers.begin(), receivers.end());
     const auto twice = std::adjacent_find(receivers.begin(), receivers.end());
-    if (twice == receivers.end()) continue;
-    return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan comes to rank {} twice", r, *twice)};
+    if (twice != receivers.end()) fault = fmt::format("comes to rank {} twice", *twice);
+    if (!fault.empty()) return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan {}", r, fault)};
   }
   return {};
 }

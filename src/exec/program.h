@@ -115,8 +115,9 @@ struct Program {
 /// @post staging_bytes <= plan.options.staging_bytes
 Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory);
 
-/// What running asks of a plan beyond check_routes(): a window leaves staging with the delay with which it came, and no
-/// rank receives a window twice.
+/// What running asks of a plan beyond check_routes(): a window leaves staging with the delay with which it came, no
+/// rank receives a window twice, and where open groups are limited, a route has the order of groups of all its
+/// receivers.
 Status check_relays(const Plan& plan);
 
 /// Ranks whose source this rank may read directly, ascending: those that send to it and to nobody else on a route.

@@ -219,6 +219,11 @@ TEST(RelayTest, RelaysThatCouldBlockEachOtherAreRefused) {
   plan = *options.plan;
   plan.hops = {{0, 4, -1, 0, 0, true}, {4, 1, 0, 0, 1}, {0, 4, -1, 0, 0, true}, {4, 2, 2, 0, 1}};
   EXPECT_THAT(check_relays(plan).message(), HasSubstr("comes to rank 4 twice"));
+  plan = *options.plan;
+  plan.options.open_groups = 1;
+  EXPECT_TRUE(check_relays(plan).ok());
+  plan.first_groups[3] = 2;
+  EXPECT_THAT(check_relays(plan).message(), HasSubstr("begins with group 0 and its receiver 3 with group 2"));
 }
 
 /// With one group open at a time, rank 1 gets nothing of a later group as long as an earlier one is not there: its
