@@ -221,6 +221,10 @@ std::string fault_of(const Plan& plan, const Route& route, const Hop& hop) {
 }  // namespace
 
 Status check_relays(const Plan& plan) {
+  if (plan.first_groups.size() != static_cast<std::size_t>(plan.num_ranks)) {
+    return {RESHARD_ERR_INTERNAL, fmt::format("the plan has orders of groups for {} ranks and not for {}",
+                                              plan.first_groups.size(), plan.num_ranks)};
+  }
   std::vector<std::int32_t> receivers;
   for (std::size_t r = 0; r < plan.routes.size(); ++r) {
     const Route& route = plan.routes[r];

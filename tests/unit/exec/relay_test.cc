@@ -86,6 +86,7 @@ RunOptions relayed(const Copies& copies, std::int64_t staging_bytes, const std::
   options.scenario = copies_of(copies);
   Plan plan = *prepare_plan(options.scenario.src, options.scenario.dst, {staging_bytes});
   EXPECT_EQ(plan.bundles.size(), 1U);
+  plan.first_groups.assign(static_cast<std::size_t>(plan.num_ranks), 0);
   append_route(0, hops, &plan);
   plan.hash = hash_plan(plan);
   EXPECT_TRUE(check_routes(plan).ok()) << check_routes(plan).message();
@@ -187,6 +188,7 @@ TEST(RelayTest, TwoMessagesInFlightAreEnoughForTwoLanes) {
     }
   }
   Plan plan = *prepare_plan(src, dst, {4096});
+  plan.first_groups.assign(4, 0);
   const bool first_is_for_2 = plan.sets.contains(plan.bundles[0].destinations, 2);
   append_route(first_is_for_2 ? 0 : 1, {{0, 1, -1, 0, 0, true}, {1, 3, 0, 0, 0, true}, {3, 2, 1}}, &plan);
   append_route(first_is_for_2 ? 1 : 0, {{0, 3}}, &plan);
