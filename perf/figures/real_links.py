@@ -19,7 +19,7 @@ from shaped_hosts import CannotMakeHosts, ShapedHosts
 
 MIB = 2**20
 SIZE_MIB = 32  # far above the burst that a link lets through at once
-CHAIN_MIB = 128  # so many windows that filling a chain of three hops takes little of the time
+CHAIN_MIB = 192  # so many windows that filling a chain of three hops takes little of the time
 TENSOR_MIB = 4
 
 
