@@ -21,3 +21,5 @@ install_missing "${build_packages[@]}" "${mpi_packages[@]}"
 build_preset release reshard_perf reshard_plan bench_copy bench_alltoallw
 heading "measuring"
 python3 -B perf/figures/measure.py build/release/bin "${json[@]}"
+heading "measuring over links of a known rate"
+perf/real_links.sh build/release/bin

@@ -29,7 +29,7 @@ int run_and_report(const PerfOptions& options, reshard_comm_t comm) {
 
 /// One process that is a rank.
 int run_process(const PerfOptions& options) {
-  const Comm comm = join_ranks(options.timeout_us);
+  const Comm comm = join_ranks(options.timeout_us, options.net_devices);
   return run_and_report(options, comm.get());
 }
 

@@ -447,6 +447,12 @@ typedef struct reshard_comm_options {
   size_t struct_size;
   uint32_t version;
   int64_t timeout_us; /**< for the rendezvous and for every collective of the comm; default 60 s */
+  /**
+   * The network devices that this rank uses, by UCX's names, separated by commas: "eth0", "mlx5_0:1,mlx5_1:1". NULL:
+   * what UCX_NET_DEVICES says, or all; a value here wins over it. Memory shared within a host is used in any case. When
+   * none of them is to be had: RESHARD_ERR_INVALID_ARGUMENT. A local comm ignores it.
+   */
+  const char* net_devices;
 } reshard_comm_options_t;
 
 RESHARD_API void reshard_comm_options_init(reshard_comm_options_t* options);
@@ -562,8 +568,11 @@ RESHARD_API void reshard_binding_destroy(reshard_binding_t binding);
 RESHARD_API reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream);
 
 /**
- * Blocks until every tensor of `group` (and of all lower groups) is complete on this rank, making progress on the
- * whole run meanwhile. Groups may be waited for in any order, or not at all.
+ * Blocks until every tensor of `group` is complete on this rank, and of all groups before it in the order in which this
+ * rank gets them (ascending, unless the plan begins with another one), making progress on the whole run meanwhile.
+ * Complete means that the destinations hold their values and that what this rank passes on of them to others is sent,
+ * too: the caller may change them at once. Groups may be waited for in any order, or not at all. A rank passes on what
+ * others wait for only inside this call, reshard_binding_start and reshard_binding_finish.
  * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got; RESHARD_ERR_TIMEOUT and
  * RESHARD_ERR_PEER_FAILED abandon the run: the complete groups (reshard_binding_stats_t) stay valid, the rest is
  * undefined, and a later start from the unchanged sources gives the right result.

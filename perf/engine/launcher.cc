@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,17 @@ reshard_unique_id_t obtain_id() {
   close(pipe_end);
   if (written != static_cast<ssize_t>(sizeof id.data)) fail("cannot hand the unique id to the launching process");
   return id;
+}
+
+/// The device of this rank: the ranks of a host take them in turn.
+std::string device_of_rank(const std::string& net_devices) {
+  std::vector<std::string> devices;
+  std::istringstream stream(net_devices);
+  for (std::string device; std::getline(stream, device, ',');) devices.push_back(device);
+  for (const char* variable : {kRankVariable, "LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"}) {
+    if (is_set(variable)) return devices[static_cast<std::size_t>(number_in(variable)) % devices.size()];
+  }
+  fail("--net-devices needs the rank's number on its host: set LOCAL_RANK");
 }
 
 /// The ranks that run. Those that still do when this goes out of scope are killed.
@@ -148,10 +160,12 @@ bool is_rank_process() {
          (is_set("SLURM_NTASKS") && is_set("SLURM_PROCID"));
 }
 
-Comm join_ranks(std::int64_t timeout_us) {
+Comm join_ranks(std::int64_t timeout_us, const std::string& net_devices) {
   reshard_comm_options_t options;
   reshard_comm_options_init(&options);
   options.timeout_us = timeout_us;
+  const std::string device = net_devices.empty() ? "" : device_of_rank(net_devices);
+  if (!device.empty()) options.net_devices = device.c_str();
   reshard_comm_t comm = nullptr;
   if (is_set(kRankVariable)) {
     const reshard_unique_id_t id = obtain_id();

@@ -81,6 +81,8 @@ std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
   app.add_option("--load", options->load, "take the source tensors from this safetensors file")->type_name("FILE");
   app.add_option("--dump", options->dump, "write each destination rank to DIR/rank00000.safetensors")->type_name("DIR");
   app.add_option("--timeout", timeout_seconds, "deadline of every wait, in seconds")->check(CLI::Range(1e-3, 1e9));
+  app.add_option("--net-devices", options->net_devices, "network devices that the ranks of a host take in turn")
+      ->type_name("A,B");
   const auto exit_code = parse(app, argc, argv);
   options->transport = transport == "ucx" ? TransportKind::kUcx : TransportKind::kLocal;
   options->use_heap = alloc == "heap";

@@ -39,6 +39,7 @@ struct PerfOptions {
   std::string load;             ///< safetensors file that the source comes from
   std::string dump;             ///< folder that destination ranks are written to
   std::int64_t timeout_us = 0;  ///< on every wait
+  std::string net_devices;      ///< with commas; the ranks of a host take them in turn
 };
 
 /// Command line of reshard_plan.

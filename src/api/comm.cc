@@ -41,7 +41,9 @@ Status connect([[maybe_unused]] const MakeBootstrap& make_bootstrap, const resha
   const Deadline deadline(timeout_us);
   RESHARD_TRY(std::unique_ptr<Bootstrap> bootstrap, make_bootstrap(deadline));
   auto made = std::make_unique<reshard_comm>();
-  RESHARD_TRY(made->transport, create_ucx_transport(std::move(bootstrap), deadline));
+  const char* net_devices = options == nullptr ? nullptr : options->net_devices;
+  RESHARD_TRY(made->transport,
+              create_ucx_transport(std::move(bootstrap), net_devices == nullptr ? "" : net_devices, deadline));
   made->timeout_us = timeout_us;
   *comm = made.release();
   return {};

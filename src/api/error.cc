@@ -30,13 +30,12 @@ Status check_not_null(const void* pointer, const char* argument) {
   return invalid_argument(fmt::format("{} is NULL", argument));
 }
 
-Status check_header(const void*, std::size_t struct_size, std::uint32_t version, std::size_t expected_size,
-                    const char* type) {
-  if (struct_size == expected_size && version == kStructVersion) return {};
+Status check_header(const StructHeader& given, const StructHeader& expected, const char* type) {
+  if (given.size == expected.size && given.version == expected.version) return {};
   return invalid_argument(
       fmt::format("{} has struct_size {} and version {}, expected {} and {}; call its init function, "
                   "and compile with the header of the library that is loaded",
-                  type, struct_size, version, expected_size, kStructVersion));
+                  type, given.size, given.version, expected.size, expected.version));
 }
 
 }  // namespace reshard::api

@@ -33,23 +33,31 @@ reshard_status_t guard(const Body& body) noexcept {
 Status check_not_null(const void* pointer, const char* argument);
 
 /// Checks that a struct was initialised by this version of the library.
-Status check_header(const void* pointer, std::size_t struct_size, std::uint32_t version, std::size_t expected_size,
-                    const char* type);
+struct StructHeader {
+  std::size_t size = 0;
+  std::uint32_t version = 0;
+};
+Status check_header(const StructHeader& given, const StructHeader& expected, const char* type);
+
+/// Version of a struct of the public header: goes up when it changes.
+template <typename T>
+inline constexpr std::uint32_t kStructVersion = 1;
+template <>
+inline constexpr std::uint32_t kStructVersion<reshard_comm_options_t> = 2;
 
 template <typename T>
 Status check_struct(const T* desc, const char* type) {
   RESHARD_TRY(check_not_null(desc, type));
-  return check_header(desc, desc->struct_size, desc->version, sizeof(T), type);
+  return check_header({desc->struct_size, desc->version}, {sizeof(T), kStructVersion<T>}, type);
 }
 
 /// Defaults of a struct: all zero, size and version set.
-inline constexpr std::uint32_t kStructVersion = 1;
 template <typename T>
 void init_struct(T* desc) {
   if (desc == nullptr) return;
   *desc = T{};
   desc->struct_size = sizeof(T);
-  desc->version = kStructVersion;
+  desc->version = kStructVersion<T>;
 }
 
 }  // namespace reshard::api

@@ -216,12 +216,8 @@ Status Binding::map_peers(const std::vector<std::vector<std::byte>>& answers) {
 
 Result<std::shared_ptr<Flight>> Binding::build_flight() {
   RESHARD_TRY(Program program, build_program(*plan_, transport_->rank(), memory_));
-  volume_ = {program.bytes_same_rank,
-             program.bytes_mapped,
-             program.bytes_sent,
-             program.bytes_received,
-             static_cast<std::int64_t>(program.sends.size()),
-             program.staging_bytes};
+  volume_ = {program.bytes_same_rank, program.bytes_mapped, program.bytes_sent,
+             program.bytes_received,  program.num_sends(),  program.staging_bytes};
   return std::make_shared<Flight>(std::move(program), memory_.read_by, transport_);
 }
 

@@ -28,7 +28,7 @@ Status Engine::start() {
 }
 
 Status Engine::wait_group(std::int32_t group, const Deadline& deadline) {
-  return wait([&] { return flight_->num_groups_complete() > group; }, deadline);
+  return wait([&] { return flight_->is_group_complete(group); }, deadline);
 }
 
 Status Engine::finish(const Deadline& deadline) {

@@ -26,14 +26,16 @@ class Engine {
   /// Begins a run. RESHARD_ERR_INVALID_STATE while one is under way.
   Status start();
 
-  /// Blocks until groups 0 .. group are complete on this rank. The status of a failed run sticks until the next start.
+  /// Blocks until a group (index in Plan::groups) and all before it in this rank's order are complete on this rank: the
+  /// bytes are there, and nothing that this rank passes on reads them any more. The status of a failed run sticks until
+  /// the next start.
   Status wait_group(std::int32_t group, const Deadline& deadline);
 
   /// Blocks until everything is complete, also what this rank does for others.
   Status finish(const Deadline& deadline);
 
   std::int64_t num_runs() const { return num_runs_; }
-  std::int32_t num_groups_complete() const;
+  std::int32_t num_groups_complete() const;  ///< in this rank's order
 
   /// Ends a run under way. What must outlive it because a transport may still read it: to be kept as long as the comm.
   std::vector<std::shared_ptr<Flight>> retire();

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "src/exec/group_counter.h"
+#include "src/exec/messages.h"
 #include "src/exec/program.h"
 #include "src/transport/transport.h"
 
@@ -14,17 +16,21 @@ namespace reshard {
 class Flight {
  public:
   Flight(Program program, const std::vector<bool>& read_by, Transport* transport);
+  Flight(const Flight&) = delete;
+  Flight& operator=(const Flight&) = delete;
 
-  Program program;
+  const Program program;
 
   /// Resets the state and posts what can be posted at once.
-  Status begin(std::uint64_t data_tag);
+  Status begin(std::uint64_t run_tag);
 
   /// Moves everything a little; *moved says whether anything did.
   Status step(bool* moved);
 
   bool is_complete() const;
-  std::int32_t num_groups_complete() const { return num_groups_complete_; }
+  std::int32_t num_groups_complete() const { return groups_.num_complete(); }
+  /// Whether a group, by its index in Plan::groups, and all groups before it in this rank's order are complete.
+  bool is_group_complete(std::int32_t group) const { return num_groups_complete() > program.position_of(group); }
 
   /// What is still missing, for the message of a deadline.
   std::string missing() const;
@@ -41,32 +47,17 @@ class Flight {
     std::int32_t steps_left = 0;  // pulls from it
     bool done_posted = false;
   };
-  /// Messages of one direction: posted in order from `next`, finished in any order.
-  struct Lane {
-    std::vector<Request> requests;
-    std::vector<bool> slot_busy;
-    std::vector<std::size_t> in_flight;  // indices into the program's steps
-    std::size_t next = 0;
-    std::size_t num_done = 0;
-    CopyList::Position position;  // within the pack of `next`, or the unpack of `unpacking`
-  };
 
-  Status step_receives(bool* moved);
-  Status step_unpack(bool* moved);
-  Status step_sends(bool* moved);
-  Status step_pulls(bool* moved);
+  Status tell_sources(bool* moved);
+  void choose_pull();
+  void step_pulls(bool* moved);
   void step_local(bool* moved);
-  void complete_work(std::int32_t group);
   Handshake* source_of(std::int32_t peer);
 
   Transport* transport_;
-  std::uint64_t data_tag_ = 0;
-  std::vector<std::int32_t> work_left_;  // by group
-  std::int32_t num_groups_complete_ = 0;
-  Lane sends_;
-  Lane receives_;
-  bool is_unpacking_ = false;
-  std::size_t unpacking_ = 0;
+  GroupCounter groups_;
+  Messages messages_;
+  std::uint64_t run_tag_ = 0;
   std::size_t next_local_ = 0;
   CopyList::Position local_position_;
   std::vector<bool> pull_done_;

@@ -5,21 +5,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <new>
+#include <limits>
 #include <set>
 
-#include "src/exec/copies.h"
-#include "src/plan/windows.h"
+#include "src/exec/place_messages.h"
 
 namespace reshard {
 namespace {
-
-/// A message before the staging it needs is known.
-struct DraftMessage {
-  WindowOrder order;
-  MessageStep step;
-  std::vector<WireCopy> copies;
-};
 
 /// The blocks of tensors on ranks, computed once each.
 class BlockCache {
@@ -43,15 +35,19 @@ class ProgramBuilder {
       : plan_(plan), rank_(rank), memory_(memory), src_blocks_(*plan.src), dst_blocks_(*plan.dst) {}
 
   Result<Program> build() {
-    add_local();
-    add_routes();
-    RESHARD_TRY(place_in_staging());
+    program_.first_group = plan_.groups.empty() ? 0 : at(plan_.first_groups, rank_);
+    program_.num_open = plan_.options.open_groups > 0
+                            ? static_cast<std::int32_t>(std::min<std::int64_t>(plan_.options.open_groups, kNoLimit))
+                            : kNoLimit;
+    program_.most_in_flight = plan_.most_in_flight;
     program_.work_of_group.resize(plan_.groups.size());
-    for (const GroupCopies& step : program_.local) ++at(program_.work_of_group, step.group);
-    for (const GroupCopies& step : program_.pulls) ++at(program_.work_of_group, step.group);
-    for (const MessageStep& step : program_.receives) {
-      for (const std::int32_t group : step.groups) ++at(program_.work_of_group, group);
-    }
+    add_local();
+    for (std::size_t r = 0; r < plan_.routes.size(); ++r) add_route(static_cast<std::int64_t>(r));
+    std::stable_sort(program_.pulls.begin(), program_.pulls.end(), [&](const GroupCopies& a, const GroupCopies& b) {
+      return std::pair{a.position, shift_from(a.peer)} < std::pair{b.position, shift_from(b.peer)};
+    });
+    RESHARD_TRY(place_messages(plan_, std::move(sends_), std::move(receives_), &program_));
+    count_work();
     return std::move(program_);
   }
 
@@ -91,33 +87,36 @@ class ProgramBuilder {
     append_groups(-1, std::move(of_group), &program_.local);
   }
 
-  static void append_groups(std::int32_t peer, std::vector<CopyList> of_group, std::vector<GroupCopies>* out) {
-    for (std::size_t g = 0; g < of_group.size(); ++g) {
-      if (of_group[g].empty()) continue;
-      out->push_back({static_cast<std::int32_t>(g), peer, std::move(of_group[g])});
+  /// Appends the copies of each group, by position.
+  void append_groups(std::int32_t peer, std::vector<CopyList> of_group, std::vector<GroupCopies>* out) const {
+    const auto count = static_cast<std::int32_t>(of_group.size());
+    for (std::int32_t position = 0; position < count; ++position) {
+      CopyList& copies = at(of_group, (program_.first_group + position) % count);
+      if (!copies.empty()) out->push_back({position, peer, std::move(copies)});
     }
   }
 
-  void add_routes() {
-    for (std::size_t r = 0; r < plan_.routes.size(); ++r) {
-      const Route& route = plan_.routes[r];
-      const Hop& hop = *plan_.begin_hops(route);
-      if (hop.src == rank_) {
-        if (!at(memory_.read_by, hop.dst)) add_messages(static_cast<std::int64_t>(r), hop, true);
-      } else if (hop.dst == rank_) {
-        if (memory_.mapped_src.contains(hop.src)) {
-          add_pulls(route, hop.src);
-        } else {
-          add_messages(static_cast<std::int64_t>(r), hop, false);
-        }
+  void add_route(std::int64_t id) {
+    const Route& route = at(plan_.routes, id);
+    const Hop* hops = plan_.begin_hops(route);
+    const auto is_mine = [&](const Hop& hop) { return hop.src == rank_ || hop.dst == rank_; };
+    if (std::none_of(hops, hops + route.num_hops, is_mine)) return;
+    // Peers' memory is read only where nobody waits for this rank to pass something on.
+    if (route.num_hops == 1 && hops->dst == rank_ && memory_.mapped_src.contains(hops->src)) {
+      add_pulls(route, hops->src);
+      return;
+    }
+    if (route.num_hops == 1 && hops->src == rank_ && at(memory_.read_by, hops->dst)) return;
+    const std::vector<Window> windows = windows_of(plan_, route);
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      if (!is_mine(hops[h])) continue;
+      const bool is_passed_on =
+          std::any_of(hops + h, hops + route.num_hops, [h](const Hop& hop) { return hop.parent == h; });
+      for (const Window& window : windows) {
+        DraftMessage* draft = add_message(id, h, window);
+        draft->step.is_passed_on = is_passed_on && hops[h].src == rank_;
       }
     }
-    const auto by_order = [](const DraftMessage& a, const DraftMessage& b) { return a.order < b.order; };
-    std::sort(sends_.begin(), sends_.end(), by_order);
-    std::sort(receives_.begin(), receives_.end(), by_order);
-    std::stable_sort(program_.pulls.begin(), program_.pulls.end(), [&](const GroupCopies& a, const GroupCopies& b) {
-      return std::pair{a.group, shift_from(a.peer)} < std::pair{b.group, shift_from(b.peer)};
-    });
   }
 
   /// Readers start at different peers, so that they do not all read the same memory at once.
@@ -136,89 +135,61 @@ class ProgramBuilder {
     append_groups(peer, std::move(of_group), &program_.pulls);
   }
 
-  void add_messages(std::int64_t route, const Hop& hop, bool is_send) {
-    for (const Window& window : windows_of(plan_, at(plan_.routes, route))) {
-      DraftMessage draft;
-      draft.order = window_order(plan_, route, window, hop);
-      draft.step.peer = is_send ? hop.dst : hop.src;
-      draft.step.size_bytes = static_cast<std::size_t>(window.size_bytes);
-      (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
-      std::set<std::int32_t> groups;
-      std::int64_t offset = 0;
-      for (const Fragment& fragment : window.fragments) {
-        groups.insert(group(fragment.tensor));
-        if (is_send) {
-          append_pack(source(fragment.tensor, rank_, memory_.src), fragment, wire(fragment.tensor), offset,
-                      &draft.copies);
-        } else {
-          append_unpack(destination(fragment.tensor), fragment, wire(fragment.tensor), offset, &draft.copies);
-        }
-        offset += (fragment.end - fragment.begin) * at(plan_.tensors, fragment.tensor).wire_bytes;
+  DraftMessage* add_message(std::int64_t id, std::int32_t hop_index, const Window& window) {
+    const Hop* hops = plan_.begin_hops(at(plan_.routes, id));
+    const Hop& hop = hops[hop_index];
+    const bool is_send = hop.src == rank_;
+    DraftMessage draft;
+    draft.order = window_order(plan_, id, window, hop);
+    draft.hop = hop_index;
+    draft.parent = hop.parent;
+    draft.step.peer = is_send ? hop.dst : hop.src;
+    draft.step.size_bytes = static_cast<std::size_t>(window.size_bytes);
+    draft.step.is_relayed = hop.parent >= 0;
+    draft.step.is_from_staging = is_send && hop.parent >= 0 && hops[hop.parent].to_staging;
+    (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
+    const bool passes_by = is_send ? draft.step.is_from_staging : hop.to_staging;
+    if (!passes_by) add_copies(window, is_send, &draft);
+    std::vector<DraftMessage>& drafts = is_send ? sends_ : receives_;
+    drafts.push_back(std::move(draft));
+    return &drafts.back();
+  }
+
+  /// Copies between the window and the tensors: of the source for a first send, else of the destination.
+  void add_copies(const Window& window, bool is_send, DraftMessage* draft) {
+    const bool is_first_send = is_send && !draft->step.is_relayed;
+    std::set<std::int32_t> positions;
+    std::int64_t offset = 0;
+    for (const Fragment& fragment : window.fragments) {
+      const DType dtype = wire(fragment.tensor);
+      if (is_first_send) {
+        append_pack(source(fragment.tensor, rank_, memory_.src), fragment, dtype, offset, &draft->copies);
+      } else if (is_send) {
+        append_pack(destination(fragment.tensor), fragment, dtype, offset, &draft->copies);
+      } else {
+        append_unpack(destination(fragment.tensor), fragment, dtype, offset, &draft->copies);
       }
-      draft.step.groups.assign(groups.begin(), groups.end());
-      (is_send ? sends_ : receives_).push_back(std::move(draft));
+      // The tensor is the caller's once its group is complete, so what still reads it counts, too.
+      if (!is_first_send) positions.insert(program_.position_of(group(fragment.tensor)));
+      offset += (fragment.end - fragment.begin) * at(plan_.tensors, fragment.tensor).wire_bytes;
     }
+    draft->step.work.assign(positions.begin(), positions.end());
   }
 
-  /// The tensor memory that equals the window byte for byte, if there is one.
-  static std::byte* direct_memory(const DraftMessage& draft, bool is_send) {
-    if (draft.copies.size() != 1) return nullptr;
-    const CopyOp& op = draft.copies.front().op;
-    if (op.src_dtype != op.dst_dtype) return nullptr;
-    const std::int64_t* strides = is_send ? op.src_strides_bytes : op.dst_strides_bytes;
-    std::int64_t dense = size_bytes(op.src_dtype);
-    for (int d = op.num_dims - 1; d >= 0; --d) {
-      if (op.shape[d] > 1 && strides[d] != dense) return nullptr;
-      dense *= op.shape[d];
+  void count_work() {
+    for (const std::vector<GroupCopies>* steps : {&program_.local, &program_.pulls}) {
+      for (const GroupCopies& step : *steps) ++at(program_.work_of_group, step.position);
     }
-    return is_send ? static_cast<std::byte*>(const_cast<void*>(op.src)) : static_cast<std::byte*>(op.dst);
-  }
-
-  /// Gives every message its memory: the tensor itself, or the next slot of its direction's ring.
-  Status place_in_staging() {
-    std::size_t slot_bytes = 0;
-    const auto assign = [&](std::vector<DraftMessage>* drafts, bool is_send, std::int32_t* num_slots) {
-      std::int32_t staged = 0;
-      for (DraftMessage& draft : *drafts) {
-        draft.step.data = direct_memory(draft, is_send);
-        if (draft.step.data != nullptr) continue;
-        draft.step.slot = staged++ % plan_.num_slots;
-        slot_bytes = std::max(slot_bytes, draft.step.size_bytes);
-      }
-      *num_slots = std::min(staged, plan_.num_slots);
-    };
-    assign(&sends_, true, &program_.num_send_slots);
-    assign(&receives_, false, &program_.num_receive_slots);
-    const std::size_t num_slots =
-        static_cast<std::size_t>(program_.num_send_slots) + static_cast<std::size_t>(program_.num_receive_slots);
-    program_.staging_bytes = static_cast<std::int64_t>(num_slots * slot_bytes);
-    program_.staging.reset(new (std::nothrow) std::byte[num_slots * slot_bytes]);
-    if (program_.staging == nullptr) {
-      return {RESHARD_ERR_OUT_OF_MEMORY, fmt::format("no memory for {} bytes of staging", program_.staging_bytes)};
-    }
-    finish(&sends_, true, 0, slot_bytes, &program_.sends);
-    finish(&receives_, false, program_.num_send_slots, slot_bytes, &program_.receives);
-    return {};
-  }
-
-  void finish(std::vector<DraftMessage>* drafts, bool is_send, std::int32_t first_slot, std::size_t slot_bytes,
-              std::vector<MessageStep>* out) {
-    for (DraftMessage& draft : *drafts) {
-      if (draft.step.slot >= 0) {
-        draft.step.data = program_.staging.get() + static_cast<std::size_t>(first_slot + draft.step.slot) * slot_bytes;
-        for (WireCopy& copy : draft.copies) {
-          if (is_send) {
-            copy.op.dst = draft.step.data + copy.wire_offset;
-          } else {
-            copy.op.src = draft.step.data + copy.wire_offset;
-          }
-          draft.step.copies.add(copy.op);
+    for (const MessageLanes* lanes : {&program_.sends, &program_.receives}) {
+      for (const MessageLane& lane : *lanes) {
+        for (const MessageStep& step : lane.steps) {
+          for (const std::int32_t position : step.work) ++at(program_.work_of_group, position);
         }
       }
-      out->push_back(std::move(draft.step));
-      draft = {};
     }
   }
+
+  static constexpr std::int32_t kNoLimit = std::numeric_limits<std::int32_t>::max() / 2;
 
   const Plan& plan_;
   std::int32_t rank_;
@@ -232,14 +203,56 @@ class ProgramBuilder {
 
 }  // namespace
 
+namespace {
+
+/// What is wrong with a hop, if anything.
+std::string fault_of(const Plan& plan, const Route& route, const Hop& hop) {
+  const Hop* parent = hop.parent < 0 ? nullptr : plan.begin_hops(route) + hop.parent;
+  if (parent != nullptr && parent->to_staging && parent->delay != hop.delay) {
+    return fmt::format("keeps bytes in the staging of rank {} for {} rounds", hop.src, hop.delay - parent->delay);
+  }
+  if (!hop.to_staging && plan.options.open_groups > 0 && at(plan.first_groups, hop.dst) != route.first_group) {
+    return fmt::format("begins with group {} and its receiver {} with group {}", route.first_group, hop.dst,
+                       at(plan.first_groups, hop.dst));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_relays(const Plan& plan) {
+  if (plan.first_groups.size() != static_cast<std::size_t>(plan.num_ranks)) {
+    return {RESHARD_ERR_INTERNAL, fmt::format("the plan has orders of groups for {} ranks and not for {}",
+                                              plan.first_groups.size(), plan.num_ranks)};
+  }
+  std::vector<std::int32_t> receivers;
+  for (std::size_t r = 0; r < plan.routes.size(); ++r) {
+    const Route& route = plan.routes[r];
+    receivers.clear();
+    std::string fault;
+    for (std::int32_t h = 0; h < route.num_hops && fault.empty(); ++h) {
+      const Hop& hop = plan.begin_hops(route)[h];
+      receivers.push_back(hop.dst);
+      fault = fault_of(plan, route, hop);
+    }
+    std::sort(receivers.begin(), receivers.end());
+    const auto twice = std::adjacent_find(receivers.begin(), receivers.end());
+    if (twice != receivers.end()) fault = fmt::format("comes to rank {} twice", *twice);
+    if (!fault.empty()) return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan {}", r, fault)};
+  }
+  return {};
+}
+
 Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory) {
+  RESHARD_TRY(check_relays(plan));
   return ProgramBuilder(plan, rank, memory).build();
 }
 
 std::vector<std::int32_t> sources_of(const Plan& plan, std::int32_t rank) {
   std::set<std::int32_t> sources;
-  for (const Hop& hop : plan.hops) {
-    if (hop.dst == rank) sources.insert(hop.src);
+  for (const Route& route : plan.routes) {
+    const Hop& hop = *plan.begin_hops(route);
+    if (route.num_hops == 1 && hop.dst == rank) sources.insert(hop.src);
   }
   return {sources.begin(), sources.end()};
 }

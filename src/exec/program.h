@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <map>
 #include <memory>
@@ -25,9 +26,15 @@ struct RankMemory {
 
 /// Copies that belong to one completion group.
 struct GroupCopies {
-  std::int32_t group = 0;  ///< index in Plan::groups
-  std::int32_t peer = -1;  ///< whose memory is read; -1: this rank's own
+  std::int32_t position = 0;  ///< of the group in this rank's order
+  std::int32_t peer = -1;     ///< whose memory is read; -1: this rank's own
   CopyList copies;
+};
+
+/// A message of a direction: lane, and index in the lane's steps.
+struct MessageId {
+  std::int32_t lane = -1;  ///< -1: none
+  std::size_t index = 0;
 };
 
 /// A message with a peer and the copies between it and the tensors. One contiguous tensor range needs neither copies
@@ -35,21 +42,57 @@ struct GroupCopies {
 struct MessageStep {
   std::int32_t peer = -1;
   std::size_t size_bytes = 0;
-  std::byte* data = nullptr;         ///< the staging slot, or the tensor itself
-  std::int32_t slot = -1;            ///< position in the ring of slots; -1: no staging
-  CopyList copies;                   ///< pack before a send, unpack after a receive
-  std::vector<std::int32_t> groups;  ///< groups that have a part in it, ascending
+  std::byte* data = nullptr;       ///< the staging slot, or the tensor itself
+  std::int32_t slot = -1;          ///< position in the ring of slots; -1: no slot of its own
+  bool is_relayed = false;         ///< its hop has a parent; both ends know, and tags tell
+  bool is_from_staging = false;    ///< of a send: it goes out of the slot of the receive that brings it
+  bool is_passed_on = false;       ///< of a send: the receiver sends it on, so it should be whole there soon
+  std::int32_t num_forwards = 0;   ///< of a receive to staging: sends out of its slot
+  MessageId feed;                  ///< of a send: the receive that must be done first
+  CopyList copies;                 ///< pack before a send, unpack after a receive
+  std::vector<std::int32_t> work;  ///< positions of the groups that cannot be complete before it is done, ascending
 };
 
+/// Messages of one direction that are posted in the plan's one order, with a ring of slots of their own.
+struct MessageLane {
+  std::vector<MessageStep> steps;
+  std::int32_t num_slots = 0;
+};
+
+/// The messages of one direction: a lane of those from their first rank, and one of those that are relayed. A relayed
+/// message at the head of its lane, whose bytes are still on their way here, so holds up no other.
+inline constexpr std::int32_t kFirstLane = 0;
+inline constexpr std::int32_t kRelayLane = 1;
+using MessageLanes = std::array<MessageLane, 2>;
+
 /// What one rank does in every run of a plan. All addresses are resolved: running allocates nothing.
+///
+/// Nothing blocks for ever. Call a window on a hop an item; window_order() is a total order of items, equal on all
+/// ranks, and each lane posts its items in it. Take the first item x that is not finished.
+/// - Both lanes that hold x have finished all that they post before it, so x is at their head, or posted. It therefore
+///   matches at the other end: of the items between two ranks, relayed ones and others each keep the order.
+/// - x finds its slot free: the item that had it before is finished. If that is a window in staging, its forwards must
+///   be, too: they follow it directly in the order (same delay, next step; check_relays()), hence come before x, as no
+///   rank receives a window twice.
+/// - x may be posted whatever number of messages is in flight: the last place of a direction is kept for the lane that
+///   has nothing in flight, as x's lane has not if x is not posted.
+/// - The bytes of x are there: the hop that brings them comes before it.
+/// - x does not wait for messages to the same peer (Transport::most_per_peer): those of its lane before it are
+/// finished.
+/// - Where k groups may be open, x is not held back either: the order is by position of the group first, which is the
+///   same for all receivers of a route. What groups at positions <= p - k need is messages of these positions (forwards
+///   are of the position at which they came), which are finished, and copies, which need no message but the
+///   unconditional handshake of the run and no groups but earlier ones.
+/// One slot, or one message in flight, is enough for a lane; where there is only one for a direction, it has one lane.
 struct Program {
-  std::vector<GroupCopies> local;           ///< moves and fills within the rank, ascending group
-  std::vector<GroupCopies> pulls;           ///< copies out of peers' memory, in the plan's one order
-  std::vector<MessageStep> sends;           ///< in the plan's one order
-  std::vector<MessageStep> receives;        ///< in the plan's one order
-  std::vector<std::int32_t> work_of_group;  ///< per group: local + pulls + receives that must be done for it
-  std::int32_t num_send_slots = 0;
-  std::int32_t num_receive_slots = 0;
+  std::vector<GroupCopies> local;  ///< moves and fills within the rank, in the rank's order of groups
+  std::vector<GroupCopies> pulls;  ///< copies out of peers' memory, in the rank's order of groups
+  MessageLanes sends;
+  MessageLanes receives;
+  std::vector<std::int32_t> work_of_group;  ///< by position: copies and messages that must be done for the group
+  std::int32_t first_group = 0;             ///< with which the rank's order begins
+  std::int32_t num_open = 0;                ///< groups of which bytes are accepted at once
+  std::int32_t most_in_flight = 0;  ///< messages posted at once per direction; 0: a fixed number beyond the slots
   std::int64_t staging_bytes = 0;
   std::unique_ptr<std::byte[]> staging;  ///< the slots that sends and receives point into
 
@@ -57,13 +100,27 @@ struct Program {
   std::int64_t bytes_mapped = 0;
   std::int64_t bytes_sent = 0;
   std::int64_t bytes_received = 0;
+
+  std::int32_t position_of(std::int32_t group) const {
+    const auto count = static_cast<std::int32_t>(work_of_group.size());
+    return (group - first_group + count) % count;
+  }
+  std::int64_t num_sends() const {
+    return static_cast<std::int64_t>(sends[kFirstLane].steps.size() + sends[kRelayLane].steps.size());
+  }
 };
 
-/// Expands the plan for one rank. Allocates the staging; errors: RESHARD_ERR_OUT_OF_MEMORY.
+/// Expands the plan for one rank. Allocates the staging; errors: RESHARD_ERR_OUT_OF_MEMORY, and RESHARD_ERR_INTERNAL
+/// for relays that could block each other.
 /// @post staging_bytes <= plan.options.staging_bytes
 Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory);
 
-/// Ranks whose source this rank needs, ascending; itself excluded.
+/// What running asks of a plan beyond check_routes(): a window leaves staging with the delay with which it came, no
+/// rank receives a window twice, and where open groups are limited, a route has the order of groups of all its
+/// receivers.
+Status check_relays(const Plan& plan);
+
+/// Ranks whose source this rank may read directly, ascending: those that send to it and to nobody else on a route.
 std::vector<std::int32_t> sources_of(const Plan& plan, std::int32_t rank);
 
 }  // namespace reshard

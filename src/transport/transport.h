@@ -58,6 +58,9 @@ class Transport {
   /// allocates for them, it allocates now.
   virtual void reserve(std::size_t num_requests) = 0;
 
+  /// Messages to one peer that may be in flight at once without holding up the end of the first at the peer.
+  virtual std::int32_t most_per_peer() const { return 2; }
+
   /// Posts; completion shows in `request`. size_bytes 0 is a valid message. A failure to post is returned, and the
   /// request is left idle. `peer` may be this rank itself.
   virtual Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,

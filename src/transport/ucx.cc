@@ -37,6 +37,8 @@ class UcxTransport final : public Transport {
   std::int32_t num_ranks() const override { return bootstrap_->num_ranks(); }
   std::string name() const override { return "ucx"; }
   void reserve(std::size_t) override {}  // UCX keeps pools of its own
+  // Over TCP, UCX tells the receiver that a message has ended behind the bytes of all messages after it.
+  std::int32_t most_per_peer() const override { return worker_->has_only_tcp() ? 1 : 2; }
 
   Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
               Request* request) override;
@@ -192,8 +194,8 @@ Result<std::vector<std::vector<std::byte>>> UcxTransport::allgather(const std::v
 }  // namespace
 
 Result<std::unique_ptr<Transport>> create_ucx_transport(std::unique_ptr<Bootstrap> bootstrap,
-                                                        const Deadline& deadline) {
-  RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks()));
+                                                        const std::string& net_devices, const Deadline& deadline) {
+  RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks(), net_devices));
   RESHARD_TRY(const Blob address, worker->address());
   RESHARD_TRY(auto addresses, bootstrap->allgather(address, deadline, {}));
   RESHARD_TRY(worker->connect(std::move(addresses), deadline));

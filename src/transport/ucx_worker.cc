@@ -8,6 +8,7 @@
 #include <ucs/config/global_opts.h>
 #include <ucs/debug/log_def.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -16,18 +17,25 @@
 namespace reshard {
 namespace {
 
-// The text of a UCX setting, e.g. "auto", as `print` writes it with all others: "UCX_NAME=value" line by line. This
-// respects UCX's own sources (variables and files) without reading them again.
+// What `print` writes to a stream.
 template <typename Print>
-std::string setting(const std::string& name, const Print& print) {
+std::string printed(const Print& print) {
   char* text = nullptr;
   std::size_t size = 0;
   std::FILE* stream = open_memstream(&text, &size);
   if (stream == nullptr) return {};
   print(stream);
   std::fclose(stream);
-  const std::string all = "\n" + std::string(text, size);
+  std::string all(text, size);
   std::free(text);
+  return all;
+}
+
+// The text of a UCX setting, e.g. "auto", as `print` writes it with all others: "UCX_NAME=value" line by line. This
+// respects UCX's own sources (variables and files) without reading them again.
+template <typename Print>
+std::string setting(const std::string& name, const Print& print) {
+  const std::string all = "\n" + printed(print);
   const std::string key = "\nUCX_" + name + "=";
   const std::size_t begin = all.find(key);
   if (begin == std::string::npos) return {};
@@ -59,7 +67,7 @@ struct ReleaseConfig {
 };
 using Config = std::unique_ptr<ucp_config_t, ReleaseConfig>;
 
-Result<Config> read_config() {
+Result<Config> read_config(const std::string& net_devices) {
   ucp_config_t* raw = nullptr;
   if (ucs_status_t status = ucp_config_read(nullptr, nullptr, &raw); status != UCS_OK) {
     return ucx_error("UCX could not read its configuration", status);
@@ -74,7 +82,30 @@ Result<Config> read_config() {
       return ucx_error("UCX did not take UCX_RNDV_THRESH=" + threshold, status);
     }
   }
+  if (!net_devices.empty()) {
+    if (ucs_status_t status = ucp_config_modify(raw, "NET_DEVICES", net_devices.c_str()); status != UCS_OK) {
+      return ucx_error("UCX did not take the network devices " + net_devices, status);
+    }
+  }
   return config;
+}
+
+// The resources of a context, each at the end of a line, as " transport/device".
+std::string list_resources(ucp_context_h context) {
+  return printed([context](std::FILE* stream) { ucp_context_print_info(context, stream); }) + "\n";
+}
+
+// UCX only warns of devices that it has not got, and goes on with shared memory alone.
+Status check_net_devices(const std::string& resources, const std::string& net_devices) {
+  for (std::size_t begin = 0; begin < net_devices.size();) {
+    const std::size_t end = std::min(net_devices.find(',', begin), net_devices.size());
+    if (resources.find("/" + net_devices.substr(begin, end - begin) + "\n") != std::string::npos) return {};
+    begin = end + 1;
+  }
+  return invalid_argument(
+      fmt::format("UCX has none of the network devices {}; `ucx_info -d` lists those it has, and "
+                  "UCX_TLS must leave a transport for them",
+                  net_devices));
 }
 
 void init_slot(void* request) {
@@ -96,15 +127,15 @@ Status ucx_error(const std::string& what, ucs_status_t status) {
           fmt::format("{}: {}", what, ucs_status_string(status))};
 }
 
-Result<std::unique_ptr<UcxWorker>> UcxWorker::create(std::int32_t num_ranks) {
+Result<std::unique_ptr<UcxWorker>> UcxWorker::create(std::int32_t num_ranks, const std::string& net_devices) {
   std::unique_ptr<UcxWorker> worker(new UcxWorker);
-  RESHARD_TRY(worker->init(num_ranks));
+  RESHARD_TRY(worker->init(num_ranks, net_devices));
   return worker;
 }
 
-Status UcxWorker::init_context(std::int32_t num_ranks) {
+Status UcxWorker::init_context(std::int32_t num_ranks, const std::string& net_devices) {
   keep_log_from_stdout();
-  RESHARD_TRY(const Config config, read_config());
+  RESHARD_TRY(const Config config, read_config(net_devices));
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE | UCP_PARAM_FIELD_REQUEST_INIT |
                       UCP_PARAM_FIELD_ESTIMATED_NUM_EPS | UCP_PARAM_FIELD_NAME;
@@ -116,11 +147,15 @@ Status UcxWorker::init_context(std::int32_t num_ranks) {
   if (ucs_status_t status = ucp_init(&params, config.get(), &context_); status != UCS_OK) {
     return ucx_error("UCX could not start; check UCX_TLS and UCX_NET_DEVICES", status);
   }
-  return {};
+  const std::string resources = list_resources(context_);
+  for (const char* verbs : {" rc_", " dc_", " ud_"}) {
+    if (resources.find(verbs) != std::string::npos) has_only_tcp_ = false;
+  }
+  return net_devices.empty() ? Status() : check_net_devices(resources, net_devices);
 }
 
-Status UcxWorker::init(std::int32_t num_ranks) {
-  RESHARD_TRY(init_context(num_ranks));
+Status UcxWorker::init(std::int32_t num_ranks, const std::string& net_devices) {
+  RESHARD_TRY(init_context(num_ranks, net_devices));
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   params.thread_mode = UCS_THREAD_MODE_SERIALIZED;

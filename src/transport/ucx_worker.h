@@ -34,7 +34,7 @@ class UcxLogMute {
 /// A UCX context with one worker, and the endpoints to its peers.
 class UcxWorker {
  public:
-  static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks);
+  static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks, const std::string& net_devices);
   ~UcxWorker();
   UcxWorker(const UcxWorker&) = delete;
   UcxWorker& operator=(const UcxWorker&) = delete;
@@ -48,17 +48,20 @@ class UcxWorker {
   Status connect(std::vector<Blob> addresses, const Deadline& deadline);
   Result<ucp_ep_h> endpoint(std::int32_t peer);
 
+  bool has_only_tcp() const { return has_only_tcp_; }  ///< no network but TCP
+
   bool progress();
   void idle();                           ///< yields at first, then sleeps until an event, at most 1 ms
   bool flush(const Deadline& deadline);  ///< until the network has taken everything; false at the deadline
 
  private:
   UcxWorker() = default;
-  Status init(std::int32_t num_ranks);
-  Status init_context(std::int32_t num_ranks);
+  Status init(std::int32_t num_ranks, const std::string& net_devices);
+  Status init_context(std::int32_t num_ranks, const std::string& net_devices);
 
   ucp_context_h context_ = nullptr;
   ucp_worker_h worker_ = nullptr;
+  bool has_only_tcp_ = true;
   int event_fd_ = -1;  // the worker's
   int num_idle_ = 0;   // calls of idle() since something moved
   std::vector<Blob> addresses_;

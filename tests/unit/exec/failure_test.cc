@@ -5,16 +5,16 @@
 #include <gtest/gtest.h>
 
 #include "src/exec/exchange.h"
-#include "tests/unit/exec/world.h"
+#include "tests/unit/exec/run.h"
 
 namespace reshard {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::kTimeoutUs;
 using testing::RankBuffers;
 using testing::run_ranks;
 
-constexpr std::int64_t kTimeoutUs = 20'000'000;
 constexpr std::int64_t kShortUs = 200'000;
 
 /// Tensor t in group t goes from rank t to rank `num_sources`, whole.

@@ -1,94 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
-#include "tests/unit/exec/world.h"
-
-namespace {
-
-// Counts the allocations of a thread while it asks for it.
-thread_local bool is_counting = false;
-std::atomic<int> num_allocations{0};
-
-}  // namespace
-
-// The sanitizers bring operators of their own; there nothing is counted.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-// NOLINTBEGIN(misc-new-delete-overloads)
-#pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // both sides are replaced here
-void* operator new(std::size_t size) {
-  if (is_counting) {
-    ++num_allocations;
-  }
-  void* memory = std::malloc(size == 0 ? 1 : size);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-// NOLINTEND(misc-new-delete-overloads)
-#endif
+#include "tests/unit/exec/run.h"
 
 namespace reshard {
 namespace {
 
 using testing::Choices;
+using testing::kTimeoutUs;
 using testing::RankBuffers;
 using testing::run_ranks;
-using testing::Scenario;
-
-constexpr std::int64_t kTimeoutUs = 20'000'000;
-
-struct RunOptions {
-  Scenario scenario;
-  std::shared_ptr<const Plan> plan;
-  bool src_mappable = true;
-  bool dst_mappable = true;
-  int num_runs = 2;
-};
-
-/// Binds, runs and checks on one rank; counts allocations of runs after the first.
-std::string run_rank(const RunOptions& options, Transport* transport) {
-  RankBuffers src(*options.scenario.src, transport->rank(), transport, options.src_mappable);
-  RankBuffers dst(*options.scenario.dst, transport->rank(), transport, options.dst_mappable);
-  const BindOptions bind{options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs};
-  Result<std::unique_ptr<Binding>> binding = Binding::create(bind);
-  if (!binding.ok()) return binding.status().message() + "\n";
-  if ((*binding)->volume().staging_bytes > options.plan->options.staging_bytes) return "staging above its budget\n";
-  for (int run = 0; run < options.num_runs; ++run) {
-    src.fill(run);
-    dst.poison();
-    is_counting = run > 0;
-    Status status = (*binding)->engine().start();
-    for (std::size_t g = 0; g < options.plan->groups.size() && status.ok(); ++g) {
-      status = (*binding)->engine().wait_group(static_cast<std::int32_t>(g), Deadline(kTimeoutUs));
-    }
-    if (status.ok()) status = (*binding)->engine().finish(Deadline(kTimeoutUs));
-    is_counting = false;
-    if (!status.ok()) return status.message() + "\n";
-    std::string wrong = dst.check(run);
-    if (!wrong.empty()) return fmt::format("run {}: {}", run, wrong);
-  }
-  // Peers may still read our source buffers until they have finished, too.
-  binding->reset();
-  const auto barrier = transport->allgather({}, Deadline(kTimeoutUs));
-  return barrier.ok() ? "" : barrier.status().message() + "\n";
-}
-
-std::string run_world(const RunOptions& options) {
-  return run_ranks(options.plan->num_ranks, [&](Transport* transport) { return run_rank(options, transport); });
-}
+using testing::run_world;
+using testing::RunOptions;
 
 class RunTest : public ::testing::TestWithParam<int> {};
 
@@ -104,9 +30,7 @@ TEST_P(RunTest, DeliversEveryElementOfRandomLayouts) {
     Result<Plan> plan = create_plan(options.scenario.src, options.scenario.dst, {staging});
     RC_ASSERT(plan.ok());
     options.plan = std::make_shared<const Plan>(std::move(plan).take());
-    num_allocations = 0;
     RC_ASSERT(run_world(options) == "");
-    RC_ASSERT(num_allocations == 0);
   }));
 }
 

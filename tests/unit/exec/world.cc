@@ -77,25 +77,41 @@ void RankBuffers::poison() {
   }
 }
 
-std::string RankBuffers::check(std::int64_t salt) const {
+void RankBuffers::poison_group(std::int64_t group) {
   for (std::size_t t = 0; t < layout_.tensors().size(); ++t) {
     const Tensor& tensor = layout_.tensors()[t];
-    const auto element_bytes = static_cast<std::size_t>(size_bytes(tensor.dtype));
+    if (tensor.group != group) continue;
     for (const Block& block : layout_.blocks(rank_, static_cast<std::int64_t>(t))) {
-      std::string wrong;
-      for_each_element(block, [&](const Dims& index, std::int64_t offset) {
-        std::uint32_t expected = 0x5A5A5A5A;
-        if (block.kind == BlockKind::kData) expected = encode(tensor.dtype, salt + flat_index(tensor.shape, index));
-        if (block.kind == BlockKind::kZero) expected = 0;
-        const std::byte* found = base(block.buffer) + offset;
-        if (std::memcmp(found, &expected, element_bytes) != 0 && wrong.empty()) {
-          wrong = fmt::format("rank {} tensor {} block {} kind {} offset {}: wrong element\n", rank_, tensor.name,
-                              to_string(block.box), static_cast<int>(block.kind), offset);
-        }
+      if (block.kind != BlockKind::kData) continue;
+      for_each_element(block, [&](const Dims&, std::int64_t offset) {
+        std::memset(base(block.buffer) + offset, static_cast<int>(kPoison),
+                    static_cast<std::size_t>(size_bytes(tensor.dtype)));
       });
-      if (!wrong.empty()) return wrong;
     }
   }
+}
+
+std::string RankBuffers::check_tensor(std::int64_t id, std::int64_t salt) const {
+  const Tensor& tensor = at(layout_.tensors(), id);
+  const auto element_bytes = static_cast<std::size_t>(size_bytes(tensor.dtype));
+  std::string wrong;
+  for (const Block& block : layout_.blocks(rank_, id)) {
+    for_each_element(block, [&](const Dims& index, std::int64_t offset) {
+      std::uint32_t expected = 0x5A5A5A5A;
+      if (block.kind == BlockKind::kData) expected = encode(tensor.dtype, salt + flat_index(tensor.shape, index));
+      if (block.kind == BlockKind::kZero) expected = 0;
+      const std::byte* found = base(block.buffer) + offset;
+      if (std::memcmp(found, &expected, element_bytes) != 0 && wrong.empty()) {
+        wrong = fmt::format("rank {} tensor {} block {} kind {} offset {}: wrong element\n", rank_, tensor.name,
+                            to_string(block.box), static_cast<int>(block.kind), offset);
+      }
+    });
+    if (!wrong.empty()) return wrong;
+  }
+  return wrong;
+}
+
+std::string RankBuffers::check_guards() const {
   for (const BoundBuffer& bound : bound_) {
     for (std::size_t i = 0; i < kGuardBytes; ++i) {
       if (bound.data[-1 - static_cast<std::ptrdiff_t>(i)] != kGuard ||
@@ -105,6 +121,22 @@ std::string RankBuffers::check(std::int64_t salt) const {
     }
   }
   return {};
+}
+
+std::string RankBuffers::check(std::int64_t salt) const {
+  std::string wrong;
+  for (std::size_t t = 0; t < layout_.tensors().size() && wrong.empty(); ++t) {
+    wrong = check_tensor(static_cast<std::int64_t>(t), salt);
+  }
+  return wrong.empty() ? check_guards() : wrong;
+}
+
+std::string RankBuffers::check(std::int64_t salt, std::int64_t group) const {
+  std::string wrong;
+  for (std::size_t t = 0; t < layout_.tensors().size() && wrong.empty(); ++t) {
+    if (layout_.tensors()[t].group == group) wrong = check_tensor(static_cast<std::int64_t>(t), salt);
+  }
+  return wrong.empty() ? check_guards() : wrong;
 }
 
 std::string run_ranks(std::int32_t num_ranks, const std::function<std::string(Transport*)>& body) {

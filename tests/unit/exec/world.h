@@ -26,11 +26,15 @@ class RankBuffers {
   void fill(std::int64_t salt);
   /// Overwrites everything, so that bytes that were not written show.
   void poison();
+  void poison_group(std::int64_t group);  ///< the same, of the tensors of one group
   /// Empty when every element, padding byte and guard is as it must be, else the first difference.
   std::string check(std::int64_t salt) const;
+  std::string check(std::int64_t salt, std::int64_t group) const;  ///< only tensors of one group
 
  private:
   std::byte* base(std::int64_t buffer) const;
+  std::string check_tensor(std::int64_t tensor, std::int64_t salt) const;
+  std::string check_guards() const;
 
   const ModelLayout& layout_;
   std::int32_t rank_;

@@ -106,7 +106,7 @@ Verdict connect_ucx(std::int32_t rank, std::int32_t num_ranks, SharedId* shared,
   const Deadline deadline(kPatienceUs);
   auto bootstrap = create_tcp_bootstrap(shared->id, rank, num_ranks, deadline);
   RESHARD_REQUIRE_OK(bootstrap);
-  auto transport = create_ucx_transport(bootstrap.take(), deadline);
+  auto transport = create_ucx_transport(bootstrap.take(), "", deadline);
   RESHARD_REQUIRE_OK(transport);
   *out = transport.take();
   return {};

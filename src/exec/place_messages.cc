@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/exec/place_messages.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <new>
+
+namespace reshard {
+namespace {
+
+/// The tensor memory that equals the window byte for byte, if there is one.
+std::byte* direct_memory(const DraftMessage& draft, bool is_send) {
+  if (draft.copies.size() != 1) return nullptr;
+  const CopyOp& op = draft.copies.front().op;
+  if (op.src_dtype != op.dst_dtype) return nullptr;
+  const std::int64_t* strides = is_send ? op.src_strides_bytes : op.dst_strides_bytes;
+  std::int64_t dense = size_bytes(op.src_dtype);
+  for (int d = op.num_dims - 1; d >= 0; --d) {
+    if (op.shape[d] > 1 && strides[d] != dense) return nullptr;
+    dense *= op.shape[d];
+  }
+  return is_send ? static_cast<std::byte*>(const_cast<void*>(op.src)) : static_cast<std::byte*>(op.dst);
+}
+
+/// One direction on its way from drafts to lanes.
+class Direction {
+ public:
+  Direction(std::vector<DraftMessage> drafts, bool is_send) : drafts_(std::move(drafts)), is_send_(is_send) {
+    std::sort(drafts_.begin(), drafts_.end(), [](const DraftMessage& a, const DraftMessage& b) {
+      return std::pair{a.order, a.hop} < std::pair{b.order, b.hop};
+    });
+  }
+
+  /// Chooses lanes and slots. @post the slots of both lanes are at most plan.num_slots
+  void choose_slots(const Plan& plan) {
+    std::array<std::int32_t, 2> num_staged{};
+    for (DraftMessage& draft : drafts_) {
+      draft.step.data = direct_memory(draft, is_send_);
+      if (needs_slot(draft)) ++at(num_staged, natural_lane(draft));
+    }
+    const bool both_staged = num_staged[kFirstLane] > 0 && num_staged[kRelayLane] > 0;
+    has_one_lane_ = plan.most_in_flight == 1 || (both_staged && plan.num_slots == 1);
+    std::array<std::int32_t, 2> most = {plan.num_slots, plan.num_slots};
+    if (both_staged && !has_one_lane_) most = {plan.num_slots - plan.num_slots / 2, plan.num_slots / 2};
+    num_staged = {};
+    for (DraftMessage& draft : drafts_) {
+      if (!needs_slot(draft)) continue;
+      const std::int32_t lane = lane_of(draft);
+      draft.step.slot = at(num_staged, lane)++ % at(most, lane);
+      slot_bytes_ = std::max(slot_bytes_, draft.step.size_bytes);
+    }
+    for (std::int32_t lane = 0; lane < 2; ++lane) at(num_slots_, lane) = std::min(at(num_staged, lane), at(most, lane));
+  }
+
+  std::size_t num_slots() const { return static_cast<std::size_t>(num_slots_[0] + num_slots_[1]); }
+  std::size_t slot_bytes() const { return slot_bytes_; }
+
+  /// Moves the messages to their lanes. `slots` is the first byte of the direction's slots. `receives` are those that
+  /// bring what sends forward; null for receives themselves, which are entered in *places.
+  using Places = std::map<std::tuple<std::int64_t, std::int32_t, std::int32_t>, MessageId>;
+  void finish(std::byte* slots, std::size_t slot_bytes, Places* places, MessageLanes* receives, MessageLanes* out) {
+    for (std::int32_t lane = 0; lane < 2; ++lane) at(*out, lane).num_slots = at(num_slots_, lane);
+    for (DraftMessage& draft : drafts_) {
+      const std::int32_t lane = lane_of(draft);
+      std::vector<MessageStep>& steps = at(*out, lane).steps;
+      if (is_send_ && draft.parent >= 0) {
+        draft.step.feed = places->at({draft.order.route, draft.order.number, draft.parent});
+        MessageStep& feed = at(at(*receives, draft.step.feed.lane).steps, draft.step.feed.index);
+        if (draft.step.is_from_staging) {
+          draft.step.data = feed.data;
+          ++feed.num_forwards;
+        }
+      }
+      if (draft.step.slot >= 0) {
+        const std::int32_t slot = (lane == kFirstLane ? 0 : num_slots_[kFirstLane]) + draft.step.slot;
+        resolve(slots + static_cast<std::size_t>(slot) * slot_bytes, &draft);
+      }
+      if (!is_send_) (*places)[{draft.order.route, draft.order.number, draft.hop}] = {lane, steps.size()};
+      steps.push_back(std::move(draft.step));
+      draft = {};
+    }
+  }
+
+ private:
+  static std::int32_t natural_lane(const DraftMessage& draft) {
+    return draft.step.is_relayed ? kRelayLane : kFirstLane;
+  }
+  std::int32_t lane_of(const DraftMessage& draft) const { return has_one_lane_ ? kFirstLane : natural_lane(draft); }
+  static bool needs_slot(const DraftMessage& draft) {
+    return draft.step.data == nullptr && !draft.step.is_from_staging;
+  }
+
+  void resolve(std::byte* slot, DraftMessage* draft) const {
+    draft->step.data = slot;
+    for (WireCopy& copy : draft->copies) {
+      if (is_send_) {
+        copy.op.dst = slot + copy.wire_offset;
+      } else {
+        copy.op.src = slot + copy.wire_offset;
+      }
+      draft->step.copies.add(copy.op);
+    }
+  }
+
+  std::vector<DraftMessage> drafts_;
+  bool is_send_;
+  bool has_one_lane_ = false;
+  std::array<std::int32_t, 2> num_slots_{};
+  std::size_t slot_bytes_ = 0;
+};
+
+}  // namespace
+
+Status place_messages(const Plan& plan, std::vector<DraftMessage> send_drafts, std::vector<DraftMessage> receive_drafts,
+                      Program* program) {
+  Direction sends(std::move(send_drafts), true);
+  Direction receives(std::move(receive_drafts), false);
+  sends.choose_slots(plan);
+  receives.choose_slots(plan);
+  const std::size_t slot_bytes = std::max(sends.slot_bytes(), receives.slot_bytes());
+  const std::size_t staging_bytes = (sends.num_slots() + receives.num_slots()) * slot_bytes;
+  program->staging_bytes = static_cast<std::int64_t>(staging_bytes);
+  program->staging.reset(new (std::nothrow) std::byte[staging_bytes]);
+  if (program->staging == nullptr) {
+    return {RESHARD_ERR_OUT_OF_MEMORY, fmt::format("no memory for {} bytes of staging", staging_bytes)};
+  }
+  Direction::Places places;
+  receives.finish(program->staging.get(), slot_bytes, &places, nullptr, &program->receives);
+  std::byte* send_slots = program->staging.get() + receives.num_slots() * slot_bytes;
+  sends.finish(send_slots, slot_bytes, &places, &program->receives, &program->sends);
+  return {};
+}
+
+}  // namespace reshard

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "tests/unit/exec/run.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace {
+
+// Counts the allocations of a thread while it asks for it.
+thread_local bool is_counting = false;
+std::atomic<int> num_allocations{0};
+
+}  // namespace
+
+// The sanitizers bring operators of their own; there nothing is counted.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// NOLINTBEGIN(misc-new-delete-overloads)
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // both sides are replaced here
+void* operator new(std::size_t size) {
+  if (is_counting) {
+    ++num_allocations;
+  }
+  void* memory = std::malloc(size == 0 ? 1 : size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+// NOLINTEND(misc-new-delete-overloads)
+#endif
+
+namespace reshard::testing {
+namespace {
+
+/// Waits for the groups in the rank's order; what it finds wrong in them, it says.
+Status wait_for_groups(const RunOptions& options, std::int32_t rank, Engine* engine, RankBuffers* dst, int run,
+                       std::string* wrong) {
+  const auto count = static_cast<std::int32_t>(options.plan->groups.size());
+  for (std::int32_t position = 0; position < count; ++position) {
+    const std::int32_t group = (position + at(options.plan->first_groups, rank)) % count;
+    RESHARD_TRY(engine->wait_group(group, Deadline(kTimeoutUs)));
+    if (engine->num_groups_complete() <= position) *wrong += "fewer groups complete than waited for\n";
+    if (!options.spoils_groups) continue;
+    is_counting = false;
+    *wrong += dst->check(run, at(options.plan->groups, group));
+    dst->poison_group(at(options.plan->groups, group));
+    is_counting = run > 0;
+  }
+  return {};
+}
+
+std::string run_rank(const RunOptions& options, Transport* transport) {
+  RankBuffers src(*options.scenario.src, transport->rank(), transport, options.src_mappable);
+  RankBuffers dst(*options.scenario.dst, transport->rank(), transport, options.dst_mappable);
+  const BindOptions bind{options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs};
+  Result<std::unique_ptr<Binding>> binding = Binding::create(bind);
+  if (!binding.ok()) return binding.status().message() + "\n";
+  if ((*binding)->volume().staging_bytes > options.plan->options.staging_bytes) return "staging above its budget\n";
+  Engine& engine = (*binding)->engine();
+  std::string all_wrong;  // does not end the runs: peers wait for this rank
+  for (int run = 0; run < options.num_runs; ++run) {
+    src.fill(run);
+    dst.poison();
+    std::string wrong;
+    is_counting = run > 0;
+    Status status = engine.start();
+    if (status.ok()) status = wait_for_groups(options, transport->rank(), &engine, &dst, run, &wrong);
+    if (status.ok()) status = engine.finish(Deadline(kTimeoutUs));
+    is_counting = false;
+    if (!status.ok()) return all_wrong + status.message() + "\n";
+    if (!options.spoils_groups) wrong += dst.check(run);
+    if (!wrong.empty()) all_wrong += fmt::format("run {}: {}", run, wrong);
+  }
+  // Peers may still read our source buffers until they have finished, too.
+  binding->reset();
+  const auto barrier = transport->allgather({}, Deadline(kTimeoutUs));
+  return barrier.ok() ? all_wrong : barrier.status().message() + "\n";
+}
+
+}  // namespace
+
+std::string run_world(const RunOptions& options) {
+  num_allocations = 0;
+  std::string text =
+      run_ranks(options.plan->num_ranks, [&](Transport* transport) { return run_rank(options, transport); });
+  if (num_allocations > 0) text += fmt::format("{} allocations in runs after the first\n", num_allocations.load());
+  return text;
+}
+
+}  // namespace reshard::testing

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "tests/unit/exec/world.h"
+
+namespace reshard::testing {
+
+constexpr std::int64_t kTimeoutUs = 20'000'000;
+
+struct RunOptions {
+  Scenario scenario;
+  std::shared_ptr<const Plan> plan;
+  bool src_mappable = true;
+  bool dst_mappable = true;
+  int num_runs = 2;
+  bool spoils_groups = false;  ///< overwrites each group as soon as wait_group says that it is complete
+};
+
+/// Binds, runs and checks on every rank of a local world. Empty: all is right, on all ranks, in every run, and no run
+/// after the first allocated (not counted under sanitizers).
+std::string run_world(const RunOptions& options);
+
+}  // namespace reshard::testing
