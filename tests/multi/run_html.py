@@ -106,7 +106,7 @@ def made_up_pages():
     """(data, texts that must be seen)"""
     yield made_up(1, [], [], "nothing moves"), ["Nothing moves between ranks", "Nothing crosses the network"]
     chain = [hop(8 * i, 8 * i + 8, i - 1) for i in range(40)]
-    yield made_up(41, chain, [[i, i + 1, 1 << i] for i in range(40)], "a chain of 40"), ["31 more ranks", "rank 72"]
+    yield made_up(41, chain, [[i, i + 1, 1 << i] for i in range(40)], "a chain of 40"), ["33 more ranks", "rank 56"]
     fan = [hop(0, 8 * i, -1) for i in range(1, 21)] + [hop(8, 8 + k, 0) for k in range(1, 8)]
     yield made_up(21, fan, [[0, 20, 5]], "a fan </script><b>"), ["14 more ranks", "7 ranks", "in d1", "5 routes"]
     cells = [[src, (src * 7 + k) % 1031, 1 + src] for src in range(1031) for k in range(3)]
