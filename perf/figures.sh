@@ -21,3 +21,7 @@ install_missing "${build_packages[@]}" "${mpi_packages[@]}"
 build_preset release reshard_perf reshard_plan bench_copy bench_alltoallw
 heading "measuring"
 python3 -B perf/figures/measure.py build/release/bin "${json[@]}"
+# What the model of links says, held against links that the kernel throttles.
+if [ -x perf/real_links.sh ]; then
+  perf/real_links.sh
+fi
