@@ -66,8 +66,8 @@ def near_the_limit(tools, figures):
                     bound_name=report["bound_name"], resource=report["binding_resource"])
         figures.add(f"machine.{key}.senders", f"{text}, busiest sender / best", report["senders_over_best"], "", "<=",
                     1.02)
-        figures.add(f"machine.{key}.simulated", f"{text}, |simulated / estimate - 1|", abs(simulated / estimate - 1), "",
-                    "<=", 0.05, simulated_seconds=simulated)
+        figures.add(f"machine.{key}.simulated", f"{text}, |simulated / estimate - 1|", abs(simulated / estimate - 1),
+                    "", "<=", 0.05, simulated_seconds=simulated)
         figures.add(f"machine.{key}.simulated_over_bound", f"{text}, simulated / bound",
                     simulated / report["bound_seconds"], "", ">=", 1.0)
         for name, times in other_ways(report).items():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""Opens the pages of reshard_plan --html in a browser without a window: they draw what their data says, without an error.
+"""Opens the pages of reshard_plan --html in a browser without a window: they draw what their data say, and fail nowhere.
 
 The data of some pages come from the tool; those that must look well and seldom occur are made up here. How many cells
 a page must draw is counted here from its data. Ends with 77 (skipped) where there is no browser.
@@ -20,7 +20,8 @@ SKIPPED = 77
 MOST_CELLS = 256  # of a side
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.S)
-FOREIGN = re.compile(r"""(?:https?:)?//[\w.-]+\.\w|\bhref\b|\.src\b\s*=[^=]|<\w[^>]*\ssrc\s*=|url\(|@import|\bfetch\(|\bimport\b""")
+FOREIGN = re.compile(r"""(?:https?:)?//[\w.-]+\.\w|\bhref\b|"""
+                     r"""\.src\b\s*=[^=]|<\w[^>]*\ssrc\s*=|url\(|@import|\bfetch\(|\bimport\b""")
 TITLES = ["How far from the limit", "Traffic between domains", "Use of the links over time", "Chains",
           "Message sizes", "Against other ways", "The plan"]
 
@@ -36,6 +37,14 @@ JOBS = [
 def check(condition, text):
     if not condition:
         raise tool.ToolFailure(text)
+
+
+def check_cells(data):
+    """The cells hold every byte that the report counts."""
+    traffic, cells = data["report"]["traffic"], data["details"]["cells"]
+    for key, is_inside in (("bytes_network", False), ("bytes_inside_domains", True)):
+        total = sum(size for src, dst, size in cells if (src == dst) == is_inside)
+        check(total == traffic[key], "the cells hold %d bytes, but %s is %d" % (total, key, traffic[key]))
 
 
 def expected_cells(details):
@@ -84,12 +93,12 @@ def made_up(num_domains, hops, cells, name):
     """The data of a page, in the form that the tool gives them."""
     port = {"max_seconds": 1.0, "mean_seconds": 0.5, "max_over_mean": 2.0}
     report = {"job": name, "machine": "made up", "ranks": 8 * num_domains, "nodes": num_domains, "domains": num_domains,
-              "group_order": "any", "open_groups": 3, "estimate_seconds": 2.0, "bound_seconds": 0.0, "bound_name": "LB0",
-              "bound_resource": "nothing", "binding_resource": "a link", "bounds": [], "link_classes": [],
+              "group_order": "any", "open_groups": 3, "estimate_seconds": 2.0, "bound_seconds": 0.0,
+              "bound_name": "LB0", "bound_resource": "nothing", "binding_resource": "a link", "bounds": [], "link_classes": [],
               "ports_out": port, "ports_in": port, "message_sizes": [], "messages": 0, "window_bytes": 1, "tensors": 1,
               "groups": 1, "atoms": 1, "bundles": 1, "staging_bytes": 0, "staging_budget_bytes": 1, "hash": "0badcafe",
-              "peak_memory_bytes": 5, "planning_seconds": 0.0, "estimating_seconds": 1e-6, "reshard": "0", "comparison": [],
-              "traffic": {"bytes_network": 1, "bytes_inside_domains": 0, "bytes_forwarded": 0, "longest_chain": 1}}
+              "peak_memory_bytes": 5, "planning_seconds": 0.0, "estimating_seconds": 1e-6, "reshard": "0",
+              "comparison": [], "traffic": {"bytes_network": 1, "bytes_inside_domains": 0, "bytes_forwarded": 0, "longest_chain": 1}}
     bundle = {"id": 7, "bytes": 1 << 20, "tensors": ["w</script>"], "num_tensors": 30, "sources": [0],
               "destinations": [hop["dst"] for hop in hops], "routes": [{"bytes": 1 << 20, "hops": hops}] * 5}
     details = {"seconds": 2.5, "domains": [{"name": "d%d" % i, "ranks": 8} for i in range(num_domains)], "cells": cells,
@@ -99,7 +108,8 @@ def made_up(num_domains, hops, cells, name):
 
 
 def hop(src, dst, parent):
-    return {"src": src, "dst": dst, "parent": parent, "delay": 0, "network": src // 8 != dst // 8, "to_staging": dst % 3 == 0}
+    return {"src": src, "dst": dst, "parent": parent, "delay": 0, "network": src // 8 != dst // 8,
+            "to_staging": dst % 3 == 0}
 
 
 def made_up_pages():
@@ -108,9 +118,9 @@ def made_up_pages():
     chain = [hop(8 * i, 8 * i + 8, i - 1) for i in range(40)]
     yield made_up(41, chain, [[i, i + 1, 1 << i] for i in range(40)], "a chain of 40"), ["33 more ranks", "rank 56"]
     fan = [hop(0, 8 * i, -1) for i in range(1, 21)] + [hop(8, 8 + k, 0) for k in range(1, 8)]
-    yield made_up(21, fan, [[0, 20, 5]], "a fan </script><b>"), ["14 more ranks", "7 ranks", "in d1", "5 routes"]
-    cells = [[src, (src * 7 + k) % 1031, 1 + src] for src in range(1031) for k in range(3)]
-    yield made_up(1031, chain, cells, "1031 domains"), ["A cell stands for 5 × 5 domains"]
+    yield made_up(21, fan, [[0, 20, 5]], "a fan </script><b>"), ["14 more ranks", " 7 ranks in d1", "5 routes"]
+    cells = [[src, (src * 7 + k) % 1021, 1 + src] for src in range(1021) for k in range(3)]
+    yield made_up(1021, chain, cells, "1021 domains"), ["A cell stands for 4 × 4 domains"]
 
 
 def check_trace(path, report):
@@ -135,7 +145,8 @@ def check_trace(path, report):
 def pages_of_the_tool(plan, folder):
     for number, (ranks, job, text) in enumerate(JOBS):
         names = [os.path.join(folder, "%d.%s" % (number, kind)) for kind in ("html", "trace", "json")]
-        words = [plan, *job, "--cluster", "hgx-h100", "--simulate", "--html", names[0], "--trace", names[1], "--json", names[2]]
+        words = [plan, *job, "--cluster", "hgx-h100", "--simulate", "--html", names[0], "--trace", names[1], "--json",
+                 names[2]]
         status, out, err = tool.run_command(words)
         check(status == 0, "%s: exit status %d\n%s%s" % (" ".join(words), status, out[-2000:], err[-2000:]))
         with open(names[2], encoding="utf-8") as file:
@@ -170,7 +181,9 @@ def main():
         for source in (pages_made_up(args.template, folder), pages_of_the_tool(args.plan, folder)):
             for path, texts in source:
                 try:
-                    check_page(browser, path, folder, texts)
+                    data = check_page(browser, path, folder, texts)
+                    if data["report"]["machine"] != "made up":
+                        check_cells(data)
                 except tool.ToolFailure as error:
                     raise tool.ToolFailure("%s: %s" % (path, error)) from error
                 pages += 1
