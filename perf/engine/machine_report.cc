@@ -116,9 +116,11 @@ std::string comparison_text(const json& report) {
 std::string advice_text(const json& report) {
   if (!report.contains("advice")) return "";
   const json& advice = report.at("advice");
-  return fmt::format("\n  {:<22} another order of ranks moves {} instead of {}: {:.1f} % less\n", "advice",
-                     bytes(advice.at("moved_bytes_best")), bytes(advice.at("moved_bytes_now")),
-                     advice.at("gain").get<double>() * 100);
+  std::string text = heading("another order of ranks", "now", "then", "--json has it");
+  text += row("bytes moved", bytes(advice.at("moved_bytes_now")), bytes(advice.at("moved_bytes_best")),
+              fmt::format("{:.1f} % less", advice.at("gain").get<double>() * 100));
+  return text +
+         row("over the network", bytes(advice.at("network_bytes_now")), bytes(advice.at("network_bytes_best")), "");
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""Opens the pages of reshard_plan --html in a browser without a window: they draw what their data say, and fail nowhere.
+"""Opens the pages of reshard_plan --html in a browser without a window: they draw what their data say, without error.
 
 The data of some pages come from the tool; those that must look well and seldom occur are made up here. How many cells
 a page must draw is counted here from its data. Ends with 77 (skipped) where there is no browser.
@@ -94,11 +94,13 @@ def made_up(num_domains, hops, cells, name):
     port = {"max_seconds": 1.0, "mean_seconds": 0.5, "max_over_mean": 2.0}
     report = {"job": name, "machine": "made up", "ranks": 8 * num_domains, "nodes": num_domains, "domains": num_domains,
               "group_order": "any", "open_groups": 3, "estimate_seconds": 2.0, "bound_seconds": 0.0,
-              "bound_name": "LB0", "bound_resource": "nothing", "binding_resource": "a link", "bounds": [], "link_classes": [],
+              "bound_name": "LB0", "bound_resource": "nothing", "binding_resource": "a link", "bounds": [],
+              "link_classes": [],
               "ports_out": port, "ports_in": port, "message_sizes": [], "messages": 0, "window_bytes": 1, "tensors": 1,
               "groups": 1, "atoms": 1, "bundles": 1, "staging_bytes": 0, "staging_budget_bytes": 1, "hash": "0badcafe",
               "peak_memory_bytes": 5, "planning_seconds": 0.0, "estimating_seconds": 1e-6, "reshard": "0",
-              "comparison": [], "traffic": {"bytes_network": 1, "bytes_inside_domains": 0, "bytes_forwarded": 0, "longest_chain": 1}}
+              "comparison": [], "traffic": {"bytes_network": 1, "bytes_inside_domains": 0, "bytes_forwarded": 0,
+                                            "longest_chain": 1}}
     bundle = {"id": 7, "bytes": 1 << 20, "tensors": ["w</script>"], "num_tensors": 30, "sources": [0],
               "destinations": [hop["dst"] for hop in hops], "routes": [{"bytes": 1 << 20, "hops": hops}] * 5}
     details = {"seconds": 2.5, "domains": [{"name": "d%d" % i, "ranks": 8} for i in range(num_domains)], "cells": cells,
