@@ -79,7 +79,6 @@ std::string classes_text(const json& report) {
 std::string traffic_text(const json& report) {
   const json& traffic = report.at("traffic");
   std::string text = heading("path", "bytes", "", "");
-  if (report.contains("bytes_same_rank")) text += row("same rank", bytes(report.at("bytes_same_rank")), "", "");
   text += row("inside domains", bytes(traffic.at("bytes_inside_domains")), "", "");
   text +=
       row("over the network", bytes(traffic.at("bytes_network")), "",
