@@ -5,7 +5,10 @@
 #include "perf/engine/error.h"
 #include "perf/engine/job.h"
 #include "perf/engine/options.h"
+#include "perf/engine/plan_details.h"
+#include "perf/engine/plan_page.h"
 #include "perf/engine/plan_report.h"
+#include "perf/engine/plan_trace.h"
 #include "perf/engine/report.h"
 #include "perf/engine/text.h"
 
@@ -15,20 +18,37 @@ namespace reshard::perf {
 namespace {
 
 Plan obtain_plan(const PlanToolOptions& options, const Job& job) {
-  if (options.load_plan.empty()) return make_plan(options.job, job);
+  if (options.load.empty()) return make_plan(options.job, job);
   reshard_plan_t plan = nullptr;
-  check(reshard_plan_load(options.load_plan.c_str(), job.src.get(), job.dst.get(), job.machine.get(), &plan),
+  check(reshard_plan_load(options.load.c_str(), job.src.get(), job.dst.get(), job.machine.get(), &plan),
         "loading the plan");
   return Plan(plan);
+}
+
+/// The library's report and what was asked for beside it.
+nlohmann::json make_report(const PlanToolOptions& options, const Job& job, reshard_plan_t plan) {
+  // The report tells the simulated time once the plan was simulated.
+  if (options.simulate) simulate(plan);
+  nlohmann::json report = plan_report_json(options.job, plan_report(plan), job.layout_seconds);
+  if (options.advise) report["advice"] = plan_advice(plan);
+  return report;
+}
+
+void write_details(const PlanToolOptions& options, reshard_plan_t plan, const nlohmann::json& report) {
+  if (options.html.empty() && options.trace.empty()) return;
+  const nlohmann::json details = plan_details(plan, options.bundle);
+  if (!options.html.empty()) write_text_file(options.html, plan_page(report, details));
+  if (!options.trace.empty()) write_text_file(options.trace, plan_trace(details).dump());
 }
 
 void run(const PlanToolOptions& options) {
   const Job job = make_job(options.job);
   const Plan plan = obtain_plan(options, job);
   if (!options.save.empty()) check(reshard_plan_save(plan.get(), options.save.c_str()), "saving the plan");
-  const nlohmann::json report = plan_report_json(options.job, plan_report(plan.get()), job.layout_seconds);
+  const nlohmann::json report = make_report(options, job, plan.get());
   fmt::print("{}", plan_report_text(options.job, report));
   if (!options.job.json.empty()) write_text_file(options.job.json, report.dump(2) + "\n");
+  write_details(options, plan.get(), report);
 }
 
 }  // namespace

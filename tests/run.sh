@@ -24,7 +24,7 @@ test_preset() {
   ctest --preset "$preset" -j "$(nproc)" "${selection[@]}" --output-junit "$results/$preset.xml"
 }
 
-install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}"
+install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}" "${page_packages[@]}"
 [ $# -gt 0 ] || set -- dev asan tsan
 broken=()
 for preset in "$@"; do

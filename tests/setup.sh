@@ -17,6 +17,7 @@ build_packages=(
   libgtest-dev libgmock-dev librapidcheck-dev      # the tests
   liblemon-dev libsimgrid-dev                      # independent answers that tests compare with
 )
+page_packages=(chromium)  # opens the pages of reshard_plan --html without a window, to see that they draw
 lint_packages=(binutils clang-format clang-tidy)
 mpi_packages=(libopenmpi-dev openmpi-bin)  # the baseline of perf/figures.sh, and launch under mpirun
 

@@ -51,6 +51,23 @@ void add_job_options(CLI::App& app, JobOptions* job) {
   });
 }
 
+/// What reshard_plan can say only of a plan for a machine.
+void add_machine_outputs(CLI::App& app, PlanToolOptions* options) {
+  CLI::Option* cluster = app.get_option("--cluster");
+  app.add_flag("--simulate", options->simulate, "run the plan in the simulation of the machine (needs --cluster)")
+      ->needs(cluster);
+  app.add_flag("--advise", options->advise, "look for an order of ranks that moves fewer bytes (needs --cluster)")
+      ->needs(cluster);
+  CLI::Option* html = app.add_option("--html", options->html, "write a page about the plan (needs --cluster)");
+  html->type_name("FILE")->needs(cluster);
+  app.add_option("--trace", options->trace, "write the simulated flows for a trace viewer (needs --cluster)")
+      ->type_name("FILE")
+      ->needs(cluster);
+  app.add_option("--bundle", options->bundle, "whose chains --html draws; -1: the largest that crosses the network")
+      ->check(CLI::Range(std::int64_t{-1}, INT64_MAX))
+      ->needs(html);
+}
+
 std::optional<int> parse(CLI::App& app, int argc, char** argv) {
   try {
     app.parse(argc, argv);
@@ -96,9 +113,10 @@ std::optional<int> parse_options(int argc, char** argv, PlanToolOptions* options
   app.option_defaults()->always_capture_default();
   add_job_options(app, &options->job);
   auto* save = app.add_option("--save", options->save, "write the plan to this file")->type_name("FILE");
-  app.add_option("--load-plan", options->load_plan, "read the plan from this file instead of planning")
+  app.add_option("--load,--load-plan", options->load, "read the plan from this file instead of planning")
       ->type_name("FILE")
       ->excludes(save);
+  add_machine_outputs(app, options);
   return parse(app, argc, argv);
 }
 

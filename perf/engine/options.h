@@ -45,8 +45,13 @@ struct PerfOptions {
 /// Command line of reshard_plan.
 struct PlanToolOptions {
   JobOptions job;
-  std::string save;
-  std::string load_plan;
+  std::string save;          ///< file that the plan is written to; empty: none, as for the others
+  std::string load;          ///< file that the plan is read from, instead of planning
+  bool simulate = false;     ///< run the plan in the simulation of the machine
+  bool advise = false;       ///< look for an order of the destination's ranks that moves fewer bytes
+  std::string html;          ///< file that the page is written to
+  std::string trace;         ///< file that the simulated flows are written to, for a trace viewer
+  std::int64_t bundle = -1;  ///< whose chains the page draws; -1: the largest that crosses the network
 };
 
 /// Parse a command line. A value is the exit code of a program that must stop: help was shown, or an error.

@@ -50,6 +50,8 @@ nlohmann::json plan_report_json(const JobOptions& options, json plan, double lay
 
 std::string plan_report_text(const JobOptions& options, const json& report) {
   std::string text = fmt::format("{}\n", describe_job(options));
+  const bool has_machine = report.contains("estimate_seconds");
+  if (has_machine) text += line("machine", machine_line(report));
   text += line("ranks", report.at("ranks").dump());
   text += line("tensors", fmt::format("{} in {} groups", report.at("tensors").dump(), report.at("groups").dump()));
   text += line("bytes across ranks", bytes(report.at("bytes_crossed")));
@@ -59,14 +61,18 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
   text += side_line("sent", report.at("senders"));
   text += side_line("received", report.at("receivers"));
   text += line("busiest rank", bytes(report.at("bound_bytes")) + " cannot be avoided whatever sources are chosen");
+  if (has_machine) text += machine_report_text(report);
   text += "\n" + line("atoms, bundles", fmt::format("{}, {}", report.at("atoms").dump(), report.at("bundles").dump()));
   text += line("messages", report.at("messages").dump());
   text += histogram_text(report.at("message_sizes"));
   text +=
       line("staging, windows", fmt::format("{} of {}, {} each", bytes(report.at("staging_bytes")),
                                            bytes(report.at("staging_budget_bytes")), bytes(report.at("window_bytes"))));
-  text += "\n" + line("layouts took", fmt::format("{:.3f} ms", report.at("layout_seconds").get<double>() * 1e3));
-  text += line("planning took", fmt::format("{:.3f} ms", report.at("planning_seconds").get<double>() * 1e3));
+  if (report.contains("peak_memory_bytes"))
+    text += line("peak memory of a rank", bytes(report.at("peak_memory_bytes")));
+  text += "\n" + line("layouts took", format_seconds(report.at("layout_seconds").get<double>()));
+  text += line("planning took", format_seconds(report.at("planning_seconds").get<double>()));
+  if (has_machine) text += line("estimating took", format_seconds(report.at("estimating_seconds").get<double>()));
   text += line("most memory resident", bytes(report.at("peak_rss_bytes")));
   text += line("plan hash", report.at("hash").get<std::string>());
   return text;

@@ -18,4 +18,8 @@ nlohmann::json live_report_json(const PerfOptions& options, const LiveResult& re
 std::string plan_report_text(const JobOptions& options, const nlohmann::json& report);
 nlohmann::json plan_report_json(const JobOptions& options, nlohmann::json plan, double layout_seconds);
 
+/// The parts of it that only the report of a plan for a machine has.
+std::string machine_line(const nlohmann::json& report);
+std::string machine_report_text(const nlohmann::json& report);
+
 }  // namespace reshard::perf

@@ -40,6 +40,19 @@ std::string format_bytes(std::int64_t size_bytes) {
   return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 2, kUnits[unit]);
 }
 
+std::string format_seconds(double seconds) {
+  constexpr std::array kUnits = {"s", "ms", "us"};
+  std::size_t unit = 0;
+  double value = seconds;
+  while (value != 0 && value < 0.9995 && unit + 1 < kUnits.size()) {  // what rounds to 1.000 stays in its unit
+    value *= 1000;
+    ++unit;
+  }
+  int decimals = 3;
+  for (double limit = 9.9995; decimals > 0 && value >= limit; limit *= 10) --decimals;
+  return fmt::format("{:.{}f} {}", value, decimals, kUnits[unit]);
+}
+
 std::string name_pattern(std::string_view name) {
   std::string pattern;
   for (std::size_t begin = 0; begin <= name.size();) {

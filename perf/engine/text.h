@@ -14,6 +14,9 @@ std::int64_t parse_size_bytes(std::string_view text);
 /// A byte count for a person: "512 B", "1.50 MiB".
 std::string format_bytes(std::int64_t size_bytes);
 
+/// A time for a person, of four digits: "1.399 s", "15.64 ms", "734.6 us".
+std::string format_seconds(double seconds);
+
 /// The tensor's name with every part that is a number replaced: "model.layers.3.mlp" -> "model.layers.*.mlp".
 std::string name_pattern(std::string_view name);
 

@@ -3,7 +3,7 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Measures the figures that the project is held to and prints each beside its goal.
 
-usage: measure.py BIN_DIR [--json FILE]
+usage: measure.py BIN_DIR [--json FILE] [--only PART]
 
 Machines are shared and drift, so two things are compared only by the median of the ratios of runs that alternate.
 A missed goal is printed, not an error; a wrong element or a tool that fails is.
@@ -14,6 +14,7 @@ import operator
 import platform
 import statistics
 
+import machine_figures
 from tools import SPECS, Tools
 
 ROUNDS = 7
@@ -30,7 +31,7 @@ class Figures:
         self.rows.append({"key": key, "text": text, "value": value, "unit": unit, "compare": compare, "goal": goal,
                           "met": met, **details})
         target = "" if goal is None else f"goal {compare} {goal:g}{unit}: {'met' if met else 'MISSED'}"
-        print(f"  {text:<66} {value:>10.4g}{unit:<4} {target}", flush=True)
+        print(f"  {text:<72} {value:>10.4g}{unit:<4} {target}", flush=True)
 
 
 def alternate(first, second, rounds=ROUNDS):
@@ -123,6 +124,12 @@ def staging(tools, figures):
                 samples=speeds)
 
 
+def machines(tools, figures):
+    machine_figures.near_the_limit(tools, figures)
+    machine_figures.sizes(tools, figures)
+    machine_figures.planning(tools, figures, ROUNDS)
+
+
 def processor():
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         names = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
@@ -133,11 +140,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin_dir")
     parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--only", metavar="PART", help="one part, e.g. planning or machines")
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    for measure in (host_copies, packing, planning, balance, pieces, staging):
-        measure(tools, figures)
+    parts = (host_copies, packing, planning, balance, pieces, staging, machines)
+    for measure in parts:
+        if arguments.only in (None, measure.__name__):
+            measure(tools, figures)
     missed = [row["key"] for row in figures.rows if row["met"] is False]
     num_met = sum(row["met"] is True for row in figures.rows)
     print(f"\n{num_met} goals met, {len(missed)} missed: {', '.join(missed) or '-'}")

@@ -53,6 +53,46 @@ TEST(Options, DefaultsAreTheDocumentedOnes) {
   EXPECT_TRUE(options.time_patterns);
 }
 
+TEST(Options, OfAPlanOnPaperHoldWhatTheCommandLineSays) {
+  PlanToolOptions options;
+  ASSERT_FALSE(parse({"--spec", "s", "--cluster", "c", "--simulate", "--advise", "--html", "h", "--trace", "t",
+                      "--bundle", "7", "--load", "p"},
+                     &options));
+  EXPECT_EQ(options.job.cluster, "c");
+  EXPECT_TRUE(options.simulate);
+  EXPECT_TRUE(options.advise);
+  EXPECT_EQ(options.html, "h");
+  EXPECT_EQ(options.trace, "t");
+  EXPECT_EQ(options.bundle, 7);
+  EXPECT_EQ(options.load, "p");
+  PlanToolOptions defaults;
+  ASSERT_FALSE(parse({"--spec", "s", "--load-plan", "old name"}, &defaults));
+  EXPECT_EQ(defaults.load, "old name");
+  EXPECT_FALSE(defaults.simulate);
+  EXPECT_FALSE(defaults.advise);
+  EXPECT_EQ(defaults.html, "");
+  EXPECT_EQ(defaults.trace, "");
+  EXPECT_EQ(defaults.bundle, -1);
+}
+
+TEST(Options, WhatIsSaidOfAMachineNeedsOne) {
+  const std::vector<std::vector<std::string>> lines = {{"--simulate"}, {"--advise"}, {"--html", "h"}, {"--trace", "t"}};
+  for (std::vector<std::string> line : lines) {
+    line.insert(line.begin(), {"--spec", "s"});
+    PlanToolOptions options;
+    testing::internal::CaptureStderr();
+    EXPECT_NE(parse(line, &options).value_or(0), 0) << line.back();
+    EXPECT_NE(testing::internal::GetCapturedStderr().find(line[2] + " requires --cluster"), std::string::npos)
+        << line[2];
+    line.insert(line.end(), {"--cluster", "c"});
+    PlanToolOptions with_cluster;
+    EXPECT_FALSE(parse(line, &with_cluster)) << line[2];
+  }
+  PlanToolOptions options;
+  EXPECT_NE(parse({"--spec", "s", "--cluster", "c", "--bundle", "1"}, &options).value_or(0), 0) << "without --html";
+  EXPECT_NE(parse({"--spec", "s", "--cluster", "c", "--html", "h", "--bundle", "-2"}, &options).value_or(0), 0);
+}
+
 TEST(Options, ContradictionsAndUnknownFlagsAreErrors) {
   const std::vector<std::vector<std::string>> lines = {
       {},

@@ -59,5 +59,17 @@ TEST(Statistics, PercentileIsTheNearestRank) {
   EXPECT_EQ(percentile({7}, 0), 7);
 }
 
+TEST(Text, TimesHaveFourDigitsAndAUnit) {
+  EXPECT_EQ(format_seconds(0), "0.000 s");
+  EXPECT_EQ(format_seconds(1.39902), "1.399 s");
+  EXPECT_EQ(format_seconds(44.634), "44.63 s");
+  EXPECT_EQ(format_seconds(1234.6), "1235 s");
+  EXPECT_EQ(format_seconds(0.9996), "1.000 s");
+  EXPECT_EQ(format_seconds(0.015637), "15.64 ms");
+  EXPECT_EQ(format_seconds(9.9997e-3), "10.00 ms");
+  EXPECT_EQ(format_seconds(734.6e-6), "734.6 us");
+  EXPECT_EQ(format_seconds(3e-9), "0.003 us");
+}
+
 }  // namespace
 }  // namespace reshard::perf

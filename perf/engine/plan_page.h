@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace reshard::perf {
+
+/// A page that needs nothing but itself: what plan_report_json and plan_details gave, and the script that draws it.
+std::string plan_page(const nlohmann::json& report, const nlohmann::json& details);
+
+/// perf/html/page.html, as the build found it.
+std::string_view page_template();
+
+}  // namespace reshard::perf

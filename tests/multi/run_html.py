@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""Opens the pages of reshard_plan --html in a browser without a window: they draw what their data say, without error.
+
+The data of some pages come from the tool; those that must look well and seldom occur are made up here. How many cells
+a page must draw is counted here from its data. Ends with 77 (skipped) where there is no browser.
+"""
+
+import argparse
+import html
+import json
+import os
+import re
+import shutil
+import sys
+
+import tool
+
+SKIPPED = 77
+MOST_CELLS = 256  # of a side
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.S)
+FOREIGN = re.compile(r"""(?:https?:)?//[\w.-]+\.\w|\bhref\b|"""
+                     r"""\.src\b\s*=[^=]|<\w[^>]*\ssrc\s*=|url\(|@import|\bfetch\(|\bimport\b""")
+TITLES = ["How far from the limit", "Traffic between domains", "Use of the links over time", "Chains",
+          "Message sizes", "Against other ways", "The plan"]
+
+# Ranks, what the tool plans, and a text that the page must show.
+JOBS = [
+    (8, ["--model", "Qwen3-0.6B", "--from", "fsdp:shard=4", "--to", "vllm:tp=2,replicas=2"], "2 domains"),
+    (8, ["--model", "Qwen3-0.6B", "--from", "fsdp:shard=8", "--to", "vllm:tp=2,replicas=4", "--colocated"], "1 domain"),
+    (4096, ["--model", "Kimi-K2-Instruct", "--from", "megatron:tp=8,pp=8,dp=32,ep=32", "--to",
+            "vllm:tp=8,ep=32,replicas=64"], "512 domains"),
+]
+
+
+def check(condition, text):
+    if not condition:
+        raise tool.ToolFailure(text)
+
+
+def check_cells(data):
+    """The cells hold every byte that the report counts."""
+    traffic, cells = data["report"]["traffic"], data["details"]["cells"]
+    for key, is_inside in (("bytes_network", False), ("bytes_inside_domains", True)):
+        total = sum(size for src, dst, size in cells if (src == dst) == is_inside)
+        check(total == traffic[key], "the cells hold %d bytes, but %s is %d" % (total, key, traffic[key]))
+
+
+def expected_cells(details):
+    """Neighbouring domains of a side share a cell as soon as there are too many of them."""
+    places = []
+    for column in (0, 1):
+        ids = sorted({cell[column] for cell in details["cells"]})
+        per = max(1, -(-len(ids) // MOST_CELLS))
+        places.append({domain: i // per for i, domain in enumerate(ids)})
+    return len({(places[0][src], places[1][dst]) for src, dst, size in details["cells"] if size > 0})
+
+
+def open_page(browser, path, folder):
+    """The elements of the page once its script has run."""
+    # A profile and a home of its own: tests may run at the same time, and with no home at all.
+    profile = os.path.join(folder, "profile")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+               "--user-data-dir=" + profile, "--dump-dom", "file://" + path]
+    status, out, err = tool.run_command(command, env=dict(os.environ, HOME=folder))
+    check(status == 0, "%s ended with %d: %s" % (browser, status, err[-2000:]))
+    return out
+
+
+def check_page(browser, path, folder, texts):
+    with open(path, encoding="utf-8") as file:
+        page = file.read()
+    data = json.loads(DATA.search(page).group(1))
+    foreign = FOREIGN.search(DATA.sub("", page))
+    check(foreign is None, "the page refers to something outside: %r" % (foreign and foreign.group(0)))
+    shown = open_page(browser, path, folder)
+    opening = re.search(r"<html[^>]*>", shown).group(0)
+    check("data-error" not in opening, "the script of the page fails: %s" % html.unescape(opening))
+    check('data-ready="1"' in opening, "the script of the page did not come to its end: %s" % opening)
+    cells = expected_cells(data["details"])
+    check('data-cells="%d"' % cells in opening, "%d cells expected, but %s" % (cells, opening))
+    body = html.unescape(re.sub(r"<[^>]*>", " ", DATA.sub("", shown)))
+    body = re.sub(r"\s+", " ", re.sub(r"<script.*?</script>", "", body, flags=re.S))
+    for text in TITLES + [data["report"]["job"], data["report"]["bound_name"], data["report"]["hash"]] + texts:
+        check(text in body, "the page does not show %r" % text)
+    for bad in ("NaN", "undefined", "Infinity"):
+        check(bad not in shown[shown.index("<main"):shown.index("</main>")], "the page shows %s" % bad)
+    return data
+
+
+def made_up(num_domains, hops, cells, name):
+    """The data of a page, in the form that the tool gives them."""
+    port = {"max_seconds": 1.0, "mean_seconds": 0.5, "max_over_mean": 2.0}
+    report = {"job": name, "machine": "made up", "ranks": 8 * num_domains, "nodes": num_domains, "domains": num_domains,
+              "group_order": "any", "open_groups": 3, "estimate_seconds": 2.0, "bound_seconds": 0.0,
+              "bound_name": "LB0", "bound_resource": "nothing", "binding_resource": "a link", "bounds": [],
+              "link_classes": [],
+              "ports_out": port, "ports_in": port, "message_sizes": [], "messages": 0, "window_bytes": 1, "tensors": 1,
+              "groups": 1, "atoms": 1, "bundles": 1, "staging_bytes": 0, "staging_budget_bytes": 1, "hash": "0badcafe",
+              "peak_memory_bytes": 5, "planning_seconds": 0.0, "estimating_seconds": 1e-6, "reshard": "0",
+              "comparison": [], "traffic": {"bytes_network": 1, "bytes_inside_domains": 0, "bytes_forwarded": 0,
+                                            "longest_chain": 1}}
+    bundle = {"id": 7, "bytes": 1 << 20, "tensors": ["w</script>"], "num_tensors": 30, "sources": [0],
+              "destinations": [hop["dst"] for hop in hops], "routes": [{"bytes": 1 << 20, "hops": hops}] * 5}
+    details = {"seconds": 2.5, "domains": [{"name": "d%d" % i, "ranks": 8} for i in range(num_domains)], "cells": cells,
+               "timeline": {"bucket_seconds": 0.5, "classes": [{"class": "nic out", "utilisation": [0, 1, 0.5, 1, 0]}]},
+               "bundle": bundle if hops else None}
+    return {"report": report, "details": details}
+
+
+def hop(src, dst, parent):
+    return {"src": src, "dst": dst, "parent": parent, "delay": 0, "network": src // 8 != dst // 8,
+            "to_staging": dst % 3 == 0}
+
+
+def made_up_pages():
+    """(data, texts that must be seen)"""
+    yield made_up(1, [], [], "nothing moves"), ["Nothing moves between ranks", "Nothing crosses the network"]
+    chain = [hop(8 * i, 8 * i + 8, i - 1) for i in range(40)]
+    yield made_up(41, chain, [[i, i + 1, 1 << i] for i in range(40)], "a chain of 40"), ["33 more ranks", "rank 56"]
+    fan = [hop(0, 8 * i, -1) for i in range(1, 21)] + [hop(8, 8 + k, 0) for k in range(1, 8)]
+    yield made_up(21, fan, [[0, 20, 5]], "a fan </script><b>"), ["14 more ranks", " 7 ranks in d1", "5 routes"]
+    cells = [[src, (src * 7 + k) % 1021, 1 + src] for src in range(1021) for k in range(3)]
+    yield made_up(1021, chain, cells, "1021 domains"), ["A cell stands for 4 × 4 domains"]
+
+
+def check_trace(path, report):
+    """The trace is in order, its events lie within the simulated time, and those of one thread do not overlap."""
+    with open(path, encoding="utf-8") as file:
+        events = json.load(file)["traceEvents"]
+    times = [event["ts"] for event in events]
+    check(times == sorted(times), "the events are not in order")
+    flows = [event for event in events if event["ph"] == "X"]
+    check(flows, "the trace has no flows")
+    end = {}
+    for event in flows:
+        check(event["dur"] >= 0 and event["ts"] + event["dur"] <= report["simulated_seconds"] * 1e6 * (1 + 1e-9) + 1e-3,
+              "an event lies outside the simulated time: %s" % event)
+        thread = event["pid"], event["tid"]
+        check(event["ts"] >= end.get(thread, 0) - 1e-6, "events of thread %s overlap" % (thread,))
+        end[thread] = event["ts"] + event["dur"]
+    use = [event["args"]["utilisation"] for event in events if event["ph"] == "C"]
+    check(use and min(use) >= 0 and max(use) <= 1 + 1e-9, "the use of links is not between 0 and 1")
+
+
+def pages_of_the_tool(plan, folder):
+    for number, (ranks, job, text) in enumerate(JOBS):
+        names = [os.path.join(folder, "%d.%s" % (number, kind)) for kind in ("html", "trace", "json")]
+        words = [plan, *job, "--cluster", "hgx-h100", "--simulate", "--html", names[0], "--trace", names[1], "--json",
+                 names[2]]
+        status, out, err = tool.run_command(words)
+        check(status == 0, "%s: exit status %d\n%s%s" % (" ".join(words), status, out[-2000:], err[-2000:]))
+        with open(names[2], encoding="utf-8") as file:
+            report = json.load(file)
+        check_trace(names[1], report)
+        yield names[0], ["{:,} ranks on".format(ranks), text, report["comparison"][0]["name"]]
+
+
+def pages_made_up(template, folder):
+    with open(template, encoding="utf-8") as file:
+        page = file.read()
+    check(page.count("@DATA@") == 1, "the template has one place for the data")
+    for number, (data, texts) in enumerate(made_up_pages()):
+        path = os.path.join(folder, "made_up_%d.html" % number)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(page.replace("@DATA@", json.dumps(data).replace("<", "\\u003c")))
+        yield path, texts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", required=True)
+    parser.add_argument("--template", required=True, help="perf/html/page.html")
+    args = parser.parse_args()
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print("skipped: none of %s is installed" % ", ".join(BROWSERS))
+        return SKIPPED
+    folder = tool.scratch("html")
+    pages = 0
+    try:
+        for source in (pages_made_up(args.template, folder), pages_of_the_tool(args.plan, folder)):
+            for path, texts in source:
+                try:
+                    data = check_page(browser, path, folder, texts)
+                    if data["report"]["machine"] != "made up":
+                        check_cells(data)
+                except tool.ToolFailure as error:
+                    raise tool.ToolFailure("%s: %s" % (path, error)) from error
+                pages += 1
+    except tool.ToolFailure as error:
+        print("FAILED  %s" % error)
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    print("%d pages right" % pages)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
