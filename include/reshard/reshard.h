@@ -285,6 +285,10 @@ RESHARD_API reshard_status_t reshard_layout_add_flat_range(reshard_layout_t layo
                                                            int64_t begin, int64_t end, int64_t buffer,
                                                            int64_t offset_bytes);
 
+/** These ranks hold nothing any more, e.g. a replica that is lost; the world keeps its size. */
+RESHARD_API reshard_status_t reshard_layout_remove_ranks(reshard_layout_t layout, int32_t num_ranks,
+                                                         const int32_t* ranks);
+
 RESHARD_API reshard_status_t reshard_layout_num_ranks(reshard_layout_t layout, int32_t* num_ranks);
 RESHARD_API reshard_status_t reshard_layout_num_tensors(reshard_layout_t layout, int64_t* num_tensors);
 RESHARD_API reshard_status_t reshard_layout_get_tensor(reshard_layout_t layout, int64_t tensor,
@@ -386,6 +390,15 @@ RESHARD_API void reshard_plan_info_init(reshard_plan_info_t* info);
  */
 RESHARD_API reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst,
                                                  const reshard_plan_options_t* options, reshard_plan_t* plan);
+
+/**
+ * Plans for layouts that differ little from those of an older plan (a replica lost or added), with its options and its
+ * machine. What has the same holders and elements keeps its ways, but for ranks that come or go; the report's
+ * "replanned" says how much changed. Every rank must plan the same way from equal older plans. Errors as
+ * reshard_plan_create; RESHARD_ERR_LAYOUT_MISMATCH for a world of another size.
+ */
+RESHARD_API reshard_status_t reshard_plan_replan(reshard_plan_t old, reshard_layout_t src, reshard_layout_t dst,
+                                                 reshard_plan_t* plan);
 RESHARD_API void reshard_plan_destroy(reshard_plan_t plan);
 RESHARD_API reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t* info);
 

@@ -14,6 +14,7 @@
 #include "src/layout/layout.h"
 #include "src/plan/estimate.h"
 #include "src/plan/plan.h"
+#include "src/plan/replan.h"
 #include "src/plan/report.h"
 #include "src/plan/simulate_plan.h"
 #include "src/transport/transport.h"
@@ -76,6 +77,7 @@ struct reshard_plan {
   std::optional<reshard::PlanStats> stats;    // counted when first asked for
   std::optional<reshard::Estimate> estimate;  // of a plan with a machine, when first asked for
   double estimating_seconds = 0;
+  std::optional<reshard::Changes> changes;        // of a plan that was made from an older one
   std::optional<reshard::Simulation> simulation;  // when first asked for
   std::string report;
   std::string details;

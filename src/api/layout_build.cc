@@ -266,4 +266,13 @@ reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t 
   });
 }
 
+reshard_status_t reshard_layout_remove_ranks(reshard_layout_t layout, int32_t num_ranks, const int32_t* ranks) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    if (num_ranks < 0) return invalid_argument(fmt::format("num_ranks is {}", num_ranks));
+    if (num_ranks > 0) RESHARD_TRY(check_not_null(ranks, "ranks"));
+    return layout->writable().remove_ranks({ranks, ranks + num_ranks});
+  });
+}
+
 }  // extern "C"

@@ -8,6 +8,7 @@
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
+#include "src/plan/replan.h"
 #include "src/plan/save.h"
 
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
@@ -84,6 +85,21 @@ reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst,
   });
 }
 
+reshard_status_t reshard_plan_replan(reshard_plan_t old, reshard_layout_t src, reshard_layout_t dst,
+                                     reshard_plan_t* plan) {
+  if (plan != nullptr) *plan = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(old, "old"));
+    RESHARD_TRY(check_not_null(src, "src"));
+    RESHARD_TRY(check_not_null(dst, "dst"));
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    Changes changes;
+    RESHARD_TRY(make_plan([&] { return replan(*old->plan, src->layout, dst->layout, &changes); }, plan));
+    (*plan)->changes = changes;
+    return {};
+  });
+}
+
 void reshard_plan_destroy(reshard_plan_t plan) {
   delete plan;
 }
@@ -132,6 +148,7 @@ reshard_status_t reshard_plan_report_json(reshard_plan_t plan, const char** json
     PlanReport report{*plan->plan, plan->counted(), plan->estimate.has_value() ? &*plan->estimate : nullptr};
     report.planning_seconds = plan->planning_seconds;
     report.estimating_seconds = plan->estimating_seconds;
+    report.changes = plan->changes.has_value() ? &*plan->changes : nullptr;
     report.simulation = plan->simulation.has_value() ? &*plan->simulation : nullptr;
     plan->report = report_json(report);
     *json = plan->report.c_str();

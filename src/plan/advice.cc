@@ -78,9 +78,9 @@ class Adviser {
 
   const Plan& plan_;
   Advice out_;
-  std::vector<std::ptrdiff_t> place_;    // by rank, index in ranks
-  std::vector<std::int64_t> moved_;      // [place][rank]: bytes that the rank lacks
-  std::vector<std::int64_t> entering_;   // [place][rank]: bytes that its domain lacks
+  std::vector<std::ptrdiff_t> place_;   // by rank, index in ranks
+  std::vector<std::int64_t> moved_;     // [place][rank]: bytes that the rank lacks
+  std::vector<std::int64_t> entering_;  // [place][rank]: bytes that its domain lacks
 };
 
 }  // namespace

@@ -29,7 +29,8 @@ class OtherWays {
   std::vector<std::int32_t> destinations() const {
     std::vector<bool> is_one(machine_.gpus.size());
     for (const Bundle& bundle : plan_.bundles) {
-      for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) is_one[static_cast<std::size_t>(rank)] = true;
+      for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations))
+        is_one[static_cast<std::size_t>(rank)] = true;
     }
     std::vector<std::int32_t> out;
     for (std::size_t r = 0; r < is_one.size(); ++r) {
@@ -56,7 +57,8 @@ class OtherWays {
     return bytes;
   }
 
-  OtherWay finish(std::string name, const std::vector<std::int64_t>& loads, double seconds, std::int32_t resource) const {
+  OtherWay finish(std::string name, const std::vector<std::int64_t>& loads, double seconds,
+                  std::int32_t resource) const {
     OtherWay out;
     out.name = std::move(name);
     for (std::size_t p = 0; p < machine_.ports.size(); ++p) {
@@ -116,11 +118,12 @@ class OtherWays {
   OtherWay unicast() const {
     std::vector<std::int64_t> loads = no_load();
     std::vector<std::int32_t> path;
+    std::map<std::int32_t, std::size_t> next;  // by holders: whose turn it is
     for (const Bundle& bundle : plan_.bundles) {
       const std::vector<std::int32_t>& holders = plan_.sets.ranks(bundle.sources);
       for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
         if (plan_.sets.contains(bundle.sources, rank)) continue;
-        const std::int32_t source = holders[static_cast<std::size_t>(rank) % holders.size()];
+        const std::int32_t source = holders[next[bundle.sources]++ % holders.size()];
         if (!machine_.same_domain(source, rank) && !machine_.reaches(source, rank)) continue;  // it has no way at all
         path.clear();
         machine_.append_path(source, rank, &path);

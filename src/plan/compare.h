@@ -9,7 +9,7 @@
 
 namespace reshard {
 
-/// Another way to do the same work, at its best: no latency, no loss, every link shared perfectly.
+/// Another way to do the same work, at its best: no latency, no loss, every link shared perfectly, no order of groups.
 struct OtherWay {
   std::string name;
   std::int64_t bytes_network = 0;  ///< that enter domains over the network

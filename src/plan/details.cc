@@ -85,8 +85,8 @@ std::int64_t largest_crossing(const Plan& plan) {
       bytes[range.bundle] += crossings * (range.end - range.begin);
     }
   }
-  const auto most = std::max_element(bytes.begin(), bytes.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return most == bytes.end() ? -1 : most->first;
 }
 
@@ -105,7 +105,8 @@ json bundle_json(const Plan& plan, std::int64_t id) {
       const Range& range = plan.begin_ranges(route)[i];
       if (range.bundle == id) bytes += range.end - range.begin;
     }
-    if (bytes > 0 && routes.size() < kMostRoutes) routes.push_back({{"bytes", bytes}, {"hops", hops_json(plan, route)}});
+    if (bytes > 0 && routes.size() < kMostRoutes)
+      routes.push_back({{"bytes", bytes}, {"hops", hops_json(plan, route)}});
   }
   return {{"id", id},
           {"bytes", bundle.size_bytes},
@@ -119,9 +120,8 @@ json bundle_json(const Plan& plan, std::int64_t id) {
 json flows_json(const Plan& plan, const Simulation& simulation) {
   std::vector<std::size_t> order(simulation.flows.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return simulation.flows[a].bytes > simulation.flows[b].bytes;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return simulation.flows[a].bytes > simulation.flows[b].bytes; });
   if (order.size() > kMostFlows) order.resize(kMostFlows);
   json out = json::array();
   for (const std::size_t f : order) {
@@ -145,7 +145,8 @@ json flows_json(const Plan& plan, const Simulation& simulation) {
 Result<std::string> details_json(const Plan& plan, const Simulation& simulation, std::int64_t bundle) {
   const auto count = static_cast<std::int64_t>(plan.bundles.size());
   if (bundle < -1 || bundle >= count) {
-    return invalid_argument(fmt::format("bundle {} does not exist; there are {}, and -1 is the largest", bundle, count));
+    return invalid_argument(
+        fmt::format("bundle {} does not exist; there are {}, and -1 is the largest", bundle, count));
   }
   const json out = {{"seconds", simulation.seconds},
                     {"domains", domains_json(*plan.options.machine)},

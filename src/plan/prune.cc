@@ -51,10 +51,12 @@ class Pruner {
     }
   }
 
-  /// Whether what is staged at the end of a hop goes to others of that domain: else the domain does not want it.
-  bool hands_on_inside(std::int32_t h) const {
-    return std::any_of(hops_.begin(), hops_.end(),
-                       [&](const Hop& hop) { return hop.dst != kGone && hop.parent == h && is_inside(hop); });
+  /// Whether some rank of the domain at the end of a hop still wants the bytes: else it is not entered.
+  bool is_wanted_beside(std::int32_t h) const {
+    const std::int32_t rank = at(hops_, h).dst;
+    return std::any_of(hops_.begin(), hops_.end(), [&](const Hop& hop) {
+      return hop.dst != kGone && !hop.to_staging && network_.machine.same_domain(hop.dst, rank);
+    });
   }
 
   /// Parents before children again, steps and delays counted anew.
@@ -70,7 +72,7 @@ class Pruner {
         if (hop.dst == kGone || new_index[h] >= 0 || (hop.parent >= 0 && at(new_index, hop.parent) < 0)) continue;
         const bool crosses = !is_inside(hop);
         if (hop.src == hop.dst || (crosses && !network_.machine.reaches(hop.src, hop.dst))) return std::nullopt;
-        if (crosses && hop.to_staging && !hands_on_inside(static_cast<std::int32_t>(h))) return std::nullopt;
+        if (crosses && hop.to_staging && !is_wanted_beside(static_cast<std::int32_t>(h))) return std::nullopt;
         const std::int32_t before = hop.parent < 0 ? 0 : at(crossings, at(new_index, hop.parent));
         if (crosses) {
           const std::int32_t domain = at(network_.machine.gpus, hop.dst).domain;

@@ -67,8 +67,12 @@ class BundleMatcher {
 class Replanner {
  public:
   Replanner(const Plan& old, Plan* now, Changes* changes)
-      : old_(old), now_(*now), changes_(*changes), unknown_(old.options.machine == nullptr ? unknown_machine(now->num_ranks) : Machine()),
-        machine_(old.options.machine == nullptr ? unknown_ : *old.options.machine), network_(machine_),
+      : old_(old),
+        now_(*now),
+        changes_(*changes),
+        unknown_(old.options.machine == nullptr ? unknown_machine(now->num_ranks) : Machine()),
+        machine_(old.options.machine == nullptr ? unknown_ : *old.options.machine),
+        network_(machine_),
         domains_(machine_, now->sets) {}
 
   Status run() {

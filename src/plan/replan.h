@@ -15,10 +15,9 @@ struct Changes {
 };
 
 /// A plan for layouts that differ little from those of `old`, e.g. by a replica lost or added, with the options and the
-/// machine of `old`. Bundles that have the same holders and hold the same elements keep their routes: a rank that is gone
-/// is cut out of its chain, its followers attach to what came before it; a rank that is new is added. The rest is planned
-/// anew, around the loads of what stays.
-/// Errors as create_plan.
+/// machine of `old`. Bundles that have the same holders and hold the same elements keep their routes: a rank that is
+/// gone is cut out of its chain, its followers attach to what came before it; a rank that is new is added. The rest is
+/// planned anew, around the loads of what stays. Errors as create_plan.
 Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                     Changes* changes);
 

@@ -188,6 +188,12 @@ std::string report_json(const PlanReport& given) {
       {"bound_bytes", std::max(stats.senders.bound_bytes, stats.receivers.bound_bytes)},
       {"planning_seconds", given.planning_seconds},
   };
+  if (given.changes != nullptr) {
+    report["replanned"] = {{"bundles", given.changes->bundles},
+                           {"bundles_changed", given.changes->bundles_changed},
+                           {"bytes", given.changes->bytes},
+                           {"bytes_changed", given.changes->bytes_changed}};
+  }
   if (given.estimate != nullptr) {
     report["estimating_seconds"] = given.estimating_seconds;
     report.update(time_json(plan, *given.estimate));

@@ -8,6 +8,7 @@
 
 #include "src/plan/estimate.h"
 #include "src/plan/plan.h"
+#include "src/plan/replan.h"
 #include "src/plan/simulate_plan.h"
 
 namespace reshard {
@@ -34,7 +35,7 @@ struct PlanStats {
   std::int64_t num_messages = 0;
   std::array<std::int64_t, kSizeClasses> messages_up_to{};  ///< [i]: of more than 2^(i-1) and at most 2^i bytes
   std::int64_t peak_memory_bytes = 0;  ///< of the rank that needs most: its elements on both sides and its staging
-  std::int64_t staging_bytes = 0;                           ///< of the rank that needs most, were every window staged
+  std::int64_t staging_bytes = 0;      ///< of the rank that needs most, were every window staged
 };
 
 PlanStats count_plan(const Plan& plan);
@@ -43,7 +44,8 @@ PlanStats count_plan(const Plan& plan);
 struct PlanReport {
   const Plan& plan;
   const PlanStats& stats;
-  const Estimate* estimate = nullptr;  ///< of a plan with a machine
+  const Estimate* estimate = nullptr;      ///< of a plan with a machine
+  const Changes* changes = nullptr;        ///< of a plan that was made from an older one
   const Simulation* simulation = nullptr;  ///< once it was made
   double planning_seconds = 0;
   double estimating_seconds = 0;

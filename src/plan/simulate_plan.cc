@@ -22,7 +22,8 @@ class PlanSimulator {
     for (std::size_t r = 0; r < plan_.routes.size(); ++r) add(static_cast<std::int64_t>(r));
     FluidOptions options;
     options.num_buckets = num_buckets;
-    for (std::int32_t r = 0; r < num_resources; ++r) options.class_of.push_back(static_cast<std::int32_t>(machine_.kind_of(r)));
+    for (std::int32_t r = 0; r < num_resources; ++r)
+      options.class_of.push_back(static_cast<std::int32_t>(machine_.kind_of(r)));
     RESHARD_TRY(const FluidResult result, simulate(traffic_, options));
     out_.seconds = result.makespan_s;
     for (std::size_t f = 0; f < out_.flows.size(); ++f) {
@@ -88,7 +89,9 @@ class PlanSimulator {
     for (const FluidUse& use : traffic_.uses) is_used[static_cast<std::size_t>(use.resource)] = true;
     std::vector<double> capacity(kNumResourceKinds);
     for (std::size_t r = 0; r < is_used.size(); ++r) {
-      if (is_used[r]) at(capacity, static_cast<int>(machine_.kind_of(static_cast<std::int32_t>(r)))) += static_cast<double>(traffic_.bytes_per_s[r]);
+      if (is_used[r])
+        at(capacity, static_cast<int>(machine_.kind_of(static_cast<std::int32_t>(r)))) +=
+            static_cast<double>(traffic_.bytes_per_s[r]);
     }
     out_.utilisation.resize(kNumResourceKinds);
     for (std::size_t k = 0; k < out_.utilisation.size(); ++k) {

@@ -40,11 +40,10 @@ inline Scenario make_fleet(Choices* choices, std::int32_t num_ranks) {
   for (std::int64_t t = 0; t < num_tensors; ++t) {
     const Tensor tensor{"t" + std::to_string(t), DType::kBF16, {16 + choices->pick(500), 1 + choices->pick(60)}, t / 2};
     const std::int64_t stage = t * num_stages / num_tensors;
-    add_sharded(src.get(), tensor, static_cast<std::int32_t>(stage * per_stage), per_stage / src_shards,
-                         src_shards);
+    add_sharded(src.get(), tensor, static_cast<std::int32_t>(stage * per_stage), per_stage / src_shards, src_shards);
     const bool is_replicated = choices->pick(3) == 1;
     add_sharded(dst.get(), tensor, first, is_replicated ? num_dst : num_dst / dst_shards,
-                         is_replicated ? 1 : dst_shards, static_cast<int>(choices->pick(2)));
+                is_replicated ? 1 : dst_shards, static_cast<int>(choices->pick(2)));
   }
   return {src, dst};
 }
