@@ -25,6 +25,17 @@ Plan obtain_plan(const PlanToolOptions& options, const Job& job) {
   return Plan(plan);
 }
 
+/// The plan after the loss of some ranks, made around the plan that was there.
+Plan plan_without(const std::vector<std::int32_t>& lost, const PlanToolOptions& options, Plan plan) {
+  if (lost.empty()) return plan;
+  const Job job = make_job(options.job);
+  check(reshard_layout_remove_ranks(job.dst.get(), static_cast<std::int32_t>(lost.size()), lost.data()),
+        "removing the lost ranks");
+  reshard_plan_t changed = nullptr;
+  check(reshard_plan_replan(plan.get(), job.src.get(), job.dst.get(), &changed), "planning without the lost ranks");
+  return Plan(changed);
+}
+
 /// The library's report and what was asked for beside it.
 nlohmann::json make_report(const PlanToolOptions& options, const Job& job, reshard_plan_t plan) {
   // The report tells the simulated time once the plan was simulated.
@@ -43,7 +54,7 @@ void write_details(const PlanToolOptions& options, reshard_plan_t plan, const nl
 
 void run(const PlanToolOptions& options) {
   const Job job = make_job(options.job);
-  const Plan plan = obtain_plan(options, job);
+  const Plan plan = plan_without(options.lost, options, obtain_plan(options, job));
   if (!options.save.empty()) check(reshard_plan_save(plan.get(), options.save.c_str()), "saving the plan");
   const nlohmann::json report = make_report(options, job, plan.get());
   fmt::print("{}", plan_report_text(options.job, report));

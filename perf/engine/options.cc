@@ -116,6 +116,15 @@ std::optional<int> parse_options(int argc, char** argv, PlanToolOptions* options
   app.add_option("--load,--load-plan", options->load, "read the plan from this file instead of planning")
       ->type_name("FILE")
       ->excludes(save);
+  const auto set_lost = [options](const std::string& text) {
+    try {
+      options->lost = parse_rank_range(text);
+    } catch (const Error& error) {
+      throw CLI::ValidationError("--lose", error.what());
+    }
+  };
+  app.add_option_function<std::string>("--lose", set_lost, "plan again without these destination ranks, e.g. 24-31")
+      ->type_name("A-B");
   add_machine_outputs(app, options);
   return parse(app, argc, argv);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "reshard/reshard.h"
 
@@ -45,13 +46,14 @@ struct PerfOptions {
 /// Command line of reshard_plan.
 struct PlanToolOptions {
   JobOptions job;
-  std::string save;          ///< file that the plan is written to; empty: none, as for the others
-  std::string load;          ///< file that the plan is read from, instead of planning
-  bool simulate = false;     ///< run the plan in the simulation of the machine
-  bool advise = false;       ///< look for an order of the destination's ranks that moves fewer bytes
-  std::string html;          ///< file that the page is written to
-  std::string trace;         ///< file that the simulated flows are written to, for a trace viewer
-  std::int64_t bundle = -1;  ///< whose chains the page draws; -1: the largest that crosses the network
+  std::vector<std::int32_t> lost;  ///< destination ranks that are lost: planned again around what stays
+  std::string save;                ///< file that the plan is written to; empty: none, as for the others
+  std::string load;                ///< file that the plan is read from, instead of planning
+  bool simulate = false;           ///< run the plan in the simulation of the machine
+  bool advise = false;             ///< look for an order of the destination's ranks that moves fewer bytes
+  std::string html;                ///< file that the page is written to
+  std::string trace;               ///< file that the simulated flows are written to, for a trace viewer
+  std::int64_t bundle = -1;        ///< whose chains the page draws; -1: the largest that crosses the network
 };
 
 /// Parse a command line. A value is the exit code of a program that must stop: help was shown, or an error.

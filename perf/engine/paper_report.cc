@@ -74,6 +74,12 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
   text += line("planning took", format_seconds(report.at("planning_seconds").get<double>()));
   if (has_machine) text += line("estimating took", format_seconds(report.at("estimating_seconds").get<double>()));
   text += line("most memory resident", bytes(report.at("peak_rss_bytes")));
+  if (report.contains("replanned")) {
+    const json& changed = report.at("replanned");
+    text += line("changed by the loss", fmt::format("{} of {} bundles, {} of {}", changed.at("bundles_changed").dump(),
+                                                    changed.at("bundles").dump(), bytes(changed.at("bytes_changed")),
+                                                    bytes(changed.at("bytes"))));
+  }
   text += line("plan hash", report.at("hash").get<std::string>());
   return text;
 }

@@ -81,4 +81,22 @@ void write_text_file(const std::string& path, std::string_view text) {
   if (!file) fail("cannot write {}: check that its folder exists and has room", path);
 }
 
+std::vector<std::int32_t> parse_rank_range(const std::string& text) {
+  std::int32_t first = 0;
+  std::int32_t last = 0;
+  const char* const end = text.data() + text.size();
+  auto [rest, error] = std::from_chars(text.data(), end, first);
+  last = first;
+  if (error == std::errc() && rest != end && *rest == '-') {
+    const auto second = std::from_chars(rest + 1, end, last);
+    rest = second.ptr;
+    error = second.ec;
+  }
+  if (error != std::errc() || rest != end || first < 0 || last < first)
+    fail("\"{}\" is no range of ranks such as 24-31", text);
+  std::vector<std::int32_t> ranks;
+  for (std::int32_t rank = first; rank <= last; ++rank) ranks.push_back(rank);
+  return ranks;
+}
+
 }  // namespace reshard::perf
