@@ -30,7 +30,8 @@ struct Bound {
 ///  LB7  inside a domain: what its GPUs need beyond one copy that came over the network, over their links
 ///  LB8  a GPU's memory and a domain's PCIe
 ///  LB9  prices: for any y >= 0, sum over bundles of bytes * least price of serving it / sum of capacity * y
-///  LB10 latency: doublings that spread a byte from its holders to all domains
+///  LB10 latency: one crossing of the network (not one for each doubling of the domains that have a byte: a sender need
+///       not wait for one copy to arrive before it sends the next)
 ///  LB11 order: LB2 and LB3 group by group, as far as few open groups leave few senders busy
 std::vector<Bound> find_bounds(const Plan& plan, const std::vector<std::int64_t>& loads);
 

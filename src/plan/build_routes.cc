@@ -47,17 +47,13 @@ class RouteBuilder {
     const std::int32_t id = at(plan_->bundles, passage.range.bundle).destinations;
     for (std::int32_t l = 0; l < passage.num_landings; ++l) {
       const std::int32_t rank = at(passages_.landings, passage.first_landing + l);
-      const auto wanted = wanted_beside(id, rank);
+      const auto wanted = domains_.ranks_in(id, domain_of(rank));
       if (wanted.size() != 1 || wanted.front() != rank) return id;
     }
     return -1;
   }
 
-  std::span<const std::int32_t> wanted_beside(std::int32_t destinations, std::int32_t rank) const {
-    const RanksByDomain& view = domains_.of(destinations);
-    const std::int32_t domain = at(network_.machine.gpus, rank).domain;
-    return view.ranks_of(static_cast<std::size_t>(view.find(domain, domains_.place_of_domain())));
-  }
+  std::int32_t domain_of(std::int32_t rank) const { return at(network_.machine.gpus, rank).domain; }
 
   std::int32_t add_hop(std::int32_t src, std::int32_t dst, std::int32_t parent, std::int16_t delay, bool to_staging) {
     Hop hop{src, dst, parent, delay, 0, to_staging};
@@ -88,34 +84,39 @@ class RouteBuilder {
       parent = add_hop(rank, passage.exit, parent, 0, true);
       rank = passage.exit;
     }
+    if (passage.is_in_domain) {
+      add_hop(rank, at(passages_.landings, passage.first_landing), parent, 0, false);
+      return;
+    }
+    Keeper last{rank, -1};
     for (std::int32_t l = 0; l < passage.num_landings; ++l) {
       const std::int32_t landing = at(passages_.landings, passage.first_landing + l);
-      const auto delay = static_cast<std::int16_t>(l);
-      if (passage.is_in_domain) {
-        add_hop(rank, landing, parent, delay, false);
-        return;
-      }
-      const std::int32_t exit = network_.exit_towards(rank, landing);
-      if (exit != rank) {
-        // It may have the bytes already, being one of those that wanted them.
-        const std::int32_t has = hop_to(exit);
-        parent = has >= 0 ? has : add_hop(rank, exit, parent, delay, true);
-        rank = exit;
-      }
-      const auto wanted = wanted_beside(at(plan_->bundles, passage.range.bundle).destinations, landing);
-      const bool stays = std::binary_search(wanted.begin(), wanted.end(), landing);
-      parent = add_hop(rank, landing, parent, delay, !stays);
-      rank = landing;
-      if (!stays) {
-        // Several landings in front of the same ranks spread their second step over them.
-        const std::int32_t first = wanted[static_cast<std::size_t>(landing) % wanted.size()];
-        parent = add_hop(rank, first, parent, delay, false);
-        rank = first;
-      }
-      for (const std::int32_t other : wanted) {
-        if (other != rank) add_hop(rank, other, parent, delay, false);
-      }
+      parent = l == 0 ? parent : leave(last, landing, static_cast<std::int16_t>(l), parent);
+      rank = l == 0 ? rank : at(plan_->hops, route().first_hop + parent).dst;
+      last = land(passage, rank, landing, static_cast<std::int16_t>(l), &parent);
     }
+  }
+
+  /// Brings the bytes to a rank of the keeper's domain that reaches the next landing; the hop that did.
+  std::int32_t leave(const Keeper& keeper, std::int32_t landing, std::int16_t delay, std::int32_t parent) {
+    const std::int32_t exit = network_.exit_towards(keeper.rank, landing, keeper.staged_at);
+    if (exit == keeper.rank) return parent;
+    // It may have the bytes already, being one of those that wanted them.
+    const std::int32_t has = hop_to(exit);
+    return has >= 0 ? has : add_hop(keeper.rank, exit, parent, delay, true);
+  }
+
+  /// Enters a domain and serves all in it that want the bytes; *parent becomes the hop that brings them to the keeper.
+  Keeper land(const Passage& passage, std::int32_t from, std::int32_t landing, std::int16_t delay,
+              std::int32_t* parent) {
+    const std::int32_t destinations = at(plan_->bundles, passage.range.bundle).destinations;
+    const Keeper keeper = domains_.keeper(destinations, domain_of(landing), landing);
+    *parent = add_hop(from, landing, *parent, delay, keeper.staged_at >= 0);
+    if (keeper.staged_at >= 0) *parent = add_hop(landing, keeper.rank, *parent, delay, false);
+    for (const std::int32_t other : domains_.ranks_in(destinations, domain_of(landing))) {
+      if (other != keeper.rank) add_hop(keeper.rank, other, *parent, delay, false);
+    }
+    return keeper;
   }
 
   void add(const Range& range) {

@@ -74,6 +74,10 @@ class RouteChecker {
       const std::int32_t parent = plan_.begin_hops(route)[h].parent;
       if (parent >= 0) is_used[static_cast<std::size_t>(parent)] = true;
     }
+    std::vector<std::int32_t> reached;
+    for (std::int32_t h = 0; h < route.num_hops; ++h) reached.push_back(plan_.begin_hops(route)[h].dst);
+    std::sort(reached.begin(), reached.end());
+    if (std::adjacent_find(reached.begin(), reached.end()) != reached.end()) return "comes to a rank twice";
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       if (plan_.begin_hops(route)[h].to_staging && !is_used[static_cast<std::size_t>(h)]) return "ends in staging";
     }
@@ -89,6 +93,7 @@ class RouteChecker {
     const bool is_first = hop.parent < 0;
     if (!is_first && hops[hop.parent].dst != hop.src) return "has a hop from a rank that the bytes do not reach";
     if (hop.step != (is_first ? 0 : hops[hop.parent].step + 1)) return "has a hop with the wrong step";
+    if (!is_first && hops[hop.parent].to_staging && hop.delay != hops[hop.parent].delay) return "rests in staging";
     if (hop.delay < (is_first ? 0 : hops[hop.parent].delay)) return "has a hop before its bytes are there";
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan_.begin_ranges(route)[i];

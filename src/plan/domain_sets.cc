@@ -52,4 +52,10 @@ DomainSets::DomainSets(const Machine& machine, const RankSets& sets) : place_of_
   }
 }
 
+Keeper DomainSets::keeper(std::int32_t set, std::int32_t domain, std::int32_t landing) const {
+  const auto wanted = ranks_in(set, domain);
+  if (std::binary_search(wanted.begin(), wanted.end(), landing)) return {landing, -1};
+  return {wanted[static_cast<std::size_t>(landing) % wanted.size()], landing};
+}
+
 }  // namespace reshard

@@ -25,6 +25,12 @@ struct RanksByDomain {
   std::ptrdiff_t find(std::int32_t domain, const std::vector<std::int32_t>& place_of_domain) const;
 };
 
+/// Where bytes that land on a rank come to stay first.
+struct Keeper {
+  std::int32_t rank = -1;
+  std::int32_t staged_at = -1;  ///< the landing, if it is another rank that does not need them
+};
+
 /// Groups rank sets by domain, each once.
 class DomainSets {
  public:
@@ -32,6 +38,13 @@ class DomainSets {
   const RanksByDomain& of(std::int32_t set) const { return at(views_, set); }
   /// Domains by (pod, block, number): a chain in this order crosses each boundary once.
   const std::vector<std::int32_t>& place_of_domain() const { return place_of_domain_; }
+  /// The ranks of the set in the domain. @pre there are some
+  std::span<const std::int32_t> ranks_in(std::int32_t set, std::int32_t domain) const {
+    return of(set).ranks_of(static_cast<std::size_t>(of(set).find(domain, place_of_domain_)));
+  }
+  /// Who keeps what lands on a rank of a domain and is wanted by those of the set. Several landings in front of the
+  /// same ranks are spread over them.
+  Keeper keeper(std::int32_t set, std::int32_t domain, std::int32_t landing) const;
   /// Whether some rank of the set is in the domain.
   bool touches(std::int32_t set, std::int32_t domain) const { return of(set).find(domain, place_of_domain_) >= 0; }
 

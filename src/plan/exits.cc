@@ -170,10 +170,16 @@ class ExitChooser {
   void visit_linked(const Range& range, std::span<const std::int32_t> ranks, const Visit& visit) const {
     std::size_t first = 0;
     for (std::size_t i = 1; i <= ranks.size(); ++i) {
-      if (i < ranks.size() && network_.exit_towards(ranks[i - 1], ranks[i]) >= 0) continue;
+      if (i < ranks.size() && can_pass(range.bundle, ranks[i - 1], ranks[i])) continue;
       visit(range.bundle, range.begin, range.end, ranks.subspan(first, i - first));
       first = i;
     }
+  }
+
+  bool can_pass(std::int32_t bundle, std::int32_t landing, std::int32_t next) const {
+    const std::int32_t domain = at(network_.machine.gpus, landing).domain;
+    const Keeper keeper = domains_.keeper(at(plan_.bundles, bundle).destinations, domain, landing);
+    return network_.exit_towards(keeper.rank, next, keeper.staged_at) >= 0;
   }
 
   /// What each pool sends, and what ranks forward, with chains as long as they are now.

@@ -21,8 +21,8 @@ Network::Network(const Machine& given) : machine(given) {
   }
 }
 
-std::int32_t Network::exit_towards(std::int32_t from, std::int32_t to) const {
-  const auto can = [&](std::int32_t rank) { return out(rank) > 0 && machine.reaches(rank, to); };
+std::int32_t Network::exit_towards(std::int32_t from, std::int32_t to, std::int32_t other) const {
+  const auto can = [&](std::int32_t rank) { return rank != other && out(rank) > 0 && machine.reaches(rank, to); };
   if (can(from)) return from;
   const std::vector<std::int32_t>& ranks = at(machine.domains, at(machine.gpus, from).domain).ranks;
   const auto found = std::find_if(ranks.begin(), ranks.end(), can);

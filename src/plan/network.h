@@ -23,8 +23,9 @@ struct Network {
   /// The largest part of any rank; at least 1. Levels of ports are in bytes of such a part.
   std::int64_t fastest_out() const { return fastest_out_; }
   std::int64_t fastest_in() const { return fastest_in_; }
-  /// A rank of the domain of `from` whose port reaches the port of `to`: `from` itself if it can; -1 if none can.
-  std::int32_t exit_towards(std::int32_t from, std::int32_t to) const;
+  /// A rank of the domain of `from`, but not `other`, whose port reaches the port of `to`: `from` itself if it can; -1
+  /// if none can.
+  std::int32_t exit_towards(std::int32_t from, std::int32_t to, std::int32_t other = -1) const;
   /// Most ranks that share one port; at least 1.
   std::int32_t most_ranks_per_port() const { return most_ranks_per_port_; }
 

@@ -17,6 +17,8 @@ import tool
 
 import random_spec
 
+CLUSTERS = ["host:ranks=1", "host:ranks=2", "host:ranks=3", "host:ranks=4,nics=2", "hgx-h100", "dgx-a100:isolated=1",
+            "gb200-nvl72:domain=1", "gb200-nvl72:domain=1,isolated=1"]
 STAGING = ["16", "17", "24", "33", "64", "100", "256", "1000", "4K", "64K", "1M", "64M"]
 
 
@@ -29,13 +31,17 @@ def case_of(args, number):
     alloc = rng.choice(["heap", "default"])
     if args.alloc == "heap" or (args.alloc is None and alloc == "heap"):
         options += ["--alloc", "heap"]
-    return raw, options, key if rng.random() < 0.3 else None
+    load_seed = key if rng.random() < 0.3 else None
+    if args.machines:
+        options += ["--cluster", rng.choice(CLUSTERS), "--order", rng.choice(["fixed", "rotated", "any"]),
+                    "--open-groups", str(rng.choice([0, 0, 1, 2, 5]))]
+    return raw, options, load_seed
 
 
 def run(args, raw, options, folder, load_seed):
     report = tool.check_run(args.perf, raw, options, folder, load_seed)
     if args.plan:
-        tool.check_plan(args.plan, report, folder, options[options.index("--staging") + 1])
+        tool.check_plan(args.plan, report, folder, options[options.index("--staging"):])
 
 
 def keep_failure(args, raw, options, load_seed, folder, error):
@@ -67,6 +73,7 @@ def main():
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--only", type=int, default=None)
     parser.add_argument("--transport", choices=["local", "ucx"], default="local")
+    parser.add_argument("--machines", action="store_true", help="plan for random machines: relays, orders of groups")
     parser.add_argument("--max-ranks", type=int, default=16)
     parser.add_argument("--max-elements", type=int, default=None, help="of one tensor; drawn per case when not given")
     parser.add_argument("--staging", default=None, help="drawn per case when not given")
