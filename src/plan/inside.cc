@@ -59,7 +59,9 @@ void add_inside(const Plan& plan, const Network& network, const DomainSets& doma
   }
   const WaterFill fill = water_fill(demands, capacities);
   std::size_t p = 0;
-  for (const auto& [holders, pool] : pools) {
+  for (const auto& entry : pools) {  // no structured binding: clang 14 does not let lambdas use one
+    const std::vector<std::int32_t>& holders = entry.first;
+    const Pool& pool = entry.second;
     Line line(plan);
     for (const auto& [rank, b] : pool.wanted) line.add({b, 0, at(plan.bundles, b).size_bytes}, rank);
     line.divide(fill.shares[p], fill.level / 100, [&](std::size_t part, std::size_t index, const Range& range) {
