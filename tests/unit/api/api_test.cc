@@ -172,7 +172,8 @@ TEST(ApiTest, PlansAreSavedAndLoaded) {
   EXPECT_EQ(reshard_plan_load(path.c_str(), others.src, others.dst, nullptr, &loaded), RESHARD_ERR_PLAN_MISMATCH);
   EXPECT_EQ(reshard_plan_load("/no/such/plan", layouts.src, layouts.dst, nullptr, &loaded), RESHARD_ERR_IO);
   EXPECT_THAT(reshard_last_error(), HasSubstr("/no/such/plan"));
-  ASSERT_EQ(reshard_plan_load(path.c_str(), layouts.src, layouts.dst, nullptr, &loaded), RESHARD_OK) << reshard_last_error();
+  ASSERT_EQ(reshard_plan_load(path.c_str(), layouts.src, layouts.dst, nullptr, &loaded), RESHARD_OK)
+      << reshard_last_error();
   reshard_plan_info_t infos[2];
   for (reshard_plan_info_t& info : infos) reshard_plan_info_init(&info);
   EXPECT_EQ(reshard_plan_get_info(plan, &infos[0]), RESHARD_OK);
