@@ -86,16 +86,19 @@ Status check_equal(std::uint64_t mine, const std::vector<Blob>& digests) {
 
 Result<GatheredMachine> exchange_nodes(const Result<OwnNode>& mine, Transport* transport, const Deadline& deadline) {
   RESHARD_TRY(const std::vector<Blob> answers, transport->allgather(write_answer(mine), deadline));
-  // A rank whose own discovery failed says so in its own words.
-  if (!mine.ok()) return mine.status();
   Result<GatheredMachine> made = make(answers);
-  // A rank that could make none has digest 0, so that one which could does not stand alone with its machine.
+  // Ranks that failed come to the second exchange, too, with digest 0: none waits in vain, and one that could make a
+  // machine does not stand alone with it.
   const std::uint64_t digest = made.ok() ? made->machine.digest() : 0;
   ByteWriter writer;
   writer.add(static_cast<std::int64_t>(digest));
-  RESHARD_TRY(const std::vector<Blob> digests, transport->allgather(writer.take(), deadline));
-  if (made.ok()) RESHARD_TRY(check_equal(digest, digests));
-  return made;
+  Result<std::vector<Blob>> digests = transport->allgather(writer.take(), deadline);
+  // A rank whose own discovery failed says so in its own words.
+  if (!mine.ok()) return mine.status();
+  RESHARD_TRY(GatheredMachine gathered, std::move(made));
+  if (!digests.ok()) return digests.take_status();
+  RESHARD_TRY(check_equal(digest, *digests));
+  return gathered;
 }
 
 }  // namespace reshard::api

@@ -94,8 +94,17 @@ TEST(MachineApiTest, SaysWhatItIsMadeOf) {
   EXPECT_EQ(memory, Json({{"class", "link out"}, {"bytes_per_s", 5'000'000'000}, {"count", 7}}));
 }
 
-/// Bytes that the machine's plan sends over and over within the destination's host cross the network once.
+std::int64_t network_bytes(const PlanOf& plan) {
+  const Json report = Json::parse(plan.report());
+  for (const Json& link : report["link_classes"]) {
+    if (link["class"] == "nic out") return link["bytes"];
+  }
+  return -1;
+}
+
+/// What all four destinations want crosses the network once, and goes from one of them to the next.
 TEST(MachineApiTest, RelaysRunAndEveryElementArrives) {
+  constexpr std::int64_t kBytes = 3 * 230 * 37 * 4;
   const Sides sides(replicating_spec(230, 37));  // nothing divides
   const MachineOf machine("host:nodes=2,ranks=4,nic=1gbit", {4, 4});
   for (const bool is_mappable : {false, true}) {
@@ -108,14 +117,12 @@ TEST(MachineApiTest, RelaysRunAndEveryElementArrives) {
       const std::lock_guard lock(mutex);
       (rank < 4 ? sent_by_sources : sent_by_destinations) += stats.bytes_sent;
     });
-    // Three tensors once from the sources; three more copies of each from one destination to another.
-    constexpr std::int64_t kBytes = 3 * 230 * 37 * 4;
-    EXPECT_LE(sent_by_sources, kBytes);
-    if (!is_mappable) {
-      EXPECT_EQ(sent_by_sources, kBytes);
-      EXPECT_EQ(sent_by_destinations, 3 * kBytes);
-    }
-    EXPECT_GT(sent_by_destinations, 0);
+    // Once over the network; the sources may pass some on among themselves, to have equal shares. From one destination
+    // to another three times, for four want it.
+    EXPECT_EQ(network_bytes(plan), kBytes);
+    EXPECT_GE(sent_by_sources, kBytes);
+    EXPECT_LE(sent_by_sources, kBytes + kBytes / 50);
+    EXPECT_EQ(sent_by_destinations, 3 * kBytes);
   }
 }
 
@@ -124,7 +131,9 @@ TEST(MachineApiTest, WithoutAMachineNothingIsRelayed) {
   const PlanOf plan(sides, nullptr);
   run_on_local_comms(8, [&](reshard_comm_t comm, std::int32_t rank) {
     const reshard_binding_stats_t stats = run_and_check(sides, plan.handle, comm, false);
-    if (rank >= 4) EXPECT_EQ(stats.bytes_sent, 0);
+    if (rank >= 4) {
+      EXPECT_EQ(stats.bytes_sent, 0);
+    }
   });
 }
 

@@ -35,7 +35,9 @@ class SideMemory {
       auto& heap = heap_[static_cast<std::size_t>(i)];
       heap.resize(is_mappable ? 0 : size);
       void* ptr = heap.data();
-      if (is_mappable) EXPECT_EQ(reshard_alloc(comm, size, &ptr), RESHARD_OK);
+      if (is_mappable) {
+        EXPECT_EQ(reshard_alloc(comm, size, &ptr), RESHARD_OK);
+      }
       buffers_.push_back({info.id, ptr, size});
     }
   }
