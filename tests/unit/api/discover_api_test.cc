@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <filesystem>
 #include <future>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -24,15 +25,21 @@ reshard_machine_discover_options_t gigabit() {
   return options;
 }
 
+/// Ranks of a host without GPUs share its memory, however many; one with GPUs has a rank on each at most.
+bool has_gpus() {
+  return std::filesystem::exists("/dev/nvidiactl");
+}
+
 bool is_known(reshard_status_t status) {
   return status != RESHARD_ERR_NOT_SUPPORTED;  // a build without hwloc
 }
 
 TEST(DiscoverTest, RanksOfThisHostMakeOneDomainAndOneMachine) {
+  const std::int32_t count = has_gpus() ? 1 : 3;
   std::mutex mutex;
   std::set<std::string> digests;
   std::atomic<bool> is_supported{true};
-  run_on_local_comms(3, [&](reshard_comm_t comm, std::int32_t) {
+  run_on_local_comms(count, [&](reshard_comm_t comm, std::int32_t) {
     const reshard_machine_discover_options_t options = gigabit();
     reshard_machine_t machine = nullptr;
     const reshard_status_t status = reshard_machine_discover(comm, &options, &machine);
@@ -41,13 +48,13 @@ TEST(DiscoverTest, RanksOfThisHostMakeOneDomainAndOneMachine) {
     ASSERT_EQ(status, RESHARD_OK) << reshard_last_error();
     std::int32_t num_ranks = 0;
     EXPECT_EQ(reshard_machine_num_ranks(machine, &num_ranks), RESHARD_OK);
-    EXPECT_EQ(num_ranks, 3);
+    EXPECT_EQ(num_ranks, count);
     const char* text = nullptr;
     ASSERT_EQ(reshard_machine_report_json(machine, &text), RESHARD_OK);
     const Json report = Json::parse(text, nullptr, false);
     EXPECT_EQ(report["nodes"], 1) << text;
     EXPECT_EQ(report["domains"], 1) << text;
-    EXPECT_EQ(report["ranks"], 3) << text;
+    EXPECT_EQ(report["ranks"], count) << text;
     const std::lock_guard lock(mutex);
     digests.insert(report["digest"].get<std::string>());
     reshard_machine_destroy(machine);
@@ -57,6 +64,7 @@ TEST(DiscoverTest, RanksOfThisHostMakeOneDomainAndOneMachine) {
 }
 
 TEST(DiscoverTest, PlansForWhatWasFoundAreEqualAndRun) {
+  if (has_gpus()) GTEST_SKIP() << "8 ranks want as many GPUs";
   const Sides sides(replicating_spec(17, 5));
   std::mutex mutex;
   std::set<std::uint64_t> hashes;
