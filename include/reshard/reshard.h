@@ -9,7 +9,8 @@
  *
  * The order of use. Everything slow or fallible happens before the first start:
  *
- *   machine   optional: what joins the ranks, from a preset or a file
+ *   machine   optional: what joins the ranks, from a preset, a file, or what the ranks of a comm find; plans for it
+ *             relay, share the links evenly, and come with an estimate and a lower bound
  *   layout    one per side: from a config.json and a line of text, tensor by tensor, or block by block
  *   plan      a pure function of two layouts: no communication, the same value on every rank
  *   comm      the ranks, from a unique id, a callback, or a launcher's environment
@@ -41,7 +42,7 @@ extern "C" {
 #endif
 
 #define RESHARD_VERSION_MAJOR 0
-#define RESHARD_VERSION_MINOR 1
+#define RESHARD_VERSION_MINOR 2
 #define RESHARD_VERSION_PATCH 0
 
 /** Most dimensions a tensor may have. */
@@ -85,7 +86,7 @@ RESHARD_API const char* reshard_status_name(reshard_status_t status);
  */
 RESHARD_API const char* reshard_last_error(void);
 
-/** The version of the library that is loaded, e.g. "0.1.0". */
+/** The version of the library that is loaded, e.g. "0.2.0". */
 RESHARD_API const char* reshard_version(void);
 
 /** One line on what was built in, e.g. "ucx 1.13.1, avx2". */
@@ -315,7 +316,10 @@ RESHARD_API reshard_status_t reshard_layout_get_block(reshard_layout_t layout, i
 
 /* --------------------------------------------------------------------------------------------------- machine */
 
-/** What joins the ranks: GPUs, NVLink domains, NICs, rails, leaf switches, pods; each direction with its rate. */
+/**
+ * What joins the ranks: GPUs, NVLink domains, NICs, rails, leaf switches, pods; each direction with its rate. From a
+ * description (reshard_machine_create), or from the nodes that the ranks run on (reshard_machine_discover).
+ */
 typedef struct reshard_machine* reshard_machine_t;
 
 /**
@@ -520,6 +524,32 @@ RESHARD_API reshard_status_t reshard_free(reshard_comm_t comm, void* ptr);
  */
 RESHARD_API reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t comm, int64_t timeout_us,
                                                      reshard_layout_t* merged);
+
+/** Options of reshard_machine_discover. */
+typedef struct reshard_machine_discover_options {
+  size_t struct_size;
+  uint32_t version;
+  int32_t
+      gpu; /**< this rank's GPU by its index on the node; -1, the default: the rank's place among those of its host */
+  int64_t nic_bits_per_s; /**< of NICs whose speed the kernel does not know (virtual ones); 0: those are an error */
+  int64_t timeout_us;     /**< for the exchange with the other ranks; default 60 s */
+} reshard_machine_discover_options_t;
+
+RESHARD_API void reshard_machine_discover_options_init(reshard_machine_discover_options_t* options);
+
+/**
+ * The machine that the ranks of a comm run on. Collective: every rank looks at its node (GPUs and NVLink, NICs and
+ * their speeds), and all make the same machine of what all found. The fabric between the NICs is not seen: it counts as
+ * one without a limit of its own; describe it to reshard_machine_create where it has one. Hosts are told apart by name.
+ * @param options NULL for the defaults; nic_bits_per_s must be equal on the ranks of a host.
+ * Errors, on every rank when one rank has them: RESHARD_ERR_INVALID_ARGUMENT (a NIC of unknown speed, by name; two
+ * ranks on one GPU; more ranks than GPUs; ranks that see one host differently), RESHARD_ERR_NOT_SUPPORTED (a build
+ * without hwloc, a GPU that is not known), RESHARD_ERR_PLAN_MISMATCH (libraries of different versions),
+ * RESHARD_ERR_TIMEOUT.
+ */
+RESHARD_API reshard_status_t reshard_machine_discover(reshard_comm_t comm,
+                                                      const reshard_machine_discover_options_t* options,
+                                                      reshard_machine_t* machine);
 
 /* --------------------------------------------------------------------------------------------------- binding */
 

@@ -44,6 +44,10 @@ template <typename T>
 inline constexpr std::uint32_t kStructVersion = 1;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_comm_options_t> = 2;
+template <>
+inline constexpr std::uint32_t kStructVersion<reshard_plan_options_t> = 2;
+template <>
+inline constexpr std::uint32_t kStructVersion<reshard_plan_info_t> = 2;
 
 template <typename T>
 Status check_struct(const T* desc, const char* type) {

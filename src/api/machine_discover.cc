@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "src/api/error.h"
+#include "src/api/handles.h"
+#include "src/api/node_exchange.h"
+#include "topology/discover/discover.h"
+
+using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
+using reshard::api::check_not_null;
+using reshard::api::check_struct;
+using reshard::api::guard;
+using reshard::api::OwnNode;
+
+namespace {
+
+constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
+
+reshard_machine_discover_options_t defaults() {
+  reshard_machine_discover_options_t options;
+  reshard_machine_discover_options_init(&options);
+  return options;
+}
+
+/// Everything that can go wrong here goes to the other ranks, too.
+Result<OwnNode> find_own_node(const reshard_machine_discover_options_t& options) {
+  if (options.nic_bits_per_s < 0) {
+    return invalid_argument(fmt::format("nic_bits_per_s is {}; 0 is what the kernel says", options.nic_bits_per_s));
+  }
+  if (options.gpu < -1) {
+    return invalid_argument(
+        fmt::format("gpu is {}; give an index, or -1 for the rank's place on its host", options.gpu));
+  }
+  std::array<char, 256> hostname{};  // the longest that POSIX allows, and its end
+  if (gethostname(hostname.data(), hostname.size() - 1) != 0) {
+    return Status(RESHARD_ERR_INTERNAL, "this host's name cannot be read");
+  }
+  DiscoverOptions wanted;
+  wanted.nic_bytes_per_s = options.nic_bits_per_s / 8;
+  RESHARD_TRY(DiscoveredNode found, discover_node(wanted));
+  return OwnNode{hostname.data(), to_text(found.node), std::move(found.domain_id), options.gpu,
+                 std::move(found.warnings)};
+}
+
+}  // namespace
+
+extern "C" {
+
+void reshard_machine_discover_options_init(reshard_machine_discover_options_t* options) {
+  reshard::api::init_struct(options);
+  if (options == nullptr) return;
+  options->gpu = -1;
+  options->timeout_us = kDefaultTimeoutUs;
+}
+
+reshard_status_t reshard_machine_discover(reshard_comm_t comm, const reshard_machine_discover_options_t* options,
+                                          reshard_machine_t* machine) {
+  if (machine != nullptr) *machine = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(comm, "comm"));
+    RESHARD_TRY(check_not_null(machine, "machine"));
+    if (options != nullptr) RESHARD_TRY(check_struct(options, "reshard_machine_discover_options_t"));
+    const reshard_machine_discover_options_t chosen = options == nullptr ? defaults() : *options;
+    if (chosen.timeout_us <= 0) {
+      return invalid_argument(fmt::format("timeout_us is {}; give more than 0", chosen.timeout_us));
+    }
+    const Deadline deadline(chosen.timeout_us);
+    RESHARD_TRY(api::GatheredMachine gathered,
+                api::exchange_nodes(find_own_node(chosen), comm->transport.get(), deadline));
+    auto handle = std::make_unique<reshard_machine>();
+    handle->machine = std::make_shared<const Machine>(std::move(gathered.machine));
+    handle->warnings = std::move(gathered.warnings);
+    *machine = handle.release();
+    return {};
+  });
+}
+
+}  // extern "C"
