@@ -54,7 +54,9 @@ class Direction {
     for (std::int32_t lane = 0; lane < 2; ++lane) at(num_slots_, lane) = std::min(at(num_staged, lane), at(most, lane));
   }
 
-  std::size_t num_slots() const { return static_cast<std::size_t>(num_slots_[0] + num_slots_[1]); }
+  std::size_t num_slots() const {
+    return static_cast<std::size_t>(num_slots_[0]) + static_cast<std::size_t>(num_slots_[1]);
+  }
   std::size_t slot_bytes() const { return slot_bytes_; }
 
   /// Moves the messages to their lanes. `slots` is the first byte of the direction's slots. `receives` are those that

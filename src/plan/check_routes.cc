@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "src/plan/plan.h"
 
@@ -15,7 +16,8 @@ struct Arrival {
   std::int32_t rank;
   std::int64_t begin;
   std::int64_t end;
-  auto operator<=>(const Arrival&) const = default;
+  auto key() const { return std::tuple{bundle, rank, begin, end}; }
+  bool operator<(const Arrival& other) const { return key() < other.key(); }
 };
 
 Status broken(std::size_t route, const char* what) {

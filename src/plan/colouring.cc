@@ -102,7 +102,7 @@ void round_chunks(std::vector<Edge>* edges, EulerSplit* split) {
   std::vector<std::int32_t> chosen;
   for (int bit = 0; bit < kFractionBits; ++bit) {
     choose(*edges, bit, &chosen);
-    const std::vector<std::int8_t>& sides = split->sides(*edges, chosen);
+    const std::vector<std::int16_t>& sides = split->sides(*edges, chosen);
     for (std::size_t i = 0; i < chosen.size(); ++i) {
       at(*edges, chosen[i]).multiplicity += sides[i] != 0 ? 1 << bit : -(1 << bit);
     }

@@ -11,8 +11,8 @@ EulerSplit::EulerSplit(std::int32_t num_rows, std::int32_t num_columns) {
   ends_[1].unpaired.assign(static_cast<std::size_t>(num_columns), -1);
 }
 
-const std::vector<std::int8_t>& EulerSplit::sides(const std::vector<Edge>& edges,
-                                                  const std::vector<std::int32_t>& chosen) {
+const std::vector<std::int16_t>& EulerSplit::sides(const std::vector<Edge>& edges,
+                                                   const std::vector<std::int32_t>& chosen) {
   side_.assign(chosen.size(), -1);
   pair_up(edges, chosen);
   paint();
@@ -55,7 +55,7 @@ void EulerSplit::walk(std::int32_t from, std::size_t end) {
   for (;;) {
     const std::int32_t next = at(ends_[end].partner, from);
     if (next < 0 || at(side_, next) >= 0) return;
-    at(side_, next) = static_cast<std::int8_t>(at(side_, from) ^ 1);
+    at(side_, next) = static_cast<std::int16_t>(at(side_, from) ^ 1);
     from = next;
     end ^= 1;
   }

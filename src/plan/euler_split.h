@@ -22,7 +22,7 @@ class EulerSplit {
   EulerSplit(std::int32_t num_rows, std::int32_t num_columns);
 
   /// Per item of `chosen`, which are indices of edges, 0 or 1. Valid until the next call.
-  const std::vector<std::int8_t>& sides(const std::vector<Edge>& edges, const std::vector<std::int32_t>& chosen);
+  const std::vector<std::int16_t>& sides(const std::vector<Edge>& edges, const std::vector<std::int32_t>& chosen);
 
  private:
   /// Indices of chosen edges, or -1.
@@ -36,8 +36,8 @@ class EulerSplit {
   void walk(std::int32_t from, std::size_t end);
 
   std::array<End, 2> ends_;
-  std::vector<std::int8_t> side_;
-  std::int8_t next_side_ = 0;
+  std::vector<std::int16_t> side_;
+  std::int16_t next_side_ = 0;
 };
 
 }  // namespace reshard

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
-#include <compare>
+#include <tuple>
 #include <vector>
 
 #include "src/plan/plan.h"
@@ -43,7 +43,9 @@ struct WindowOrder {
   std::int64_t route = 0;
   std::int32_t number = 0;
   std::int32_t step = 0;
-  auto operator<=>(const WindowOrder&) const = default;
+  auto key() const { return std::tuple{phase, round, shift, src, route, number, step}; }
+  bool operator<(const WindowOrder& other) const { return key() < other.key(); }
+  bool operator==(const WindowOrder&) const = default;
 };
 WindowOrder window_order(const Plan& plan, std::int64_t route, const Window& window, const Hop& hop);
 
