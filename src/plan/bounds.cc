@@ -371,11 +371,14 @@ class BoundFinder {
   Bound latency() const {
     Bound out;
     out.name = "LB10 latency";
-    std::int64_t least_ns = 0;
+    if (machine_.ports.empty()) return out;
+    std::int64_t least_in_ns = machine_.ports.front().in.latency_ns;
+    std::int64_t least_out_ns = machine_.ports.front().out.latency_ns;
     for (const Machine::Port& port : machine_.ports) {
-      const std::int64_t both = std::int64_t{port.in.latency_ns} + port.out.latency_ns;
-      least_ns = least_ns == 0 ? both : std::min(least_ns, both);
+      least_in_ns = std::min<std::int64_t>(least_in_ns, port.in.latency_ns);
+      least_out_ns = std::min<std::int64_t>(least_out_ns, port.out.latency_ns);
     }
+    const std::int64_t least_ns = least_in_ns + least_out_ns;
     for (const Bundle& bundle : plan_.bundles) {
       const std::size_t holders = domains_.of(bundle.sources).num_domains();
       std::size_t lacking = 0;
