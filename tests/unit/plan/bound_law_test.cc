@@ -23,13 +23,14 @@ std::shared_ptr<const Machine> with_pcie(const Machine& given, const std::vector
   auto machine = std::make_shared<Machine>(given);
   const bool has_pcie = choices.pick(2) == 1;
   const bool has_latency = choices.pick(3) > 0;
+  const std::int64_t scale_ns = choices.pick(3) == 1 ? 1'000'000 : 1000;
   for (Machine::Gpu& gpu : machine->gpus) {
     if (has_pcie) gpu.pcie.nominal_bytes_per_s = std::int64_t{3'000'000} >> choices.pick(3);
     if (!has_latency) gpu.link.latency_ns = 0;
   }
   for (Machine::Port& port : machine->ports) {
-    port.out.latency_ns = has_latency ? static_cast<std::int32_t>(1000 * choices.pick(6)) : 0;
-    port.in.latency_ns = has_latency ? static_cast<std::int32_t>(1000 * choices.pick(6)) : 0;
+    port.out.latency_ns = has_latency ? static_cast<std::int32_t>(scale_ns * choices.pick(6)) : 0;
+    port.in.latency_ns = has_latency ? static_cast<std::int32_t>(scale_ns * choices.pick(6)) : 0;
   }
   return machine;
 }
@@ -94,6 +95,23 @@ RC_GTEST_PROP(BoundTest, AreNotAboveTheEstimate, (bool has_limit)) {
     RC_LOG() << bound.name << ": " << bound.seconds << " of " << found->seconds << "\n";
     RC_ASSERT(bound.seconds <= found->seconds * (1 + 1e-9));
   }
+}
+
+RC_GTEST_PROP(BoundTest, OfPricesHoldsForAnyPrices, ()) {
+  const std::optional<Plan> plan = random_full_plan(0);
+  if (!plan.has_value()) return;
+  const Result<Estimate> found = estimate(*plan);
+  RC_ASSERT(found.ok());
+  const std::vector<std::uint32_t> numbers = random_numbers();
+  testing::Choices choices(numbers);
+  std::vector<std::int64_t> loads;
+  for (std::int32_t r = 0; r < plan->options.machine->num_resources(); ++r) {
+    // Tight or not, for the bound knows no other prices.
+    loads.push_back(choices.pick(2) * plan->options.machine->link_of(r).bytes_per_s());
+  }
+  const double seconds = seconds_of(find_bounds(*plan, loads), "LB9 prices");
+  RC_CLASSIFY(seconds > 0.5 * found->seconds, "tight");
+  RC_ASSERT(seconds <= found->seconds * (1 + 1e-9));
 }
 
 RC_GTEST_PROP(BoundTest, AreNotAboveASimulationNorIsThatFarFromTheEstimate, (bool has_limit)) {

@@ -201,5 +201,16 @@ TEST(DegenerateMachineTest, TheLeastLatencyIsOfAnyTwoPorts) {
   EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1}, 1000)), "LB10 latency"), 1e-6);
 }
 
+TEST(DegenerateMachineTest, AMemorySlowerThanLinksIsWhatItTakes) {
+  Machine machine = hand_machine({{0}, {1}});
+  machine.gpus[1].memory_bytes_per_s = kMega / 2;
+  const Result<Estimate> found = estimate(replicate(machine, {0}, {1}));
+  ASSERT_TRUE(found.ok()) << found.status().message();
+  EXPECT_EQ(found->bound.name, "LB8 memory");
+  EXPECT_DOUBLE_EQ(found->bound.seconds, 4.0);
+  EXPECT_DOUBLE_EQ(found->seconds, 4.0);
+  EXPECT_EQ(found->resource, "memory of rank 1");
+}
+
 }  // namespace
 }  // namespace reshard
