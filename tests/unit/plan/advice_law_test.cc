@@ -99,8 +99,7 @@ RC_GTEST_PROP(OtherWaysTest, GatheringBringsNoFewerBytesThanUnicast, ()) {
 TEST(OtherWaysTest, TakeWhatTheyTakeByHand) {
   // 4 MB in halves on n0; both ranks of n1 want all of it. Ports of 1 MB/s, each rank its own.
   const Machine machine = testing::hand_machine({{0, 0}, {0, 1}, {1, 0}, {1, 1}});
-  const Result<Plan> plan =
-      testing::plan_tp({2000, 1000}, 1, 2, 2, 1, testing::options_for(machine));
+  const Result<Plan> plan = testing::plan_tp({2000, 1000}, 1, 2, 2, 1, testing::options_for(machine));
   ASSERT_TRUE(plan.ok());
   const std::vector<OtherWay> ways = other_ways(*plan);
   const OtherWay* gather = find(ways, "gather");

@@ -68,7 +68,7 @@ TEST(DegenerateMachineTest, InOneDomainNothingCrossesTheNetwork) {
   EXPECT_EQ(bound_of(found, "LB2 domain ingress"), 0);
   EXPECT_EQ(bound_of(found, "LB3 domain egress"), 0);
   EXPECT_EQ(bound_of(found, "LB9 prices"), 0);
-  EXPECT_DOUBLE_EQ(bound_of(found, "LB1 gpu ingress"), 8.0 / (8 + 2));     // it counts the port, which is of no use here
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB1 gpu ingress"), 8.0 / (8 + 2));  // it counts the port, which is of no use here
   EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links"), 16.0 / (4 * 8));
   EXPECT_NEAR(found.seconds - found.fill_seconds, 1.0, 1e-9);  // 8 MB into each destination at 8 MB/s
 }

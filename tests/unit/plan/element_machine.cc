@@ -152,7 +152,8 @@ std::string ElementMachine::check_result() const {
         wrong = fmt::format("rank {} lacks element {} of tensor {}", rank, element, t);
       });
       for (std::size_t i = 0; i < is_wanted.size(); ++i) {
-        if (!is_wanted[i] && at(received_, rank)[t][i] >= 0) wrong = fmt::format("rank {} keeps what it does not want", rank);
+        if (!is_wanted[i] && at(received_, rank)[t][i] >= 0)
+          wrong = fmt::format("rank {} keeps what it does not want", rank);
       }
       if (!wrong.empty()) return wrong;
     }
@@ -161,8 +162,7 @@ std::string ElementMachine::check_result() const {
 }
 
 std::vector<std::int64_t> ElementMachine::elements_of(const Fragment& fragment) const {
-  const std::vector<std::int64_t>& shape =
-      at(plan_.dst->tensors(), at(plan_.tensors, fragment.tensor).dst).shape;
+  const std::vector<std::int64_t>& shape = at(plan_.dst->tensors(), at(plan_.tensors, fragment.tensor).dst).shape;
   const Box& box = fragment.atom->box;
   std::vector<std::int64_t> out;
   for (std::int64_t i = fragment.begin; i < fragment.end; ++i) {
@@ -181,9 +181,10 @@ std::int64_t ElementMachine::most_open_groups() const {
   std::int64_t most = 0;
   for (const auto& groups : open_) {
     for (const auto& [group, when] : groups) {
-      most = std::max<std::int64_t>(most, std::count_if(groups.begin(), groups.end(), [&, &its = when](const auto& other) {
-               return other.second.first <= its.first && its.first <= other.second.second;
-             }));
+      most =
+          std::max<std::int64_t>(most, std::count_if(groups.begin(), groups.end(), [&, &its = when](const auto& other) {
+                                   return other.second.first <= its.first && its.first <= other.second.second;
+                                 }));
     }
   }
   return most;

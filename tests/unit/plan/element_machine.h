@@ -49,10 +49,10 @@ class ElementMachine {
   const Plan& plan_;
   std::vector<std::vector<Window>> windows_;  // by route
   std::vector<Leg> legs_;
-  std::vector<std::vector<Values>> sources_;   // by rank and tensor in plan order
-  std::vector<std::vector<Values>> received_;  // the same
-  std::vector<std::map<const Window*, Staged>> staging_;  // by rank
-  std::int64_t now_ = 0;                                  // legs done
+  std::vector<std::vector<Values>> sources_;                                         // by rank and tensor in plan order
+  std::vector<std::vector<Values>> received_;                                        // the same
+  std::vector<std::map<const Window*, Staged>> staging_;                             // by rank
+  std::int64_t now_ = 0;                                                             // legs done
   std::vector<std::map<std::int32_t, std::pair<std::int64_t, std::int64_t>>> open_;  // by rank and group: first, last
   std::int32_t most_slots_ = 0;
 };

@@ -145,13 +145,13 @@ class Brute {
   std::int64_t rails_into(std::int32_t domain) const {
     std::int64_t sum = 0;
     for (std::int32_t rail = 0; rail < 32; ++rail) {
-      const std::int64_t in = ports_of(
-          domain, [&](const Machine::Port& port) { return port.rail == rail ? port.in.bytes_per_s() : 0; });
+      const std::int64_t in =
+          ports_of(domain, [&](const Machine::Port& port) { return port.rail == rail ? port.in.bytes_per_s() : 0; });
       std::int64_t out = 0;
       for (std::int32_t other = 0; other < static_cast<std::int32_t>(machine_.domains.size()); ++other) {
         if (other == domain) continue;
-        out += ports_of(other,
-                        [&](const Machine::Port& port) { return port.rail == rail ? port.out.bytes_per_s() : 0; });
+        out +=
+            ports_of(other, [&](const Machine::Port& port) { return port.rail == rail ? port.out.bytes_per_s() : 0; });
       }
       sum += std::min(in, out);
     }

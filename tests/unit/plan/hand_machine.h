@@ -15,8 +15,8 @@ constexpr std::int64_t kMega = 1'000'000;
 /// A rank of a machine made by hand. Ranks of one node and rail share the node's port on that rail.
 struct HandRank {
   std::int32_t node = 0;
-  std::int32_t rail = 0;         ///< -1: no port
-  std::int64_t port = kMega;     ///< bytes per second, of the first rank that has the port
+  std::int32_t rail = 0;      ///< -1: no port
+  std::int64_t port = kMega;  ///< bytes per second, of the first rank that has the port
   std::int64_t link = 8 * kMega;
 };
 
