@@ -156,8 +156,10 @@ class BoundFinder {
     Largest out("LB4 source set");
     if (demands.empty()) return out.take();
     const WaterFill fill = water_fill(demands, capacities);
-    out.offer(fill.bound, *std::max_element(capacities.begin(), capacities.end()),
-              [&] { return fmt::format("ports out of the domains that alone hold {} bytes", fill.bound); });
+    // Levels are rounded up to whole bytes of the fastest domain; what is below them by one is below the truth.
+    const std::int64_t level = std::max<std::int64_t>(0, fill.bound - 1);
+    out.offer(level, *std::max_element(capacities.begin(), capacities.end()),
+              [&] { return fmt::format("ports out of the domains that alone hold {} bytes", level); });
     return out.take();
   }
 
@@ -174,14 +176,16 @@ class BoundFinder {
   std::vector<std::int32_t> regions_by(const std::function<std::int32_t(std::int32_t)>& region_of) const {
     std::vector<std::int32_t> out;
     for (const Machine::Domain& domain : machine_.domains) {
-      std::int32_t region = region_of(domain.ranks.front());
+      std::int32_t region = -1;
       for (const std::int32_t rank : domain.ranks) {
-        if (region_of(rank) >= 0 && region_of(rank) != region) region = region < 0 ? region_of(rank) : -2;
+        const std::int32_t its = region_of(rank);
+        if (its < 0 || its == region) continue;
+        // A domain across two regions joins them by its own links: neither has a bound.
+        if (region >= 0) return std::vector<std::int32_t>(machine_.domains.size(), -1);
+        region = its;
       }
       out.push_back(region);
     }
-    // A domain across two regions joins them by its own links: neither has a bound.
-    if (std::find(out.begin(), out.end(), -2) != out.end()) out.assign(out.size(), -1);
     return out;
   }
 

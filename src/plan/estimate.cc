@@ -41,6 +41,23 @@ double in_order(const Plan& plan) {
   return seconds;
 }
 
+/// The rank whose memory takes longest to write what comes to it. (Memory is no resource of the machine: it is far from
+/// the limit on any real one, but a file may say otherwise.)
+Busiest busiest_memory(const Plan& plan) {
+  std::vector<std::int64_t> bytes(static_cast<std::size_t>(plan.num_ranks));
+  for (const Route& route : plan.routes) {
+    for (std::int32_t h = 0; h < route.num_hops; ++h) at(bytes, plan.begin_hops(route)[h].dst) += route.size_bytes;
+  }
+  Busiest out;
+  for (std::int32_t rank = 0; rank < plan.num_ranks; ++rank) {
+    const std::int64_t rate = at(plan.options.machine->gpus, rank).memory_bytes_per_s;
+    if (rate == 0) continue;
+    const double seconds = static_cast<double>(at(bytes, rank)) / static_cast<double>(rate);
+    if (seconds > out.seconds) out = {seconds, rank};
+  }
+  return out;
+}
+
 }  // namespace
 
 double fill_seconds_of(const Plan& plan, const Route& route) {
@@ -73,6 +90,11 @@ Result<Estimate> estimate(const Plan& plan) {
   const Busiest most = busiest(*plan.options.machine, out.loads);
   out.seconds = most.seconds;
   if (most.resource >= 0) out.resource = plan.options.machine->describe(most.resource);
+  const Busiest memory = busiest_memory(plan);
+  if (memory.seconds > out.seconds) {
+    out.seconds = memory.seconds;
+    out.resource = fmt::format("memory of rank {}", memory.resource);
+  }
   if (plan.options.open_groups > 0) out.seconds = std::max(out.seconds, in_order(plan));
   for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(plan, route));
   out.seconds += out.fill_seconds;
