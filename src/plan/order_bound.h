@@ -7,7 +7,9 @@
 
 namespace reshard {
 
-/// LB11, for receivers that take groups in a fixed order with at most k = open_groups open at once.
+/// LB11, for receivers that take groups in a fixed order with at most k = open_groups open at once, the ranks of a
+/// domain together, as servers do that install layer by layer. (Ranks of a domain that each went through the groups at
+/// their own pace could be faster; by ranks the bound would be weaker by the number of ranks that share a layer.)
 ///
 /// Take the domains that need the same bundles, and of these bundles those that no other domain needs. A byte of group
 /// g comes to the first of them from a source. The one that is furthest has received all groups but the last k, so
