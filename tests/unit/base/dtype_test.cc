@@ -71,10 +71,10 @@ TEST(DType, OnlyThreeFloatsConvertIntoEachOther) {
   }
 }
 
-TEST(DType, TheNarrowerTypeTravelsAndTheSourceWinsATie) {
+TEST(DType, TheNarrowerTypeTravelsAndTheDestinationWinsATie) {
   EXPECT_EQ(wire_dtype(DType::kF32, DType::kBF16), DType::kBF16);
   EXPECT_EQ(wire_dtype(DType::kBF16, DType::kF32), DType::kBF16);
-  EXPECT_EQ(wire_dtype(DType::kF16, DType::kBF16), DType::kF16);
+  EXPECT_EQ(wire_dtype(DType::kF16, DType::kBF16), DType::kBF16);
   EXPECT_EQ(wire_dtype(DType::kI64, DType::kI64), DType::kI64);
 }
 
