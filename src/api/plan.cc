@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -39,14 +40,16 @@ Status read_options(const reshard_plan_options_t* given, PlanOptions* options) {
   RESHARD_TRY(check_struct(given, "reshard_plan_options_t"));
   options->staging_bytes = given->staging_bytes;
   if (given->machine != nullptr) options->machine = given->machine->machine;
-  if (given->group_order < RESHARD_ORDER_FIXED || given->group_order > RESHARD_ORDER_ANY) {
-    return invalid_argument(fmt::format("group_order is {}; take one of RESHARD_ORDER_FIXED, _ROTATED, _ANY",
-                                        static_cast<int>(given->group_order)));
+  int order = 0;  // a C caller may have put any integer there, which is not to be read as the enum
+  static_assert(sizeof(order) == sizeof(given->group_order));
+  std::memcpy(&order, &given->group_order, sizeof(order));
+  if (order < RESHARD_ORDER_FIXED || order > RESHARD_ORDER_ANY) {
+    return invalid_argument(fmt::format("group_order is {}; take one of RESHARD_ORDER_FIXED, _ROTATED, _ANY", order));
   }
   if (given->open_groups < 0) {
     return invalid_argument(fmt::format("open_groups is {}; 0 is no limit", given->open_groups));
   }
-  options->order = static_cast<GroupOrder>(given->group_order);
+  options->order = static_cast<GroupOrder>(order);
   options->open_groups = given->open_groups;
   return {};
 }

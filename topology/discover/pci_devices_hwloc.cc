@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 #include <algorithm>
+#include <mutex>
 
 #include "topology/discover/nvml.h"
 #include "topology/discover/pci_devices.h"
@@ -30,6 +31,9 @@ PciDevice read_device(hwloc_obj_t object) {
 }  // namespace
 
 Result<std::vector<PciDevice>> pci_devices(const std::string& hwloc_xml) {
+  // What hwloc loads to ask for devices keeps state of its own, and ranks may be threads.
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
   Result<HwlocTopology> topology = hwloc_xml.empty() ? load_topology() : load_topology(hwloc_xml);
   if (!topology.ok()) return topology.take_status();
   std::vector<PciDevice> devices;

@@ -69,7 +69,7 @@ RC_GTEST_PROP(BoxTest, IntersectionHoldsExactlyTheCommonIndices, ()) {
   RC_ASSERT(common.num_elements() == count);
   RC_ASSERT(common.empty() == (count == 0));
   if (count == 0) return;
-  for (const Indices& index : indices_of(common)) RC_ASSERT(oracle::contains(a, index) && oracle::contains(b, index));
+  for (const Indices& index : indices_of(common)) RC_ASSERT((oracle::contains(a, index) && oracle::contains(b, index)));
 }
 
 RC_GTEST_PROP(BoxTest, PiecesOfARangeEnumerateItInOrder, ()) {

@@ -177,7 +177,7 @@ RC_GTEST_PROP(LayoutTest, FusedTensorsShareABufferWithoutTouching, ()) {
     }
     Dims shape;
     RC_ASSERT(layout.local_shape(0, tensor, &shape));
-    RC_ASSERT(shape[0] == fused.num_rows(tensor) && shape[1] == extent);
+    RC_ASSERT((shape[0] == fused.num_rows(tensor) && shape[1] == extent));
   }
 }
 

@@ -52,7 +52,7 @@ void check_cells(const std::vector<Cell>& cells, const RankSets& sets, const Ind
     RC_ASSERT(!cells[i].box.empty());
     RC_ASSERT(cells[i].box.num_dims == static_cast<int>(shape.size()));
     for (int d = 0; d < cells[i].box.num_dims; ++d) {
-      RC_ASSERT(cells[i].box.begin[d] >= 0 && cells[i].box.end[d] <= at(shape, d));
+      RC_ASSERT((cells[i].box.begin[d] >= 0 && cells[i].box.end[d] <= at(shape, d)));
     }
     if (i == 0) continue;
     const Dims& before = cells[i - 1].box.begin;

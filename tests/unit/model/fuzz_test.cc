@@ -41,7 +41,7 @@ void expect_layout_or_error(const std::string& config, const std::string& text) 
     return;
   }
   const reshard_status_t code = layout.status().code();
-  RC_ASSERT(code == RESHARD_ERR_INVALID_ARGUMENT || code == RESHARD_ERR_NOT_SUPPORTED || code == RESHARD_ERR_IO);
+  RC_ASSERT((code == RESHARD_ERR_INVALID_ARGUMENT || code == RESHARD_ERR_NOT_SUPPORTED || code == RESHARD_ERR_IO));
   RC_ASSERT(layout.status().message().size() > 10U);
 }
 

@@ -92,7 +92,7 @@ RC_GTEST_PROP(OtherWaysTest, GatheringBringsNoFewerBytesThanUnicast, ()) {
   const std::vector<OtherWay> ways = other_ways(*plan);
   const OtherWay* gather = find(ways, "gather");
   const OtherWay* unicast = find(ways, "unicast");
-  RC_ASSERT(gather != nullptr && unicast != nullptr);
+  RC_ASSERT((gather != nullptr && unicast != nullptr));
   RC_ASSERT(gather->bytes_network >= unicast->bytes_network);
 }
 

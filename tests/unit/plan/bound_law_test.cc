@@ -121,7 +121,7 @@ RC_GTEST_PROP(BoundTest, AreNotAboveASimulationNorIsThatFarFromTheEstimate, (boo
   const Result<Estimate> found = estimate(*plan);
   const Result<Simulation> simulation = simulate_plan(*plan, 0);
   RC_LOG() << found.status().message() << simulation.status().message();
-  RC_ASSERT(found.ok() && simulation.ok());
+  RC_ASSERT((found.ok() && simulation.ok()));
   RC_LOG() << found->bound.name << " " << found->bound.seconds << " estimate " << found->seconds << " of it filling "
            << found->fill_seconds << " simulation " << simulation->seconds << "\n";
   RC_ASSERT(simulation->seconds >= found->bound.seconds * (1 - 1e-9));

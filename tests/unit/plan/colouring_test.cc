@@ -42,7 +42,7 @@ void check_counts(const Matrix& matrix, const Rounds& rounds) {
     } else if (bytes < rounds.chunk_bytes * 4) {
       RC_ASSERT(count == rounded_up);
     } else {
-      RC_ASSERT(count == rounded_up || count == bytes / rounds.chunk_bytes);
+      RC_ASSERT((count == rounded_up || count == bytes / rounds.chunk_bytes));
     }
     for (std::size_t s = 0; s < slots.size(); ++s) {
       RC_ASSERT(slots[s] >= (s == 0 ? 0 : slots[s - 1] + 1));

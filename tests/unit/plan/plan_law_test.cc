@@ -83,7 +83,7 @@ std::map<std::pair<std::int32_t, std::int64_t>, Elements> arrivals(const Plan& p
       const Hop& hop = plan.begin_hops(route)[h];
       RC_ASSERT(hop.src != hop.dst);
       RC_ASSERT(hop.parent < h);
-      RC_ASSERT(hop.parent < 0 || plan.begin_hops(route)[hop.parent].dst == hop.src);
+      RC_ASSERT((hop.parent < 0 || plan.begin_hops(route)[hop.parent].dst == hop.src));
       origins.push_back(hop.parent < 0 ? hop.src : at(origins, hop.parent));
       for (const Window& window : windows_of(plan, route)) {
         for (const Fragment& fragment : window.fragments) deliver(origins.back(), hop.dst, !hop.to_staging, fragment);
@@ -122,7 +122,7 @@ RC_GTEST_PROP(PlanTest, WindowsFitTheirSlotsAndComeInPlanOrder, (const std::vect
     const Route& route = plan.routes[r];
     std::int64_t last_tensor = 0;
     for (const Window& window : windows_of(plan, route)) {
-      RC_ASSERT(window.size_bytes >= 1 && window.size_bytes <= plan.window_bytes);
+      RC_ASSERT((window.size_bytes >= 1 && window.size_bytes <= plan.window_bytes));
       std::int64_t bytes = 0;
       for (const Fragment& fragment : window.fragments) {
         RC_ASSERT(fragment.tensor >= last_tensor);
@@ -134,8 +134,8 @@ RC_GTEST_PROP(PlanTest, WindowsFitTheirSlotsAndComeInPlanOrder, (const std::vect
       for (std::int32_t h = 0; h < route.num_hops; ++h) {
         const Hop& hop = plan.begin_hops(route)[h];
         of_hop.push_back(window_order(plan, static_cast<std::int64_t>(r), window, hop));
-        RC_ASSERT(hop.parent < 0 || at(of_hop, hop.parent) < of_hop.back());  // it comes before it leaves
-        RC_ASSERT(orders.insert(of_hop.back()).second || h > 0);
+        RC_ASSERT((hop.parent < 0 || at(of_hop, hop.parent) < of_hop.back()));  // it comes before it leaves
+        RC_ASSERT((orders.insert(of_hop.back()).second || h > 0));
         ++num_windows;
       }
     }

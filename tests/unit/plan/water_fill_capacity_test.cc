@@ -51,7 +51,7 @@ std::vector<std::int64_t> loads(const Case& drawn, const WaterFill& fill) {
     for (std::size_t s = 0; s < drawn.demands[i].sources.size(); ++s) {
       const std::int32_t source = drawn.demands[i].sources[s];
       RC_ASSERT(fill.shares[i][s] >= 0);
-      RC_ASSERT(fill.shares[i][s] == 0 || at(drawn.capacities, source) > 0);
+      RC_ASSERT((fill.shares[i][s] == 0 || at(drawn.capacities, source) > 0));
       at(load, source) += fill.shares[i][s];
       sum += fill.shares[i][s];
     }

@@ -134,7 +134,7 @@ void walk(const ModelLayout& layout) {
         for (const Block& block : layout.blocks(rank, t)) {
           std::int64_t last = block.offset_bytes;
           for (int d = 0; d < block.box.num_dims; ++d) last += (block.box.extent(d) - 1) * block.strides_bytes[d];
-          RC_ASSERT(block.offset_bytes >= 0 && last >= block.offset_bytes);
+          RC_ASSERT((block.offset_bytes >= 0 && last >= block.offset_bytes));
           RC_ASSERT(last + size_bytes(at(layout.tensors(), t).dtype) <= size);
         }
       }

@@ -207,7 +207,7 @@ void check_fair(const FluidTraffic& traffic, const std::vector<std::int32_t>& fl
   std::vector<bool> is_full(load.size());
   for (std::size_t r = 0; r < load.size(); ++r) {
     const auto capacity = static_cast<double>(traffic.bytes_per_s[r]);
-    RC_ASSERT(capacity == 0 || load[r] <= capacity * (1 + kRounding));
+    RC_ASSERT((capacity == 0 || load[r] <= capacity * (1 + kRounding)));
     is_full[r] = capacity > 0 && load[r] >= capacity * (1 - kRounding);
   }
   for (const std::int32_t f : flows) {
