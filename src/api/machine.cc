@@ -4,8 +4,8 @@
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
-#include "src/plan/machine_report.h"
 #include "topology/cluster.h"
+#include "topology/machine_report.h"
 
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;

@@ -47,17 +47,33 @@ std::vector<std::int64_t> loads_of(const Plan& plan) {
   return loads;
 }
 
-Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads) {
+namespace {
+
+/// Among resources [first, end).
+Busiest busiest_of(const Machine& machine, const std::vector<std::int64_t>& loads, std::int32_t first,
+                   std::int32_t end) {
   Busiest out;
-  for (std::size_t r = 0; r < loads.size(); ++r) {
-    if (loads[r] == 0) continue;
-    const auto resource = static_cast<std::int32_t>(r);
+  for (std::int32_t resource = first; resource < end; ++resource) {
+    if (at(loads, resource) == 0) continue;
     const std::int64_t rate = machine.link_of(resource).bytes_per_s();
     if (rate == 0) continue;
-    const double seconds = static_cast<double>(loads[r]) / static_cast<double>(rate);
+    const double seconds = static_cast<double>(at(loads, resource)) / static_cast<double>(rate);
     if (seconds > out.seconds) out = {seconds, resource};
   }
   return out;
+}
+
+}  // namespace
+
+Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads) {
+  return busiest_of(machine, loads, 0, machine.num_resources());
+}
+
+Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads, ResourceKind kind) {
+  const bool is_last = static_cast<int>(kind) + 1 == kNumResourceKinds;
+  const auto next = static_cast<ResourceKind>(static_cast<int>(kind) + 1);
+  return busiest_of(machine, loads, machine.resource(kind, 0),
+                    is_last ? machine.num_resources() : machine.resource(next, 0));
 }
 
 }  // namespace reshard

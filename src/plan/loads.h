@@ -39,5 +39,7 @@ struct Busiest {
   std::int32_t resource = -1;
 };
 Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads);
+/// The same among the resources of one kind.
+Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads, ResourceKind kind);
 
 }  // namespace reshard

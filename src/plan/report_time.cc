@@ -29,16 +29,14 @@ json classes_json(const Machine& machine, const Estimate& estimate) {
     std::int64_t bytes = 0;
     std::int64_t used = 0;
     std::int64_t rate = 0;
-    std::vector<std::int64_t> mine(estimate.loads.size());
     const std::int32_t end =
         k + 1 < kNumResourceKinds ? machine.resource(static_cast<ResourceKind>(k + 1), 0) : machine.num_resources();
     for (std::int32_t r = machine.resource(kind, 0); r < end; ++r) {
-      at(mine, r) = at(estimate.loads, r);
-      bytes += at(mine, r);
-      used += at(mine, r) > 0 ? 1 : 0;
+      bytes += at(estimate.loads, r);
+      used += at(estimate.loads, r) > 0 ? 1 : 0;
       rate += machine.link_of(r).bytes_per_s();
     }
-    const Busiest most = busiest(machine, mine);
+    const Busiest most = busiest(machine, estimate.loads, kind);
     if (bytes == 0) continue;
     out.push_back({{"class", name(kind)},
                    {"bytes", bytes},
@@ -87,7 +85,6 @@ json ports_json(const Plan& plan, const Estimate& estimate, ResourceKind kind) {
   double most = 0;
   double bytes = 0;
   double rate = 0;
-  double fastest = 0;
   for (std::size_t p = 0; p < is_one.size(); ++p) {
     if (!is_one[p]) continue;
     const std::int32_t resource = machine.resource(kind, static_cast<std::int32_t>(p));
@@ -96,7 +93,6 @@ json ports_json(const Plan& plan, const Estimate& estimate, ResourceKind kind) {
     most = std::max(most, static_cast<double>(at(estimate.loads, resource)) / mine);
     bytes += static_cast<double>(at(estimate.loads, resource));
     rate += mine;
-    fastest = std::max(fastest, mine);
   }
   const double mean = rate > 0 ? bytes / rate : 0;
   return {{"max_seconds", most}, {"mean_seconds", mean}, {"max_over_mean", mean > 0 ? most / mean : 1.0}};
@@ -106,12 +102,7 @@ json ports_json(const Plan& plan, const Estimate& estimate, ResourceKind kind) {
 double senders_over_best(const Plan& plan, const Estimate& estimate) {
   const Machine& machine = *plan.options.machine;
   const Network network(machine);
-  double most = 0;
-  for (std::size_t p = 0; p < machine.ports.size(); ++p) {
-    const std::int32_t resource = machine.resource(ResourceKind::kNicOut, static_cast<std::int32_t>(p));
-    const std::int64_t rate = machine.link_of(resource).bytes_per_s();
-    if (rate > 0) most = std::max(most, static_cast<double>(at(estimate.loads, resource)) / static_cast<double>(rate));
-  }
+  const double most = busiest(machine, estimate.loads, ResourceKind::kNicOut).seconds;
   const double best = static_cast<double>(plan.certificate.bound_bytes) / static_cast<double>(network.fastest_out());
   return best > 0 ? most / best : 1;
 }

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "src/plan/colouring.h"
+#include "src/plan/loads.h"
 
 namespace reshard {
 namespace {
@@ -30,12 +31,15 @@ std::int32_t first_crossing(const Machine& machine, const Plan& plan, const Rout
 /// For each group the sources of most of its bytes.
 std::vector<std::int32_t> main_sources(const Plan& plan) {
   std::vector<std::map<std::int32_t, std::int64_t>> bytes(plan.groups.size());
-  for (const Bundle& bundle : plan.bundles) {
-    for (std::size_t s = 0; s < bundle.strands.size(); ++s) {
-      const Strand& strand = bundle.strands[s];
-      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
-      at(bytes, at(plan.tensors, strand.tensor).group)[plan.sets.ranks(bundle.sources).front()] +=
-          end - strand.begin_bytes;
+  const GroupSplitter splitter(plan);
+  std::vector<GroupBytes> parts;
+  for (std::size_t b = 0; b < plan.bundles.size(); ++b) {
+    const Bundle& bundle = plan.bundles[b];
+    if (bundle.size_bytes == 0) continue;
+    parts.clear();
+    splitter.split({static_cast<std::int32_t>(b), 0, bundle.size_bytes}, &parts);
+    for (const GroupBytes& part : parts) {
+      at(bytes, part.group)[plan.sets.ranks(bundle.sources).front()] += part.bytes;
     }
   }
   std::vector<std::int32_t> out;

@@ -186,8 +186,4 @@ WaterFill water_fill(const std::vector<Demand>& demands, const std::vector<std::
   }
 }
 
-WaterFill water_fill(const std::vector<Demand>& demands, std::int32_t num_ranks) {
-  return water_fill(demands, std::vector<std::int64_t>(static_cast<std::size_t>(num_ranks), 1));
-}
-
 }  // namespace reshard

@@ -34,7 +34,4 @@ struct WaterFill {
 WaterFill water_fill(const std::vector<Demand>& demands, const std::vector<std::int64_t>& capacities,
                      const std::vector<std::int64_t>& base = {});
 
-/// The same over sources of equal capacity.
-WaterFill water_fill(const std::vector<Demand>& demands, std::int32_t num_ranks);
-
 }  // namespace reshard

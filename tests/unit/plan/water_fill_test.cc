@@ -14,6 +14,10 @@
 namespace reshard {
 namespace {
 
+std::vector<std::int64_t> equal_capacities(std::int32_t num_ranks) {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(num_ranks), 1);
+}
+
 /// The min-max optimum by its dual: over every set of sources, what is confined to it divided by its size.
 double optimum(const std::vector<Demand>& demands, std::int32_t num_ranks) {
   double best = 0;
@@ -44,7 +48,7 @@ rc::Gen<Demand> any_demand(std::int32_t num_ranks) {
 RC_GTEST_PROP(WaterFillTest, ReachesTheMinMaxOptimumAndProvesIt, ()) {
   constexpr std::int32_t kRanks = 7;
   const auto demands = *rc::gen::container<std::vector<Demand>>(any_demand(kRanks));
-  const WaterFill fill = water_fill(demands, kRanks);
+  const WaterFill fill = water_fill(demands, equal_capacities(kRanks));
   std::vector<std::int64_t> load(kRanks);
   for (std::size_t i = 0; i < demands.size(); ++i) {
     std::int64_t sum = 0;
@@ -65,21 +69,21 @@ RC_GTEST_PROP(WaterFillTest, ReachesTheMinMaxOptimumAndProvesIt, ()) {
 
 TEST(WaterFillTest, FillsTheLowestFirst) {
   // 10 confined to source 0; 20 over both: 5 more on 0, 15 on 1.
-  const WaterFill fill = water_fill({{10, {0}}, {20, {0, 1}}}, 2);
+  const WaterFill fill = water_fill({{10, {0}}, {20, {0, 1}}}, equal_capacities(2));
   EXPECT_EQ(fill.level, 15);
   EXPECT_EQ(fill.bound, 15);
   EXPECT_EQ(fill.shares[1], (std::vector<std::int64_t>{5, 15}));
 }
 
 TEST(WaterFillTest, ADemandThatCannotLevelLeavesTheRest) {
-  const WaterFill fill = water_fill({{100, {0}}, {20, {0, 1, 2}}}, 3);
+  const WaterFill fill = water_fill({{100, {0}}, {20, {0, 1, 2}}}, equal_capacities(3));
   EXPECT_EQ(fill.level, 100);
   EXPECT_EQ(fill.bound, 100);
   EXPECT_EQ(fill.shares[1], (std::vector<std::int64_t>{0, 10, 10}));
 }
 
 TEST(WaterFillTest, NothingToSendIsLevelZero) {
-  const WaterFill fill = water_fill({}, 4);
+  const WaterFill fill = water_fill({}, equal_capacities(4));
   EXPECT_EQ(fill.level, 0);
   EXPECT_EQ(fill.bound, 0);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/machine_report.h"
+#include "topology/machine_report.h"
 
 #include <fmt/format.h>
 
