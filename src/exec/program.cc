@@ -203,48 +203,7 @@ class ProgramBuilder {
 
 }  // namespace
 
-namespace {
-
-/// What is wrong with a hop, if anything.
-std::string fault_of(const Plan& plan, const Route& route, const Hop& hop) {
-  const Hop* parent = hop.parent < 0 ? nullptr : plan.begin_hops(route) + hop.parent;
-  if (parent != nullptr && parent->to_staging && parent->delay != hop.delay) {
-    return fmt::format("keeps bytes in the staging of rank {} for {} rounds", hop.src, hop.delay - parent->delay);
-  }
-  if (!hop.to_staging && plan.options.open_groups > 0 && at(plan.first_groups, hop.dst) != route.first_group) {
-    return fmt::format("begins with group {} and its receiver {} with group {}", route.first_group, hop.dst,
-                       at(plan.first_groups, hop.dst));
-  }
-  return {};
-}
-
-}  // namespace
-
-Status check_relays(const Plan& plan) {
-  if (plan.first_groups.size() != static_cast<std::size_t>(plan.num_ranks)) {
-    return {RESHARD_ERR_INTERNAL, fmt::format("the plan has orders of groups for {} ranks and not for {}",
-                                              plan.first_groups.size(), plan.num_ranks)};
-  }
-  std::vector<std::int32_t> receivers;
-  for (std::size_t r = 0; r < plan.routes.size(); ++r) {
-    const Route& route = plan.routes[r];
-    receivers.clear();
-    std::string fault;
-    for (std::int32_t h = 0; h < route.num_hops && fault.empty(); ++h) {
-      const Hop& hop = plan.begin_hops(route)[h];
-      receivers.push_back(hop.dst);
-      fault = fault_of(plan, route, hop);
-    }
-    std::sort(receivers.begin(), receivers.end());
-    const auto twice = std::adjacent_find(receivers.begin(), receivers.end());
-    if (twice != receivers.end()) fault = fmt::format("comes to rank {} twice", *twice);
-    if (!fault.empty()) return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan {}", r, fault)};
-  }
-  return {};
-}
-
 Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory) {
-  RESHARD_TRY(check_relays(plan));
   return ProgramBuilder(plan, rank, memory).build();
 }
 

@@ -72,7 +72,7 @@ using MessageLanes = std::array<MessageLane, 2>;
 /// - Both lanes that hold x have finished all that they post before it, so x is at their head, or posted. It therefore
 ///   matches at the other end: of the items between two ranks, relayed ones and others each keep the order.
 /// - x finds its slot free: the item that had it before is finished. If that is a window in staging, its forwards must
-///   be, too: they follow it directly in the order (same delay, next step; check_relays()), hence come before x, as no
+///   be, too: they follow it directly in the order (same delay, next step; check_routes()), hence come before x, as no
 ///   rank receives a window twice.
 /// - x may be posted whatever number of messages is in flight: the last place of a direction is kept for the lane that
 ///   has nothing in flight, as x's lane has not if x is not posted.
@@ -110,15 +110,10 @@ struct Program {
   }
 };
 
-/// Expands the plan for one rank. Allocates the staging; errors: RESHARD_ERR_OUT_OF_MEMORY, and RESHARD_ERR_INTERNAL
-/// for relays that could block each other.
+/// Expands the plan for one rank. Allocates the staging; errors: RESHARD_ERR_OUT_OF_MEMORY.
+/// @pre check_routes(plan) is ok, as it is for every plan that was created or loaded
 /// @post staging_bytes <= plan.options.staging_bytes
 Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory);
-
-/// What running asks of a plan beyond check_routes(): a window leaves staging with the delay with which it came, no
-/// rank receives a window twice, and where open groups are limited, a route has the order of groups of all its
-/// receivers.
-Status check_relays(const Plan& plan);
 
 /// Ranks whose source this rank may read directly, ascending: those that send to it and to nobody else on a route.
 std::vector<std::int32_t> sources_of(const Plan& plan, std::int32_t rank);

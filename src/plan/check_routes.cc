@@ -20,7 +20,7 @@ struct Arrival {
   bool operator<(const Arrival& other) const { return key() < other.key(); }
 };
 
-Status broken(std::size_t route, const char* what) {
+Status broken(std::size_t route, const std::string& what) {
   return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan {}", route, what)};
 }
 
@@ -29,6 +29,10 @@ class RouteChecker {
   explicit RouteChecker(const Plan& plan) : plan_(plan) {}
 
   Status run() {
+    if (plan_.first_groups.size() != static_cast<std::size_t>(plan_.num_ranks)) {
+      return {RESHARD_ERR_INTERNAL, fmt::format("the plan has orders of groups for {} ranks and not for {}",
+                                                plan_.first_groups.size(), plan_.num_ranks)};
+    }
     std::int64_t first_range = 0;
     std::int64_t first_hop = 0;
     for (std::size_t r = 0; r < plan_.routes.size(); ++r) {
@@ -40,7 +44,7 @@ class RouteChecker {
       first_hop += route.num_hops;
       if (first_range > size(plan_.ranges) || first_hop > size(plan_.hops))
         return broken(r, "has parts that are not there");
-      if (const char* what = check(route)) return broken(r, what);
+      if (const std::string what = check(route); !what.empty()) return broken(r, what);
     }
     if (first_range != size(plan_.ranges) || first_hop != size(plan_.hops)) {
       return broken(plan_.routes.size(), "is missing");
@@ -54,7 +58,8 @@ class RouteChecker {
     return static_cast<std::int64_t>(items.size());
   }
 
-  const char* check(const Route& route) {
+  /// What is wrong with a route; empty when nothing is.
+  std::string check(const Route& route) {
     std::int64_t bytes = 0;
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan_.begin_ranges(route)[i];
@@ -72,21 +77,22 @@ class RouteChecker {
       return "begins with a group that is not there";
     std::vector<bool> is_used(static_cast<std::size_t>(route.num_hops));
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      if (const char* what = check(route, h)) return what;
+      if (std::string what = check(route, h); !what.empty()) return what;
       const std::int32_t parent = plan_.begin_hops(route)[h].parent;
       if (parent >= 0) is_used[static_cast<std::size_t>(parent)] = true;
     }
     std::vector<std::int32_t> reached;
     for (std::int32_t h = 0; h < route.num_hops; ++h) reached.push_back(plan_.begin_hops(route)[h].dst);
     std::sort(reached.begin(), reached.end());
-    if (std::adjacent_find(reached.begin(), reached.end()) != reached.end()) return "comes to a rank twice";
+    const auto twice = std::adjacent_find(reached.begin(), reached.end());
+    if (twice != reached.end()) return fmt::format("comes to rank {} twice", *twice);
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       if (plan_.begin_hops(route)[h].to_staging && !is_used[static_cast<std::size_t>(h)]) return "ends in staging";
     }
-    return nullptr;
+    return {};
   }
 
-  const char* check(const Route& route, std::int32_t index) {
+  std::string check(const Route& route, std::int32_t index) {
     const Hop* hops = plan_.begin_hops(route);
     const Hop& hop = hops[index];
     const auto is_rank = [&](std::int32_t rank) { return rank >= 0 && rank < plan_.num_ranks; };
@@ -95,7 +101,14 @@ class RouteChecker {
     const bool is_first = hop.parent < 0;
     if (!is_first && hops[hop.parent].dst != hop.src) return "has a hop from a rank that the bytes do not reach";
     if (hop.step != (is_first ? 0 : hops[hop.parent].step + 1)) return "has a hop with the wrong step";
-    if (!is_first && hops[hop.parent].to_staging && hop.delay != hops[hop.parent].delay) return "rests in staging";
+    if (!is_first && hops[hop.parent].to_staging && hop.delay != hops[hop.parent].delay) {
+      return fmt::format("keeps bytes in the staging of rank {} for {} rounds", hop.src,
+                         hop.delay - hops[hop.parent].delay);
+    }
+    if (!hop.to_staging && plan_.options.open_groups > 0 && at(plan_.first_groups, hop.dst) != route.first_group) {
+      return fmt::format("begins with group {} and its receiver {} with group {}", route.first_group, hop.dst,
+                         at(plan_.first_groups, hop.dst));
+    }
     if (hop.delay < (is_first ? 0 : hops[hop.parent].delay)) return "has a hop before its bytes are there";
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan_.begin_ranges(route)[i];
@@ -105,7 +118,7 @@ class RouteChecker {
       if (plan_.sets.contains(bundle.sources, hop.dst)) return "brings a rank what it holds";
       arrivals_.push_back({range.bundle, hop.dst, range.begin, range.end});
     }
-    return nullptr;
+    return {};
   }
 
   Status check_arrivals() {

@@ -26,6 +26,7 @@ Result<Plan> create_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr
                          const PlanOptions& options) {
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
   RESHARD_TRY(choose_routes(&plan));
+  RESHARD_TRY(check_routes(plan));
   plan.hash = hash_plan(plan);
   return plan;
 }

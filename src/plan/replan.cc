@@ -238,6 +238,7 @@ Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std
     return Status(RESHARD_ERR_LAYOUT_MISMATCH, "the world of the older plan has another number of ranks; plan anew");
   }
   RESHARD_TRY(Replanner(old, &plan, changes).run());
+  RESHARD_TRY(check_routes(plan));
   plan.hash = hash_plan(plan);
   return plan;
 }

@@ -43,7 +43,6 @@ TEST_P(RelayTest, RandomTreesDeliverEveryElement) {
     relay_at_random(&choices, &*plan);
     const Status valid = check_routes(*plan);
     RC_ASSERT(valid.message() == "");
-    RC_ASSERT(check_relays(*plan).message() == "");
     options.plan = std::make_shared<const Plan>(std::move(plan).take());
     RC_ASSERT(run_world(options) == "");
   }));
@@ -216,16 +215,16 @@ TEST(RelayTest, RelaysThatCouldBlockEachOtherAreRefused) {
   RunOptions options = relayed({}, 4096, kFanFromStaging);
   Plan plan = *options.plan;
   plan.hops[1].delay = 1;
-  EXPECT_EQ(check_relays(plan).code(), RESHARD_ERR_INTERNAL);
-  EXPECT_THAT(check_relays(plan).message(), HasSubstr("staging of rank 4 for 1 rounds"));
+  EXPECT_EQ(check_routes(plan).code(), RESHARD_ERR_INTERNAL);
+  EXPECT_THAT(check_routes(plan).message(), HasSubstr("staging of rank 4 for 1 rounds"));
   plan = *options.plan;
   plan.hops = {{0, 4, -1, 0, 0, true}, {4, 1, 0, 0, 1}, {0, 4, -1, 0, 0, true}, {4, 2, 2, 0, 1}};
-  EXPECT_THAT(check_relays(plan).message(), HasSubstr("comes to rank 4 twice"));
+  EXPECT_THAT(check_routes(plan).message(), HasSubstr("comes to rank 4 twice"));
   plan = *options.plan;
   plan.options.open_groups = 1;
-  EXPECT_TRUE(check_relays(plan).ok());
+  EXPECT_TRUE(check_routes(plan).ok());
   plan.first_groups[3] = 2;
-  EXPECT_THAT(check_relays(plan).message(), HasSubstr("begins with group 0 and its receiver 3 with group 2"));
+  EXPECT_THAT(check_routes(plan).message(), HasSubstr("begins with group 0 and its receiver 3 with group 2"));
 }
 
 /// With one group open at a time, rank 1 gets nothing of a later group as long as an earlier one is not there: its
