@@ -15,8 +15,8 @@
 #include "src/plan/estimate.h"
 #include "src/plan/plan.h"
 #include "src/plan/replan.h"
-#include "src/plan/report.h"
-#include "src/plan/simulate_plan.h"
+#include "src/plan/report/report.h"
+#include "src/plan/report/simulate_plan.h"
 #include "src/transport/transport.h"
 
 // What the opaque handles of the public header point to.

@@ -4,8 +4,8 @@
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
-#include "src/plan/advice.h"
-#include "src/plan/details.h"
+#include "src/plan/report/advice.h"
+#include "src/plan/report/details.h"
 
 // What is asked of a plan on paper.
 

@@ -24,10 +24,12 @@ ROOMS = {
     "src/model": {"src/layout"},
     "topology": set(),
     "src/plan": {"src/layout", "topology"},
+    "src/plan/report": {"src/plan", "src/layout", "topology"},
     "kernels": set(),
     "src/transport": set(),
     "src/exec": {"src/plan", "src/layout", "kernels", "src/transport"},
-    "src/api": {"src/model", "src/plan", "src/layout", "src/exec", "src/transport", "kernels", "topology"},
+    "src/api": {"src/model", "src/plan", "src/plan/report", "src/layout", "src/exec", "src/transport", "kernels",
+                "topology"},
 }
 PUBLIC_HEADER = "reshard/reshard.h"
 
@@ -67,7 +69,8 @@ def read(root, name):
 
 
 def room_of(name):
-    return next((room for room in ROOMS if name.startswith(room + "/")), None)
+    """The innermost room that the file lies in, or None."""
+    return max((room for room in ROOMS if name.startswith(room + "/")), key=len, default=None)
 
 
 def refused_include(name, included):

@@ -26,14 +26,16 @@ class ChecksTest(unittest.TestCase):
             "src/layout/f.cc": '#include "reshard/reshard.h"\n#include <vector>\n',
             "src/layout/b.cc": '#include "src/plan/plan.h"\n',
             "src/plan/c.cc": '#include "src/layout/a.h"\n#include "topology/host.h"\n#include "src/exec/run.h"\n',
+            "src/plan/g.cc": '#include "src/plan/report/report.h"\n#include "src/plan/plan.h"\n',
+            "src/plan/report/h.cc": '#include "src/plan/plan.h"\n#include "src/exec/run.h"\n',
             "src/exec/d.cc": '#include "kernels/copy_list.h"\n#include "src/model/model.h"\n',
             "kernels/e.cc": '#include "copy_list.h"\n',
             "include/reshard/reshard.h": '#include "src/base/status.h"\n',
             "perf/tool.cc": '#include "perf/args.h"\n#include "src/layout/a.h"\n',
             "perf/bench_copy.cc": '#include "kernels/copy_list.h"\n',
         }
-        expected = ["include/reshard/reshard.h:1", "src/layout/b.cc:1", "src/plan/c.cc:3", "src/exec/d.cc:2",
-                    "kernels/e.cc:1", "perf/tool.cc:2"]
+        expected = ["include/reshard/reshard.h:1", "src/layout/b.cc:1", "src/plan/c.cc:3", "src/plan/g.cc:1",
+                    "src/plan/report/h.cc:2", "src/exec/d.cc:2", "kernels/e.cc:1", "perf/tool.cc:2"]
         self.assertCountEqual(self.findings("includes", tree), [(True, place) for place in expected])
 
     def test_every_source_file_has_its_spdx_lines(self):

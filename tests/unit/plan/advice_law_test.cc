@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "src/plan/advice.h"
-#include "src/plan/compare.h"
+#include "src/plan/report/advice.h"
+#include "src/plan/report/compare.h"
 #include "tests/unit/plan/element_oracle.h"
 #include "tests/unit/plan/fleet.h"
 #include "tests/unit/plan/hand_machine.h"

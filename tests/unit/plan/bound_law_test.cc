@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "src/plan/estimate.h"
-#include "src/plan/simulate_plan.h"
+#include "src/plan/report/simulate_plan.h"
 #include "tests/unit/plan/element_oracle.h"
 #include "tests/unit/plan/fleet.h"
 

@@ -5,9 +5,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "src/plan/details.h"
 #include "src/plan/estimate.h"
-#include "src/plan/simulate_plan.h"
+#include "src/plan/report/details.h"
+#include "src/plan/report/simulate_plan.h"
 #include "tests/unit/plan/hand_machine.h"
 #include "tests/unit/plan/layouts.h"
 

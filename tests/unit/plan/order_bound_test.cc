@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "src/plan/estimate.h"
-#include "src/plan/simulate_plan.h"
+#include "src/plan/report/simulate_plan.h"
 #include "tests/unit/plan/hand_machine.h"
 #include "tests/unit/plan/layouts.h"
 

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "src/plan/plan.h"
-#include "src/plan/report.h"
+#include "src/plan/report/report.h"
 #include "src/plan/windows.h"
 #include "tests/unit/scenario/scenario.h"
 

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include <gtest/gtest.h>
 
-#include "src/plan/report.h"
+#include "src/plan/report/report.h"
 #include "tests/unit/plan/layouts.h"
 
 namespace reshard {

@@ -7,7 +7,7 @@
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
 
-#include "src/plan/report.h"
+#include "src/plan/report/report.h"
 #include "tests/unit/plan/layouts.h"
 #include "tests/unit/scenario/scenario.h"
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/advice.h"
+#include "src/plan/report/advice.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "src/plan/assignment.h"
+#include "src/plan/report/assignment.h"
 
 namespace reshard {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/details.h"
+#include "src/plan/report/details.h"
 
 #include <fmt/format.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/simulate_plan.h"
+#include "src/plan/report/simulate_plan.h"
 
 #include <algorithm>
 #include <map>

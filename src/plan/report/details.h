@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "src/plan/simulate_plan.h"
+#include "src/plan/report/simulate_plan.h"
 
 namespace reshard {
 

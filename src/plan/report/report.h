@@ -9,7 +9,7 @@
 #include "src/plan/estimate.h"
 #include "src/plan/plan.h"
 #include "src/plan/replan.h"
-#include "src/plan/simulate_plan.h"
+#include "src/plan/report/simulate_plan.h"
 
 namespace reshard {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/report_time.h"
+#include "src/plan/report/report_time.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "src/plan/compare.h"
 #include "src/plan/network.h"
+#include "src/plan/report/compare.h"
 
 namespace reshard {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/report.h"
+#include "src/plan/report/report.h"
 
 #include <fmt/format.h>
 
@@ -9,7 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "src/plan/report_time.h"
+#include "src/plan/report/report_time.h"
 #include "src/plan/windows.h"
 
 namespace reshard {
