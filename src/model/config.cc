@@ -43,6 +43,12 @@ class Reader {
     return it == object_.end() || it->is_null() ? nullptr : &*it;
   }
 
+  /// Whether the key is there with the value null.
+  bool is_null(std::string_view key) const {
+    const auto it = object_.find(key);
+    return it != object_.end() && it->is_null();
+  }
+
   /// Reads an integer of [min, max] into *value.
   Status integer(std::string_view key, std::int64_t min, std::int64_t max, std::int64_t* value) const {
     if (find(key) == nullptr) return invalid_argument(fmt::format("config: {} is missing", key));
@@ -191,7 +197,9 @@ Status read_mixtral(const Reader& config, ModelConfig* model) {
 Status read_latent_attention(const Reader& config, ModelConfig* model) {
   LatentAttention& latent = model->latent;
   model->has_latent_attention = true;
-  RESHARD_TRY(config.integer("q_lora_rank", 1, kMaxWidth, &latent.q_rank));
+  // A key that is there and null says that there is no low rank; an absent one stands for a default that we do not
+  // know.
+  if (!config.is_null("q_lora_rank")) RESHARD_TRY(config.integer("q_lora_rank", 1, kMaxWidth, &latent.q_rank));
   RESHARD_TRY(config.integer("kv_lora_rank", 1, kMaxWidth, &latent.kv_rank));
   RESHARD_TRY(config.integer("qk_nope_head_dim", 1, kMaxWidth, &latent.nope_dim));
   RESHARD_TRY(config.integer("qk_rope_head_dim", 1, kMaxWidth, &latent.rope_dim));
@@ -212,9 +220,13 @@ Status read_deepseek_v3(const Reader& config, ModelConfig* model) {
   for (std::int64_t layer = num_dense; layer < model->num_layers; ++layer) {
     model->is_moe[static_cast<std::size_t>(layer)] = layer % frequency == 0;
   }
+  // 8 is the default of transformers' class, which reads both families.
+  model->num_expert_groups = config.is_null("n_group") ? 0 : 8;
+  RESHARD_TRY(config.optional_integer("n_group", 1, kMaxExperts, &model->num_expert_groups));
   std::string topk_method = "noaux_tc";
   RESHARD_TRY(config.optional_string("topk_method", &topk_method));
   model->has_correction_bias = topk_method == "noaux_tc";
+  model->names_correction_bias = model->has_correction_bias && config.find("topk_method") != nullptr;
   return {};
 }
 

@@ -13,7 +13,7 @@ namespace reshard {
 
 /// Multi-head latent attention (DeepSeek): the low ranks and the three parts of a head.
 struct LatentAttention {
-  std::int64_t q_rank = 0;
+  std::int64_t q_rank = 0;  ///< 0: q is projected in one step, by q_proj
   std::int64_t kv_rank = 0;
   std::int64_t nope_dim = 0;  ///< of a q or k head, without position
   std::int64_t rope_dim = 0;  ///< of a q head, and of the one k that all heads share
@@ -42,7 +42,9 @@ struct ModelConfig {
   std::int64_t num_experts = 0;
   std::int64_t expert_ffn_size = 0;
   std::int64_t shared_ffn_size = 0;       ///< of all shared experts together; 0: none
+  std::int64_t num_expert_groups = 0;     ///< among which a router chooses first; 0: it does not
   bool has_correction_bias = false;       ///< mlp.gate.e_score_correction_bias
+  bool names_correction_bias = false;     ///< by topk_method, which transformers 5 no longer writes
   bool has_mixtral_expert_names = false;  ///< block_sparse_moe.experts.w1 instead of mlp.experts.gate_proj
 };
 

@@ -68,10 +68,14 @@ class Lister {
   void add_latent_attention() {
     const LatentAttention& latent = config_.latent;
     const std::int64_t hidden = config_.hidden_size;
-    add(Role::kQDown, "self_attn.q_a_proj.weight", {latent.q_rank, hidden});
-    add(Role::kReplicated, "self_attn.q_a_layernorm.weight", {latent.q_rank});
-    add(Role::kColumn, "self_attn.q_b_proj.weight",
-        {config_.num_heads * (latent.nope_dim + latent.rope_dim), latent.q_rank});
+    const std::int64_t q_rows = config_.num_heads * (latent.nope_dim + latent.rope_dim);
+    if (latent.q_rank == 0) {
+      add(Role::kColumn, "self_attn.q_proj.weight", {q_rows, hidden});
+    } else {
+      add(Role::kQDown, "self_attn.q_a_proj.weight", {latent.q_rank, hidden});
+      add(Role::kReplicated, "self_attn.q_a_layernorm.weight", {latent.q_rank});
+      add(Role::kColumn, "self_attn.q_b_proj.weight", {q_rows, latent.q_rank});
+    }
     add(Role::kKvDown, "self_attn.kv_a_proj_with_mqa.weight", {latent.kv_rank + latent.rope_dim, hidden});
     add(Role::kReplicated, "self_attn.kv_a_layernorm.weight", {latent.kv_rank});
     add(Role::kColumn, "self_attn.kv_b_proj.weight",

@@ -24,7 +24,7 @@ enum class Role {
   kV,
   kQDown,   ///< q_a_proj of latent attention
   kKvDown,  ///< kv_a_proj_with_mqa
-  kColumn,  ///< rows over tensor-parallel ranks by whole heads: q_b_proj, kv_b_proj
+  kColumn,  ///< rows over tensor-parallel ranks by whole heads: q_b_proj (or q_proj), kv_b_proj
   kRow,     ///< columns over tensor-parallel ranks: o_proj, down_proj
   kGate,
   kUp,

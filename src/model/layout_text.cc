@@ -19,7 +19,7 @@ const std::vector<Kind>& kinds() {
   static const std::vector<Kind> kinds = {
       {"fsdp", {"shard", "replicate"}},
       {"megatron", {"tp", "pp", "dp", "ep", "etp", "layers", "experts"}},
-      {"vllm", {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement"}},
+      {"vllm", {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all"}},
       {"checkpoint", {"ranks", "split"}},
   };
   return kinds;

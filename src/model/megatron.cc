@@ -99,7 +99,11 @@ constexpr std::array<std::array<std::string_view, 2>, 32> kNames = {{
 
 std::string megatron_name(const ModelConfig& config, const Param& param) {
   const auto* entry = std::find_if(kNames.begin(), kNames.end(), [&](const auto& e) { return e[0] == param.suffix; });
-  const std::string_view name = entry == kNames.end() ? param.suffix : (*entry)[1];
+  std::string_view name = entry == kNames.end() ? param.suffix : (*entry)[1];
+  // Latent attention without a low rank of q: a projection of its own, nothing is fused.
+  if (config.has_latent_attention && param.suffix == "self_attn.q_proj.weight") {
+    name = "self_attention.linear_q_proj.weight";
+  }
   return is_in_layer(config, param) ? fmt::format("decoder.layers.{}.{}", param.layer, name) : std::string(name);
 }
 

@@ -24,7 +24,19 @@ struct VllmSettings {
   std::int32_t redundant = 0;
   std::string eplb_file;  ///< empty: none
   bool is_round_robin = false;
+  std::string all2all;  ///< vLLM's --all2all-backend: with ep it decides about round_robin and about shared experts
 };
+
+bool has_all2all_of(const VllmSettings& settings, std::initializer_list<std::string_view> backends) {
+  return std::find(backends.begin(), backends.end(), settings.all2all) != backends.end();
+}
+
+/// vLLM's use_sequence_parallel_moe: the ranks of a tensor-parallel group take different tokens through the experts, so
+/// families that know it keep their shared experts whole on every rank.
+bool is_sequence_parallel_moe(const VllmSettings& settings) {
+  return settings.has_ep && settings.tp > 1 && settings.dp > 1 &&
+         !has_all2all_of(settings, {"flashinfer_nvlink_two_sided", "moonep"});
+}
 
 Result<VllmSettings> read_settings(const LayoutText& text) {
   VllmSettings settings;
@@ -35,6 +47,10 @@ Result<VllmSettings> read_settings(const LayoutText& text) {
   RESHARD_TRY(settings.redundant, text.integer("redundant", 0, 0));
   RESHARD_TRY(const std::string placement, text.word("placement", {"linear", "round_robin"}));
   settings.is_round_robin = placement == "round_robin";
+  RESHARD_TRY(settings.all2all,
+              text.word("all2all", {"allgather_reducescatter", "deepep_high_throughput", "deepep_low_latency",
+                                    "deepep_v2", "flashinfer_nvlink_one_sided", "flashinfer_nvlink_two_sided",
+                                    "mori_high_throughput", "mori_low_latency", "moonep", "nixl_ep"}));
   if (const std::string* file = text.find("eplb")) settings.eplb_file = *file;
   settings.has_ep = text.find("ep") != nullptr;
   RESHARD_TRY(const std::int32_t ep, text.integer("ep", 1));
@@ -46,7 +62,7 @@ Result<VllmSettings> read_settings(const LayoutText& text) {
   if (settings.has_ep && ep != stage_ranks) {
     return text.error(fmt::format("ep = {}, but tp x dp = {}; they must be equal", ep, stage_ranks));
   }
-  for (const std::string_view key : {"redundant", "eplb", "placement"}) {
+  for (const std::string_view key : {"redundant", "eplb", "placement", "all2all"}) {
     if (!settings.has_ep && text.find(key) != nullptr) return text.error(fmt::format("{} needs ep", key));
   }
   const bool has_table = settings.redundant > 0 || !settings.eplb_file.empty();
@@ -59,6 +75,25 @@ Result<VllmSettings> read_settings(const LayoutText& text) {
   return settings;
 }
 
+/// vLLM takes round_robin for a wish and deals linearly, with a warning in its log, where a condition fails. A layout
+/// that obeyed would be wrong and one that did not would surprise, so a wish that vLLM does not grant is an error.
+Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const ModelConfig& config) {
+  if (!settings.is_round_robin) return {};
+  constexpr std::string_view kAdvice = "vLLM places linearly there: leave placement out";
+  if (config.num_expert_groups <= 1) {
+    return text.error(fmt::format("placement=round_robin needs several expert groups (n_group), {} has {}; {}",
+                                  config.model_type, config.num_expert_groups, kAdvice));
+  }
+  // Without dp the ranks reduce instead of exchanging tokens, and any order of experts will do.
+  if (settings.dp > 1 && !has_all2all_of(settings, {"deepep_low_latency", "nixl_ep"})) {
+    return text.error(
+        fmt::format("placement=round_robin with dp = {} needs all2all=deepep_low_latency or nixl_ep, it "
+                    "is {}; {}",
+                    settings.dp, settings.all2all, kAdvice));
+  }
+  return {};
+}
+
 /// vLLM's get_pp_indices: what does not divide goes one each to the stages before the last, from the back, because the
 /// last one also has the output layer.
 std::vector<std::int64_t> layers_per_stage(std::int64_t num_layers, std::int64_t pp) {
@@ -67,7 +102,7 @@ std::vector<std::int64_t> layers_per_stage(std::int64_t num_layers, std::int64_t
   return layers;
 }
 
-/// Name in the checkpoint, name in vLLM where it differs. Parameters with the same second name are fused.
+/// Name in the checkpoint, name in vLLM 0.32 where it differs. Parameters with the same second name are fused.
 constexpr std::array<std::array<std::string_view, 2>, 15> kNames = {{
     {"self_attn.q_proj.weight", "self_attn.qkv_proj.weight"},
     {"self_attn.k_proj.weight", "self_attn.qkv_proj.weight"},
@@ -78,15 +113,18 @@ constexpr std::array<std::array<std::string_view, 2>, 15> kNames = {{
     {"mlp.up_proj.weight", "mlp.gate_up_proj.weight"},
     {"mlp.shared_experts.gate_proj.weight", "mlp.shared_experts.gate_up_proj.weight"},
     {"mlp.shared_experts.up_proj.weight", "mlp.shared_experts.gate_up_proj.weight"},
-    {"mlp.experts.gate_proj.weight", "mlp.experts.w13_weight"},
-    {"mlp.experts.up_proj.weight", "mlp.experts.w13_weight"},
-    {"mlp.experts.down_proj.weight", "mlp.experts.w2_weight"},
-    {"block_sparse_moe.experts.w1.weight", "block_sparse_moe.experts.w13_weight"},
-    {"block_sparse_moe.experts.w3.weight", "block_sparse_moe.experts.w13_weight"},
-    {"block_sparse_moe.experts.w2.weight", "block_sparse_moe.experts.w2_weight"},
+    {"mlp.experts.gate_proj.weight", "mlp.experts.routed_experts.w13_weight"},
+    {"mlp.experts.up_proj.weight", "mlp.experts.routed_experts.w13_weight"},
+    {"mlp.experts.down_proj.weight", "mlp.experts.routed_experts.w2_weight"},
+    {"block_sparse_moe.experts.w1.weight", "block_sparse_moe.experts.routed_experts.w13_weight"},
+    {"block_sparse_moe.experts.w3.weight", "block_sparse_moe.experts.routed_experts.w13_weight"},
+    {"block_sparse_moe.experts.w2.weight", "block_sparse_moe.experts.routed_experts.w2_weight"},
 }};
 
 std::string vllm_name(const ModelConfig& config, const Param& param) {
+  // Latent attention without a low rank of q has nothing to fuse its kv_a_proj_with_mqa with.
+  const bool is_unfused = config.has_latent_attention && config.latent.q_rank == 0;
+  if (is_unfused && param.suffix.starts_with("self_attn.")) return checkpoint_name(config, param);
   Param renamed = param;
   const auto* entry = std::find_if(kNames.begin(), kNames.end(), [&](const auto& e) { return e[0] == param.suffix; });
   if (entry != kNames.end()) renamed.suffix = (*entry)[1];
@@ -115,6 +153,7 @@ class VllmPlacer {
 
   Status place_all() {
     RESHARD_TRY(check());
+    RESHARD_TRY(check_round_robin(text_, settings_, config_));
     RESHARD_TRY(make_meshes());
     RESHARD_TRY(make_expert_maps().with_context("\"" + text_.text() + "\""));
     make_dense_maps();
@@ -127,6 +166,12 @@ class VllmPlacer {
  private:
   /// What vLLM itself demands of the heads and the vocabulary; the widths are checked where they are cut.
   Status check() const {
+    if (config_.has_latent_attention && config_.tie_embeddings) {
+      return {RESHARD_ERR_NOT_SUPPORTED,
+              fmt::format("\"{}\": tie_word_embeddings is true, but vLLM's {} has an output layer of its own and would "
+                          "leave it without values",
+                          text_.text(), config_.model_type)};
+    }
     const std::int64_t tp = settings_.tp, kv_heads = config_.num_kv_heads;
     RESHARD_TRY(text_.check_divides("tp", tp, "num_attention_heads", config_.num_heads));
     if (!config_.has_latent_attention && kv_heads % tp != 0 && tp % kv_heads != 0) {
@@ -198,16 +243,27 @@ class VllmPlacer {
 
   Status place(std::size_t i) {
     const Param& param = builder_->params()[i];
+    if (param.role == Role::kBuffer && !config_.names_correction_bias) return {};  // vLLM makes none
     const std::string name = vllm_name(config_, param);
     std::vector<DimPlacement> dims = whole_dims(param);
     RESHARD_TRY(cut(param, &dims).with_context(name));
-    const std::int32_t stage = pipeline_.stage_of(param.layer);
-    RESHARD_TRY(builder_->place(i, meshes_[static_cast<std::size_t>(stage)], dims, name));
-    if (param.role == Role::kEmbedding && config_.tie_embeddings && settings_.pp > 1) {
-      // The last stage loads the embedding too and uses it as its output layer.
-      return builder_->place(i, meshes_.back(), std::move(dims), name);
+    for (std::int32_t stage = 0; stage < settings_.pp; ++stage) {
+      if (!is_on_stage(param, stage)) continue;
+      RESHARD_TRY(builder_->place(i, meshes_[static_cast<std::size_t>(stage)], dims, name));
     }
     return {};
+  }
+
+  bool is_on_stage(const Param& param, std::int32_t stage) const {
+    if (stage == pipeline_.stage_of(param.layer)) return true;
+    // Mixtral and Qwen3-MoE build embedding, norm and output layer whatever the stage, and load what they build.
+    if (!is_in_layer(config_, param) && has_outer_params_everywhere()) return true;
+    // The last stage loads a tied embedding too and uses it as its output layer.
+    return param.role == Role::kEmbedding && config_.tie_embeddings && stage == pipeline_.last_stage();
+  }
+
+  bool has_outer_params_everywhere() const {
+    return config_.model_type == "mixtral" || config_.model_type == "qwen3_moe";
   }
 
   Status cut(const Param& param, std::vector<DimPlacement>* dims) {
@@ -234,6 +290,9 @@ class VllmPlacer {
       case Role::kRow:
       case Role::kGate:
       case Role::kUp:
+        if (is_sequence_parallel_moe(settings_) && param.suffix.starts_with("mlp.shared_experts.")) {
+          return builder_->cut_width(param, 1, {}, dims);
+        }
         return builder_->cut_width(param, settings_.tp, {kTpAxis}, dims);
       case Role::kExpertGate:
       case Role::kExpertUp:

@@ -56,7 +56,8 @@ std::string random_text(bool has_experts) {
     }
     default: {
       const std::string ep = has_experts && pick({0, 1}) == 1 ? fmt::format(",ep={}", tp * dp) : "";
-      const char* placement = !ep.empty() && pick({0, 1}) == 1 ? ",placement=round_robin" : "";
+      const char* placement =
+          !ep.empty() && pick({0, 1}) == 1 ? ",placement=round_robin,all2all=deepep_low_latency" : "";
       return fmt::format("vllm:tp={},pp={},dp={},replicas={}{}{}", tp, pp, dp, pick({1, 2}), ep, placement);
     }
   }

@@ -46,7 +46,7 @@ TEST(LayoutTextTest, UnknownKindsAndKeysListTheKnownOnes) {
   expect_error("", {"fsdp, megatron, vllm, checkpoint"});
   expect_error("fsdp:tp=2", {"unknown key \"tp\"", "shard, replicate"});
   expect_error("megatron:shard=2", {"unknown key \"shard\"", "tp, pp, dp, ep, etp, layers, experts"});
-  expect_error("vllm:etp=2", {"unknown key \"etp\"", "tp, pp, dp, ep, replicas, redundant, eplb, placement"});
+  expect_error("vllm:etp=2", {"unknown key \"etp\"", "tp, pp, dp, ep, replicas, redundant, eplb, placement, all2all"});
   expect_error("checkpoint:shard=2", {"unknown key \"shard\"", "ranks, split"});
 }
 
@@ -108,7 +108,8 @@ TEST(LayoutTextTest, LargeSettingsFitThePublishedModels) {
       {"Kimi-K2-Instruct", "vllm:tp=8,ep=32,replicas=64"},
       {"Meta-Llama-3.1-405B", "megatron:tp=8,pp=16,dp=4"},
       {"Mixtral-8x7B-v0.1", "vllm:tp=8"},
-      {"Qwen3-235B-A22B", "vllm:tp=8,ep=16,placement=round_robin"},
+      {"Qwen3-235B-A22B", "vllm:tp=8,ep=16"},
+      {"DeepSeek-V3", "vllm:tp=8,ep=8,placement=round_robin"},
   };
   for (const auto& [model, text] : settings) {
     const Result<ModelLayout> layout = make_model_layout(published_config(model), text, 0, 0, 0);

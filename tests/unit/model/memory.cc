@@ -164,6 +164,7 @@ Json tiny_deepseek() {
           {"n_shared_experts", 1},
           {"moe_intermediate_size", 4},
           {"first_k_dense_replace", 1},
+          {"topk_method", "noaux_tc"},
           {"torch_dtype", "bfloat16"}};
 }
 

@@ -37,14 +37,15 @@ void expect_layer(const Memory& memory, const Settings& s, std::int64_t rank, st
   const std::int64_t first = s.has_ep ? k * (5 / p) + std::min(k, 5 % p) : 0;
   const std::int64_t num_experts = s.has_ep ? 5 / p + (k < 5 % p ? 1 : 0) : 5;
   const std::int64_t width = s.has_ep ? 8 : 8 / p, begin = s.has_ep ? 0 : k * width;
-  expect_buffer(memory, in_layer(layer, "mlp.experts.w13_weight"), {num_experts, 2 * width, kHidden},
+  expect_buffer(memory, in_layer(layer, "mlp.experts.routed_experts.w13_weight"), {num_experts, 2 * width, kHidden},
                 [&](const Index& i) {
                   const char* proj = i[1] < width ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight";
                   return Element{in_layer(layer, proj), {first + i[0], begin + i[1] % width, i[2]}};
                 });
-  expect_buffer(memory, in_layer(layer, "mlp.experts.w2_weight"), {num_experts, kHidden, width}, [&](const Index& i) {
-    return Element{in_layer(layer, "mlp.experts.down_proj.weight"), {first + i[0], i[1], begin + i[2]}};
-  });
+  expect_buffer(memory, in_layer(layer, "mlp.experts.routed_experts.w2_weight"), {num_experts, kHidden, width},
+                [&](const Index& i) {
+                  return Element{in_layer(layer, "mlp.experts.down_proj.weight"), {first + i[0], i[1], begin + i[2]}};
+                });
 }
 
 TEST_P(VllmElementsTest, EveryRankHoldsWhatTheFormulasSay) {

@@ -3,6 +3,7 @@
 // vLLM's local parameters: recorded facts and worked numbers.
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -85,7 +86,7 @@ TEST(VllmTest, TwoRanksOfTensorParallelExpertsHoldOneGateAndUpRowEach) {
   Json config = tiny_qwen3_moe();
   config["moe_intermediate_size"] = 2;
   const ModelLayout layout = layout_of(config, "vllm:tp=2");
-  const std::string w13 = in_layer(0, "mlp.experts.w13_weight");
+  const std::string w13 = in_layer(0, "mlp.experts.routed_experts.w13_weight");
   for (std::int64_t rank = 0; rank < 2; ++rank) {
     expect_buffer(memory_of(layout, static_cast<std::int32_t>(rank)), w13, {4, 2, kHidden}, [&](const Index& i) {
       return Element{in_layer(0, i[1] == 0 ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight"),
@@ -153,7 +154,7 @@ std::vector<std::int64_t> experts_of(const ModelLayout& layout, std::int32_t ran
   const Memory memory = memory_of(layout, rank);
   EXPECT_EQ(memory.defect, "");
   std::vector<std::int64_t> experts;
-  const std::vector<Element>& elements = memory.buffers.at(in_layer(layer, "mlp.experts.w2_weight"));
+  const std::vector<Element>& elements = memory.buffers.at(in_layer(layer, "mlp.experts.routed_experts.w2_weight"));
   for (std::size_t at = 0; at < elements.size(); at += kHidden * 8) experts.push_back(elements[at].index[0]);
   return experts;
 }
@@ -180,9 +181,170 @@ TEST(VllmTest, UnevenExpertsGoToTheFirstRanks) {
 }
 
 TEST(VllmTest, RoundRobinDealsExpertsOut) {
-  const ModelLayout layout = layout_of(with_experts(10), "vllm:ep=4,placement=round_robin");
-  EXPECT_EQ(experts_of(layout, 1), (Experts{1, 5, 9}));
-  EXPECT_EQ(experts_of(layout, 3), (Experts{3, 7}));
+  Json config = tiny_deepseek();
+  config.update({{"n_routed_experts", 10}, {"n_group", 2}, {"moe_intermediate_size", 8}});
+  for (const char* text :
+       {"vllm:tp=4,ep=4,placement=round_robin", "vllm:tp=2,ep=4,placement=round_robin,all2all=deepep_low_latency",
+        "vllm:ep=4,placement=round_robin,all2all=nixl_ep"}) {
+    const ModelLayout layout = layout_of(config, text);
+    EXPECT_EQ(experts_of(layout, 1, 1), (Experts{1, 5, 9})) << text;
+    EXPECT_EQ(experts_of(layout, 3, 1), (Experts{3, 7})) << text;
+  }
+}
+
+TEST(VllmTest, RoundRobinThatVllmWouldNotGrantIsAnError) {
+  const auto expect_words = [](const std::string& message, const std::vector<std::string>& words) {
+    for (const std::string& word : words) EXPECT_NE(message.find(word), std::string::npos) << message;
+  };
+  expect_words(error_of(with_experts(10), "vllm:ep=4,placement=round_robin,all2all=nixl_ep"),
+               {"n_group", "qwen3_moe", "linearly"});
+  Json config = tiny_deepseek();
+  expect_words(error_of(config, "vllm:tp=2,ep=4,placement=round_robin"),
+               {"dp = 2", "all2all=deepep_low_latency or nixl_ep", "allgather_reducescatter"});
+  config["n_group"] = 1;  // as Kimi-K2
+  expect_words(error_of(config, "vllm:tp=4,ep=4,placement=round_robin"), {"n_group", "has 1"});
+  config["n_group"] = nullptr;
+  expect_words(error_of(config, "vllm:tp=4,ep=4,placement=round_robin"), {"n_group", "has 0"});
+}
+
+TEST(VllmTest, SharedExpertsAreWholeWhereRanksTakeDifferentTokens) {
+  Json config = tiny_deepseek();
+  config["moe_intermediate_size"] = 8;
+  struct Case {
+    const char* text;
+    bool is_whole;
+  };
+  for (const Case& c :
+       {Case{"vllm:tp=2,ep=4", true}, Case{"vllm:tp=2,dp=2,ep=4,all2all=deepep_low_latency", true},
+        Case{"vllm:tp=2,ep=4,all2all=flashinfer_nvlink_two_sided", false}, Case{"vllm:tp=2,ep=4,all2all=moonep", false},
+        Case{"vllm:tp=2,dp=2", false}, Case{"vllm:tp=2,ep=2", false}}) {
+    const ModelLayout layout = layout_of(config, c.text);
+    const Memory memory = memory_of(layout, 1);
+    EXPECT_EQ(memory.defect, "") << c.text;
+    const std::int64_t width = c.is_whole ? 8 : 4, begin = c.is_whole ? 0 : 4;
+    const std::string shared = in_layer(1, "mlp.shared_experts.");
+    expect_buffer(memory, shared + "gate_up_proj.weight", {2 * width, kHidden}, [&](const Index& i) {
+      return Element{shared + (i[0] < width ? "gate_proj.weight" : "up_proj.weight"), {begin + i[0] % width, i[1]}};
+    });
+    expect_buffer(memory, shared + "down_proj.weight", {kHidden, width}, [&](const Index& i) {
+      return Element{shared + "down_proj.weight", {i[0], begin + i[1]}};
+    });
+    // Dense layers are cut in any case.
+    EXPECT_EQ(memory.buffers.at(in_layer(0, "mlp.down_proj.weight")).size(), 8U) << c.text;
+  }
+}
+
+/// The names of all buffers of a rank.
+std::vector<std::string> names_of(const ModelLayout& layout, std::int32_t rank) {
+  std::vector<std::string> names;
+  for (const auto& [name, elements] : memory_of(layout, rank).buffers) names.push_back(name);
+  return names;
+}
+
+TEST(VllmTest, EveryStageOfMixtralAndQwen3MoeHasEmbeddingNormAndOutputLayer) {
+  for (Json config : {tiny_mixtral(), tiny_qwen3_moe()}) {
+    config["num_hidden_layers"] = 3;
+    for (const bool is_tied : {false, true}) {
+      config["tie_word_embeddings"] = is_tied;
+      const ModelLayout layout = layout_of(config, "vllm:pp=3");
+      for (std::int32_t rank = 0; rank < 3; ++rank) {
+        const Memory memory = memory_of(layout, rank);
+        EXPECT_EQ(memory.defect, "");
+        EXPECT_EQ(memory.buffers.count("model.embed_tokens.weight"), 1U);
+        EXPECT_EQ(memory.buffers.count("model.norm.weight"), 1U);
+        EXPECT_EQ(memory.buffers.count("lm_head.weight"), is_tied ? 0U : 1U);
+      }
+    }
+  }
+  const ModelLayout layout = layout_of(tiny_deepseek(), "vllm:pp=3");  // only the stages that need them
+  for (std::int32_t rank = 0; rank < 3; ++rank) {
+    const Memory memory = memory_of(layout, rank);
+    EXPECT_EQ(memory.buffers.count("model.embed_tokens.weight"), rank == 0 ? 1U : 0U);
+    EXPECT_EQ(memory.buffers.count("model.norm.weight"), rank == 2 ? 1U : 0U);
+    EXPECT_EQ(memory.buffers.count("lm_head.weight"), rank == 2 ? 1U : 0U);
+  }
+}
+
+TEST(VllmTest, BuffersHaveTheNamesThatVllmGivesThem) {
+  // As its own models list them: tensor parallel size 1, one layer of each kind.
+  Json config = tiny_mixtral();
+  config["num_hidden_layers"] = 1;
+  const std::string layer = "model.layers.0.", attention = layer + "self_attn.";
+  EXPECT_THAT(names_of(layout_of(config, "vllm"), 0),
+              testing::UnorderedElementsAre(
+                  "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight", layer + "input_layernorm.weight",
+                  layer + "post_attention_layernorm.weight", attention + "qkv_proj.weight", attention + "o_proj.weight",
+                  layer + "block_sparse_moe.gate.weight", layer + "block_sparse_moe.experts.routed_experts.w13_weight",
+                  layer + "block_sparse_moe.experts.routed_experts.w2_weight"));
+  config = tiny_deepseek();
+  config.update({{"num_hidden_layers", 1}, {"first_k_dense_replace", 0}});
+  EXPECT_THAT(names_of(layout_of(config, "vllm"), 0),
+              testing::UnorderedElementsAre(
+                  "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight", layer + "input_layernorm.weight",
+                  layer + "post_attention_layernorm.weight", attention + "fused_qkv_a_proj.weight",
+                  attention + "q_a_layernorm.weight", attention + "q_b_proj.weight",
+                  attention + "kv_a_layernorm.weight", attention + "kv_b_proj.weight", attention + "o_proj.weight",
+                  layer + "mlp.gate.weight", layer + "mlp.gate.e_score_correction_bias",
+                  layer + "mlp.experts.routed_experts.w13_weight", layer + "mlp.experts.routed_experts.w2_weight",
+                  layer + "mlp.shared_experts.gate_up_proj.weight", layer + "mlp.shared_experts.down_proj.weight"));
+  config["q_lora_rank"] = nullptr;
+  config["first_k_dense_replace"] = 1;
+  EXPECT_THAT(names_of(layout_of(config, "vllm"), 0),
+              testing::UnorderedElementsAre("lm_head.weight", "model.embed_tokens.weight", "model.norm.weight",
+                                            layer + "input_layernorm.weight", layer + "post_attention_layernorm.weight",
+                                            attention + "q_proj.weight", attention + "kv_a_proj_with_mqa.weight",
+                                            attention + "kv_a_layernorm.weight", attention + "kv_b_proj.weight",
+                                            attention + "o_proj.weight", layer + "mlp.gate_up_proj.weight",
+                                            layer + "mlp.down_proj.weight"));
+  config = tiny_llama();
+  config.update({{"model_type", "qwen3"}, {"num_hidden_layers", 1}});
+  EXPECT_THAT(names_of(layout_of(config, "vllm"), 0),
+              testing::UnorderedElementsAre("lm_head.weight", "model.embed_tokens.weight", "model.norm.weight",
+                                            layer + "input_layernorm.weight", layer + "post_attention_layernorm.weight",
+                                            attention + "qkv_proj.weight", attention + "q_norm.weight",
+                                            attention + "k_norm.weight", attention + "o_proj.weight",
+                                            layer + "mlp.gate_up_proj.weight", layer + "mlp.down_proj.weight"));
+}
+
+TEST(VllmTest, W1OfMixtralIsTheUpperAndW3TheLowerHalfOfW13) {
+  const std::string moe = in_layer(0, "block_sparse_moe.experts.");
+  const Memory memory = memory_of(layout_of(tiny_mixtral(), "vllm:tp=2"), 1);
+  expect_buffer(memory, moe + "routed_experts.w13_weight", {4, 8, kHidden}, [&](const Index& i) {
+    return Element{moe + (i[1] < 4 ? "w1.weight" : "w3.weight"), {i[0], 4 + i[1] % 4, i[2]}};
+  });
+  expect_buffer(memory, moe + "routed_experts.w2_weight", {4, kHidden, 4}, [&](const Index& i) {
+    return Element{moe + "w2.weight", {i[0], i[1], 4 + i[2]}};
+  });
+}
+
+TEST(VllmTest, QueriesWithoutLowRankAreCutByHeads) {
+  Json config = tiny_deepseek();  // 4 heads of 2 + 1 rows
+  config["q_lora_rank"] = nullptr;
+  const Memory memory = memory_of(layout_of(config, "vllm:tp=2"), 1);
+  EXPECT_EQ(memory.defect, "");
+  const std::string q = in_layer(0, "self_attn.q_proj.weight"), kv = in_layer(0, "self_attn.kv_a_proj_with_mqa.weight");
+  expect_buffer(memory, q, {6, kHidden}, [&](const Index& i) { return Element{q, {6 + i[0], i[1]}}; });
+  expect_buffer(memory, kv, {3, kHidden}, [&](const Index& i) { return Element{kv, i}; });
+}
+
+TEST(VllmTest, CorrectionBiasExistsOnlyWhereTheConfigNamesItsMethod) {
+  // Files always have it; vLLM makes the parameter only for topk_method = noaux_tc, which transformers 5 does not
+  // write.
+  Json config = tiny_deepseek();
+  const std::string bias = in_layer(1, "mlp.gate.e_score_correction_bias");
+  EXPECT_EQ(memory_of(layout_of(config, "vllm"), 0).buffers.count(bias), 1U);
+  config.erase("topk_method");
+  EXPECT_EQ(memory_of(layout_of(config, "vllm"), 0).buffers.count(bias), 0U);
+  EXPECT_EQ(memory_of(layout_of(config, "checkpoint"), 0).buffers.count(bias), 1U);
+}
+
+TEST(VllmTest, TiedEmbeddingThatVllmWouldNotTieIsRefused) {
+  Json config = tiny_deepseek();
+  config["tie_word_embeddings"] = true;
+  const auto layout = make_model_layout(config.dump(), "vllm:tp=2", 0, 0, 0);
+  ASSERT_FALSE(layout.ok());
+  EXPECT_EQ(layout.status().code(), RESHARD_ERR_NOT_SUPPORTED);
+  EXPECT_NE(layout.status().message().find("tie_word_embeddings"), std::string::npos);
 }
 
 TEST(VllmTest, RedundantSlotsRepeatTheFirstExperts) {
@@ -275,7 +437,8 @@ TEST(VllmTest, SizesThatVllmRefusesAreNamed) {
   config = tiny_llama();
   config["intermediate_size"] = 6;
   expect_words(error_of(config, "vllm:tp=4"), {"mlp.gate_up_proj.weight", "6", "4 ranks"});
-  expect_words(error_of(tiny_qwen3_moe(), "vllm:tp=2,dp=8"), {"mlp.experts.w13_weight", "8", "16 ranks"});
+  expect_words(error_of(tiny_qwen3_moe(), "vllm:tp=2,dp=8"),
+               {"mlp.experts.routed_experts.w13_weight", "8", "16 ranks"});
 }
 
 }  // namespace
