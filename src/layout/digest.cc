@@ -53,7 +53,10 @@ void add(const Placement& placement, SharedHashes* shared, Hasher* hasher) {
   }
   hasher->add_all(placement.order);
   hasher->add(placement.buffer);
-  hasher->add(static_cast<std::int64_t>(placement.padding));
+  // The offset only where there is one, which the number says: digests of layouts without offsets stay what they were,
+  // and with them the hashes of saved plans.
+  hasher->add(static_cast<std::int64_t>(placement.padding) + (placement.offset_bytes != 0 ? 2 : 0));
+  if (placement.offset_bytes != 0) hasher->add(placement.offset_bytes);
 }
 
 void add(const RankBlock& given, Hasher* hasher) {

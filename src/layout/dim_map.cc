@@ -95,6 +95,7 @@ Status split_table(const Slicer& slicer, const Split& split, std::vector<IndexLi
                                         split.table.size(), parts->size()));
   }
   constexpr std::int64_t kMostEntries = std::int64_t{1} << 62;
+  std::int64_t num_runs = 0;  // of the rows so far
   for (std::size_t p = 0; p < parts->size(); ++p) {
     std::int64_t num_entries = 0;
     for (const IndexRun& entry : split.table[p]) {
@@ -106,13 +107,14 @@ Status split_table(const Slicer& slicer, const Split& split, std::vector<IndexLi
       }
       // Repetition can make a list longer than the dimension, and of more runs than the table.
       if (entry.end - entry.begin > kMostEntries - num_entries ||
-          static_cast<std::int64_t>((*parts)[p].size()) > kMaxSegments) {
+          num_runs + static_cast<std::int64_t>((*parts)[p].size()) > kMaxSegments) {
         return invalid_argument(
-            fmt::format("table row of coordinate {} repeats more than 2^62 entries or {} pieces", p, kMaxSegments));
+            fmt::format("table rows up to coordinate {} list more than 2^62 entries or {} pieces", p, kMaxSegments));
       }
       num_entries += entry.end - entry.begin;
       slicer.append(entry.begin, entry.end, &(*parts)[p]);
     }
+    num_runs += static_cast<std::int64_t>((*parts)[p].size());
   }
   return {};
 }

@@ -36,8 +36,9 @@ struct DimMap {
 
 using DimMapPtr = std::shared_ptr<const DimMap>;
 
-/// Largest number of segments a rule may produce: a guard against block 1 on a dimension of 2^40.
-inline constexpr std::int64_t kMaxSegments = std::int64_t{1} << 22;
+/// Most segments of a dimension, over all coordinates: a guard against block 1 on a dimension of 2^40. A short text can
+/// ask for so many, of 24 bytes each.
+inline constexpr std::int64_t kMaxSegments = std::int64_t{1} << 20;
 
 /// A list of global indices in local order, as runs; what a rule splits.
 struct IndexRun {

@@ -11,6 +11,11 @@
 
 namespace reshard {
 
+Status check_num_ranks(std::int64_t num_ranks) {
+  if (num_ranks >= 1 && num_ranks <= kMaxRanks) return {};
+  return invalid_argument(fmt::format("a world of {} ranks; give 1 to {}", num_ranks, kMaxRanks));
+}
+
 Result<std::int64_t> ModelLayout::add_tensor(Tensor tensor) {
   if (tensor.name.empty()) return invalid_argument("a tensor has an empty name; names match the two sides");
   if (tensor.shape.size() > static_cast<std::size_t>(kMaxDims)) {
@@ -39,7 +44,13 @@ Result<std::int64_t> ModelLayout::add_tensor(Tensor tensor) {
 }
 
 std::int64_t ModelLayout::add_buffer(std::string name, DType dtype) {
-  buffers_.push_back({std::move(name), dtype, -1, 0});
+  buffers_.push_back({std::move(name), dtype, -1, 0, false});
+  tensors_of_buffer_.emplace_back();
+  return static_cast<std::int64_t>(buffers_.size()) - 1;
+}
+
+std::int64_t ModelLayout::add_offset_buffer(std::string name) {
+  buffers_.push_back({std::move(name), DType::kU8, -1, 0, true});
   tensors_of_buffer_.emplace_back();
   return static_cast<std::int64_t>(buffers_.size()) - 1;
 }
@@ -49,7 +60,7 @@ Result<std::int64_t> ModelLayout::add_rank_buffer(std::int32_t rank, std::string
     return invalid_argument(fmt::format("buffer \"{}\" is on rank {}; ranks are 0 to {}", name, rank, num_ranks_ - 1));
   }
   if (size_bytes < 0) return invalid_argument(fmt::format("buffer \"{}\" has the size {}", name, size_bytes));
-  buffers_.push_back({std::move(name), DType::kU8, rank, size_bytes});
+  buffers_.push_back({std::move(name), DType::kU8, rank, size_bytes, false});
   tensors_of_buffer_.emplace_back();
   return static_cast<std::int64_t>(buffers_.size()) - 1;
 }
@@ -65,6 +76,12 @@ Status ModelLayout::place(std::int64_t tensor, Placement placement) {
       at(buffers_, placement.buffer).rank >= 0) {
     return invalid_argument(fmt::format("tensor \"{}\" names the buffer {}, which is not one for placements",
                                         placed.name, placement.buffer));
+  }
+  const Buffer& buffer = at(buffers_, placement.buffer);
+  if (placement.offset_bytes != 0 && !buffer.by_offset) {
+    return invalid_argument(
+        fmt::format("tensor \"{}\" is placed at the offset {} of buffer \"{}\", which is of one array", placed.name,
+                    placement.offset_bytes, buffer.name));
   }
   at(tensors_of_buffer_, placement.buffer).push_back(tensor);
   at(places_, tensor).push_back(std::move(placement));
@@ -265,10 +282,7 @@ std::int64_t ModelLayout::buffer_size_bytes(std::int32_t rank, std::int64_t buff
     for (const Placement& placement : placements(tensor)) {
       const std::int64_t index = placement.mesh->find(rank);
       if (placement.buffer != buffer || index < 0) continue;
-      const Dims extents = buffer_extents(at(tensors_, tensor), placement, index);
-      std::int64_t bytes = size_bytes(at(tensors_, tensor).dtype);
-      for (std::size_t d = 0; d < placement.dims.size(); ++d) bytes *= extents[static_cast<int>(d)];
-      size = std::max(size, bytes);
+      size = std::max(size, placed_span(at(tensors_, tensor), placement, index).end);
     }
   }
   return size;

@@ -17,6 +17,13 @@
 
 namespace reshard {
 
+/// Most ranks of a world. Plans hold about 400 bytes for each rank, used or not, so that a slip in a number must not
+/// become a world of 2^31.
+inline constexpr std::int32_t kMaxRanks = std::int32_t{1} << 18;
+
+/// RESHARD_ERR_INVALID_ARGUMENT unless a world can have so many ranks. To be asked before a ModelLayout is made.
+Status check_num_ranks(std::int64_t num_ranks);
+
 /// One logical tensor as the checkpoint names it; never a framework's fused parameter.
 struct Tensor {
   std::string name;
@@ -37,12 +44,14 @@ struct DimPlacement {
 };
 
 /// A tensor on a mesh: dimension by dimension, which coordinate holds what and where in the buffer. Mesh axes that no
-/// dimension uses replicate. The buffer is a dense array of the dims' part extents, laid out in `order`.
+/// dimension uses replicate. On each rank the placement is a dense array of the dims' part extents, laid out in
+/// `order`, that begins `offset_bytes` into the buffer.
 struct Placement {
   MeshPtr mesh;
   std::vector<DimPlacement> dims;  ///< one per tensor dimension
   std::vector<int> order;          ///< memory order of the buffer's dims, slowest first; empty: row-major
-  std::int64_t buffer = -1;        ///< id in ModelLayout::buffers(); tensors that share it are fused
+  std::int64_t buffer = -1;        ///< id in ModelLayout::buffers()
+  std::int64_t offset_bytes = 0;   ///< of the array in the buffer, on every rank; 0 unless the buffer is by_offset
   Padding padding = Padding::kZero;
 };
 
@@ -66,12 +75,18 @@ struct RankBlock {
   Block block;
 };
 
-/// A buffer: one allocation on each rank that has it.
+/// A buffer: one allocation on each rank that has it. There are three kinds:
+///  - explicit (rank >= 0): of one rank and of a given size; blocks lie in it;
+///  - of one array (rank -1): placements describe one and the same array, and what one of them leaves free of it
+///  belongs
+///    to the others: a framework's fused parameter, or simply one tensor;
+///  - by_offset (rank -1): placements are arrays of their own, one behind another.
 struct Buffer {
   std::string name;
   DType dtype = DType::kBF16;
-  std::int32_t rank = -1;       ///< explicit buffers: the one rank that has it; -1: as the placements say
-  std::int64_t size_bytes = 0;  ///< explicit buffers only
+  std::int32_t rank = -1;
+  std::int64_t size_bytes = 0;  ///< explicit buffers only; the others are as large as the placements reach
+  bool by_offset = false;
 };
 
 /// Every tensor of one side of the transfer. A plain value once built; the builders validate what they are given.
@@ -84,14 +99,18 @@ class ModelLayout {
   /// Errors: a repeated or empty name, more than kMaxDims dims, a negative extent, too many elements.
   Result<std::int64_t> add_tensor(Tensor tensor);
 
-  /// A buffer whose extents come from the placements that name it. Fused tensors name the same one.
+  /// A buffer of one array, whose extents come from the placements that name it. Fused tensors name the same one.
   std::int64_t add_buffer(std::string name, DType dtype);
+
+  /// A buffer for placements with offsets. Whether they overlap is checked when a plan writes there.
+  std::int64_t add_offset_buffer(std::string name);
 
   /// A buffer of one rank for explicit blocks.
   Result<std::int64_t> add_rank_buffer(std::int32_t rank, std::string name, std::int64_t size_bytes);
 
   /// Errors: dims that do not match the tensor, a part count that does not match the axes, an axis used twice,
-  /// a rank outside the world, a segment outside the tensor or outside the part's extent.
+  /// a rank outside the world, a segment outside the tensor or outside the part's extent, segments that share a local
+  /// index, an offset in a buffer that is not by_offset, an array that ends beyond 2^62 bytes.
   Status place(std::int64_t tensor, Placement placement);
 
   /// Errors: box outside the tensor, rank outside the world, memory outside the buffer, buffer of another rank.

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <map>
 
+#include "src/layout/placed.h"
+
 namespace reshard {
 namespace {
 
@@ -55,9 +57,8 @@ Status append_runs(const Block& block, std::int64_t element_bytes, std::vector<B
   return {};
 }
 
-}  // namespace
-
-Status check_no_overlap(const ModelLayout& layout) {
+/// Explicit blocks: compared run by run, because strided blocks may interleave.
+Status check_blocks(const ModelLayout& layout) {
   std::map<std::int64_t, std::vector<ByteRun>> runs_of_buffer;
   for (std::size_t t = 0; t < layout.tensors().size(); ++t) {
     const std::int64_t element_bytes = size_bytes(layout.tensors()[t].dtype);
@@ -80,6 +81,60 @@ Status check_no_overlap(const ModelLayout& layout) {
     }
   }
   return {};
+}
+
+/// The array of a placement on one rank.
+struct PlacedArray {
+  std::int32_t rank = 0;
+  std::int64_t tensor = 0;
+  ByteSpan span;
+};
+
+Status check_arrays(const ModelLayout& layout, const Buffer& buffer, std::vector<PlacedArray>* arrays) {
+  std::sort(arrays->begin(), arrays->end(), [](const PlacedArray& a, const PlacedArray& b) {
+    return std::pair{a.rank, a.span.begin} < std::pair{b.rank, b.span.begin};
+  });
+  for (std::size_t i = 1; i < arrays->size(); ++i) {
+    const PlacedArray& first = (*arrays)[i - 1];
+    const PlacedArray& second = (*arrays)[i];
+    if (second.rank != first.rank || second.span.begin >= first.span.end) continue;
+    return invalid_argument(fmt::format(
+        "destination placements overlap in buffer \"{}\" of rank {}: tensor \"{}\" takes bytes [{}, {}) and tensor "
+        "\"{}\" bytes [{}, {}); give other offsets",
+        buffer.name, first.rank, at(layout.tensors(), first.tensor).name, first.span.begin, first.span.end,
+        at(layout.tensors(), second.tensor).name, second.span.begin, second.span.end));
+  }
+  return {};
+}
+
+/// Placements with offsets: each fills a dense array, padding included, so comparing the arrays' ends is exact.
+/// Placements that share one array (fused parameters) are disjoint by the maps that the models make, and not compared.
+Status check_offsets(const ModelLayout& layout) {
+  std::map<std::int64_t, std::vector<PlacedArray>> arrays_of_buffer;
+  for (std::size_t t = 0; t < layout.tensors().size(); ++t) {
+    const auto tensor = static_cast<std::int64_t>(t);
+    for (const Placement& placement : layout.placements(tensor)) {
+      if (!at(layout.buffers(), placement.buffer).by_offset) continue;
+      std::vector<PlacedArray>& arrays = arrays_of_buffer[placement.buffer];
+      const std::vector<std::int32_t>& ranks = placement.mesh->ranks();
+      for (std::size_t i = 0; i < ranks.size(); ++i) {
+        if (ranks[i] == Mesh::kNoRank) continue;
+        const ByteSpan span = placed_span(layout.tensors()[t], placement, static_cast<std::int64_t>(i));
+        if (span.begin < span.end) arrays.push_back({ranks[i], tensor, span});
+      }
+    }
+  }
+  for (auto& [buffer, arrays] : arrays_of_buffer) {
+    RESHARD_TRY(check_arrays(layout, at(layout.buffers(), buffer), &arrays));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_no_overlap(const ModelLayout& layout) {
+  RESHARD_TRY(check_blocks(layout));
+  return check_offsets(layout);
 }
 
 }  // namespace reshard

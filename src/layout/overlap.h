@@ -6,8 +6,8 @@
 
 namespace reshard {
 
-/// Refuses a destination in which two explicit blocks, or two elements of one, share a byte of a buffer.
-/// Placements cannot overlap by construction. Exact: strided blocks may interleave.
+/// Refuses a destination in which two writers share a byte of a buffer: explicit blocks (exactly: strided blocks may
+/// interleave), elements of one block, or placements at offsets.
 Status check_no_overlap(const ModelLayout& layout);
 
 }  // namespace reshard

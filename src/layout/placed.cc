@@ -9,6 +9,25 @@
 namespace reshard {
 namespace {
 
+/// Segments must lie in the tensor and in the local extent, one behind another: then no local index is taken twice.
+Status check_part(const DimPart& part, std::int64_t num_indices) {
+  std::int64_t free_from = 0;
+  if (part.extent < 0) return invalid_argument(fmt::format("the local extent is {}", part.extent));
+  for (const Segment& segment : part.segments) {
+    if (segment.begin < 0 || segment.end <= segment.begin || segment.end > num_indices || segment.local < 0 ||
+        segment.local > part.extent - (segment.end - segment.begin)) {
+      return invalid_argument(fmt::format("segment [{}, {}) at {} does not fit {} indices and {} local ones",
+                                          segment.begin, segment.end, segment.local, num_indices, part.extent));
+    }
+    if (segment.local < free_from) {
+      return invalid_argument(fmt::format("segment [{}, {}) at {} begins before the one in front of it ends, at {}",
+                                          segment.begin, segment.end, segment.local, free_from));
+    }
+    free_from = segment.local + segment.end - segment.begin;
+  }
+  return {};
+}
+
 Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std::vector<bool>* axis_used) {
   const DimPlacement& placed = at(placement.dims, dim);
   if (placed.map == nullptr) {
@@ -30,19 +49,29 @@ Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std:
         fmt::format("dim {} has {} parts for {} coordinates", dim, placed.map->parts.size(), coordinates));
   }
   for (std::size_t p = 0; p < placed.map->parts.size(); ++p) {
-    const DimPart& part = placed.map->parts[p];
-    for (const Segment& segment : part.segments) {
-      const std::int64_t length = segment.end - segment.begin;
-      if (segment.begin < 0 || length <= 0 || segment.end > at(tensor.shape, dim) || segment.local < 0 ||
-          segment.local > part.extent - length) {
-        return invalid_argument(
-            fmt::format("dim {}, coordinate {}: segment [{}, {}) at {} does not fit {} indices and "
-                        "{} local ones",
-                        dim, p, segment.begin, segment.end, segment.local, at(tensor.shape, dim), part.extent));
-      }
-    }
+    RESHARD_TRY(check_part(placed.map->parts[p], at(tensor.shape, dim))
+                    .with_context(fmt::format("dim {}, coordinate {}", dim, p)));
   }
   return {};
+}
+
+/// Sizes and offsets in bytes that the code below computes freely stay within 63 bits.
+Status check_reach(const Tensor& tensor, const Placement& placement) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 62;
+  std::int64_t bytes = size_bytes(tensor.dtype);
+  for (std::size_t d = 0; d < placement.dims.size(); ++d) {
+    std::int64_t extent = std::max<std::int64_t>(1, tensor.shape[d]);
+    if (placement.dims[d].map != nullptr) {
+      for (const DimPart& part : placement.dims[d].map->parts) extent = std::max(extent, part.extent);
+    }
+    if (extent > kMost / bytes) {
+      return invalid_argument(fmt::format("{} indices of dim {} make the local shape more than 2^62 bytes", extent, d));
+    }
+    bytes *= extent;
+  }
+  if (placement.offset_bytes >= 0 && placement.offset_bytes <= kMost - bytes) return {};
+  return invalid_argument(
+      fmt::format("the offset {} with up to {} bytes behind it is outside 0 to 2^62", placement.offset_bytes, bytes));
 }
 
 /// Local index intervals of a part, as blocks see them: `place` is the start in the local tensor.
@@ -161,7 +190,7 @@ Status check_placement(const Tensor& tensor, const Placement& placement, std::in
   for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) {
     RESHARD_TRY(check_dim(tensor, placement, d, &axis_used));
   }
-  return {};
+  return check_reach(tensor, placement);
 }
 
 std::int64_t part_index(const Mesh& mesh, const std::vector<int>& axes, std::int64_t index) {
@@ -187,6 +216,14 @@ Dims buffer_extents(const Tensor& tensor, const Placement& placement, std::int64
                                        : at(placed.map->parts, part_index(*placement.mesh, placed.axes, index)).extent;
   }
   return extents;
+}
+
+ByteSpan placed_span(const Tensor& tensor, const Placement& placement, std::int64_t index) {
+  const Dims extents = buffer_extents(tensor, placement, index);
+  std::int64_t bytes = size_bytes(tensor.dtype);
+  for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) bytes *= extents[d];
+  if (bytes == 0) return {};
+  return {placement.offset_bytes, placement.offset_bytes + bytes};
 }
 
 Dims placed_local_shape(const Tensor& tensor, const Placement& placement, std::int64_t index) {
@@ -219,6 +256,7 @@ void append_blocks(const Tensor& tensor, std::int64_t tensor_index, const Placem
   prototype.tensor = tensor_index;
   prototype.buffer = placement.buffer;
   prototype.box.num_dims = num_dims;
+  prototype.offset_bytes = placement.offset_bytes;
   prototype.strides_bytes = strides_bytes;
   append_product(runs, prototype, out);
   append_padding(placement, placed_local_shape(tensor, placement, index), runs, prototype, out);

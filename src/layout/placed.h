@@ -22,6 +22,13 @@ std::int64_t part_index(const Mesh& mesh, const std::vector<int>& axes, std::int
 /// Extents of the rank's buffer per dimension.
 Dims buffer_extents(const Tensor& tensor, const Placement& placement, std::int64_t index);
 
+/// The bytes [begin, end) of its buffer that the rank's array takes; {0, 0} for an array without elements.
+struct ByteSpan {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+ByteSpan placed_span(const Tensor& tensor, const Placement& placement, std::int64_t index);
+
 /// Extents of the rank's local tensor per dimension: own padding included, other tensors of the buffer not.
 Dims placed_local_shape(const Tensor& tensor, const Placement& placement, std::int64_t index);
 

@@ -12,8 +12,6 @@
 namespace reshard {
 namespace {
 
-constexpr std::int64_t kMaxLocalBytes = std::int64_t{1} << 62;
-
 /// Most pieces of a tensor, over all ranks: the product of the dims' segments. Each becomes a block of 170 bytes.
 constexpr std::int64_t kMaxPieces = std::int64_t{1} << 22;
 
@@ -72,36 +70,28 @@ Result<DimPlacement> place_dim(const AxisPlacement& placement, std::int64_t dim,
   return result;
 }
 
-/// Refuses local shapes whose sizes or strides would not fit 64 bits, empty ones included, and products of fine cuts
-/// in several dims that nobody could plan.
-Status check_size(const Tensor& tensor, const std::vector<DimPlacement>& dims) {
-  std::int64_t bytes = size_bytes(tensor.dtype);
-  std::int64_t pieces = 1;
-  for (std::size_t dim = 0; dim < dims.size(); ++dim) {
-    std::int64_t extent = std::max<std::int64_t>(1, tensor.shape[dim]);
+/// Counts the pieces that the dims so far make together, and refuses products that nobody could plan. Asked dimension
+/// by dimension, so that of fine cuts in several dims only the first is ever made.
+class PieceCount {
+ public:
+  Status add(const DimPlacement& placed, std::size_t dim) {
     std::int64_t segments = 0;
-    if (dims[dim].map) {
-      for (const DimPart& part : dims[dim].map->parts) {
-        extent = std::max(extent, part.extent);
-        segments += static_cast<std::int64_t>(part.segments.size());
-      }
+    if (placed.map) {
+      for (const DimPart& part : placed.map->parts) segments += static_cast<std::int64_t>(part.segments.size());
     }
     segments = std::max<std::int64_t>(1, segments);
-    if (extent > kMaxLocalBytes / bytes) {
+    if (segments > kMaxPieces / pieces_) {
       return invalid_argument(
-          fmt::format("{} indices of dim {} make the local shape more than 2^62 bytes", extent, dim));
+          fmt::format("{} segments of dim {} cut the tensor into more than {} pieces; use larger blocks", segments, dim,
+                      kMaxPieces));
     }
-    if (segments > kMaxPieces / pieces) {
-      return invalid_argument(
-          fmt::format("{} segments of dim {} cut the tensor into more than {} pieces; use larger "
-                      "blocks",
-                      segments, dim, kMaxPieces));
-    }
-    bytes *= extent;
-    pieces *= segments;
+    pieces_ *= segments;
+    return {};
   }
-  return {};
-}
+
+ private:
+  std::int64_t pieces_ = 1;
+};
 
 Status check_axes(const AxisPlacement& placement, std::size_t num_dims) {
   const auto num_axes = static_cast<std::size_t>(placement.mesh->num_axes());
@@ -142,12 +132,13 @@ Result<Placement> make_placement(const Tensor& tensor, const AxisPlacement& axes
   RESHARD_TRY(check_order_and_padding(axes, tensor.shape.size()));
   Placement result;
   result.mesh = axes.mesh;
+  PieceCount pieces;
   for (std::size_t dim = 0; dim < tensor.shape.size(); ++dim) {
     Result<DimPlacement> placed = place_dim(axes, static_cast<std::int64_t>(dim), tensor.shape[dim]);
     if (!placed.ok()) return placed.take_status().with_context(fmt::format("dim {}", dim));
+    RESHARD_TRY(pieces.add(*placed, dim));
     result.dims.push_back(placed.take());
   }
-  RESHARD_TRY(check_size(tensor, result.dims));
   if (axes.order) result.order.assign(axes.order->begin(), axes.order->end());
   return result;
 }

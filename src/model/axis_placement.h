@@ -25,10 +25,9 @@ struct AxisPlacement {
   std::optional<std::vector<std::int64_t>> pad_to;  ///< one local shape for all ranks, its tail zero-filled
 };
 
-/// The same, dimension by dimension; the buffer is left to the caller.
-/// @post local sizes in bytes, padding included, are at most 2^62
+/// The same, dimension by dimension; the buffer and the offset in it are left to the caller.
 /// Errors: RESHARD_ERR_INVALID_ARGUMENT for rules that do not fit the mesh or the shape, an `order` that is no
-/// permutation, a `pad_to` smaller than some local shape, a local shape that is too large.
+/// permutation, a `pad_to` smaller than some local shape, more pieces than can be planned.
 Result<Placement> make_placement(const Tensor& tensor, const AxisPlacement& axes);
 
 }  // namespace reshard

@@ -61,6 +61,7 @@ Result<ModelLayout> make_model_layout(const std::string& config_json, const std:
   const Scheme& scheme = scheme_of(text);
   RESHARD_TRY(const std::int32_t needed, scheme.num_ranks(text));
   RESHARD_TRY(const std::int32_t world, world_size(text, needed, first_rank, num_ranks));
+  RESHARD_TRY(check_num_ranks(world));
   RESHARD_TRY(ModelConfig config, parse_model_config(config_json, num_layers));
   RESHARD_TRY(LayoutBuilder builder, LayoutBuilder::create(std::move(config), first_rank, world));
   RESHARD_TRY(scheme.place(text, &builder));

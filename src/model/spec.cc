@@ -12,24 +12,13 @@
 #include <set>
 
 #include "src/model/axis_placement.h"
+#include "src/model/json_text.h"
 
 namespace reshard {
 namespace {
 
 using Json = nlohmann::json;
 using Keys = std::vector<std::string>;
-
-/// A value for a message. Arrays and objects are named, not printed: they may be large, and nested without limit.
-std::string describe(const Json& value) {
-  constexpr std::size_t kMostChars = 200;
-  if (value.is_array()) return fmt::format("a list of {}", value.size());
-  if (value.is_object()) return fmt::format("an object of {} keys", value.size());
-  std::string text = value.dump();
-  if (text.size() <= kMostChars) return text;
-  std::size_t length = kMostChars;
-  while ((text[length] & 0xC0) == 0x80) --length;  // not inside a character of UTF-8
-  return text.substr(0, length) + "...";
-}
 
 Status wrong_type(const Json& value, const char* wanted) {
   return invalid_argument(fmt::format("is {}; give {}", describe(value), wanted));
@@ -255,38 +244,12 @@ Status SpecReader::read_tensor(const Json& value) {
   return read_rest().with_context(context);
 }
 
-/// Parses the text, refusing a key that an object has twice, where the parser alone would keep the last one.
-Result<Json> parse_json(const std::string& text) {
-  std::vector<std::set<std::string>> keys;
-  std::string repeated;
-  const auto see = [&](int, Json::parse_event_t event, Json& parsed) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      repeated = describe(parsed);
-    }
-    return true;
-  };
-  try {
-    Json json = Json::parse(text, see);
-    if (!repeated.empty()) return invalid_argument(fmt::format("an object has the key {} twice", repeated));
-    return json;
-  } catch (const Json::exception& error) {  // the parser's only way to say where the fault lies
-    std::string message = std::string(error.what()).substr(0, 300);
-    std::replace_if(
-        message.begin(), message.end(), [](char c) { return (c & 0x80) != 0; }, '?');
-    return invalid_argument(std::move(message));
-  }
-}
-
 Result<SpecLayouts> read_spec(const Json& json) {
   RESHARD_TRY(check_keys(json, {"version", "ranks", "tensors"}));
   RESHARD_TRY(const std::int64_t version, member<std::int64_t>(json, "version", read_int));
   if (version != 1) return invalid_argument(fmt::format("version: is {}; this library reads 1", version));
   RESHARD_TRY(const std::int64_t num_ranks, member<std::int64_t>(json, "ranks", read_int));
-  if (num_ranks < 1 || num_ranks > std::numeric_limits<std::int32_t>::max()) {
-    return invalid_argument(fmt::format("ranks: is {}; give 1 to 2^31 - 1", num_ranks));
-  }
+  RESHARD_TRY(check_num_ranks(num_ranks).with_context("ranks"));
   const Json& tensors = json.at("tensors");
   if (!tensors.is_array()) return wrong_type(tensors, "a list").with_context("tensors");
   SpecReader reader(static_cast<std::int32_t>(num_ranks));

@@ -169,6 +169,17 @@ TEST(DimMapTest, RefusesAbsurdNumbersOfSegments) {
   expect_refused(1 << 21, {cyclic(1, 2), table({row})}, "pieces");
 }
 
+TEST(DimMapTest, RowsOfATableCountTogether) {
+  // No row alone has too many pieces; they are refused before all of them are made.
+  IndexList odd;
+  for (std::int64_t i = 1; i < kMaxSegments; i += 2) odd.push_back({i, i + 1});
+  const IndexRun all{0, kMaxSegments / 2};
+  EXPECT_TRUE(split_list(odd, table({{all}, {all}})).ok());
+  const Result<std::vector<IndexList>> split = split_list(odd, table({{all}, {all}, {{0, 1}, {0, 1}, {0, 1}}}));
+  ASSERT_FALSE(split.ok());
+  EXPECT_NE(split.status().message().find("pieces"), std::string::npos) << split.status().message();
+}
+
 TEST(DimMapTest, RefusesListsLongerThan62Bits) {
   const std::int64_t huge = std::int64_t{1} << 61;
   expect_refused(huge, {table({IndexList(5, IndexRun{0, huge})})}, "2^62");

@@ -104,6 +104,46 @@ TEST_F(LayoutErrorTest, PlacementMustNameAnOrderAndABuffer) {
   expect_invalid(layout.place(5, placement()), "tensor 5");
 }
 
+TEST_F(LayoutErrorTest, OffsetsStayWithin62BitsAndInBuffersForThem) {
+  Placement bad = placement();
+  bad.offset_bytes = 8;
+  expect_invalid(layout.place(tensor, bad), "of one array");
+  bad.buffer = layout.add_offset_buffer("all");
+  EXPECT_TRUE(layout.place(tensor, bad).ok());
+  bad.offset_bytes = -1;
+  expect_invalid(layout.place(tensor, bad), "offset -1");
+  constexpr std::int64_t kEnd = std::int64_t{1} << 62;  // the array of the tensor takes 96 bytes
+  bad.offset_bytes = kEnd - 95;
+  expect_invalid(layout.place(tensor, bad), "\"w\"");
+  bad.offset_bytes = kEnd - 96;
+  EXPECT_TRUE(layout.place(tensor, bad).ok());
+  EXPECT_EQ(layout.buffer_size_bytes(3, bad.buffer), kEnd);
+}
+
+TEST_F(LayoutErrorTest, SegmentsOfAPartShareNoLocalIndex) {
+  DimMap map;
+  map.parts = {{{{0, 2, 0}, {2, 4, 2}}, 4}, {{{4, 6, 0}}, 4}};
+  Placement placed = placement();
+  placed.dims[0] = {std::make_shared<const DimMap>(map), {0}};
+  EXPECT_TRUE(layout.place(tensor, placed).ok());
+  for (const std::int64_t local : {1, 0}) {
+    map.parts[0].segments[1].local = local;
+    placed.dims[0].map = std::make_shared<const DimMap>(map);
+    expect_invalid(layout.place(tensor, placed), "dim 0, coordinate 0: segment [2, 4) at");
+  }
+  map.parts[0] = {{}, -1};
+  placed.dims[0].map = std::make_shared<const DimMap>(map);
+  expect_invalid(layout.place(tensor, placed), "extent is -1");
+}
+
+TEST(WorldTest, HasABound) {
+  EXPECT_TRUE(check_num_ranks(1).ok());
+  EXPECT_TRUE(check_num_ranks(kMaxRanks).ok());
+  for (const std::int64_t count : {std::int64_t{0}, std::int64_t{-1}, std::int64_t{kMaxRanks} + 1, INT64_MAX}) {
+    expect_invalid(check_num_ranks(count), std::to_string(count));
+  }
+}
+
 TEST_F(LayoutErrorTest, BlocksStayInsideTensorRankAndBuffer) {
   const std::int64_t own = *layout.add_rank_buffer(1, "own", 96);
   Block bad = block(own);

@@ -83,7 +83,9 @@ RC_GTEST_PROP(LayoutTest, EveryLocalElementIsInOneBlockAtItsAddress, ()) {
   ModelLayout layout(kNumRanks);
   const std::int64_t tensor = *layout.add_tensor({"w", dtype, shape, 0});
   Placement placement = given.placement;
-  placement.buffer = layout.add_buffer("w", dtype);
+  const bool has_offset = random(0, 1) == 1;
+  placement.buffer = has_offset ? layout.add_offset_buffer("all") : layout.add_buffer("w", dtype);
+  placement.offset_bytes = has_offset ? random(0, 100) : 0;
   RC_ASSERT(layout.place(tensor, placement).ok());
   for (std::int32_t rank = 0; rank < kNumRanks; ++rank) {
     Dims local_shape;
@@ -102,11 +104,13 @@ RC_GTEST_PROP(LayoutTest, EveryLocalElementIsInOneBlockAtItsAddress, ()) {
       RC_ASSERT(local_shape[static_cast<int>(d)] == extents[d]);
       num_local *= extents[d];
     }
-    RC_ASSERT(layout.buffer_size_bytes(rank, placement.buffer) == num_local * size_bytes(dtype));
+    RC_ASSERT(layout.buffer_size_bytes(rank, placement.buffer) ==
+              (num_local == 0 ? 0 : placement.offset_bytes + num_local * size_bytes(dtype)));
     oracle::for_each_index(extents, [&](const Indices& local) {
       const Block& block = block_at(blocks, local);
       check_contents(block, placement, lists, local);
-      RC_ASSERT(address_in(block, local) == dense_address(placement.order, extents, local, size_bytes(dtype)));
+      RC_ASSERT(address_in(block, local) ==
+                placement.offset_bytes + dense_address(placement.order, extents, local, size_bytes(dtype)));
     });
     std::int64_t num_in_blocks = 0;
     for (const Block& block : blocks) {

@@ -64,6 +64,7 @@ INSTANTIATE_TEST_SUITE_P(Root, SpecErrorTest,
                                            BadSpec{"ZeroRanks", "/ranks", "0", {"ranks", "0"}},
                                            BadSpec{"NegativeRanks", "/ranks", "-3", {"ranks", "-3"}},
                                            BadSpec{"RanksBeyond32Bits", "/ranks", "2147483648", {"2147483648"}},
+                                           BadSpec{"RanksBeyondAnyCluster", "/ranks", "1073741824", {"1073741824"}},
                                            BadSpec{"RanksBeyond64Bits", "/ranks", "18446744073709551615", {"ranks"}},
                                            BadSpec{"RanksAsFloat", "/ranks", "8.0", {"ranks", "8.0", "integer"}},
                                            BadSpec{"RanksAsBool", "/ranks", "true", {"ranks", "true"}},
@@ -236,14 +237,20 @@ TEST(SpecErrorTest, ScalarsCannotBeSharded) {
   expect_refused(spec_with("[]", 2, R"([{"shard": 0}])"), {"\"w\"", "dst", "dim 0", "0 dims"});
 }
 
-TEST(SpecErrorTest, TextThatIsNotJsonIsRefused) {
-  expect_text_refused("", {"spec"});
-  expect_text_refused("{\"version\": 1,", {"spec", "column"});
-  expect_text_refused("{\"version\": 1e999}", {"spec"});
-  expect_text_refused("\xff\xfe", {"spec"});
+TEST(SpecErrorTest, TextThatIsNotJsonIsRefusedWithLineAndColumn) {
+  expect_text_refused("", {"spec: not JSON at line 1, column 1: ", "unexpected end of input"});
+  expect_text_refused("{\"version\": 1,", {"line 1, column 15", "unexpected end of input"});
+  expect_text_refused("{\"version\": 1,}", {"line 1, column 15", "'}'"});
+  expect_text_refused("{\n \"version\": 1,\n\n  }\n", {"line 4, column 3", "'}'"});
+  expect_text_refused("\n{\"version\": 1e999}", {"line 2, column 17", "1e999"});
+  expect_text_refused("{\n\n\n\"version\": 1\n\"ranks\": 2}", {"line 5, column 7", "string literal"});
+  expect_text_refused("\xff\xfe", {"line 1, column 1", "?"});
+  expect_text_refused(example_spec().dump() + "\n}", {"line 2, column 1", "end of input"});
   expect_text_refused("[]", {"spec", "object"});
   expect_text_refused("null", {"spec", "null"});
-  expect_text_refused(example_spec().dump() + "}", {"spec"});
+  for (const char* text : {"", "{", "[1,]", "{\"a\": 1e999}", "\xff", "\"a", "nul"}) {
+    EXPECT_EQ(parse_spec(text).status().message().find("exception"), std::string::npos) << text;
+  }
 }
 
 TEST(SpecErrorTest, RepeatedKeysAreRefused) {
