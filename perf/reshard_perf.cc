@@ -9,8 +9,8 @@
 #include "perf/engine/launcher.h"
 #include "perf/engine/live_run.h"
 #include "perf/engine/options.h"
+#include "perf/engine/output.h"
 #include "perf/engine/report.h"
-#include "perf/engine/text.h"
 
 // Moves a model for real: see perf/README.md.
 
@@ -19,10 +19,11 @@ namespace {
 
 int run_and_report(const PerfOptions& options, reshard_comm_t comm) {
   const Ranks ranks = make_ranks(comm, options.timeout_us);
+  OutputFile json(ranks.rank == 0 ? options.job.json : "");
   const LiveResult result = run_rank(options, ranks);
   if (ranks.rank == 0) {
-    fmt::print("{}", live_report_text(options, result));
-    if (!options.job.json.empty()) write_text_file(options.job.json, live_report_json(options, result).dump(2) + "\n");
+    print_report(live_report_text(options, result));
+    json.write(json_text(live_report_json(options, result), 2) + "\n");
   }
   return result.is_correct() ? kExitOk : kExitWrongElements;
 }
@@ -70,6 +71,7 @@ int run(const PerfOptions& options, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace reshard::perf;
+  reserve_standard_streams();
   try {
     PerfOptions options;
     if (const auto exit_code = parse_options(argc, argv, &options)) return *exit_code;

@@ -5,12 +5,12 @@
 #include "perf/engine/error.h"
 #include "perf/engine/job.h"
 #include "perf/engine/options.h"
+#include "perf/engine/output.h"
 #include "perf/engine/plan_details.h"
 #include "perf/engine/plan_page.h"
 #include "perf/engine/plan_report.h"
 #include "perf/engine/plan_trace.h"
 #include "perf/engine/report.h"
-#include "perf/engine/text.h"
 
 // Plans on paper: see perf/README.md.
 
@@ -45,21 +45,32 @@ nlohmann::json make_report(const PlanToolOptions& options, const Job& job, resha
   return report;
 }
 
-void write_details(const PlanToolOptions& options, reshard_plan_t plan, const nlohmann::json& report) {
-  if (options.html.empty() && options.trace.empty()) return;
+/// All files that the command line names.
+struct Outputs {
+  OutputFile json;
+  OutputFile html;
+  OutputFile trace;
+
+  explicit Outputs(const PlanToolOptions& options) : json(options.job.json), html(options.html), trace(options.trace) {}
+};
+
+void write_details(const PlanToolOptions& options, reshard_plan_t plan, const nlohmann::json& report,
+                   Outputs* outputs) {
+  if (!outputs->html.is_wanted() && !outputs->trace.is_wanted()) return;
   const nlohmann::json details = plan_details(plan, options.bundle);
-  if (!options.html.empty()) write_text_file(options.html, plan_page(report, details));
-  if (!options.trace.empty()) write_text_file(options.trace, plan_trace(details).dump());
+  if (outputs->html.is_wanted()) outputs->html.write(plan_page(report, details));
+  if (outputs->trace.is_wanted()) outputs->trace.write(json_text(plan_trace(details)));
 }
 
 void run(const PlanToolOptions& options) {
+  Outputs outputs(options);
   const Job job = make_job(options.job);
   const Plan plan = plan_without(options.lost, options, obtain_plan(options, job));
   if (!options.save.empty()) check(reshard_plan_save(plan.get(), options.save.c_str()), "saving the plan");
   const nlohmann::json report = make_report(options, job, plan.get());
-  fmt::print("{}", plan_report_text(options.job, report));
-  if (!options.job.json.empty()) write_text_file(options.job.json, report.dump(2) + "\n");
-  write_details(options, plan.get(), report);
+  print_report(plan_report_text(options.job, report));
+  outputs.json.write(json_text(report, 2) + "\n");
+  write_details(options, plan.get(), report, &outputs);
 }
 
 }  // namespace
@@ -67,6 +78,7 @@ void run(const PlanToolOptions& options) {
 
 int main(int argc, char** argv) {
   using namespace reshard::perf;
+  reserve_standard_streams();
   try {
     PlanToolOptions options;
     if (const auto exit_code = parse_options(argc, argv, &options)) return *exit_code;

@@ -22,6 +22,27 @@ function(reshard_configure_flags)
   endif()
 endfunction()
 
+# reshard_precompile(TARGET LIBRARIES ... OPTIONS ... HEADERS ...): a target whose headers are parsed once for all targets
+# that say reshard_precompiled(OTHER TARGET); they must link the same libraries, as far as those define macros. Only where
+# RESHARD_PRECOMPILE says so: a build without it shows which file forgot to include what it uses.
+function(reshard_precompile target)
+  cmake_parse_arguments(HEADERS "" "" "LIBRARIES;OPTIONS;HEADERS" ${ARGN})
+  if(NOT RESHARD_PRECOMPILE)
+    return()
+  endif()
+  add_library(${target} OBJECT ${PROJECT_SOURCE_DIR}/src/precompiled.cc)
+  target_link_libraries(${target} PRIVATE reshard_flags ${HEADERS_LIBRARIES})
+  target_compile_options(${target} PRIVATE ${HEADERS_OPTIONS} $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>) # for ccache
+  target_precompile_headers(${target} PRIVATE ${HEADERS_HEADERS})
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+endfunction()
+function(reshard_precompiled target from)
+  if(RESHARD_PRECOMPILE)
+    target_precompile_headers(${target} REUSE_FROM ${from})
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  endif()
+endfunction()
+
 # reshard_room(NAME SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an object library room_NAME.
 # ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses.
 function(reshard_room name)
@@ -29,6 +50,9 @@ function(reshard_room name)
   add_library(room_${name} OBJECT ${ROOM_SOURCES})
   target_link_libraries(room_${name} PRIVATE reshard_flags ${ROOM_LIBRARIES})
   set_target_properties(room_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  if("fmt::fmt" IN_LIST ROOM_LIBRARIES)
+    reshard_precompiled(room_${name} room_headers)
+  endif()
   set_property(GLOBAL APPEND PROPERTY RESHARD_ROOMS ${name})
   # The closure of rooms, in the order of definition, for tests that link a room without the whole library.
   set(closure ${name})

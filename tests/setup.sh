@@ -38,6 +38,7 @@ install_missing() {
 
 # What one checkout compiled serves another, wherever it lies.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+export CCACHE_SLOPPINESS=pch_defines,time_macros  # what it needs to know of precompiled headers
 
 # build_preset PRESET [TARGET...]: configures and builds into build/PRESET.
 build_preset() {

@@ -35,7 +35,7 @@ void convert_elements(const std::byte* in, reshard_dtype_t from, reshard_dtype_t
 
 }  // namespace
 
-CheckpointSource::CheckpointSource(const std::string& path, const std::vector<TensorPair>& tensors) : file_(path) {
+CheckpointSource::CheckpointSource(const std::string& path, const std::vector<TensorPair>& tensors) : files_(path) {
   std::vector<std::string> problems;
   for (const TensorPair& tensor : tensors) {
     try {
@@ -53,7 +53,7 @@ CheckpointSource::CheckpointSource(const std::string& path, const std::vector<Te
 
 const std::byte* CheckpointSource::find_piece(const TensorPair& tensor, const std::string& name,
                                               const std::vector<std::int64_t>& shape) const {
-  const SafetensorsFile::Entry* entry = file_.find(name);
+  const SafetensorsFile::Entry* entry = files_.find(name);
   if (entry == nullptr) fail("{} is missing", name);
   if (entry->tensor.dtype != tensor.src_dtype || entry->tensor.shape != shape) {
     fail("{} is {} [{}], but the source layout has {} [{}]", name, reshard_dtype_name(entry->tensor.dtype),
@@ -65,7 +65,7 @@ const std::byte* CheckpointSource::find_piece(const TensorPair& tensor, const st
 CheckpointSource::Pieces CheckpointSource::find_pieces(const TensorPair& tensor) const {
   const std::size_t experts = tensor.name.find(kExperts);
   const bool is_stacked = experts != std::string::npos && !tensor.shape.empty();
-  if (!is_stacked || file_.find(tensor.name) != nullptr) {
+  if (!is_stacked || files_.find(tensor.name) != nullptr) {
     return {{find_piece(tensor, tensor.name, tensor.shape)}, product(tensor.shape)};
   }
   const std::size_t split = experts + kExperts.size();

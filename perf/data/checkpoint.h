@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "perf/data/element_source.h"
-#include "perf/data/safetensors.h"
+#include "perf/data/safetensors_set.h"
 
 namespace reshard::perf {
 
-/// Values from a safetensors file. A stacked tensor "…experts.gate_proj.weight", dimension 0 = expert, may lie in the
-/// file as one tensor or as one per expert, "…experts.7.gate_proj.weight".
+/// Values from the safetensors file or files at a path (SafetensorsSet). A stacked tensor "…experts.gate_proj.weight",
+/// dimension 0 = expert, may lie in the file as one tensor or as one per expert, "…experts.7.gate_proj.weight".
 class CheckpointSource final : public ElementSource {
  public:
   /// Throws Error listing every tensor that is missing or has another shape or dtype than the source layout.
@@ -31,7 +31,7 @@ class CheckpointSource final : public ElementSource {
   const std::byte* find_piece(const TensorPair& tensor, const std::string& name,
                               const std::vector<std::int64_t>& shape) const;
 
-  SafetensorsFile file_;
+  SafetensorsSet files_;
   std::map<std::string, Pieces, std::less<>> pieces_;
 };
 

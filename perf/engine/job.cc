@@ -23,19 +23,6 @@ std::vector<fs::path> model_folders() {
   return {RESHARD_PERF_MODELS_DIR, self.parent_path().parent_path() / RESHARD_PERF_MODELS_INSTALL_DIR};
 }
 
-std::string known_models() {
-  std::vector<std::string> names;
-  for (const fs::path& folder : model_folders()) {
-    std::error_code ignored;
-    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-      if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
-    }
-  }
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
 std::string read_model_config(const std::string& model) {
   if (fs::is_regular_file(model)) return read_text_file(model);
   for (const fs::path& folder : model_folders()) {
@@ -102,6 +89,19 @@ Job job_from_spec(const std::string& path, const std::string& cluster) {
 }
 
 }  // namespace
+
+std::string known_models() {
+  std::vector<std::string> names;
+  for (const fs::path& folder : model_folders()) {
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+      if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return fmt::format("{}", fmt::join(names, ", "));
+}
 
 Job make_job(const JobOptions& options) {
   const auto start = std::chrono::steady_clock::now();

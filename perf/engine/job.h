@@ -42,6 +42,9 @@ reshard_plan_options_t plan_options(const JobOptions& options, const Job& job);
 /// The tensors in the destination's order. Call it once the job has a plan: that proves that the sides agree.
 std::vector<TensorPair> pair_tensors(const Job& job);
 
+/// The names that --model takes beside files, with commas between them.
+std::string known_models();
+
 /// One line that says what the job is.
 std::string describe_job(const JobOptions& options);
 

@@ -75,12 +75,6 @@ std::string read_text_file(const std::string& path) {
   return std::move(text).str();
 }
 
-void write_text_file(const std::string& path, std::string_view text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text << std::flush;
-  if (!file) fail("cannot write {}: check that its folder exists and has room", path);
-}
-
 std::vector<std::int32_t> parse_rank_range(const std::string& text) {
   std::int32_t first = 0;
   std::int32_t last = 0;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <numeric>
 
 #include "perf/data/convert.h"
@@ -94,6 +95,68 @@ TEST(Checkpoint, NamesTheExpertThatIsMissing) {
   write_checkpoint(file.path(), {{"experts.0.w", RESHARD_F32, {2}}, {"m.experts.0.w", RESHARD_F32, {2}}});
   EXPECT_NE(problem_of(file.path(), {make_tensor("m.experts.w", {2, 2})}).find("m.experts.1.w is missing"),
             std::string::npos);
+}
+
+/// A folder with two files of one float tensor each, "a" and "b", and what else a test writes into it.
+class Folder {
+ public:
+  Folder() {
+    std::filesystem::create_directory(path());
+    write_checkpoint(path() + "/m-00001-of-00002.safetensors", {{"a", RESHARD_F32, {2}}});
+    write_checkpoint(path() + "/m-00002-of-00002.safetensors", {{"b", RESHARD_F32, {3}}});
+  }
+  ~Folder() { std::filesystem::remove_all(path()); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  const std::string& path() const { return name_.path(); }
+  std::string index() const { return path() + "/m.safetensors.index.json"; }
+
+ private:
+  TemporaryFile name_;
+};
+
+const std::vector<TensorPair> kBoth = {make_tensor("a", {2}), make_tensor("b", {3})};
+
+TEST(Checkpoint, OfSeveralFilesIsAFolderOrAnIndex) {
+  const Folder folder;
+  EXPECT_EQ(problem_of(folder.path(), kBoth), "") << "a folder without an index";
+  write_text_file(folder.index(), R"({"metadata": {}, "weight_map": {
+    "a": "m-00001-of-00002.safetensors", "b": "m-00002-of-00002.safetensors"}})");
+  for (const std::string& path : {folder.path(), folder.index()}) {
+    const CheckpointSource source(path, kBoth);
+    EXPECT_EQ(read(source, kBoth[0], 0, 2), (std::vector<float>{0, 1})) << path;
+    EXPECT_EQ(read(source, kBoth[1], 1, 2), (std::vector<float>{1, 2})) << path;
+  }
+}
+
+TEST(Checkpoint, AnIndexThatLiesIsRefused) {
+  const Folder folder;
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {R"({"weight_map": {"a": "m-00002-of-00002.safetensors"}})", "tensor a is not in m-00002-of-00002.safetensors"},
+      {R"({"weight_map": {"a": "gone.safetensors"}})", "gone.safetensors"},
+      {R"({"weight_map": {"a": "../m-00001-of-00002.safetensors"}})", "is no name of a file beside it"},
+      {R"({"weight_map": {"a": 1}})", "the file of tensor a is no text"},
+      {R"({"weight_map": )", "no object \"weight_map\""},
+      {R"([])", "no object \"weight_map\""},
+  };
+  for (const auto& [text, part] : cases) {
+    write_text_file(folder.index(), text);
+    const std::string problem = problem_of(folder.index(), kBoth);
+    EXPECT_NE(problem.find(part), std::string::npos) << text << ": " << problem;
+  }
+}
+
+TEST(Checkpoint, ATensorInTwoFilesIsRefused) {
+  const Folder folder;
+  write_checkpoint(folder.path() + "/n.safetensors", {{"a", RESHARD_F32, {2}}});
+  EXPECT_NE(problem_of(folder.path(), kBoth).find("tensor a lies in another file"), std::string::npos);
+}
+
+TEST(Checkpoint, AFolderWithoutOneIsRefused) {
+  const Folder folder;
+  std::filesystem::create_directory(folder.path() + "/empty");
+  const std::string problem = problem_of(folder.path() + "/empty", kBoth);
+  EXPECT_NE(problem.find("neither safetensors files nor an index"), std::string::npos) << problem;
 }
 
 }  // namespace

@@ -75,6 +75,17 @@ TEST(Options, OfAPlanOnPaperHoldWhatTheCommandLineSays) {
   EXPECT_EQ(defaults.bundle, -1);
 }
 
+TEST(Options, TheLastOfARepeatedOneWins) {
+  PlanToolOptions options;
+  ASSERT_FALSE(parse({"--spec", "s", "--staging", "64K", "--lose", "1-2", "--spec", "t", "--order", "any", "--staging",
+                      "32M", "--lose", "3", "--order", "rotated"},
+                     &options));
+  EXPECT_EQ(options.job.spec, "t");
+  EXPECT_EQ(options.job.staging_bytes, 32 << 20);
+  EXPECT_EQ(options.job.group_order, RESHARD_ORDER_ROTATED);
+  EXPECT_EQ(options.lost, std::vector<std::int32_t>{3});
+}
+
 TEST(Options, WhatIsSaidOfAMachineNeedsOne) {
   const std::vector<std::vector<std::string>> lines = {{"--simulate"}, {"--advise"}, {"--html", "h"}, {"--trace", "t"}};
   for (std::vector<std::string> line : lines) {

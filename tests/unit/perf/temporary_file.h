@@ -6,9 +6,15 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <fstream>
 #include <string>
+#include <string_view>
 
 namespace reshard::perf {
+
+inline void write_text_file(const std::string& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
+}
 
 /// A path that no other test uses, removed at the end of the scope.
 class TemporaryFile {
