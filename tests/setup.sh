@@ -40,11 +40,13 @@ install_missing() {
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 export CCACHE_SLOPPINESS=pch_defines,time_macros  # what it needs to know of precompiled headers
 
-# build_preset PRESET [TARGET...]: configures and builds into build/PRESET.
+# build_preset PRESET [TARGET...]: configures, with "${configure_options[@]}", and builds into build/PRESET.
+configure_options=()
 build_preset() {
   local preset=$1
   shift
   heading "building preset $preset"
-  cmake --preset "$preset" -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache &&
+  cmake --preset "$preset" -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache \
+    "${configure_options[@]}" &&
     cmake --build --preset "$preset" ${1:+--target "$@"}
 }

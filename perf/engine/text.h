@@ -24,7 +24,6 @@ std::string name_pattern(std::string_view name);
 /// The whole file. Throws Error naming the path.
 std::string read_text_file(const std::string& path);
 
-
 /// "24-31" or "7": the ranks. Throws Error for anything else.
 std::vector<std::int32_t> parse_rank_range(const std::string& text);
 
