@@ -13,10 +13,10 @@ namespace {
 
 using Kind = NormalOp::Kind;
 
-// A walk over the pieces of an op. Steps are additions; only the start divides.
+// A walk over the pieces of a copy, the fastest grid dim first. Steps are additions; only the start divides.
 class Cursor {
  public:
-  Cursor(const NormalOp& op, std::int64_t piece) : op_(op), src_(op.src), dst_(op.dst) {
+  Cursor(const NormalOp& op, const PlacedCopy& place, std::int64_t piece) : op_(op), src_(place.src), dst_(place.dst) {
     for (int d = 0; d < op.num_grid_dims; ++d) {
       index_[d] = piece % op.grid[d].count;
       piece /= op.grid[d].count;
@@ -137,15 +137,18 @@ class PieceRunner {
 
 }  // namespace
 
-CopyList::CopyList() : CopyList(best_row_kernels()) {}
-
 void CopyList::add(const CopyOp& op) {
   assert(is_convertible(op.src_dtype, op.dst_dtype));
-  if (std::find(op.shape, op.shape + op.num_dims, 0) != op.shape + op.num_dims) return;
-  std::int64_t num_elements = 1;
-  for (int d = 0; d < op.num_dims; ++d) num_elements *= op.shape[d];
-  ops_.push_back(normalize(op, *kernels_));
-  num_bytes_ += num_elements * size_bytes(op.dst_dtype);
+  if (num_bytes_of(op) == 0) return;
+  if (table_ == nullptr) table_ = std::make_shared<CopyTable>();
+  table_->append(table_->prepare(op), num_bytes_of(op));
+}
+
+PlacedCopy CopyList::op(std::size_t index) const {
+  PlacedCopy copy = table_->copy(place_, index);
+  if (copy.src != nullptr) copy.src += src_shift_bytes_;
+  copy.dst += dst_shift_bytes_;
+  return copy;
 }
 
 void CopyList::run(StoreHint hint) const {
@@ -154,12 +157,16 @@ void CopyList::run(StoreHint hint) const {
 }
 
 bool CopyList::run_some(Position* position, std::int64_t budget_bytes, StoreHint hint) const {
+  if (empty()) return true;
   const bool is_streaming =
-      hint == StoreHint::kStreaming || (hint == StoreHint::kAuto && num_bytes_ > streaming_threshold_bytes());
-  const PieceRunner runner(*kernels_, is_streaming);
-  while (position->op < ops_.size() && budget_bytes > 0) {
-    const NormalOp& op = ops_[position->op];
-    Cursor cursor(op, position->row);
+      hint == StoreHint::kStreaming || (hint == StoreHint::kAuto && num_bytes() > streaming_threshold_bytes());
+  const RowKernels& kernels = table_->shapes().kernels();
+  const PieceRunner runner(kernels, is_streaming);
+  const std::size_t count = num_ops();
+  while (position->op < count && budget_bytes > 0) {
+    const PlacedCopy place = this->op(position->op);
+    const NormalOp& op = shape_of(place);
+    Cursor cursor(op, place, position->row);
     bool has_more = true;
     while (has_more && budget_bytes > 0) {
       const Piece piece = cursor.piece();
@@ -171,8 +178,8 @@ bool CopyList::run_some(Position* position, std::int64_t budget_bytes, StoreHint
     }
     if (!has_more) *position = {position->op + 1, 0};
   }
-  if (is_streaming) kernels_->fence();
-  return position->op == ops_.size();
+  if (is_streaming) kernels.fence();
+  return position->op == count;
 }
 
 }  // namespace reshard

@@ -4,28 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
-#include "kernels/normal_op.h"
-#include "src/base/dtype.h"
+#include "kernels/copy_table.h"
 
 namespace reshard {
 
 struct RowKernels;
-
-/// One strided n-D copy, conversion or fill. Element i of the box lies at base + sum(i[d] * stride[d]) on each side.
-/// Packing, unpacking, local moves and zero-fill are the same operation with other strides.
-struct CopyOp {
-  static constexpr int kMaxDims = 8;
-  const void* src = nullptr;  ///< null: fill the destination with zero bytes
-  void* dst = nullptr;
-  DType src_dtype = DType::kU8;
-  DType dst_dtype = DType::kU8;
-  int num_dims = 0;                   ///< 0 moves one element
-  std::int64_t shape[kMaxDims] = {};  ///< elements; a zero makes the op a no-op
-  std::int64_t src_strides_bytes[kMaxDims] = {};
-  std::int64_t dst_strides_bytes[kMaxDims] = {};
-};
 
 /// How the stores of a run should treat the cache.
 enum class StoreHint {
@@ -34,14 +20,18 @@ enum class StoreHint {
   kStreaming,  ///< the destination is not read again soon, e.g. an installed weight
 };
 
-/// A list of copies, normalised once (dims of extent 1 dropped, contiguous dims merged, dims ordered for locality) and
-/// run many times. Running allocates nothing, takes no lock and makes no system call.
+/// A list of copies, made ready once and run many times. What is copied stands in a table, which the lists of a program
+/// share (CopyListBuilder); a list that is made with add() has one of its own. Running allocates nothing, takes no lock
+/// and makes no system call.
 class CopyList {
  public:
-  CopyList();
+  CopyList() = default;
   /// With given inner kernels; for tests, which run all of them.
-  explicit CopyList(const RowKernels& kernels) : kernels_(&kernels) {}
+  explicit CopyList(const RowKernels& kernels) : table_(std::make_shared<CopyTable>(kernels)) {}
+  /// A list of a shared table, which has it at `place`.
+  CopyList(std::shared_ptr<CopyTable> table, const CopyTable::Place& place) : table_(std::move(table)), place_(place) {}
 
+  /// Not for lists of a shared table, whose other lists may be repeats of the same pattern.
   /// @pre is_convertible(op.src_dtype, op.dst_dtype); source and destination of all ops do not overlap.
   /// Negative and zero source strides are allowed; a destination must not alias itself.
   void add(const CopyOp& op);
@@ -57,14 +47,25 @@ class CopyList {
   };
   bool run_some(Position* position, std::int64_t budget_bytes, StoreHint hint = StoreHint::kAuto) const;
 
-  bool empty() const { return ops_.empty(); }
-  std::size_t num_ops() const { return ops_.size(); }
-  std::int64_t num_bytes() const { return num_bytes_; }  ///< written by one run
+  /// Moves every source, or every destination, by so many bytes: for copies that were added before the address of a
+  /// window was known. Fills have no source to move.
+  void shift_src(std::intptr_t num_bytes) { src_shift_bytes_ += num_bytes; }
+  void shift_dst(std::intptr_t num_bytes) { dst_shift_bytes_ += num_bytes; }
+
+  bool empty() const { return num_ops() == 0; }
+  std::size_t num_ops() const { return has_copies() ? table_->num_copies(place_) : 0; }
+  std::int64_t num_bytes() const { return has_copies() ? table_->num_bytes(place_) : 0; }  ///< written by one run
+
+  PlacedCopy op(std::size_t index) const;
+  const NormalOp& shape_of(const PlacedCopy& op) const { return table_->shapes()[op.shape]; }
 
  private:
-  const RowKernels* kernels_;
-  std::vector<NormalOp> ops_;
-  std::int64_t num_bytes_ = 0;
+  bool has_copies() const { return table_ != nullptr && table_->num_patterns() > 0; }
+
+  std::shared_ptr<CopyTable> table_;
+  CopyTable::Place place_;
+  std::intptr_t src_shift_bytes_ = 0;
+  std::intptr_t dst_shift_bytes_ = 0;
 };
 
 /// Scalar conversions with IEEE round-to-nearest-even; NaN stays NaN (quiet), overflow becomes infinity.

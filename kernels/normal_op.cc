@@ -5,60 +5,26 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "kernels/copy_list.h"
 #include "kernels/rows.h"
 
 namespace reshard {
 namespace {
 
-// The dims of an op while it is being normalised, the smallest destination stride first.
+// The dims of an op that are not yet part of its pieces, the smallest destination stride first.
 struct DimList {
   CopyDim dims[CopyOp::kMaxDims];
   int size = 0;
 
-  CopyDim* begin() { return dims; }
-  CopyDim* end() { return dims + size; }
-  void erase(int index) {
-    std::copy(dims + index + 1, dims + size, dims + index);
-    --size;
-  }
+  explicit DimList(const CanonicalOp& op) : size(op.num_dims) { std::copy(op.dims, op.dims + op.num_dims, dims); }
+
   CopyDim take(int index) {  // a dim of extent 1 where there is none
     if (index >= size) return {};
     const CopyDim taken = dims[index];
-    erase(index);
+    std::copy(dims + index + 1, dims + size, dims + index);
+    --size;
     return taken;
   }
 };
-
-// Dims of extent 1 dropped, destination strides made positive by walking the dim from its other end.
-DimList dims_of(const CopyOp& op, NormalOp* normal) {
-  DimList list;
-  for (int d = 0; d < op.num_dims; ++d) {
-    CopyDim dim{op.shape[d], op.src_strides_bytes[d], op.dst_strides_bytes[d]};
-    if (dim.extent == 1) continue;
-    if (dim.dst_stride < 0) {
-      if (normal->src != nullptr) normal->src += (dim.extent - 1) * dim.src_stride;
-      normal->dst += (dim.extent - 1) * dim.dst_stride;
-      dim = {dim.extent, -dim.src_stride, -dim.dst_stride};
-    }
-    if (op.src == nullptr) dim.src_stride = dim.dst_stride;  // then only the destination decides what merges
-    list.dims[list.size++] = dim;
-  }
-  return list;
-}
-
-void merge_contiguous(DimList* list) {
-  for (int d = 0; d + 1 < list->size;) {
-    CopyDim& inner = list->dims[d];
-    const CopyDim& outer = list->dims[d + 1];
-    if (outer.dst_stride == inner.dst_stride * inner.extent && outer.src_stride == inner.src_stride * inner.extent) {
-      inner.extent *= outer.extent;
-      list->erase(d + 1);
-    } else {
-      ++d;
-    }
-  }
-}
 
 // The dim along which the source is read best; -1 if that is the one along which the destination is written.
 int find_source_dim(const DimList& list) {
@@ -113,9 +79,9 @@ void make_grid(const DimList& list, NormalOp* normal) {
 }
 
 // Plain copies and fills: the contiguous inner dim, if there is one, becomes part of the unit that is moved.
-void normalize_copy(DimList* list, std::int64_t element_bytes, const RowKernels& kernels, NormalOp* normal) {
-  const bool is_fill = normal->src == nullptr;
-  std::int64_t unit_bytes = element_bytes;
+void normalize_copy(DimList* list, const CanonicalOp& op, const RowKernels& kernels, NormalOp* normal) {
+  const bool is_fill = op.src == nullptr;
+  std::int64_t unit_bytes = size_bytes(op.dst_dtype);
   if (list->size > 0 && list->dims[0].dst_stride == unit_bytes && list->dims[0].src_stride == unit_bytes) {
     unit_bytes *= list->take(0).extent;
   }
@@ -133,7 +99,7 @@ void normalize_copy(DimList* list, std::int64_t element_bytes, const RowKernels&
   normal->move = is_turn ? kernels.transpose[index] : kernels.strided[index];
 }
 
-void normalize_convert(DimList* list, const CopyOp& op, const RowKernels& kernels, NormalOp* normal) {
+void normalize_convert(DimList* list, const CanonicalOp& op, const RowKernels& kernels, NormalOp* normal) {
   normal->kind = NormalOp::Kind::kConvert;
   normal->src_element_bytes = static_cast<std::uint8_t>(size_bytes(op.src_dtype));
   normal->dst_element_bytes = static_cast<std::uint8_t>(size_bytes(op.dst_dtype));
@@ -170,19 +136,11 @@ void set_prefetch(NormalOp* op) {
 
 }  // namespace
 
-NormalOp normalize(const CopyOp& op, const RowKernels& kernels) {
+NormalOp normalize(const CanonicalOp& op, const RowKernels& kernels) {
   NormalOp normal;
-  normal.src = static_cast<const std::byte*>(op.src);
-  normal.dst = static_cast<std::byte*>(op.dst);
-  DimList list = dims_of(op, &normal);
-  // Insertion: there are at most 8, and GCC's std::sort warns about the branch for more.
-  for (CopyDim* dim = list.begin(); dim != list.end(); ++dim) {
-    const auto is_finer = [](const CopyDim& a, const CopyDim& b) { return a.dst_stride < b.dst_stride; };
-    std::rotate(std::upper_bound(list.begin(), dim, *dim, is_finer), dim, dim + 1);
-  }
-  merge_contiguous(&list);
+  DimList list(op);
   if (op.src == nullptr || op.src_dtype == op.dst_dtype) {
-    normalize_copy(&list, size_bytes(op.dst_dtype), kernels, &normal);
+    normalize_copy(&list, op, kernels, &normal);
   } else {
     normalize_convert(&list, op, kernels, &normal);
   }

@@ -5,14 +5,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/canonical_op.h"
 #include "kernels/piece.h"
 
 namespace reshard {
 
-struct CopyOp;
 struct RowKernels;
 
-/// A CopyOp made ready to run: few dims, destination strides positive and ascending, cut into a grid of pieces.
+/// A copy made ready to run, but for its addresses: cut into a grid of two-dimensional pieces, and the kernels chosen
+/// that run a piece. A piece has columns (the dim of the smallest destination stride) and rows; where a whole op is too
+/// large for one, `tile_cols` by `tile_rows` of them make a piece, and the grid counts the tiles and all other dims.
 struct NormalOp {
   enum class Kind : std::uint8_t {
     kFill,      ///< columns are bytes, contiguous
@@ -30,8 +32,6 @@ struct NormalOp {
   /// Column tiles, row tiles, then the other dims, of which there are at most seven.
   static constexpr int kMaxGridDims = 9;
 
-  const std::byte* src = nullptr;
-  std::byte* dst = nullptr;
   PieceFn move = nullptr;     ///< elements of the source, to the destination or into a dense tile
   PieceFn convert = nullptr;  ///< kConvert
   PieceFn scatter = nullptr;  ///< kConvert: elements of the destination, from a dense tile
@@ -48,11 +48,13 @@ struct NormalOp {
   std::int32_t num_grid_dims = 2;
   GridDim grid[kMaxGridDims];  ///< fastest first
 
+  /// Whether this is one run of bytes that is contiguous on both sides, copied as it is.
+  bool is_one_run() const { return kind == Kind::kRows && rows.extent == 1 && num_grid_dims == 2; }
   bool has_dense_src() const { return cols.extent == 1 || cols.src_stride == src_element_bytes; }
   bool has_dense_dst() const { return cols.extent == 1 || cols.dst_stride == dst_element_bytes; }
 };
 
-/// @pre no extent of the op is zero
-NormalOp normalize(const CopyOp& op, const RowKernels& kernels);
+/// Depends on the dims and types of the op, not on its addresses, but for whether it is a fill.
+NormalOp normalize(const CanonicalOp& op, const RowKernels& kernels);
 
 }  // namespace reshard

@@ -12,6 +12,7 @@ struct CopyDim {
   std::int64_t extent = 1;
   std::int64_t src_stride = 0;
   std::int64_t dst_stride = 0;
+  bool operator==(const CopyDim&) const = default;
 };
 
 /// A two-dimensional part of a copy, the unit that inner kernels work on. What a column is (a byte, an element) is the

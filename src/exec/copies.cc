@@ -20,24 +20,43 @@ CopyOp op_of_shape(const Box& box, DType src, DType dst) {
   return op;
 }
 
-/// Calls visit(block, box) so that the boxes tile `wanted`: each element from one block that holds it.
+bool contains(const Box& outer, const Box& inner) {
+  for (int d = 0; d < inner.num_dims; ++d) {
+    if (inner.begin[d] < outer.begin[d] || inner.end[d] > outer.end[d]) return false;
+  }
+  return true;
+}
+
+/// Calls visit(block, box) so that the boxes tile what blocks from `block` on hold of `wanted`: each element from the
+/// first block that holds it.
 template <typename Visit>
-void for_each_once(const std::vector<Block>& blocks, const Box& wanted, const Visit& visit) {
-  std::vector<Box> open = {wanted};
-  for (const Block& block : blocks) {
-    if (block.kind != BlockKind::kData) continue;
+void for_each_part(std::vector<Block>::const_iterator block, std::vector<Block>::const_iterator end, const Box& wanted,
+                   const Visit& visit) {
+  std::vector<Box> open = {wanted};  // not found yet
+  for (; block != end && !open.empty(); ++block) {
+    if (block->kind != BlockKind::kData) continue;
     std::vector<Box> still_open;
     for (const Box& box : open) {
-      const Box common = intersect(block.box, box);
+      const Box common = intersect(block->box, box);
       if (common.empty()) {
         still_open.push_back(box);
         continue;
       }
-      visit(block, common);
+      visit(*block, common);
       for (const Box& rest : complement(box, {common})) still_open.push_back(rest);
     }
     open = std::move(still_open);
-    if (open.empty()) return;
+  }
+}
+
+/// Calls visit(block, box) so that the boxes tile `wanted`. Most often it lies in one block, and nothing is allocated:
+/// this runs a million times for a rank of a large job.
+template <typename Visit>
+void for_each_once(const std::vector<Block>& blocks, const Box& wanted, const Visit& visit) {
+  for (auto block = blocks.begin(); block != blocks.end(); ++block) {
+    if (block->kind != BlockKind::kData || intersect(block->box, wanted).empty()) continue;
+    if (contains(block->box, wanted)) return visit(*block, wanted);
+    return for_each_part(block, blocks.end(), wanted, visit);
   }
 }
 
@@ -51,62 +70,67 @@ void for_each_copy(const std::vector<Block>& blocks, const Box& wanted, const Vi
   }
 }
 
-/// Row-major strides of the dense wire image of `box`, and the offset of `part` in it.
+/// The dense row-major image of `box` on the wire: its strides, and where `part` of it begins.
 struct WireImage {
   Dims strides_bytes;
-  std::int64_t offset = 0;
+  std::int64_t offset_bytes = 0;
 
   WireImage(const Box& box, const Box& part, std::int64_t element_bytes) {
     std::int64_t stride = element_bytes;
     for (int d = box.num_dims - 1; d >= 0; --d) {
       strides_bytes[d] = stride;
-      offset += (part.begin[d] - box.begin[d]) * stride;
+      offset_bytes += (part.begin[d] - box.begin[d]) * stride;
       stride *= box.extent(d);
     }
   }
 };
 
+/// Calls visit(box, position) for the boxes of the fragment; `position` counts the fragment's elements before the box.
 template <typename Visit>
 void for_each_box(const Fragment& fragment, const Visit& visit) {
-  for_each_box_of_range(fragment.atom->box, fragment.begin, fragment.end,
+  const Box& whole = fragment.atom->box;
+  if (fragment.begin == 0 && fragment.end == whole.num_elements()) return visit(whole, std::int64_t{0});
+  for_each_box_of_range(whole, fragment.begin, fragment.end,
                         [&](const Box& box, std::int64_t flat) { visit(box, flat - fragment.begin); });
 }
 
 }  // namespace
 
-void append_pack(const PlacedTensor& src, const Fragment& fragment, DType wire, std::int64_t wire_offset,
-                 std::vector<WireCopy>* out) {
+void append_pack(const PlacedTensor& src, const Fragment& fragment, const WirePlace& wire, CopyListBuilder* out) {
+  const std::int64_t element_bytes = size_bytes(wire.dtype);
   for_each_box(fragment, [&](const Box& box, std::int64_t position) {
     for_each_once(*src.blocks, box, [&](const Block& block, const Box& part) {
-      const WireImage image(box, part, size_bytes(wire));
-      WireCopy copy{op_of_shape(part, src.dtype, wire), wire_offset + position * size_bytes(wire) + image.offset};
-      copy.op.src = address_of(src, block, part);
+      const WireImage image(box, part, element_bytes);
+      CopyOp op = op_of_shape(part, src.dtype, wire.dtype);
+      op.src = address_of(src, block, part);
+      op.dst = wire.address + position * element_bytes + image.offset_bytes;
       for (int d = 0; d < part.num_dims; ++d) {
-        copy.op.src_strides_bytes[d] = block.strides_bytes[d];
-        copy.op.dst_strides_bytes[d] = image.strides_bytes[d];
+        op.src_strides_bytes[d] = block.strides_bytes[d];
+        op.dst_strides_bytes[d] = image.strides_bytes[d];
       }
-      out->push_back(copy);
+      out->add(op);
     });
   });
 }
 
-void append_unpack(const PlacedTensor& dst, const Fragment& fragment, DType wire, std::int64_t wire_offset,
-                   std::vector<WireCopy>* out) {
+void append_unpack(const PlacedTensor& dst, const Fragment& fragment, const WirePlace& wire, CopyListBuilder* out) {
+  const std::int64_t element_bytes = size_bytes(wire.dtype);
   for_each_box(fragment, [&](const Box& box, std::int64_t position) {
     for_each_copy(*dst.blocks, box, [&](const Block& block, const Box& part) {
-      const WireImage image(box, part, size_bytes(wire));
-      WireCopy copy{op_of_shape(part, wire, dst.dtype), wire_offset + position * size_bytes(wire) + image.offset};
-      copy.op.dst = address_of(dst, block, part);
+      const WireImage image(box, part, element_bytes);
+      CopyOp op = op_of_shape(part, wire.dtype, dst.dtype);
+      op.src = wire.address + position * element_bytes + image.offset_bytes;
+      op.dst = address_of(dst, block, part);
       for (int d = 0; d < part.num_dims; ++d) {
-        copy.op.src_strides_bytes[d] = image.strides_bytes[d];
-        copy.op.dst_strides_bytes[d] = block.strides_bytes[d];
+        op.src_strides_bytes[d] = image.strides_bytes[d];
+        op.dst_strides_bytes[d] = block.strides_bytes[d];
       }
-      out->push_back(copy);
+      out->add(op);
     });
   });
 }
 
-void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Fragment& fragment, CopyList* out) {
+void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Fragment& fragment, CopyListBuilder* out) {
   for_each_box(fragment, [&](const Box& box, std::int64_t) {
     for_each_copy(*dst.blocks, box, [&](const Block& to, const Box& wanted) {
       for_each_once(*src.blocks, wanted, [&](const Block& from, const Box& part) {
@@ -123,7 +147,7 @@ void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Fragmen
   });
 }
 
-void append_zero_fill(const PlacedTensor& dst, CopyList* out) {
+void append_zero_fill(const PlacedTensor& dst, CopyListBuilder* out) {
   for (const Block& block : *dst.blocks) {
     if (block.kind != BlockKind::kZero) continue;
     CopyOp op = op_of_shape(block.box, dst.dtype, dst.dtype);

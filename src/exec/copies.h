@@ -5,11 +5,14 @@
 #include <cstddef>
 #include <vector>
 
-#include "kernels/copy_list.h"
+#include "kernels/copy_list_builder.h"
 #include "src/layout/layout.h"
 #include "src/plan/windows.h"
 
 namespace reshard {
+
+// From fragments of a plan, which are boxes of global indices, to copies between addresses. On the wire a fragment is
+// dense and row-major; in memory it lies as the blocks of the rank say, of which it may meet several.
 
 /// The blocks of one tensor on one rank and where its buffers lie: base address by buffer id.
 struct PlacedTensor {
@@ -18,25 +21,22 @@ struct PlacedTensor {
   DType dtype = DType::kU8;
 };
 
-/// A copy between a tensor and a window, whose address is not known yet: the wire side of `op` is null and lies
-/// wire_offset bytes into the window.
-struct WireCopy {
-  CopyOp op;
-  std::int64_t wire_offset = 0;
+/// A place in a window: the dtype of the fragment there, and its first byte.
+struct WirePlace {
+  DType dtype = DType::kU8;
+  std::byte* address = nullptr;
 };
 
-/// Copies that put the fragment into a window from wire_offset on. Elements the rank holds twice are taken once.
-void append_pack(const PlacedTensor& src, const Fragment& fragment, DType wire, std::int64_t wire_offset,
-                 std::vector<WireCopy>* out);
+/// Copies that put the fragment into a window. Elements the rank holds twice are taken once.
+void append_pack(const PlacedTensor& src, const Fragment& fragment, const WirePlace& wire, CopyListBuilder* out);
 
 /// Copies that take the fragment out of a window. Elements the rank wants twice are written twice.
-void append_unpack(const PlacedTensor& dst, const Fragment& fragment, DType wire, std::int64_t wire_offset,
-                   std::vector<WireCopy>* out);
+void append_unpack(const PlacedTensor& dst, const Fragment& fragment, const WirePlace& wire, CopyListBuilder* out);
 
 /// Copies straight from tensor to tensor.
-void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Fragment& fragment, CopyList* out);
+void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Fragment& fragment, CopyListBuilder* out);
 
 /// Fills the zero padding of the blocks.
-void append_zero_fill(const PlacedTensor& dst, CopyList* out);
+void append_zero_fill(const PlacedTensor& dst, CopyListBuilder* out);
 
 }  // namespace reshard

@@ -5,23 +5,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <new>
+#include <tuple>
 
 namespace reshard {
 namespace {
 
 /// The tensor memory that equals the window byte for byte, if there is one.
-std::byte* direct_memory(const DraftMessage& draft, bool is_send) {
-  if (draft.copies.size() != 1) return nullptr;
-  const CopyOp& op = draft.copies.front().op;
-  if (op.src_dtype != op.dst_dtype) return nullptr;
-  const std::int64_t* strides = is_send ? op.src_strides_bytes : op.dst_strides_bytes;
-  std::int64_t dense = size_bytes(op.src_dtype);
-  for (int d = op.num_dims - 1; d >= 0; --d) {
-    if (op.shape[d] > 1 && strides[d] != dense) return nullptr;
-    dense *= op.shape[d];
-  }
-  return is_send ? static_cast<std::byte*>(const_cast<void*>(op.src)) : static_cast<std::byte*>(op.dst);
+std::byte* direct_memory(const MessageStep& step, bool is_send) {
+  if (step.copies.num_ops() != 1) return nullptr;
+  const PlacedCopy copy = step.copies.op(0);
+  if (!step.copies.shape_of(copy).is_one_run()) return nullptr;
+  // Sending only reads; the transport takes the same kind of pointer for both directions.
+  return is_send ? const_cast<std::byte*>(copy.src) : copy.dst;
 }
 
 /// One direction on its way from drafts to lanes.
@@ -37,7 +34,8 @@ class Direction {
   void choose_slots(const Plan& plan) {
     std::array<std::int32_t, 2> num_staged{};
     for (DraftMessage& draft : drafts_) {
-      draft.step.data = direct_memory(draft, is_send_);
+      draft.step.data = direct_memory(draft.step, is_send_);
+      if (draft.step.data != nullptr) draft.step.copies = {};
       if (needs_slot(draft)) ++at(num_staged, natural_lane(draft));
     }
     const bool both_staged = num_staged[kFirstLane] > 0 && num_staged[kRelayLane] > 0;
@@ -59,11 +57,18 @@ class Direction {
   }
   std::size_t slot_bytes() const { return slot_bytes_; }
 
+  /// Where receives are that sends wait for, by (route, number of the window, hop).
+  using Places = std::map<std::tuple<std::int64_t, std::int32_t, std::int32_t>, MessageId>;
+
   /// Moves the messages to their lanes. `slots` is the first byte of the direction's slots. `receives` are those that
   /// bring what sends forward; null for receives themselves, which are entered in *places.
-  using Places = std::map<std::tuple<std::int64_t, std::int32_t, std::int32_t>, MessageId>;
   void finish(std::byte* slots, std::size_t slot_bytes, Places* places, MessageLanes* receives, MessageLanes* out) {
-    for (std::int32_t lane = 0; lane < 2; ++lane) at(*out, lane).num_slots = at(num_slots_, lane);
+    std::array<std::size_t, 2> num_steps{};
+    for (const DraftMessage& draft : drafts_) ++at(num_steps, lane_of(draft));
+    for (std::int32_t lane = 0; lane < 2; ++lane) {
+      at(*out, lane).num_slots = at(num_slots_, lane);
+      at(*out, lane).steps.reserve(at(num_steps, lane));
+    }
     for (DraftMessage& draft : drafts_) {
       const std::int32_t lane = lane_of(draft);
       std::vector<MessageStep>& steps = at(*out, lane).steps;
@@ -79,7 +84,7 @@ class Direction {
         const std::int32_t slot = (lane == kFirstLane ? 0 : num_slots_[kFirstLane]) + draft.step.slot;
         resolve(slots + static_cast<std::size_t>(slot) * slot_bytes, &draft);
       }
-      if (!is_send_) (*places)[{draft.order.route, draft.order.number, draft.hop}] = {lane, steps.size()};
+      if (draft.feeds_sends) (*places)[{draft.order.route, draft.order.number, draft.hop}] = {lane, steps.size()};
       steps.push_back(std::move(draft.step));
       draft = {};
     }
@@ -96,13 +101,12 @@ class Direction {
 
   void resolve(std::byte* slot, DraftMessage* draft) const {
     draft->step.data = slot;
-    for (WireCopy& copy : draft->copies) {
-      if (is_send_) {
-        copy.op.dst = slot + copy.wire_offset;
-      } else {
-        copy.op.src = slot + copy.wire_offset;
-      }
-      draft->step.copies.add(copy.op);
+    const std::intptr_t distance =
+        reinterpret_cast<std::intptr_t>(slot) - reinterpret_cast<std::intptr_t>(window_begin());
+    if (is_send_) {
+      draft->step.copies.shift_dst(distance);
+    } else {
+      draft->step.copies.shift_src(distance);
     }
   }
 

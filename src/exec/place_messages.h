@@ -2,22 +2,28 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
-#include <tuple>
+#include <cstddef>
+#include <cstdint>
 #include <vector>
 
-#include "src/exec/copies.h"
 #include "src/exec/program.h"
 #include "src/plan/windows.h"
 
 namespace reshard {
 
-/// A message before the staging it needs is known.
+/// Where the window of a draft begins: nowhere yet, but not at null, which stands for a fill. Only distances from it
+/// mean anything.
+inline std::byte* window_begin() {
+  return reinterpret_cast<std::byte*>(std::uintptr_t{1} << 12);
+}
+
+/// A message before the staging it needs is known: the wire side of its copies counts from window_begin().
 struct DraftMessage {
   WindowOrder order;
   std::int32_t hop = 0;      ///< index in the route
   std::int32_t parent = -1;  ///< index of the hop that brings the bytes
+  bool feeds_sends = false;  ///< of a receive: this rank sends it on
   MessageStep step;
-  std::vector<WireCopy> copies;
 };
 
 /// Puts the messages of both directions into lanes, in the plan's one order, and gives each its memory: the tensor

@@ -8,31 +8,49 @@
 #include <limits>
 #include <set>
 
+#include "src/exec/copies.h"
 #include "src/exec/place_messages.h"
 
 namespace reshard {
 namespace {
 
-/// The blocks of tensors on ranks, computed once each.
+/// The blocks of the tensors on one rank, computed once each.
 class BlockCache {
  public:
-  explicit BlockCache(const ModelLayout& layout) : layout_(layout) {}
+  BlockCache(const ModelLayout& layout, std::int32_t rank)
+      : layout_(&layout), rank_(rank), blocks_(layout.tensors().size()), is_known_(layout.tensors().size()) {}
 
-  const std::vector<Block>& blocks(std::int32_t rank, std::int64_t tensor) {
-    const auto [entry, is_new] = known_.try_emplace({rank, tensor});
-    if (is_new) entry->second = layout_.blocks(rank, tensor);
-    return entry->second;
+  std::int32_t rank() const { return rank_; }
+
+  const std::vector<Block>& blocks(std::int64_t tensor) {
+    std::vector<Block>& blocks = at(blocks_, tensor);
+    if (!at(is_known_, tensor)) {
+      blocks = layout_->blocks(rank_, tensor);
+      at(is_known_, tensor) = true;
+    }
+    return blocks;
   }
 
  private:
-  const ModelLayout& layout_;
-  std::map<std::pair<std::int32_t, std::int64_t>, std::vector<Block>> known_;
+  const ModelLayout* layout_;
+  std::int32_t rank_;
+  std::vector<std::vector<Block>> blocks_;  // by tensor
+  std::vector<bool> is_known_;              // by tensor; a rank may have no block of one
 };
 
+/// Expands a plan for one rank. A rank of a large job makes a million copies, most of them alike, so what is done for
+/// each allocates nothing, and lists are folded while they are made (CopyListBuilder).
 class ProgramBuilder {
  public:
   ProgramBuilder(const Plan& plan, std::int32_t rank, const RankMemory& memory)
-      : plan_(plan), rank_(rank), memory_(memory), src_blocks_(*plan.src), dst_blocks_(*plan.dst) {}
+      : plan_(plan),
+        rank_(rank),
+        memory_(memory),
+        src_blocks_(*plan.src, rank),
+        dst_blocks_(*plan.dst, rank),
+        peer_blocks_(*plan.src, rank),
+        table_(std::make_shared<CopyTable>()),
+        message_copies_(table_) {}
 
   Result<Program> build() {
     program_.first_group = plan_.groups.empty() ? 0 : at(plan_.first_groups, rank_);
@@ -52,14 +70,16 @@ class ProgramBuilder {
   }
 
  private:
-  PlacedTensor source(std::int64_t tensor, std::int32_t rank, const BufferTable& buffers) {
+  PlacedTensor source(std::int64_t tensor, BlockCache* of_rank, const BufferTable& buffers) const {
     const std::int64_t id = at(plan_.tensors, tensor).src;
-    return {&src_blocks_.blocks(rank, id), &buffers, at(plan_.src->tensors(), id).dtype};
+    return {&of_rank->blocks(id), &buffers, at(plan_.src->tensors(), id).dtype};
   }
+
+  PlacedTensor own_source(std::int64_t tensor) { return source(tensor, &src_blocks_, memory_.src); }
 
   PlacedTensor destination(std::int64_t tensor) {
     const std::int64_t id = at(plan_.tensors, tensor).dst;
-    return {&dst_blocks_.blocks(rank_, id), &memory_.dst, at(plan_.dst->tensors(), id).dtype};
+    return {&dst_blocks_.blocks(id), &memory_.dst, at(plan_.dst->tensors(), id).dtype};
   }
 
   DType wire(std::int64_t tensor) const {
@@ -69,8 +89,13 @@ class ProgramBuilder {
 
   std::int32_t group(std::int64_t tensor) const { return at(plan_.tensors, tensor).group; }
 
+  /// Lists in the making, by group.
+  std::vector<CopyListBuilder> lists_of_groups() const {
+    return std::vector<CopyListBuilder>(plan_.groups.size(), CopyListBuilder(table_));
+  }
+
   void add_local() {
-    std::vector<CopyList> of_group(plan_.groups.size());
+    std::vector<CopyListBuilder> of_group = lists_of_groups();
     for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
       const auto tensor = static_cast<std::int64_t>(t);
       append_zero_fill(destination(tensor), &at(of_group, group(tensor)));
@@ -80,18 +105,18 @@ class ProgramBuilder {
       if (!plan_.sets.contains(bundle.sources, rank_) || !plan_.sets.contains(bundle.destinations, rank_)) continue;
       program_.bytes_same_rank += bundle.size_bytes;
       for (const Fragment& fragment : fragments_of(plan_, static_cast<std::int32_t>(b), 0, bundle.size_bytes)) {
-        append_move(source(fragment.tensor, rank_, memory_.src), destination(fragment.tensor), fragment,
+        append_move(own_source(fragment.tensor), destination(fragment.tensor), fragment,
                     &at(of_group, group(fragment.tensor)));
       }
     }
-    append_groups(-1, std::move(of_group), &program_.local);
+    append_groups(-1, &of_group, &program_.local);
   }
 
   /// Appends the copies of each group, by position.
-  void append_groups(std::int32_t peer, std::vector<CopyList> of_group, std::vector<GroupCopies>* out) const {
-    const auto count = static_cast<std::int32_t>(of_group.size());
+  void append_groups(std::int32_t peer, std::vector<CopyListBuilder>* of_group, std::vector<GroupCopies>* out) const {
+    const auto count = static_cast<std::int32_t>(of_group->size());
     for (std::int32_t position = 0; position < count; ++position) {
-      CopyList& copies = at(of_group, (program_.first_group + position) % count);
+      CopyList copies = at(*of_group, (program_.first_group + position) % count).take();
       if (!copies.empty()) out->push_back({position, peer, std::move(copies)});
     }
   }
@@ -115,6 +140,7 @@ class ProgramBuilder {
       for (const Window& window : windows) {
         DraftMessage* draft = add_message(id, h, window);
         draft->step.is_passed_on = is_passed_on && hops[h].src == rank_;
+        draft->feeds_sends = is_passed_on && hops[h].dst == rank_;
       }
     }
   }
@@ -123,16 +149,19 @@ class ProgramBuilder {
   std::int32_t shift_from(std::int32_t peer) const { return (rank_ - peer + plan_.num_ranks) % plan_.num_ranks; }
 
   void add_pulls(const Route& route, std::int32_t peer) {
-    std::vector<CopyList> of_group(plan_.groups.size());
+    // Routes from one peer follow one another for the most part; the blocks of all peers at once could fill gigabytes.
+    if (peer_blocks_.rank() != peer) peer_blocks_ = BlockCache(*plan_.src, peer);
+    const BufferTable& buffers = memory_.mapped_src.at(peer);
+    std::vector<CopyListBuilder> of_group = lists_of_groups();
     program_.bytes_mapped += route.size_bytes;
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan_.begin_ranges(route)[i];
       for (const Fragment& fragment : fragments_of(plan_, range.bundle, range.begin, range.end)) {
-        append_move(source(fragment.tensor, peer, memory_.mapped_src.at(peer)), destination(fragment.tensor), fragment,
+        append_move(source(fragment.tensor, &peer_blocks_, buffers), destination(fragment.tensor), fragment,
                     &at(of_group, group(fragment.tensor)));
       }
     }
-    append_groups(peer, std::move(of_group), &program_.pulls);
+    append_groups(peer, &of_group, &program_.pulls);
   }
 
   DraftMessage* add_message(std::int64_t id, std::int32_t hop_index, const Window& window) {
@@ -155,25 +184,32 @@ class ProgramBuilder {
     return &drafts.back();
   }
 
-  /// Copies between the window and the tensors: of the source for a first send, else of the destination.
+  /// Copies between the window and the tensors: of the source for a first send, else of the destination. Where the
+  /// window will lie is not known yet: it is taken to begin at window_begin(), and place_messages() moves it.
   void add_copies(const Window& window, bool is_send, DraftMessage* draft) {
     const bool is_first_send = is_send && !draft->step.is_relayed;
-    std::set<std::int32_t> positions;
-    std::int64_t offset = 0;
+    std::vector<std::int32_t> work;
+    std::byte* address = window_begin();
     for (const Fragment& fragment : window.fragments) {
-      const DType dtype = wire(fragment.tensor);
+      const WirePlace place{wire(fragment.tensor), address};
       if (is_first_send) {
-        append_pack(source(fragment.tensor, rank_, memory_.src), fragment, dtype, offset, &draft->copies);
+        append_pack(own_source(fragment.tensor), fragment, place, &message_copies_);
       } else if (is_send) {
-        append_pack(destination(fragment.tensor), fragment, dtype, offset, &draft->copies);
+        append_pack(destination(fragment.tensor), fragment, place, &message_copies_);
       } else {
-        append_unpack(destination(fragment.tensor), fragment, dtype, offset, &draft->copies);
+        append_unpack(destination(fragment.tensor), fragment, place, &message_copies_);
       }
       // The tensor is the caller's once its group is complete, so what still reads it counts, too.
-      if (!is_first_send) positions.insert(program_.position_of(group(fragment.tensor)));
-      offset += (fragment.end - fragment.begin) * at(plan_.tensors, fragment.tensor).wire_bytes;
+      const std::int32_t position = program_.position_of(group(fragment.tensor));
+      if (!is_first_send && (work.empty() || work.back() != position)) work.push_back(position);
+      address += (fragment.end - fragment.begin) * at(plan_.tensors, fragment.tensor).wire_bytes;
     }
-    draft->step.work.assign(positions.begin(), positions.end());
+    std::sort(work.begin(), work.end());
+    work.erase(std::unique(work.begin(), work.end()), work.end());
+    draft->step.work = *program_.works.insert(std::move(work)).first;
+    // Windows of the same direction that begin in the same tensor are likely to be alike, whatever rank they come from.
+    const std::int64_t kin = 2 * window.fragments.front().tensor + (is_send ? 1 : 0);
+    draft->step.copies = message_copies_.take(static_cast<std::uint64_t>(kin));
   }
 
   void count_work() {
@@ -194,8 +230,11 @@ class ProgramBuilder {
   const Plan& plan_;
   std::int32_t rank_;
   const RankMemory& memory_;
-  BlockCache src_blocks_;
-  BlockCache dst_blocks_;
+  BlockCache src_blocks_;             // of this rank
+  BlockCache dst_blocks_;             // of this rank
+  BlockCache peer_blocks_;            // sources of the peer whose memory was read last
+  std::shared_ptr<CopyTable> table_;  // of all lists of the program
+  CopyListBuilder message_copies_;    // of one message at a time
   std::vector<DraftMessage> sends_;
   std::vector<DraftMessage> receives_;
   Program program_;

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <map>
 #include <memory>
+#include <set>
+#include <span>
 #include <vector>
 
 #include "kernels/copy_list.h"
@@ -42,15 +44,16 @@ struct MessageId {
 struct MessageStep {
   std::int32_t peer = -1;
   std::size_t size_bytes = 0;
-  std::byte* data = nullptr;       ///< the staging slot, or the tensor itself
-  std::int32_t slot = -1;          ///< position in the ring of slots; -1: no slot of its own
-  bool is_relayed = false;         ///< its hop has a parent; both ends know, and tags tell
-  bool is_from_staging = false;    ///< of a send: it goes out of the slot of the receive that brings it
-  bool is_passed_on = false;       ///< of a send: the receiver sends it on, so it should be whole there soon
-  std::int32_t num_forwards = 0;   ///< of a receive to staging: sends out of its slot
-  MessageId feed;                  ///< of a send: the receive that must be done first
-  CopyList copies;                 ///< pack before a send, unpack after a receive
-  std::vector<std::int32_t> work;  ///< positions of the groups that cannot be complete before it is done, ascending
+  std::byte* data = nullptr;      ///< the staging slot, or the tensor itself
+  std::int32_t slot = -1;         ///< position in the ring of slots; -1: no slot of its own
+  bool is_relayed = false;        ///< its hop has a parent; both ends know, and tags tell
+  bool is_from_staging = false;   ///< of a send: it goes out of the slot of the receive that brings it
+  bool is_passed_on = false;      ///< of a send: the receiver sends it on, so it should be whole there soon
+  std::int32_t num_forwards = 0;  ///< of a receive to staging: sends out of its slot
+  MessageId feed;                 ///< of a send: the receive that must be done first
+  CopyList copies;                ///< pack before a send, unpack after a receive
+  /// Positions of the groups that cannot be complete before it is done, ascending. One of Program::works.
+  std::span<const std::int32_t> work;
 };
 
 /// Messages of one direction that are posted in the plan's one order, with a ring of slots of their own.
@@ -89,9 +92,10 @@ struct Program {
   std::vector<GroupCopies> pulls;  ///< copies out of peers' memory, in the rank's order of groups
   MessageLanes sends;
   MessageLanes receives;
-  std::vector<std::int32_t> work_of_group;  ///< by position: copies and messages that must be done for the group
-  std::int32_t first_group = 0;             ///< with which the rank's order begins
-  std::int32_t num_open = 0;                ///< groups of which bytes are accepted at once
+  std::set<std::vector<std::int32_t>> works;  ///< what MessageStep::work points to: most messages share one with others
+  std::vector<std::int32_t> work_of_group;    ///< by position: copies and messages that must be done for the group
+  std::int32_t first_group = 0;               ///< with which the rank's order begins
+  std::int32_t num_open = 0;                  ///< groups of which bytes are accepted at once
   std::int32_t most_in_flight = 0;  ///< messages posted at once per direction; 0: a fixed number beyond the slots
   std::int64_t staging_bytes = 0;
   std::unique_ptr<std::byte[]> staging;  ///< the slots that sends and receives point into

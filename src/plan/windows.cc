@@ -140,9 +140,12 @@ std::vector<Window> windows_of(const Plan& plan, const Route& route) {
   const auto key = [&](const Fragment& fragment) {
     return std::pair{plan.position_of(at(plan.tensors, fragment.tensor).group, route.first_group), fragment.tensor};
   };
-  // The order of the fragments of one tensor is that of the ranges.
-  std::stable_sort(fragments.begin(), fragments.end(),
-                   [&](const Fragment& a, const Fragment& b) { return key(a) < key(b); });
+  // The order of the fragments of one tensor is that of the ranges. Those of a single range are in order already,
+  // unless the receivers begin with another group.
+  const auto is_before = [&](const Fragment& a, const Fragment& b) { return key(a) < key(b); };
+  if (!std::is_sorted(fragments.begin(), fragments.end(), is_before)) {
+    std::stable_sort(fragments.begin(), fragments.end(), is_before);
+  }
   WindowBuilder builder(plan);
   for (const Fragment& fragment : fragments) builder.add(fragment);
   return builder.take();

@@ -23,7 +23,7 @@ struct Dim {
   std::int64_t dst_stride;
 };
 
-NormalOp normal_of(const std::vector<Dim>& dims, DType dtype) {
+CanonicalOp canonical_of(const std::vector<Dim>& dims, DType dtype) {
   CopyOp op;
   op.src = &src_memory[32];
   op.dst = &dst_memory[32];
@@ -34,7 +34,11 @@ NormalOp normal_of(const std::vector<Dim>& dims, DType dtype) {
     op.src_strides_bytes[d] = dims[d].src_stride;
     op.dst_strides_bytes[d] = dims[d].dst_stride;
   }
-  return normalize(op, generic_row_kernels());
+  return canonical(op);
+}
+
+NormalOp normal_of(const std::vector<Dim>& dims, DType dtype) {
+  return normalize(canonical_of(dims, dtype), generic_row_kernels());
 }
 
 TEST(NormalOpTest, ContiguousDimsInAnyOrderBecomeOneRow) {
@@ -68,12 +72,29 @@ TEST(NormalOpTest, ShortRunsAreMovedAsWiderElements) {
   EXPECT_EQ(op.cols.extent, 100);
 }
 
-TEST(NormalOpTest, NegativeDestinationStridesAreWalkedFromTheOtherEnd) {
-  const NormalOp op = normal_of({{10, -1, -1}}, DType::kU8);
-  EXPECT_EQ(op.kind, NormalOp::Kind::kRows);
-  EXPECT_EQ(op.cols.extent, 10);
+TEST(CanonicalOpTest, NegativeDestinationStridesAreWalkedFromTheOtherEnd) {
+  const CanonicalOp op = canonical_of({{10, -1, -1}}, DType::kU8);
+  ASSERT_EQ(op.num_dims, 1);
+  EXPECT_EQ(op.dims[0], (CopyDim{10, 1, 1}));
   EXPECT_EQ(op.src, &src_memory[32 - 9]);
   EXPECT_EQ(op.dst, &dst_memory[32 - 9]);
+}
+
+TEST(CanonicalOpTest, TheSameCopyHasTheSameDimsHoweverItIsWrittenDown) {
+  const CanonicalOp op = canonical_of({{3, 40, 80}, {1, 7, 7}, {5, 4, 4}}, DType::kF32);
+  const CanonicalOp other = canonical_of({{5, 4, 4}, {3, 40, 80}}, DType::kF32);
+  ASSERT_EQ(op.num_dims, 2);
+  ASSERT_EQ(other.num_dims, 2);
+  EXPECT_EQ(op.dims[0], other.dims[0]);
+  EXPECT_EQ(op.dims[1], other.dims[1]);
+}
+
+TEST(NormalOpTest, OneRunIsARunOfBytesThatIsCopiedAsItIs) {
+  EXPECT_TRUE(normal_of({{10, 512, 512}, {128, 4, 4}}, DType::kF32).is_one_run());
+  EXPECT_TRUE(normal_of({}, DType::kF32).is_one_run());
+  EXPECT_FALSE(normal_of({{10, 512, 1024}, {128, 4, 4}}, DType::kF32).is_one_run());
+  EXPECT_FALSE(normal_of({{128, 8, 4}}, DType::kF32).is_one_run());
+  EXPECT_FALSE(normal_of({{128, -4, 4}}, DType::kF32).is_one_run());
 }
 
 }  // namespace

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/piece.h"
+#include "src/base/dtype.h"
+
+namespace reshard {
+
+/// One strided n-D copy, conversion or fill. Element i of the box lies at base + sum(i[d] * stride[d]) on each side.
+/// Packing, unpacking, local moves and zero-fill are the same operation with other strides.
+struct CopyOp {
+  static constexpr int kMaxDims = 8;
+  const void* src = nullptr;  ///< null: fill the destination with zero bytes
+  void* dst = nullptr;
+  DType src_dtype = DType::kU8;
+  DType dst_dtype = DType::kU8;
+  int num_dims = 0;                   ///< 0 moves one element
+  std::int64_t shape[kMaxDims] = {};  ///< elements; a zero makes the op a no-op
+  std::int64_t src_strides_bytes[kMaxDims] = {};
+  std::int64_t dst_strides_bytes[kMaxDims] = {};
+};
+
+std::int64_t num_bytes_of(const CopyOp& op);  ///< that are written
+
+/// The same copy in the one way to write it down: dims of extent 1 dropped, destination strides positive and ascending,
+/// contiguous dims merged. Copies that do the same from their addresses on have the same dims here, so that they can
+/// share what is derived from them (CopyShapes).
+struct CanonicalOp {
+  const std::byte* src = nullptr;  ///< null: fill
+  std::byte* dst = nullptr;        ///< the lowest byte that is written
+  DType src_dtype = DType::kU8;
+  DType dst_dtype = DType::kU8;
+  int num_dims = 0;
+  CopyDim dims[CopyOp::kMaxDims];  ///< the smallest destination stride first; of a fill both strides are equal
+};
+
+/// @pre no extent of the op is zero
+CanonicalOp canonical(const CopyOp& op);
+
+}  // namespace reshard

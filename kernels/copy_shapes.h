@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/canonical_op.h"
+#include "kernels/normal_op.h"
+
+namespace reshard {
+
+struct RowKernels;
+
+/// One more value into a hash, as the finaliser of SplitMix64 mixes. Which hash it is has no influence on any result.
+inline std::uint64_t mix_hash(std::uint64_t hash, std::int64_t value) {
+  hash = (hash ^ static_cast<std::uint64_t>(value)) * 0xbf58476d1ce4e5b9U;
+  return hash ^ (hash >> 29U);
+}
+
+/// What copies have in common when only their addresses differ, each once.
+class CopyShapes {
+ public:
+  CopyShapes();  ///< for the best kernels of this processor
+  /// The kernels must outlive this object, as all that rows.h offers do.
+  explicit CopyShapes(const RowKernels& kernels) : kernels_(kernels) {}
+
+  /// The index of the shape of `op`, which is entered if it is new.
+  std::uint32_t index_of(const CanonicalOp& op);
+
+  /// Entering shapes moves them: the reference holds until then.
+  const NormalOp& operator[](std::uint32_t index) const { return shapes_[index]; }
+  std::size_t size() const { return shapes_.size(); }
+  const RowKernels& kernels() const { return kernels_; }
+
+ private:
+  /// What tells shapes apart, beside the dims at keys_dims_[first_dim ...].
+  struct Key {
+    std::size_t first_dim = 0;
+    int num_dims = 0;
+    DType src_dtype = DType::kU8;
+    DType dst_dtype = DType::kU8;
+    bool is_fill = false;
+  };
+  bool is_equal(const Key& key, const CanonicalOp& op) const;
+
+  const RowKernels& kernels_;
+  std::vector<NormalOp> shapes_;
+  std::vector<Key> keys_;          // by shape
+  std::vector<CopyDim> key_dims_;  // of all keys, one after another
+  std::unordered_multimap<std::uint64_t, std::uint32_t> index_of_hash_;
+};
+
+}  // namespace reshard
