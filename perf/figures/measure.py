@@ -15,7 +15,7 @@ import platform
 import statistics
 
 import machine_figures
-from tools import SPECS, Tools
+from tools import MODELS, SPECS, Tools
 
 ROUNDS = 7
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt}
@@ -95,6 +95,19 @@ def planning(tools, figures):
                     "<" if goal_megabytes else None, goal_megabytes)
 
 
+def programs(tools, figures):
+    print("\nOne rank's program of a plan: built in one thread, memory that it makes resident at most")
+    model, src, dst = "Kimi-K2-Instruct", "fsdp:shard=1024", "vllm:ep=64,tp=1,replicas=8"
+    reports = [tools.run("bench_program", "--model", MODELS / f"{model}.json", "--from", src, "--to", dst) for _ in range(ROUNDS)]
+    for which, side in enumerate(("source", "destination")):
+        of_rank = [report["programs"][which] for report in reports]
+        text = f"{model} {src} to {dst}, a {side} rank"
+        seconds = [program["seconds"] for program in of_rank]
+        figures.add(f"programs.{side}.seconds", text, statistics.median(seconds), " s", "<", 0.3, samples=seconds)
+        megabytes = max(program["peak_mb"] for program in of_rank)
+        figures.add(f"programs.{side}.peak_mb", f"{text}, memory", megabytes, " MB", "<", 32)
+
+
 def balance(tools, figures):
     print("\nSenders: max / mean bytes, and how many of them send")
     for key, text in [("dp8_to_dp16", "TP1 x DP8 to TP1 x DP16"), ("tp2dp4_to_tp8", "TP2 x DP4 to TP8")]:
@@ -144,7 +157,7 @@ def main():
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    parts = (host_copies, packing, planning, balance, pieces, staging, machines)
+    parts = (host_copies, packing, planning, programs, balance, pieces, staging, machines)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)

@@ -24,7 +24,7 @@ std::byte* direct_memory(const MessageStep& step, bool is_send) {
 /// One direction on its way from drafts to lanes.
 class Direction {
  public:
-  Direction(std::vector<DraftMessage> drafts, bool is_send) : drafts_(std::move(drafts)), is_send_(is_send) {
+  Direction(DraftMessages drafts, bool is_send) : drafts_(std::move(drafts)), is_send_(is_send) {
     std::sort(drafts_.begin(), drafts_.end(), [](const DraftMessage& a, const DraftMessage& b) {
       return std::pair{a.order, a.hop} < std::pair{b.order, b.hop};
     });
@@ -110,7 +110,7 @@ class Direction {
     }
   }
 
-  std::vector<DraftMessage> drafts_;
+  DraftMessages drafts_;
   bool is_send_;
   bool has_one_lane_ = false;
   std::array<std::int32_t, 2> num_slots_{};
@@ -119,8 +119,7 @@ class Direction {
 
 }  // namespace
 
-Status place_messages(const Plan& plan, std::vector<DraftMessage> send_drafts, std::vector<DraftMessage> receive_drafts,
-                      Program* program) {
+Status place_messages(const Plan& plan, DraftMessages send_drafts, DraftMessages receive_drafts, Program* program) {
   Direction sends(std::move(send_drafts), true);
   Direction receives(std::move(receive_drafts), false);
   sends.choose_slots(plan);

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <deque>
 
 #include "src/exec/program.h"
 #include "src/plan/windows.h"
@@ -26,9 +26,11 @@ struct DraftMessage {
   MessageStep step;
 };
 
+/// Tens of thousands of them: a vector that grows would leave as much memory again behind, which the heap then keeps.
+using DraftMessages = std::deque<DraftMessage>;
+
 /// Puts the messages of both directions into lanes, in the plan's one order, and gives each its memory: the tensor
 /// itself, the next slot of its lane's ring, or the slot that it came to. RESHARD_ERR_OUT_OF_MEMORY.
-Status place_messages(const Plan& plan, std::vector<DraftMessage> sends, std::vector<DraftMessage> receives,
-                      Program* program);
+Status place_messages(const Plan& plan, DraftMessages sends, DraftMessages receives, Program* program);
 
 }  // namespace reshard

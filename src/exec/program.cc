@@ -179,7 +179,7 @@ class ProgramBuilder {
     (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
     const bool passes_by = is_send ? draft.step.is_from_staging : hop.to_staging;
     if (!passes_by) add_copies(window, is_send, &draft);
-    std::vector<DraftMessage>& drafts = is_send ? sends_ : receives_;
+    DraftMessages& drafts = is_send ? sends_ : receives_;
     drafts.push_back(std::move(draft));
     return &drafts.back();
   }
@@ -235,8 +235,8 @@ class ProgramBuilder {
   BlockCache peer_blocks_;            // sources of the peer whose memory was read last
   std::shared_ptr<CopyTable> table_;  // of all lists of the program
   CopyListBuilder message_copies_;    // of one message at a time
-  std::vector<DraftMessage> sends_;
-  std::vector<DraftMessage> receives_;
+  DraftMessages sends_;
+  DraftMessages receives_;
   Program program_;
 };
 
