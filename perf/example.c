@@ -25,7 +25,7 @@ static reshard_layout_t make_layout(int32_t dim) {
   const int64_t shape[] = {kRows, kCols};
   const int64_t axis_sizes[] = {kNumRanks};
   const int32_t ranks[] = {0, 1};
-  reshard_axis_placement_t axis = {RESHARD_SHARD_CHUNK, 0, 0, 0, NULL, 0, NULL};
+  reshard_axis_placement_t axis;
   reshard_tensor_desc_t tensor;
   reshard_placement_desc_t placement;
   reshard_layout_t layout = NULL;
@@ -38,6 +38,8 @@ static reshard_layout_t make_layout(int32_t dim) {
   tensor.shape = shape;
   reshard_placement_desc_init(&placement);
   check(reshard_layout_add_tensor(layout, &tensor, &placement.tensor));
+  reshard_axis_placement_init(&axis);
+  axis.rule = RESHARD_SHARD_CHUNK;
   axis.dim = dim;
   placement.num_axes = 1;
   placement.axis_sizes = axis_sizes;
@@ -53,6 +55,7 @@ static reshard_buffer_t make_buffer(reshard_comm_t comm, reshard_layout_t layout
   reshard_buffer_t buffer;
   reshard_buffer_info_init(&info);
   check(reshard_layout_get_buffer(layout, rank, 0, &info));
+  reshard_buffer_init(&buffer);
   buffer.id = info.id;
   buffer.size_bytes = (size_t)info.size_bytes;
   check(reshard_alloc(comm, buffer.size_bytes, &buffer.ptr));

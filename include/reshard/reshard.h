@@ -24,8 +24,19 @@
  *  - Sizes and offsets are in bytes where the name says so, else in elements; times are in microseconds.
  *  - Strings and arrays passed in are copied; strings and arrays handed out belong to the handle they came from.
  *  - A handle may be used by one thread at a time; different handles may be used by different threads. Reading a layout
- *    (reshard_layout_num_*, _get_*) and binding one plan are allowed on several threads at once.
+ *    (reshard_layout_num_*, _get_*) and binding one plan are allowed on several threads at once. So are a comm and its
+ *    bindings, each binding on one thread at a time: their calls take turns, those that wait for a run step by step.
+ *    Collective calls (reshard_comm_allgather, reshard_layout_exchange, reshard_machine_discover,
+ *    reshard_binding_create) hold the comm until they return, and runs on other threads stand still meanwhile; they
+ *    must come in the same order on all ranks.
  *  - Structs begin with struct_size and version. Call the struct's init function, then set what differs.
+ *
+ * What is not checked, and undefined: handles that were destroyed or never made; pointers that are not NULL and do not
+ * hold what the call says, or not for as long; two threads in one handle at once, but for the exceptions above; a
+ * source that changes, or a destination that is read or written before its group is complete, while a run is under way;
+ * memory of reshard_alloc that is freed while a binding uses it; a fork() after the first comm was made, and use of the
+ * comm in the child. What is read and written of the caller's memory is defined also when a run fails: see
+ * reshard_binding_finish.
  */
 
 #include <stddef.h>
@@ -75,6 +86,8 @@ typedef enum reshard_status {
   RESHARD_ERR_TIMEOUT = -20,     /**< the deadline passed; the message says what was still missing */
   RESHARD_ERR_PEER_FAILED = -21, /**< a peer is known to be gone */
   RESHARD_ERR_TRANSPORT = -22,   /**< the transport reported an error */
+  RESHARD_ERR_ABANDONED = -23,   /**< a peer gave the run up (its deadline passed, it failed, or it destroyed its
+                                      binding); the comm is in order and the next run may succeed */
 
   RESHARD_ERR_INTERNAL = -30 /**< a defect of reshard: please report the message */
 } reshard_status_t;
@@ -157,8 +170,10 @@ typedef struct reshard_table_entry {
   int64_t end;
 } reshard_table_entry_t;
 
-/** What one mesh axis does to the tensor. */
+/** What one mesh axis does to the tensor; the init function gives RESHARD_REPLICATE. */
 typedef struct reshard_axis_placement {
+  size_t struct_size;
+  uint32_t version;
   reshard_rule_t rule;
   int32_t dim;      /**< dimension divided; ignored by RESHARD_REPLICATE */
   int64_t block;    /**< RESHARD_SHARD_CYCLIC: elements per block, >= 1 */
@@ -240,6 +255,7 @@ typedef struct reshard_model_options {
 } reshard_model_options_t;
 
 RESHARD_API void reshard_tensor_desc_init(reshard_tensor_desc_t* desc);
+RESHARD_API void reshard_axis_placement_init(reshard_axis_placement_t* placement);
 RESHARD_API void reshard_placement_desc_init(reshard_placement_desc_t* desc);
 RESHARD_API void reshard_block_init(reshard_block_t* block);
 RESHARD_API void reshard_buffer_info_init(reshard_buffer_info_t* info);
@@ -500,18 +516,26 @@ RESHARD_API reshard_status_t reshard_comm_create_from_environment(const reshard_
 RESHARD_API reshard_status_t reshard_comm_create_local(int32_t num_ranks, const reshard_comm_options_t* options,
                                                        reshard_comm_t* comms);
 
-/** Frees the comm; not collective. Bindings of it must have been destroyed. NULL is allowed. */
+/**
+ * Frees the comm; not collective. NULL is allowed. Bindings keep what they need of it, memory of reshard_alloc
+ * included: it lasts until the last of them is destroyed.
+ */
 RESHARD_API void reshard_comm_destroy(reshard_comm_t comm);
 RESHARD_API reshard_status_t reshard_comm_rank(reshard_comm_t comm, int32_t* rank);
 RESHARD_API reshard_status_t reshard_comm_size(reshard_comm_t comm, int32_t* num_ranks);
 
-/** Collective: out receives num_ranks * size_bytes in rank order. Also a barrier. */
+/**
+ * Collective: out receives num_ranks * size_bytes in rank order. Also a barrier.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT on every rank when sizes differ or num_ranks * size_bytes is no size that memory
+ * can have; RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED.
+ */
 RESHARD_API reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, void* out, size_t size_bytes,
                                                     int64_t timeout_us);
 
 /**
  * Memory that peers on the same host can map, so that bytes are copied once, tensor to tensor. Page aligned, zeroed.
- * Any other memory works too, through staging. size_bytes 0 gives a valid pointer to nothing.
+ * Any other memory works too, through messages. size_bytes 0 gives a valid pointer to nothing.
+ * RESHARD_ERR_OUT_OF_MEMORY when the host, a limit of the process or shared memory has not that much left.
  */
 RESHARD_API reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_bytes, void** ptr);
 
@@ -556,18 +580,28 @@ RESHARD_API reshard_status_t reshard_machine_discover(reshard_comm_t comm,
 /** A plan bound to a comm and to this rank's memory: ready to run. */
 typedef struct reshard_binding* reshard_binding_t;
 
-/** Where a buffer of a layout lies on this rank. */
+/** In which memory a buffer lies. This build moves host memory only; others are RESHARD_ERR_NOT_SUPPORTED. */
+typedef enum reshard_memory_kind {
+  RESHARD_MEMORY_HOST = 0, /**< of reshard_alloc, malloc, mmap, ..., pinned or not */
+  RESHARD_MEMORY_CUDA = 1  /**< of one CUDA device */
+} reshard_memory_kind_t;
+
+/** Where a buffer of a layout lies on this rank; the init function gives host memory. */
 typedef struct reshard_buffer {
-  int64_t id;        /**< reshard_buffer_info_t.id */
-  void* ptr;         /**< owned by the caller, valid and unmoved until the binding is destroyed */
-  size_t size_bytes; /**< at least reshard_buffer_info_t.size_bytes */
+  size_t struct_size;
+  uint32_t version;
+  reshard_memory_kind_t memory; /**< the same kind for all buffers of a binding */
+  int64_t id;                   /**< reshard_buffer_info_t.id */
+  void* ptr;                    /**< owned by the caller, valid and unmoved until the binding is destroyed */
+  size_t size_bytes;            /**< at least reshard_buffer_info_t.size_bytes */
+  int32_t device;               /**< index of the device whose memory it is; -1, the default, for host memory */
 } reshard_buffer_t;
 
 typedef struct reshard_binding_desc {
   size_t struct_size;
   uint32_t version;
   reshard_plan_t plan; /**< kept alive by the binding */
-  reshard_comm_t comm; /**< of exactly the plan's number of ranks; must outlive the binding */
+  reshard_comm_t comm; /**< of exactly the plan's number of ranks; kept alive by the binding */
   int64_t num_src_buffers;
   const reshard_buffer_t* src_buffers; /**< every buffer of this rank in the source layout, in any order */
   int64_t num_dst_buffers;
@@ -586,25 +620,35 @@ typedef struct reshard_binding_stats {
   int64_t messages_sent;       /**< per run: windows sent */
   int64_t staging_bytes;       /**< staging memory allocated by this binding */
   int64_t num_runs;            /**< runs started */
-  int64_t num_groups_complete; /**< of the last run: groups 0 .. n-1 in ascending order are complete on this rank */
+  int64_t num_groups_complete; /**< of the last run, in this rank's order; reshard_binding_poll tells which */
 } reshard_binding_stats_t;
 
+RESHARD_API void reshard_buffer_init(reshard_buffer_t* buffer);
 RESHARD_API void reshard_binding_desc_init(reshard_binding_desc_t* desc);
 RESHARD_API void reshard_binding_stats_init(reshard_binding_stats_t* stats);
 
 /**
- * Binds. Collective: compares the plans' hashes over all ranks, exchanges memory keys, allocates staging.
- * Errors, each before the first byte moves: RESHARD_ERR_INVALID_ARGUMENT (missing, unknown or overlapping buffer),
- * RESHARD_ERR_BUFFER_TOO_SMALL, RESHARD_ERR_LAYOUT_MISMATCH (comm of another size),
- * RESHARD_ERR_PLAN_MISMATCH (on every rank), RESHARD_ERR_TIMEOUT. When one rank's arguments are wrong, all ranks fail.
+ * Binds. Collective, in two phases. First all ranks compare their arguments and the plans' hashes; then those that read
+ * each other's memory exchange its keys, every rank builds its program and allocates its staging, and all say whether
+ * that went well. So either every rank has a binding, or none has and nothing is left behind. A rank takes part
+ * whatever else is wrong, as long as desc is a valid struct with a valid comm. Errors, on every rank when one rank has
+ * them: RESHARD_ERR_INVALID_ARGUMENT (NULL plan, missing, unknown or overlapping buffer, negative count),
+ * RESHARD_ERR_BUFFER_TOO_SMALL, RESHARD_ERR_LAYOUT_MISMATCH (comm of another size), RESHARD_ERR_PLAN_MISMATCH,
+ * RESHARD_ERR_NOT_SUPPORTED (device memory), RESHARD_ERR_OUT_OF_MEMORY, RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED.
  */
 RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding);
 
-/** Frees the binding; not collective. A run that is not finished is abandoned. NULL is allowed. */
+/**
+ * Frees the binding; not collective. A run that is under way is abandoned, and peers that still need this rank for
+ * their run are told: they fail with RESHARD_ERR_ABANDONED. Takes at most 0.2 s. Afterwards nothing reads or writes the
+ * buffers, but for a peer on the same host that may be in the middle of reading a source: what it reads it throws away.
+ * NULL is allowed.
+ */
 RESHARD_API void reshard_binding_destroy(reshard_binding_t binding);
 
 /**
- * Starts a run; returns at once. Collective. The source values must not change until reshard_binding_finish.
+ * Starts a run; returns at once. Collective: runs are counted, and every rank must start each. The source values must
+ * not change until reshard_binding_finish returns.
  * @param stream a cudaStream_t for device memory; must be NULL for host memory.
  * RESHARD_ERR_INVALID_STATE when the last run was not finished.
  */
@@ -613,16 +657,40 @@ RESHARD_API reshard_status_t reshard_binding_start(reshard_binding_t binding, vo
 /**
  * Blocks until every tensor of `group` is complete on this rank, and of all groups before it in the order in which this
  * rank gets them (ascending, unless the plan begins with another one), making progress on the whole run meanwhile.
- * Complete means that the destinations hold their values and that what this rank passes on of them to others is sent,
- * too: the caller may change them at once. Groups may be waited for in any order, or not at all. A rank passes on what
- * others wait for only inside this call, reshard_binding_start and reshard_binding_finish.
- * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got; RESHARD_ERR_TIMEOUT and
- * RESHARD_ERR_PEER_FAILED abandon the run: the complete groups (reshard_binding_stats_t) stay valid, the rest is
- * undefined, and a later start from the unchanged sources gives the right result.
+ * Complete means that the destinations hold their values for good: every rank that a byte came from, the source and
+ * those that passed it on, has confirmed that it gave the byte of this run; and what this rank passes on of the group
+ * to others is sent, too. The caller may read and change the tensors at once. Groups may be waited for in any order, or
+ * not at all. A rank passes on, and confirms, what others wait for only inside this call, reshard_binding_start, _poll,
+ * _finish. Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got. RESHARD_ERR_TIMEOUT,
+ * RESHARD_ERR_ABANDONED, RESHARD_ERR_PEER_FAILED and RESHARD_ERR_TRANSPORT abandon the run, as at
+ * reshard_binding_finish.
  */
 RESHARD_API reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t group, int64_t timeout_us);
 
-/** Blocks until the run is complete and no peer reads this rank's source any more. Errors as above. */
+/**
+ * Advances the run by a little without waiting: as long as something moves, and not for long.
+ * @param groups [out] the complete groups in the order in which this rank gets them: the first min(capacity, n) of
+ * them; may be NULL when capacity is 0.
+ * @param num_groups [out] n, how many are complete; may be NULL.
+ * @param is_complete [out] not 0 when reshard_binding_finish will return at once; may be NULL.
+ * Errors as reshard_binding_wait_group, but for the timeout.
+ */
+RESHARD_API reshard_status_t reshard_binding_poll(reshard_binding_t binding, int64_t capacity, int64_t* groups,
+                                                  int64_t* num_groups, int32_t* is_complete);
+
+/**
+ * Blocks until the run is complete, no peer reads this rank's source any more, and this rank has confirmed what it
+ * gave. Errors: RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED, RESHARD_ERR_TRANSPORT, and RESHARD_ERR_ABANDONED when a
+ * peer that this rank still needs gave the run up. Each comes at most 0.2 s after the deadline, and abandons the run on
+ * this rank:
+ *  - The peers that still need this rank are told, and fail at once. None reports a group complete that got bytes of it
+ *    which this rank had not confirmed.
+ *  - Groups that were complete (reshard_binding_stats_t) stay valid; the other destinations hold anything.
+ *  - Nothing of the caller's is written any more, and nothing is read, but for a peer on the same host that may be in
+ *    the middle of a copy: what it read it throws away. Sources and destinations may be changed at once; freed, they
+ *    cost that peer its run.
+ *  - Every rank counts its runs; when all start again from good sources, the run gives the right result.
+ */
 RESHARD_API reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeout_us);
 
 RESHARD_API reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats);

@@ -40,7 +40,12 @@ Arena::Arena(reshard_comm_t comm, reshard_layout_t layout, std::int32_t rank, bo
   base_ = static_cast<std::byte*>(memory);
   for (std::size_t i = 0; i < buffers_.size(); ++i) {
     buffers_[i].ptr = base_ + offsets[i];
-    binding_buffers_.push_back({buffers_[i].id, buffers_[i].ptr, buffers_[i].size_bytes});
+    reshard_buffer_t buffer;
+    reshard_buffer_init(&buffer);
+    buffer.id = buffers_[i].id;
+    buffer.ptr = buffers_[i].ptr;
+    buffer.size_bytes = buffers_[i].size_bytes;
+    binding_buffers_.push_back(buffer);
   }
   poison();
 }

@@ -16,11 +16,24 @@ namespace {
 
 constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
 
+Status check_buffer(const reshard_buffer_t& given, const std::string& name) {
+  RESHARD_TRY(check_struct(&given, "reshard_buffer_t"));
+  if (given.memory != RESHARD_MEMORY_HOST) {
+    return {RESHARD_ERR_NOT_SUPPORTED, fmt::format("{} is memory of kind {}, and this build moves host memory only",
+                                                   name, static_cast<int>(given.memory))};
+  }
+  if (given.device != -1) {
+    return invalid_argument(fmt::format("{} is host memory, of device {}; give -1", name, given.device));
+  }
+  return {};
+}
+
 Result<std::vector<BoundBuffer>> to_buffers(const reshard_buffer_t* given, std::int64_t count, const char* argument) {
   std::vector<BoundBuffer> buffers;
   if (count < 0) return invalid_argument(fmt::format("there are {} {}", count, argument));
   if (count > 0) RESHARD_TRY(check_not_null(given, argument));
   for (std::int64_t i = 0; i < count; ++i) {
+    RESHARD_TRY(check_buffer(given[i], fmt::format("{} [{}]", argument, i)));
     buffers.push_back({given[i].id, static_cast<std::byte*>(given[i].ptr),
                        static_cast<std::int64_t>(std::min<std::size_t>(given[i].size_bytes, INT64_MAX))});
   }
@@ -35,6 +48,11 @@ Status check_timeout(std::int64_t timeout_us) {
 }  // namespace
 
 extern "C" {
+
+void reshard_buffer_init(reshard_buffer_t* buffer) {
+  reshard::api::init_struct(buffer);
+  if (buffer != nullptr) buffer->device = -1;
+}
 
 void reshard_binding_desc_init(reshard_binding_desc_t* desc) {
   reshard::api::init_struct(desc);
@@ -95,6 +113,21 @@ reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t g
     }
     return binding->binding->engine().wait_group(static_cast<std::int32_t>(found - groups.begin()),
                                                  Deadline(timeout_us));
+  });
+}
+
+reshard_status_t reshard_binding_poll(reshard_binding_t binding, int64_t capacity, int64_t* groups, int64_t* num_groups,
+                                      int32_t* is_complete) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    if (capacity < 0) return invalid_argument(fmt::format("capacity is {}; give 0 or more", capacity));
+    if (capacity > 0) RESHARD_TRY(check_not_null(groups, "groups"));
+    RESHARD_TRY(const bool done, binding->binding->engine().poll());
+    const std::int64_t num_complete = binding->binding->engine().num_groups_complete();
+    for (std::int64_t i = 0; i < std::min(capacity, num_complete); ++i) groups[i] = binding->binding->group_at(i);
+    if (num_groups != nullptr) *num_groups = num_complete;
+    if (is_complete != nullptr) *is_complete = done ? 1 : 0;
+    return {};
   });
 }
 

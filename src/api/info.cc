@@ -40,6 +40,8 @@ const char* reshard_status_name(reshard_status_t status) {
       return "RESHARD_ERR_PEER_FAILED";
     case RESHARD_ERR_TRANSPORT:
       return "RESHARD_ERR_TRANSPORT";
+    case RESHARD_ERR_ABANDONED:
+      return "RESHARD_ERR_ABANDONED";
     case RESHARD_ERR_INTERNAL:
       return "RESHARD_ERR_INTERNAL";
   }

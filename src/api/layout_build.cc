@@ -37,6 +37,7 @@ Result<Rule> to_rule(reshard_rule_t rule) {
 }
 
 Result<AxisRule> to_axis_rule(const reshard_axis_placement_t& given, std::int64_t axis_size) {
+  RESHARD_TRY(check_struct(&given, "reshard_axis_placement_t"));
   AxisRule axis;
   RESHARD_TRY(axis.split.rule, to_rule(given.rule));
   if (given.rule != RESHARD_REPLICATE) axis.dim = given.dim;
@@ -123,6 +124,10 @@ extern "C" {
 void reshard_tensor_desc_init(reshard_tensor_desc_t* desc) {
   reshard::api::init_struct(desc);
 }
+void reshard_axis_placement_init(reshard_axis_placement_t* placement) {
+  reshard::api::init_struct(placement);
+}
+
 void reshard_placement_desc_init(reshard_placement_desc_t* desc) {
   reshard::api::init_struct(desc);
 }

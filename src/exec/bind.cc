@@ -221,6 +221,11 @@ Result<std::shared_ptr<Flight>> Binding::build_flight() {
   return std::make_shared<Flight>(std::move(program), memory_.read_by, transport_);
 }
 
+std::int64_t Binding::group_at(std::int64_t position) const {
+  const auto count = static_cast<std::int64_t>(plan_->groups.size());
+  return at(plan_->groups, (position + at(plan_->first_groups, transport_->rank())) % count);
+}
+
 Binding::~Binding() {
   for (const Mapping& mapping : mappings_) transport_->unmap(mapping.peer, mapping.key, mapping.ptr);
 }

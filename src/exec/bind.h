@@ -38,6 +38,9 @@ class Binding {
   Engine& engine() { return *engine_; }
   const Plan& plan() const { return *plan_; }
 
+  /// The group at this position of the order in which this rank gets them, as the caller numbers groups.
+  std::int64_t group_at(std::int64_t position) const;
+
   /// Bytes and counts of one run.
   struct Volume {
     std::int64_t bytes_same_rank = 0;

@@ -38,15 +38,11 @@ Status Engine::finish(const Deadline& deadline) {
 }
 
 Status Engine::wait(const std::function<bool()>& is_complete, const Deadline& deadline) {
-  if (!failure_.ok()) return failure_;
-  if (num_runs_ == 0) return {RESHARD_ERR_INVALID_STATE, "no run was started; call start first"};
+  RESHARD_TRY(check_started());
   while (!is_complete()) {
     bool moved = false;
-    Status status = flight_->step(&moved);
-    if (!status.ok()) return fail(std::move(status));
+    RESHARD_TRY(step(&moved));
     if (moved) continue;
-    status = transport_->health();
-    if (!status.ok()) return fail(std::move(status));
     if (deadline.expired()) {
       return fail({RESHARD_ERR_TIMEOUT, fmt::format("run {} passed its deadline of {} us: {}", num_runs_,
                                                     deadline.timeout_us(), flight_->missing())});
@@ -54,6 +50,26 @@ Status Engine::wait(const std::function<bool()>& is_complete, const Deadline& de
     transport_->idle();
   }
   return {};
+}
+
+Status Engine::check_started() const {
+  if (!failure_.ok()) return failure_;
+  if (num_runs_ == 0) return {RESHARD_ERR_INVALID_STATE, "no run was started; call start first"};
+  return {};
+}
+
+/// Moves everything a little; where nothing moves, a peer may be gone.
+Status Engine::step(bool* moved) {
+  Status status = flight_->step(moved);
+  if (status.ok() && !*moved) status = transport_->health();
+  return status.ok() ? Status() : fail(std::move(status));
+}
+
+Result<bool> Engine::poll() {
+  RESHARD_TRY(check_started());
+  bool moved = true;
+  for (int i = 0; i < kMostPollSteps && moved && !flight_->is_complete(); ++i) RESHARD_TRY(step(&moved));
+  return flight_->is_complete();
 }
 
 Status Engine::fail(Status status) {

@@ -31,6 +31,9 @@ class Engine {
   /// the next start.
   Status wait_group(std::int32_t group, const Deadline& deadline);
 
+  /// Moves the run as far as it goes without waiting, by kMostPollSteps at most; whether it is complete.
+  Result<bool> poll();
+
   /// Blocks until everything is complete, also what this rank does for others.
   Status finish(const Deadline& deadline);
 
@@ -44,6 +47,10 @@ class Engine {
   Engine(BuildFlight build, Transport* transport, std::uint64_t tag_base)
       : build_(std::move(build)), transport_(transport), tag_base_(tag_base) {}
 
+  static constexpr int kMostPollSteps = 64;
+
+  Status step(bool* moved);
+  Status check_started() const;
   Status wait(const std::function<bool()>& is_complete, const Deadline& deadline);
   Status fail(Status status);
 

@@ -9,7 +9,7 @@ static reshard_layout_t cut(int32_t dim) {
   const int64_t shape[] = {4, 4};
   const int64_t axis_sizes[] = {2};
   const int32_t ranks[] = {0, 1};
-  reshard_axis_placement_t shard = {0};
+  reshard_axis_placement_t shard;
   reshard_tensor_desc_t tensor;
   reshard_placement_desc_t placement;
   reshard_layout_t layout = NULL;
@@ -20,6 +20,7 @@ static reshard_layout_t cut(int32_t dim) {
   tensor.num_dims = 2;
   tensor.shape = shape;
 
+  reshard_axis_placement_init(&shard);
   shard.rule = RESHARD_SHARD_EVEN;
   shard.dim = dim;
   reshard_placement_desc_init(&placement);

@@ -22,7 +22,12 @@ reshard_buffer_t whole_buffer(reshard_layout_t layout, std::vector<float>* value
   reshard_buffer_info_t info;
   reshard_buffer_info_init(&info);
   check(reshard_layout_get_buffer(layout, 0, 0, &info));
-  return {info.id, values->data(), values->size() * sizeof(float)};
+  reshard_buffer_t buffer;
+  reshard_buffer_init(&buffer);
+  buffer.id = info.id;
+  buffer.ptr = values->data();
+  buffer.size_bytes = values->size() * sizeof(float);
+  return buffer;
 }
 
 std::vector<float> run(std::vector<float> values) {

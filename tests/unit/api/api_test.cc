@@ -33,9 +33,11 @@ void make_layouts(Layouts* layouts, std::int64_t rows = 10) {
   const std::int64_t halves[] = {2};
   const std::int64_t whole[] = {1};
   const std::int32_t ranks[] = {0, 1, 2};
-  reshard_axis_placement_t shard{};
+  reshard_axis_placement_t shard;
+  reshard_axis_placement_init(&shard);
   shard.rule = RESHARD_SHARD_CHUNK;
-  const reshard_axis_placement_t replicate{};
+  reshard_axis_placement_t replicate;
+  reshard_axis_placement_init(&replicate);
   for (reshard_layout_t* side : {&layouts->src, &layouts->dst}) {
     const bool is_src = side == &layouts->src;
     ASSERT_EQ(reshard_layout_create(3, side), RESHARD_OK);
@@ -70,7 +72,12 @@ struct Memory {
       EXPECT_EQ(reshard_layout_get_buffer(layout, rank, i, &info), RESHARD_OK);
       void* ptr = nullptr;
       EXPECT_EQ(reshard_alloc(comm, static_cast<std::size_t>(info.size_bytes), &ptr), RESHARD_OK);
-      buffers.push_back({info.id, ptr, static_cast<std::size_t>(info.size_bytes)});
+      reshard_buffer_t buffer;
+      reshard_buffer_init(&buffer);
+      buffer.id = info.id;
+      buffer.ptr = ptr;
+      buffer.size_bytes = static_cast<std::size_t>(info.size_bytes);
+      buffers.push_back(buffer);
     }
   }
   ~Memory() {
@@ -215,7 +222,8 @@ TEST(ApiTest, ARefusedPlacementLeavesNothingBehind) {
   const std::int64_t sizes[] = {2};
   const std::int32_t repeated[] = {1, 1};
   const std::int32_t outside[] = {1, 3};
-  reshard_axis_placement_t shard{};
+  reshard_axis_placement_t shard;
+  reshard_axis_placement_init(&shard);
   shard.rule = RESHARD_SHARD_EVEN;
   reshard_placement_desc_t place;
   reshard_placement_desc_init(&place);

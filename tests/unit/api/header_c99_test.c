@@ -36,6 +36,7 @@ static void check_init_functions(void) {
     expect("version of " #name, it.value.version, its_version);              \
   } while (0)
   INIT(tensor_desc, 1);
+  INIT(axis_placement, 1);
   INIT(placement_desc, 1);
   INIT(block, 1);
   INIT(buffer_info, 1);
@@ -45,6 +46,7 @@ static void check_init_functions(void) {
   INIT(plan_info, 2);
   INIT(comm_options, 2);
   INIT(machine_discover_options, 1);
+  INIT(buffer, 1);
   INIT(binding_desc, 1);
   INIT(binding_stats, 1);
 #undef INIT

@@ -38,7 +38,12 @@ class SideMemory {
       if (is_mappable) {
         EXPECT_EQ(reshard_alloc(comm, size, &ptr), RESHARD_OK);
       }
-      buffers_.push_back({info.id, ptr, size});
+      reshard_buffer_t buffer;
+      reshard_buffer_init(&buffer);
+      buffer.id = info.id;
+      buffer.ptr = ptr;
+      buffer.size_bytes = size;
+      buffers_.push_back(buffer);
     }
   }
   ~SideMemory() {
