@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""The part of the C API that a transfer of a model between threads needs, through ctypes."""
+import ctypes as c
+import json
+import threading
+
+TIMEOUT_US = 60_000_000
+# The library may fill more of a struct than the fields below, which are its first ones.
+ROOM = ("room", c.c_byte * 256)
+
+
+class ModelOptions(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("config_json", c.c_char_p),
+                ("layout", c.c_char_p), ("num_layers", c.c_int64), ("first_rank", c.c_int32), ("num_ranks", c.c_int32),
+                ROOM]
+
+
+class BufferInfo(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("id", c.c_int64), ("name", c.c_char_p),
+                ("size_bytes", c.c_int64), ROOM]
+
+
+class Buffer(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("memory", c.c_int32), ("id", c.c_int64),
+                ("ptr", c.c_void_p), ("size_bytes", c.c_size_t), ("device", c.c_int32)]
+
+
+class BindingDesc(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("plan", c.c_void_p), ("comm", c.c_void_p),
+                ("num_src_buffers", c.c_int64), ("src_buffers", c.POINTER(Buffer)), ("num_dst_buffers", c.c_int64),
+                ("dst_buffers", c.POINTER(Buffer)), ("timeout_us", c.c_int64), ROOM]
+
+
+class Failure(Exception):
+    """A call that did not return RESHARD_OK, with the library's message."""
+
+
+class Library:
+    def __init__(self, path):
+        self.dll = c.CDLL(path)
+        self.dll.reshard_last_error.restype = c.c_char_p
+
+    def call(self, name, *arguments):
+        if getattr(self.dll, "reshard_" + name)(*arguments) != 0:
+            raise Failure(f"{name}: {self.dll.reshard_last_error().decode()}")
+
+    def made(self, kind, init):
+        """A struct as its init function leaves it."""
+        value = kind()
+        getattr(self.dll, f"reshard_{init}_init")(c.byref(value))
+        return value
+
+    def num_ranks(self, layout_text):
+        count = c.c_int32()
+        self.call("layout_text_num_ranks", layout_text.encode(), c.byref(count))
+        return count.value
+
+    def layout(self, config, text, first_rank, num_ranks):
+        options = self.made(ModelOptions, "model_options")
+        options.config_json, options.layout = json.dumps(config).encode(), text.encode()
+        options.first_rank, options.num_ranks = first_rank, num_ranks
+        handle = c.c_void_p()
+        self.call("layout_create_from_model", c.byref(options), c.byref(handle))
+        return handle
+
+    def buffers(self, layout, rank):
+        """(id, name, bytes) of each buffer that the rank brings."""
+        count = c.c_int64()
+        self.call("layout_num_buffers", layout, c.c_int32(rank), c.byref(count))
+        found = []
+        for index in range(count.value):
+            info = self.made(BufferInfo, "buffer_info")
+            self.call("layout_get_buffer", layout, c.c_int32(rank), c.c_int64(index), c.byref(info))
+            found.append((info.id, info.name.decode(), info.size_bytes))
+        return found
+
+    def run(self, src, dst, memories):
+        """Moves src to dst between threads. memories[rank] is a pair of dicts, for src and dst, id -> numpy array."""
+        plan = c.c_void_p()
+        self.call("plan_create", src, dst, None, c.byref(plan))
+        comms = (c.c_void_p * len(memories))()
+        self.call("comm_create_local", c.c_int32(len(memories)), None, comms)
+        problems = []
+
+        def rank_main(rank):
+            try:
+                self.run_rank(plan, comms[rank], memories[rank])
+            except Failure as failure:
+                problems.append(f"rank {rank}: {failure}")
+
+        threads = [threading.Thread(target=rank_main, args=(rank,)) for rank in range(len(memories))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for comm in comms:
+            self.dll.reshard_comm_destroy(c.c_void_p(comm))
+        self.dll.reshard_plan_destroy(plan)
+        if problems:
+            raise Failure("; ".join(problems))
+
+    def buffer_array(self, arrays):
+        buffers = (Buffer * max(1, len(arrays)))()
+        for buffer, (number, array) in zip(buffers, arrays.items()):
+            self.dll.reshard_buffer_init(c.byref(buffer))
+            assert buffer.struct_size == c.sizeof(Buffer), "reshard_buffer_t has other fields than here"
+            buffer.id, buffer.ptr, buffer.size_bytes = number, array.ctypes.data, array.nbytes
+        return buffers
+
+    def run_rank(self, plan, comm, memory):
+        src, dst = memory
+        desc = self.made(BindingDesc, "binding_desc")
+        desc.plan, desc.comm = plan, comm
+        desc.num_src_buffers, desc.num_dst_buffers = len(src), len(dst)
+        desc.src_buffers, desc.dst_buffers = self.buffer_array(src), self.buffer_array(dst)
+        binding = c.c_void_p()
+        self.call("binding_create", c.byref(desc), c.byref(binding))
+        self.call("binding_start", binding, None)
+        self.call("binding_finish", binding, c.c_int64(TIMEOUT_US))
+        self.dll.reshard_binding_destroy(binding)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""What each rank of a framework holds: closed formulas for the memory of FSDP2, Megatron-Core and vLLM.
+
+Every function takes the config, the checkpoint's tensors and the settings of a layout text, and returns for each rank a
+dict from the buffer's name to its contents. Nothing here looks at how reshard comes to its layouts. PAD marks memory
+behind the vocabulary: a destination must hold zeros there, a source may hold anything.
+"""
+import numpy as np
+
+import model
+
+PAD = np.uint32(0xFFFFFFFF)
+
+
+def chunk(array, dim, size, index):
+    """torch.chunk: pieces of ceil(n / size), the last ones short or empty."""
+    each = -(-array.shape[dim] // size)
+    return np.take(array, range(min(array.shape[dim], index * each), min(array.shape[dim], (index + 1) * each)), axis=dim)
+
+
+def even(array, dim, size, index):
+    assert array.shape[dim] % size == 0, (array.shape, dim, size)
+    return chunk(array, dim, size, index)
+
+
+def padded_rows(array, num_rows):
+    padding = np.full((num_rows - array.shape[0], *array.shape[1:]), PAD, np.uint32)
+    return np.concatenate([array, padding])
+
+
+def gate_up(tensors, prefix, size, index, names=("gate_proj", "up_proj"), dim=0):
+    """[gate of this rank; up of this rank]."""
+    return np.concatenate([even(tensors[f"{prefix}{name}.weight"], dim, size, index) for name in names], axis=dim)
+
+
+def expert_names(config):
+    """(prefix of the routed experts, names of gate, up and down)."""
+    if config["model_type"] == "mixtral":
+        return "block_sparse_moe.experts.", ("w1", "w3", "w2")
+    return "mlp.experts.", ("gate_proj", "up_proj", "down_proj")
+
+
+# ------------------------------------------------------------------------------------------------------------- FSDP2
+
+def fsdp(config, tensors, settings):
+    """A mesh (replicate, shard); dim 0 of every parameter cut by torch.chunk, of routed experts each on its own rows."""
+    ranks = []
+    for _ in range(settings.get("replicate", 1)):
+        for index in range(settings["shard"]):
+            ranks.append({name: tensor if name.endswith("e_score_correction_bias")
+                          else chunk(tensor, 1 if ".experts." in name else 0, settings["shard"], index)
+                          for name, tensor in tensors.items()})
+    return ranks
+
+
+# --------------------------------------------------------------------------------------------------------- Megatron
+
+def balanced_stages(num_layers, pp):
+    return [num_layers // pp + (stage < num_layers % pp) for stage in range(pp)]
+
+
+def linear_qkv(config, tensors, prefix, tp, index):
+    """Rows of all query groups, each its q heads, its k head, its v head; cut evenly, wherever that falls."""
+    groups, each = config["num_key_value_heads"], model.head_dim(config)
+    hidden = config["hidden_size"]
+    q = tensors[prefix + "q_proj.weight"].reshape(groups, -1, hidden)
+    k = tensors[prefix + "k_proj.weight"].reshape(groups, each, hidden)
+    v = tensors[prefix + "v_proj.weight"].reshape(groups, each, hidden)
+    return even(np.concatenate([q, k, v], axis=1).reshape(-1, hidden), 0, tp, index)
+
+
+def megatron_attention(config, tensors, prefix, tp, index):
+    out = {"linear_proj.weight": even(tensors[prefix + "o_proj.weight"], 1, tp, index)}
+    if model.is_latent(config):
+        for ours, theirs in (("q_a_proj", "linear_q_down_proj"), ("kv_a_proj_with_mqa", "linear_kv_down_proj"),
+                             ("q_a_layernorm", "q_layernorm"), ("kv_a_layernorm", "kv_layernorm")):
+            out[theirs + ".weight"] = tensors[f"{prefix}{ours}.weight"]
+        for ours, theirs in (("q_b_proj", "linear_q_up_proj"), ("kv_b_proj", "linear_kv_up_proj")):
+            out[theirs + ".weight"] = even(tensors[f"{prefix}{ours}.weight"], 0, tp, index)
+        return out
+    out["linear_qkv.weight"] = linear_qkv(config, tensors, prefix, tp, index)
+    for ours, theirs in (("q_norm", "q_layernorm"), ("k_norm", "k_layernorm")):
+        if f"{prefix}{ours}.weight" in tensors:
+            out[theirs + ".weight"] = tensors[f"{prefix}{ours}.weight"]
+    return out
+
+
+def megatron_experts(config, tensors, prefix, settings, place):
+    """Routed experts of the rank at `place` of its stage: expert-tensor parallel fastest, then expert parallel."""
+    ep, etp = settings.get("ep", 1), settings.get("etp", 1)
+    expert_index, tensor_index = place // etp % ep, place % etp
+    root, (gate, up, down) = expert_names(config)
+    mine = {name: even(tensors[f"{prefix}{root}{name}.weight"], 0, ep, expert_index) for name in (gate, up, down)}
+    fc1 = np.concatenate([even(mine[gate], 1, etp, tensor_index), even(mine[up], 1, etp, tensor_index)], axis=1)
+    fc2 = even(mine[down], 2, etp, tensor_index)
+    if settings.get("experts") == "gmm":  # the grouped MLP's own memory: [n, hidden, 2 ffn] and [n, ffn, hidden]
+        fc1, fc2 = fc1.transpose(0, 2, 1), fc2.transpose(0, 2, 1)
+    return {"mlp.experts.linear_fc1.weight": fc1, "mlp.experts.linear_fc2.weight": fc2}
+
+
+def megatron_ffn(config, tensors, layer, settings, place):
+    tp = settings.get("tp", 1)
+    prefix, index = f"model.layers.{layer}.", place % tp
+    if not model.layer_has_experts(config, layer):
+        return {"mlp.linear_fc1.weight": gate_up(tensors, prefix + "mlp.", tp, index),
+                "mlp.linear_fc2.weight": even(tensors[prefix + "mlp.down_proj.weight"], 1, tp, index)}
+    out = megatron_experts(config, tensors, prefix, settings, place)
+    router = "block_sparse_moe.gate.weight" if config["model_type"] == "mixtral" else "mlp.gate.weight"
+    out["mlp.router.weight"] = tensors[prefix + router]
+    shared = prefix + "mlp.shared_experts."
+    if shared + "up_proj.weight" in tensors:
+        out["mlp.router.expert_bias"] = tensors[prefix + "mlp.gate.e_score_correction_bias"]
+        out["mlp.shared_experts.linear_fc1.weight"] = gate_up(tensors, shared, tp, index)
+        out["mlp.shared_experts.linear_fc2.weight"] = even(tensors[shared + "down_proj.weight"], 1, tp, index)
+    return out
+
+
+def megatron_layer(config, tensors, layer, settings, place):
+    tp = settings.get("tp", 1)
+    prefix = f"model.layers.{layer}."
+    out = {"input_layernorm.weight": tensors[prefix + "input_layernorm.weight"],
+           "pre_mlp_layernorm.weight": tensors[prefix + "post_attention_layernorm.weight"]}
+    for name, value in megatron_attention(config, tensors, prefix + "self_attn.", tp, place % tp).items():
+        out["self_attention." + name] = value
+    out.update(megatron_ffn(config, tensors, layer, settings, place))
+    return {f"decoder.layers.{layer}.{name}": value for name, value in out.items()}
+
+
+def megatron_vocabulary(tensor, tp, index):
+    multiple = 128 * tp
+    return even(padded_rows(tensor, -(-tensor.shape[0] // multiple) * multiple), 0, tp, index)
+
+
+def megatron(config, tensors, settings):
+    """Order tp, dp, pp, tensor parallel fastest."""
+    tp, pp, dp = (settings.get(key, 1) for key in ("tp", "pp", "dp"))
+    stages = settings.get("layers") or balanced_stages(config["num_hidden_layers"], pp)
+    ranks = []
+    for stage in range(pp):
+        for place in range(dp * tp):
+            rank = {}
+            if stage == 0:
+                rank["embedding.word_embeddings.weight"] = megatron_vocabulary(
+                    tensors["model.embed_tokens.weight"], tp, place % tp)
+            for layer in range(sum(stages[:stage]), sum(stages[:stage + 1])):
+                rank.update(megatron_layer(config, tensors, layer, settings, place))
+            if stage == pp - 1:
+                rank["decoder.final_layernorm.weight"] = tensors["model.norm.weight"]
+                if "lm_head.weight" in tensors or pp > 1:  # a tied one has a copy on the last stage
+                    output = tensors.get("lm_head.weight", tensors["model.embed_tokens.weight"])
+                    rank["output_layer.weight"] = megatron_vocabulary(output, tp, place % tp)
+            ranks.append(rank)
+    return ranks
+
+
+# ------------------------------------------------------------------------------------------------------------- vLLM
+
+def vllm_stages(num_layers, pp):
+    """What does not divide goes to the stages before the last, from the back."""
+    layers = [num_layers // pp] * pp
+    for i in range(num_layers % pp):
+        layers[pp - 2 - i] += 1
+    return layers
+
+
+def vllm_attention(config, tensors, prefix, tp, index):
+    out = {"o_proj.weight": even(tensors[prefix + "o_proj.weight"], 1, tp, index)}
+    if model.is_latent(config):
+        out["fused_qkv_a_proj.weight"] = np.concatenate(
+            [tensors[prefix + "q_a_proj.weight"], tensors[prefix + "kv_a_proj_with_mqa.weight"]])
+        for name in ("q_a_layernorm.weight", "kv_a_layernorm.weight"):
+            out[name] = tensors[prefix + name]
+        for name in ("q_b_proj.weight", "kv_b_proj.weight"):
+            out[name] = even(tensors[prefix + name], 0, tp, index)
+        return out
+    kv_heads = config["num_key_value_heads"]
+    kv_size, kv_index = (tp, index) if tp <= kv_heads else (kv_heads, index // (tp // kv_heads))
+    out["qkv_proj.weight"] = np.concatenate(
+        [even(tensors[prefix + "q_proj.weight"], 0, tp, index)]
+        + [even(tensors[f"{prefix}{name}.weight"], 0, kv_size, kv_index) for name in ("k_proj", "v_proj")])
+    for name in ("q_norm.weight", "k_norm.weight"):
+        if prefix + name in tensors:
+            out[name] = tensors[prefix + name]
+    return out
+
+
+def experts_of_rank(count, settings, size, index):
+    """Logical experts in the slots of a rank with expert parallelism."""
+    if "table" in settings:  # slots of all ranks, in order
+        return np.split(np.array(settings["table"]), size)[index]
+    if "redundant" in settings:
+        return np.split(np.arange(count + settings["redundant"]) % count, size)[index]
+    if settings.get("placement") == "round_robin":
+        return np.arange(index, count, size)
+    base, rest = divmod(count, size)
+    first = index * base + min(index, rest)
+    return np.arange(first, first + base + (index < rest))
+
+
+def vllm_experts(config, tensors, prefix, settings, index):
+    size = settings.get("tp", 1) * settings.get("dp", 1)
+    root, (gate, up, down) = expert_names(config)
+    w1, w3, w2 = (tensors[f"{prefix}{root}{name}.weight"] for name in (gate, up, down))
+    if "ep" in settings:
+        mine = experts_of_rank(model.num_experts(config), settings, size, index)
+        w1, w3, w2 = w1[mine], w3[mine], w2[mine]
+    else:
+        w1, w3, w2 = even(w1, 1, size, index), even(w3, 1, size, index), even(w2, 2, size, index)
+    return {f"{root}routed_experts.w13_weight": np.concatenate([w1, w3], axis=1), f"{root}routed_experts.w2_weight": w2}
+
+
+def vllm_ffn(config, tensors, layer, settings, dp_index, tp_index):
+    tp, dp = settings.get("tp", 1), settings.get("dp", 1)
+    prefix = f"model.layers.{layer}."
+    if not model.layer_has_experts(config, layer):
+        return {"mlp.gate_up_proj.weight": gate_up(tensors, prefix + "mlp.", tp, tp_index),
+                "mlp.down_proj.weight": even(tensors[prefix + "mlp.down_proj.weight"], 1, tp, tp_index)}
+    out = vllm_experts(config, tensors, prefix, settings, dp_index * tp + tp_index)
+    router = "block_sparse_moe.gate.weight" if config["model_type"] == "mixtral" else "mlp.gate.weight"
+    out[router] = tensors[prefix + router]
+    shared = prefix + "mlp.shared_experts."
+    if shared + "up_proj.weight" in tensors:
+        out["mlp.gate.e_score_correction_bias"] = tensors[prefix + "mlp.gate.e_score_correction_bias"]
+        # With experts spread over several ranks of both kinds, tokens are dealt to tp ranks, too: each has all of it.
+        size, index = (1, 0) if "ep" in settings and tp > 1 and dp > 1 else (tp, tp_index)
+        out["mlp.shared_experts.gate_up_proj.weight"] = gate_up(tensors, shared, size, index)
+        out["mlp.shared_experts.down_proj.weight"] = even(tensors[shared + "down_proj.weight"], 1, size, index)
+    return out
+
+
+def vllm_layer(config, tensors, layer, settings, dp_index, tp_index):
+    prefix = f"model.layers.{layer}."
+    out = {name: tensors[prefix + name] for name in ("input_layernorm.weight", "post_attention_layernorm.weight")}
+    attention = vllm_attention(config, tensors, prefix + "self_attn.", settings.get("tp", 1), tp_index)
+    out.update({"self_attn." + name: value for name, value in attention.items()})
+    out.update(vllm_ffn(config, tensors, layer, settings, dp_index, tp_index))
+    return {prefix + name: value for name, value in out.items()}
+
+
+def vllm(config, tensors, settings):
+    """rank = ((replica * dp + dp index) * pp + pp index) * tp + tp index."""
+    tp, pp, dp = (settings.get(key, 1) for key in ("tp", "pp", "dp"))
+    stages = vllm_stages(config["num_hidden_layers"], pp)
+    is_everywhere = config["model_type"] in ("mixtral", "qwen3_moe")  # what lies outside the layers
+    is_tied = "lm_head.weight" not in tensors
+
+    def vocabulary(name, index):
+        rows = -(-config["vocab_size"] // 64) * 64
+        return even(padded_rows(tensors[name], rows), 0, tp, index)
+
+    ranks = []
+    for _ in range(settings.get("replicas", 1)):
+        for dp_index, stage, tp_index in np.ndindex(dp, pp, tp):
+            is_first, is_last = stage == 0 or is_everywhere, stage == pp - 1 or is_everywhere
+            rank = {}
+            if is_first or (is_last and is_tied):
+                rank["model.embed_tokens.weight"] = vocabulary("model.embed_tokens.weight", tp_index)
+            for layer in range(sum(stages[:stage]), sum(stages[:stage + 1])):
+                rank.update(vllm_layer(config, tensors, layer, settings, dp_index, tp_index))
+            if is_last:
+                rank["model.norm.weight"] = tensors["model.norm.weight"]
+                if not is_tied:
+                    rank["lm_head.weight"] = vocabulary("lm_head.weight", tp_index)
+            ranks.append(rank)
+    return ranks
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoint
+
+def checkpoint(config, tensors, settings):
+    """Whole tensors on every rank."""
+    return [dict(tensors) for _ in range(settings.get("ranks", 1))]
