@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "src/model/json_text.h"
+
 namespace reshard {
 namespace {
 
@@ -98,9 +100,10 @@ Status refuse_if_set(const Reader& config, std::string_view key) {
 /// The type of the weights as trained. quantization_config is not looked at on purpose: it describes a published copy
 /// (DeepSeek-V3 in fp8), while a trainer holds and sends torch_dtype and the server quantises after arrival.
 Status read_dtype(const Reader& config, DType* dtype) {
+  // transformers 5 writes dtype where 4 wrote torch_dtype; of both the newer one counts there, as here.
+  const char* key = config.find("dtype") != nullptr ? "dtype" : "torch_dtype";
   std::string name = "bfloat16";
-  RESHARD_TRY(config.optional_string("dtype", &name));  // the newer spelling
-  RESHARD_TRY(config.optional_string("torch_dtype", &name));
+  RESHARD_TRY(config.optional_string(key, &name));
   if (name == "bfloat16") {
     *dtype = DType::kBF16;
   } else if (name == "float16") {
@@ -108,7 +111,7 @@ Status read_dtype(const Reader& config, DType* dtype) {
   } else if (name == "float32") {
     *dtype = DType::kF32;
   } else {
-    return bad_value("torch_dtype", Json(name), "bfloat16, float16 or float32");
+    return bad_value(key, Json(name), "bfloat16, float16 or float32");
   }
   return {};
 }
@@ -119,6 +122,7 @@ Status read_common(const Reader& config, std::int64_t num_layers, ModelConfig* m
     return invalid_argument(fmt::format("cannot keep {} layers of num_hidden_layers = {}; give 1 to {}, or 0 for all",
                                         num_layers, model->num_layers, model->num_layers));
   }
+  model->is_moe.assign(static_cast<std::size_t>(model->num_layers), false);
   if (num_layers > 0) model->num_layers = num_layers;
   RESHARD_TRY(config.integer("hidden_size", 1, kMaxWidth, &model->hidden_size));
   RESHARD_TRY(config.integer("vocab_size", 1, kMaxVocab, &model->vocab_size));
@@ -128,7 +132,6 @@ Status read_common(const Reader& config, std::int64_t num_layers, ModelConfig* m
   RESHARD_TRY(config.optional_bool("tie_word_embeddings", &model->tie_embeddings));
   RESHARD_TRY(refuse_if_set(config, "attention_bias"));
   RESHARD_TRY(refuse_if_set(config, "mlp_bias"));
-  model->is_moe.assign(static_cast<std::size_t>(model->num_layers), false);
   return read_dtype(config, &model->dtype);
 }
 
@@ -173,14 +176,27 @@ Status read_mlp_only_layers(const Reader& config, ModelConfig* model) {
   return {};
 }
 
+/// transformers 5 writes num_local_experts where 4 wrote num_experts.
+Status read_num_experts(const Reader& config, ModelConfig* model) {
+  if (config.find("num_local_experts") == nullptr) {
+    return config.integer("num_experts", 1, kMaxExperts, &model->num_experts);
+  }
+  RESHARD_TRY(config.integer("num_local_experts", 1, kMaxExperts, &model->num_experts));
+  std::int64_t older = model->num_experts;
+  RESHARD_TRY(config.optional_integer("num_experts", 1, kMaxExperts, &older));
+  if (older == model->num_experts) return {};
+  return invalid_argument(fmt::format("config: num_experts is {}, but num_local_experts is {}; give one of them", older,
+                                      model->num_experts));
+}
+
 Status read_qwen3_moe(const Reader& config, ModelConfig* model) {
   RESHARD_TRY(read_qwen3(config, model));
-  RESHARD_TRY(config.integer("num_experts", 1, kMaxExperts, &model->num_experts));
+  RESHARD_TRY(read_num_experts(config, model));
   RESHARD_TRY(config.integer("moe_intermediate_size", 1, kMaxWidth, &model->expert_ffn_size));
   std::int64_t step = 1;
   RESHARD_TRY(config.optional_integer("decoder_sparse_step", 1, kMaxLayers, &step));
-  for (std::int64_t layer = 0; layer < model->num_layers; ++layer) {
-    model->is_moe[static_cast<std::size_t>(layer)] = (layer + 1) % step == 0;
+  for (std::size_t layer = 0; layer < model->is_moe.size(); ++layer) {
+    model->is_moe[layer] = (layer + 1) % static_cast<std::size_t>(step) == 0;
   }
   return read_mlp_only_layers(config, model);
 }
@@ -217,8 +233,8 @@ Status read_deepseek_v3(const Reader& config, ModelConfig* model) {
   RESHARD_TRY(config.optional_integer("first_k_dense_replace", 0, kMaxLayers, &num_dense));
   RESHARD_TRY(config.optional_integer("moe_layer_freq", 1, kMaxLayers, &frequency));
   model->shared_ffn_size = num_shared * model->expert_ffn_size;
-  for (std::int64_t layer = num_dense; layer < model->num_layers; ++layer) {
-    model->is_moe[static_cast<std::size_t>(layer)] = layer % frequency == 0;
+  for (auto layer = static_cast<std::size_t>(num_dense); layer < model->is_moe.size(); ++layer) {
+    model->is_moe[layer] = layer % static_cast<std::size_t>(frequency) == 0;
   }
   // 8 is the default of transformers' class, which reads both families.
   model->num_expert_groups = config.is_null("n_group") ? 0 : 8;
@@ -244,27 +260,34 @@ constexpr std::array kFamilies = {
     FamilyReader{"kimi_k2", read_deepseek_v3},
 };
 
+Status unknown_family(const Reader& config) {
+  std::string known;
+  for (const FamilyReader& family : kFamilies) known += (known.empty() ? "" : ", ") + std::string(family.model_type);
+  // A model of several parts names its tensors by part, so that its text_config alone would not describe them.
+  const std::string parts =
+      config.find("text_config") == nullptr ? "" : ", which has parts beside text (text_config); such are not known";
+  return {RESHARD_ERR_NOT_SUPPORTED, fmt::format("config: model_type is {}{}; the known ones are {}",
+                                                 text_of(*config.find("model_type")), parts, known)};
+}
+
 }  // namespace
 
 Result<ModelConfig> parse_model_config(const std::string& config_json, std::int64_t num_layers) {
-  const Json json = Json::parse(config_json, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return invalid_argument("config: not JSON; give the text of a Hugging Face config.json");
+  Result<Json> parsed = parse_json(config_json);
+  if (!parsed.ok()) return parsed.take_status().with_context("config");
+  const Json json = parsed.take();
   if (!json.is_object()) return bad_value("the text", json, "a JSON object");
   const Reader config(json);
   ModelConfig model;
   if (config.find("model_type") == nullptr) return invalid_argument("config: model_type is missing");
   RESHARD_TRY(config.optional_string("model_type", &model.model_type));
-  std::string known;
   for (const FamilyReader& family : kFamilies) {
-    if (family.model_type == model.model_type) {
-      RESHARD_TRY(read_common(config, num_layers, &model));
-      RESHARD_TRY(family.read(config, &model));
-      return model;
-    }
-    known += (known.empty() ? "" : ", ") + std::string(family.model_type);
+    if (family.model_type != model.model_type) continue;
+    RESHARD_TRY(read_common(config, num_layers, &model));
+    RESHARD_TRY(family.read(config, &model));
+    return model;
   }
-  return Status(RESHARD_ERR_NOT_SUPPORTED, fmt::format("config: model_type is {}; the known ones are {}",
-                                                       text_of(*config.find("model_type")), known));
+  return unknown_family(config);
 }
 
 }  // namespace reshard

@@ -24,7 +24,7 @@ struct LatentAttention {
 struct ModelConfig {
   std::string model_type;
   DType dtype = DType::kBF16;
-  std::int64_t num_layers = 0;
+  std::int64_t num_layers = 0;  ///< that are kept
   std::int64_t hidden_size = 0;
   std::int64_t vocab_size = 0;
   bool tie_embeddings = false;  ///< lm_head is the embedding: no parameter of its own
@@ -38,7 +38,7 @@ struct ModelConfig {
 
   std::int64_t ffn_size = 0;  ///< of a dense layer
 
-  std::vector<bool> is_moe;  ///< by layer
+  std::vector<bool> is_moe;  ///< by layer, also of the layers behind num_layers that are not kept
   std::int64_t num_experts = 0;
   std::int64_t expert_ffn_size = 0;
   std::int64_t shared_ffn_size = 0;       ///< of all shared experts together; 0: none

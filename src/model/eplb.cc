@@ -5,10 +5,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "src/model/dim_maps.h"
+#include "src/model/json_text.h"
 
 namespace reshard {
 namespace {
@@ -31,7 +37,8 @@ Result<ExpertTable> divide_slots(const std::vector<std::int64_t>& slots, std::in
 
 Status malformed(const std::string& what) {
   return invalid_argument("expert map: " + what +
-                          "; expected {\"physical_to_logical\": [[...], ...]} or {\"layer_list\": [...]}");
+                          "; expected {\"physical_to_logical\": [[...], ...]}, SGLang's {\"physical_to_logical_map\": "
+                          "[[...], ...]} or {\"layer_list\": [...]}");
 }
 
 /// A list of expert ids; their range is checked later, once it is known which slot each fills.
@@ -77,43 +84,75 @@ Result<ExpertTable> read_devices(const Json& layer, std::int64_t num_ranks) {
   return table;
 }
 
-Result<std::vector<ExpertTable>> read_tables(const Json& json, std::int64_t num_ranks) {
-  std::vector<ExpertTable> tables;
-  const auto append = [&](Result<ExpertTable> table) -> Status {
-    if (!table.ok()) return table.take_status().with_context(fmt::format("expert map: layer {}", tables.size()));
-    tables.push_back(table.take());
-    return {};
-  };
-  if (json.is_object() && json.contains("physical_to_logical") && json["physical_to_logical"].is_array()) {
-    for (const Json& row : json["physical_to_logical"]) {
-      RESHARD_TRY(const std::vector<std::int64_t> slots, read_ids(row));
-      RESHARD_TRY(append(divide_slots(slots, num_ranks)));
-    }
-    return tables;
+/// The rows of a map before anything is made of them.
+struct MapRows {
+  bool has_devices = false;  ///< rows are objects with a device_list, else lists of slots
+  std::vector<const Json*> rows;
+};
+
+Result<MapRows> find_rows(const Json& json) {
+  if (!json.is_object()) return malformed("not an object");
+  const std::array<const char*, 3> forms = {"physical_to_logical", "physical_to_logical_map", "layer_list"};
+  const char* form = nullptr;
+  for (const char* key : forms) {
+    if (!json.contains(key)) continue;
+    if (form != nullptr) return malformed(fmt::format("has both {} and {}", form, key));
+    form = key;
   }
-  RESHARD_TRY(const std::vector<const Json*> layers, ordered_by_id(json, "layer_list", "layer_id"));
-  for (const Json* layer : layers) RESHARD_TRY(append(read_devices(*layer, num_ranks)));
-  return tables;
+  if (form == nullptr) return malformed("has no rows");
+  MapRows rows;
+  if (form == forms.back()) {
+    rows.has_devices = true;
+    RESHARD_TRY(rows.rows, ordered_by_id(json, form, "layer_id"));
+    return rows;
+  }
+  if (!json[form].is_array()) return malformed(fmt::format("{} is not a list", form));
+  for (const Json& row : json[form]) rows.rows.push_back(&row);
+  return rows;
 }
 
-Status check_table(const ExpertTable& table, std::size_t layer, std::int64_t num_experts) {
+/// The layer of each row that matters; -1 for the one row that stands for all layers.
+Result<std::vector<std::int64_t>> layers_of_rows(const std::vector<bool>& is_moe, std::size_t num_rows) {
+  if (num_rows == 1) return std::vector<std::int64_t>{-1};
+  const auto num_layers = static_cast<std::int64_t>(is_moe.size());
+  std::vector<std::int64_t> layers;
+  for (std::int64_t layer = 0; layer < num_layers; ++layer) {
+    if (is_moe[static_cast<std::size_t>(layer)]) layers.push_back(layer);
+  }
+  if (num_rows == layers.size() || num_rows == is_moe.size()) return layers;
+  return invalid_argument(fmt::format(
+      "expert map: {} rows for a model of {} layers, {} of them with experts; give a row per layer, a row per "
+      "layer with experts, or one for all",
+      num_rows, num_layers, layers.size()));
+}
+
+Status check_table(const ExpertTable& table, std::int64_t num_experts) {
   std::vector<bool> is_held(static_cast<std::size_t>(num_experts), false);
   std::int64_t physical = 0;
   for (std::size_t rank = 0; rank < table.size(); ++rank) {
     for (std::size_t slot = 0; slot < table[rank].size(); ++slot, ++physical) {
       const std::int64_t expert = table[rank][slot];
       if (expert < 0 || expert >= num_experts) {
-        return invalid_argument(
-            fmt::format("expert map: layer {}, slot {} (rank {}, slot {} of it): expert {} is outside 0 to {}", layer,
-                        physical, rank, slot, expert, num_experts - 1));
+        return invalid_argument(fmt::format("slot {} (rank {}, slot {} of it): expert {} is outside 0 to {}", physical,
+                                            rank, slot, expert, num_experts - 1));
       }
       is_held[static_cast<std::size_t>(expert)] = true;
     }
   }
   const auto missing = std::find(is_held.begin(), is_held.end(), false);
   if (missing == is_held.end()) return {};
-  return invalid_argument(fmt::format("expert map: layer {}: no slot holds expert {}; each of the {} needs one", layer,
-                                      missing - is_held.begin(), num_experts));
+  return invalid_argument(
+      fmt::format("no slot holds expert {}; each of the {} needs one", missing - is_held.begin(), num_experts));
+}
+
+Result<ExpertTable> read_row(const Json& row, bool has_devices, const ExpertTableShape& shape) {
+  if (has_devices) return read_devices(row, shape.num_ranks);
+  RESHARD_TRY(const std::vector<std::int64_t> slots, read_ids(row));
+  // Before a list per rank is made: with a slot for each expert there is at least one per rank once they divide.
+  if (static_cast<std::int64_t>(slots.size()) < shape.num_experts) {
+    return invalid_argument(fmt::format("{} expert slots for {} experts", slots.size(), shape.num_experts));
+  }
+  return divide_slots(slots, shape.num_ranks);
 }
 
 }  // namespace
@@ -145,19 +184,39 @@ Result<ExpertTable> redundant_experts(std::int64_t num_experts, std::int64_t num
 }
 
 Result<std::vector<ExpertTable>> parse_expert_map(const std::string& json, const ExpertTableShape& shape) {
-  const Json parsed = Json::parse(json, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_discarded()) return malformed("not JSON");
-  RESHARD_TRY(std::vector<ExpertTable> tables, read_tables(parsed, shape.num_ranks));
-  const auto num_tables = static_cast<std::int64_t>(tables.size());
-  if (num_tables != 1 && num_tables < shape.num_moe_layers) {
-    return invalid_argument(
-        fmt::format("expert map: {} layers for {} layers with experts; give as many, or one for all", num_tables,
-                    shape.num_moe_layers));
-  }
-  for (std::size_t layer = 0; layer < tables.size(); ++layer) {
-    RESHARD_TRY(check_table(tables[layer], layer, shape.num_experts));
+  Result<Json> parsed = parse_json(json);
+  if (!parsed.ok()) return malformed(parsed.status().message());
+  RESHARD_TRY(const MapRows map, find_rows(*parsed));
+  RESHARD_TRY(const std::vector<std::int64_t> layers, layers_of_rows(shape.is_moe, map.rows.size()));
+  const bool is_by_layer = map.rows.size() > layers.size();  // rows of dense layers are between
+  std::vector<ExpertTable> tables;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::size_t row = is_by_layer ? static_cast<std::size_t>(layers[i]) : i;
+    const std::string where =
+        layers[i] < 0 ? "expert map: row 0 (all layers)" : fmt::format("expert map: row {} (layer {})", row, layers[i]);
+    Result<ExpertTable> table = read_row(*map.rows[row], map.has_devices, shape);
+    if (!table.ok()) return table.take_status().with_context(where);
+    RESHARD_TRY(check_table(*table, shape.num_experts).with_context(where));
+    tables.push_back(table.take());
   }
   return tables;
+}
+
+Result<std::string> read_expert_map(const std::string& path) {
+  constexpr std::size_t kMaxBytes = std::size_t{256} << 20;  // every rank of every layer: far below
+  const auto failure = [&](const std::string& why) {
+    return Status(RESHARD_ERR_IO, fmt::format("eplb={}: cannot read it: {}", path, why));
+  };
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (file == nullptr) return failure(std::strerror(errno));
+  std::string text;
+  std::array<char, 1 << 16> chunk;
+  while (const std::size_t size = std::fread(chunk.data(), 1, chunk.size(), file.get())) {
+    text.append(chunk.data(), size);
+    if (text.size() > kMaxBytes) return failure("it has more than 256 MiB");
+  }
+  if (std::ferror(file.get()) != 0) return failure(std::strerror(errno));  // a directory, for one
+  return text;
 }
 
 DimMapPtr expert_dim_map(const ExpertTable& table) {

@@ -27,16 +27,22 @@ Result<ExpertTable> redundant_experts(std::int64_t num_experts, std::int64_t num
 /// What a table must fit.
 struct ExpertTableShape {
   std::int64_t num_experts = 0;
-  std::int64_t num_moe_layers = 0;
+  std::vector<bool> is_moe;  ///< by layer of the whole model, also of layers that a layout leaves out
   std::int64_t num_ranks = 0;
 };
 
-/// The tables of an expert map, one per layer or one for all, in either of two forms:
-///   {"physical_to_logical": [[expert of slot 0, 1, ...] of layer 0, ...]}
+/// The tables of an expert map: one for all layers, or one per layer with experts. The map is one of
+///   {"physical_to_logical": [[expert of slot 0, 1, ...], ...]}
+///   {"physical_to_logical_map": ...}  the same as SGLang calls it
 ///   {"layer_list": [{"layer_id": 0, "device_list": [{"device_id": 0, "device_expert": [...]}, ...]}, ...]}
-/// Errors, naming layer, slot and value: an expert id out of range, an expert that no slot holds, too few layers, slots
-/// that do not divide over the ranks, devices other than the ranks.
+/// with one row for all layers, a row per layer with experts, or a row per layer of the model (as SGLang writes), in
+/// which case those of dense layers are not looked at.
+/// Errors, naming row, slot and value: an expert id out of range, an expert that no slot holds, any other number of
+/// rows, slots that do not divide over the ranks, devices other than the ranks.
 Result<std::vector<ExpertTable>> parse_expert_map(const std::string& json, const ExpertTableShape& shape);
+
+/// The text of an expert map's file. Error: RESHARD_ERR_IO, also for a file of more than 256 MiB.
+Result<std::string> read_expert_map(const std::string& path);
 
 /// The cut of the expert dimension by a table.
 DimMapPtr expert_dim_map(const ExpertTable& table);

@@ -45,14 +45,26 @@ Result<LayoutText> LayoutText::parse(const std::string& text) {
   if (colon == std::string::npos) return result;
   for (std::size_t begin = colon + 1, end = 0; begin <= text.size(); begin = end + 1) {
     end = std::min(text.find(',', begin), text.size());
+    if (begin == end) return result.no_setting(end);
     RESHARD_TRY(result.add_setting(text.substr(begin, end - begin), kind->keys));
   }
   return result;
 }
 
+/// What a text says where a setting should be and nothing is; `end` is where the setting would end.
+Status LayoutText::no_setting(std::size_t end) const {
+  if (end != text_.size()) return error("two separators with nothing between them; write KEY=VALUE,KEY=VALUE");
+  if (text_.back() == ',') return error("ends with a comma; leave it out, or write KEY=VALUE behind it");
+  return error(fmt::format("ends with ':'; write {}:KEY=VALUE, or {} alone", kind_, kind_));
+}
+
 Status LayoutText::add_setting(const std::string& item, const std::vector<std::string_view>& known) {
   const std::size_t equals = item.find('=');
   const std::string key = item.substr(0, equals);
+  if (key.empty()) return error(fmt::format("no key before \"{}\"; write KEY=VALUE", item));
+  if (key.find(' ') != std::string::npos) {
+    return error(fmt::format("unknown key \"{}\"; settings have no spaces around them", key));
+  }
   if (std::find(known.begin(), known.end(), key) == known.end()) {
     return error(fmt::format("unknown key \"{}\"; the keys of {} are {}", key, kind_, fmt::join(known, ", ")));
   }

@@ -45,6 +45,7 @@ class LayoutText {
   Result<std::int32_t> num_ranks(std::initializer_list<std::int32_t> sizes) const;
 
  private:
+  Status no_setting(std::size_t end) const;
   Status add_setting(const std::string& item, const std::vector<std::string_view>& known);
 
   std::string text_;

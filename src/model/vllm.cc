@@ -4,95 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 
 #include "src/model/eplb.h"
 #include "src/model/schemes.h"
+#include "src/model/vllm_settings.h"
 
 namespace reshard {
 namespace {
-
-struct VllmSettings {
-  std::int32_t tp = 1;
-  std::int32_t pp = 1;
-  std::int32_t dp = 1;
-  std::int32_t replicas = 1;
-  bool has_ep = false;  ///< the routed experts are spread over tp x dp ranks instead of cut
-  std::int32_t redundant = 0;
-  std::string eplb_file;  ///< empty: none
-  bool is_round_robin = false;
-  std::string all2all;  ///< vLLM's --all2all-backend: with ep it decides about round_robin and about shared experts
-};
-
-bool has_all2all_of(const VllmSettings& settings, std::initializer_list<std::string_view> backends) {
-  return std::find(backends.begin(), backends.end(), settings.all2all) != backends.end();
-}
-
-/// vLLM's use_sequence_parallel_moe: the ranks of a tensor-parallel group take different tokens through the experts, so
-/// families that know it keep their shared experts whole on every rank.
-bool is_sequence_parallel_moe(const VllmSettings& settings) {
-  return settings.has_ep && settings.tp > 1 && settings.dp > 1 &&
-         !has_all2all_of(settings, {"flashinfer_nvlink_two_sided", "moonep"});
-}
-
-Result<VllmSettings> read_settings(const LayoutText& text) {
-  VllmSettings settings;
-  RESHARD_TRY(settings.tp, text.integer("tp", 1));
-  RESHARD_TRY(settings.pp, text.integer("pp", 1));
-  RESHARD_TRY(settings.dp, text.integer("dp", 1));
-  RESHARD_TRY(settings.replicas, text.integer("replicas", 1));
-  RESHARD_TRY(settings.redundant, text.integer("redundant", 0, 0));
-  RESHARD_TRY(const std::string placement, text.word("placement", {"linear", "round_robin"}));
-  settings.is_round_robin = placement == "round_robin";
-  RESHARD_TRY(settings.all2all,
-              text.word("all2all", {"allgather_reducescatter", "deepep_high_throughput", "deepep_low_latency",
-                                    "deepep_v2", "flashinfer_nvlink_one_sided", "flashinfer_nvlink_two_sided",
-                                    "mori_high_throughput", "mori_low_latency", "moonep", "nixl_ep"}));
-  if (const std::string* file = text.find("eplb")) settings.eplb_file = *file;
-  settings.has_ep = text.find("ep") != nullptr;
-  RESHARD_TRY(const std::int32_t ep, text.integer("ep", 1));
-  if (settings.has_ep && text.find("dp") == nullptr) {
-    RESHARD_TRY(text.check_divides("tp", settings.tp, "ep", ep));
-    settings.dp = ep / settings.tp;
-  }
-  RESHARD_TRY(const std::int32_t stage_ranks, text.num_ranks({settings.tp, settings.dp}));
-  if (settings.has_ep && ep != stage_ranks) {
-    return text.error(fmt::format("ep = {}, but tp x dp = {}; they must be equal", ep, stage_ranks));
-  }
-  for (const std::string_view key : {"redundant", "eplb", "placement", "all2all"}) {
-    if (!settings.has_ep && text.find(key) != nullptr) return text.error(fmt::format("{} needs ep", key));
-  }
-  const bool has_table = settings.redundant > 0 || !settings.eplb_file.empty();
-  if (settings.redundant > 0 && !settings.eplb_file.empty()) {
-    return text.error("redundant and eplb both say which experts are doubled; give one of them");
-  }
-  if (has_table && settings.is_round_robin) {
-    return text.error("placement=round_robin excludes redundant and eplb, as in vLLM");
-  }
-  return settings;
-}
-
-/// vLLM takes round_robin for a wish and deals linearly, with a warning in its log, where a condition fails. A layout
-/// that obeyed would be wrong and one that did not would surprise, so a wish that vLLM does not grant is an error.
-Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const ModelConfig& config) {
-  if (!settings.is_round_robin) return {};
-  constexpr std::string_view kAdvice = "vLLM places linearly there: leave placement out";
-  if (config.num_expert_groups <= 1) {
-    return text.error(fmt::format("placement=round_robin needs several expert groups (n_group), {} has {}; {}",
-                                  config.model_type, config.num_expert_groups, kAdvice));
-  }
-  // Without dp the ranks reduce instead of exchanging tokens, and any order of experts will do.
-  if (settings.dp > 1 && !has_all2all_of(settings, {"deepep_low_latency", "nixl_ep"})) {
-    return text.error(
-        fmt::format("placement=round_robin with dp = {} needs all2all=deepep_low_latency or nixl_ep, it "
-                    "is {}; {}",
-                    settings.dp, settings.all2all, kAdvice));
-  }
-  return {};
-}
 
 /// vLLM's get_pp_indices: what does not divide goes one each to the stages before the last, from the back, because the
 /// last one also has the output layer.
@@ -129,13 +47,6 @@ std::string vllm_name(const ModelConfig& config, const Param& param) {
   const auto* entry = std::find_if(kNames.begin(), kNames.end(), [&](const auto& e) { return e[0] == param.suffix; });
   if (entry != kNames.end()) renamed.suffix = (*entry)[1];
   return checkpoint_name(config, renamed);
-}
-
-Result<std::string> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!file) return Status(RESHARD_ERR_IO, fmt::format("eplb={}: cannot read it: {}", path, std::strerror(errno)));
-  return text;
 }
 
 // Axes of a stage's mesh. vLLM numbers its ranks (replica, dp, pp, tp), tp fastest.
@@ -207,9 +118,8 @@ class VllmPlacer {
     }
     std::vector<ExpertTable> tables;
     if (!settings_.eplb_file.empty()) {
-      RESHARD_TRY(const std::string json, read_file(settings_.eplb_file));
-      const auto num_moe_layers = std::count(config_.is_moe.begin(), config_.is_moe.end(), true);
-      RESHARD_TRY(tables, parse_expert_map(json, {config_.num_experts, num_moe_layers, ep}));
+      RESHARD_TRY(const std::string json, read_expert_map(settings_.eplb_file));
+      RESHARD_TRY(tables, parse_expert_map(json, {config_.num_experts, config_.is_moe, ep}));
     } else if (settings_.redundant > 0) {
       RESHARD_TRY(ExpertTable table, redundant_experts(config_.num_experts, settings_.redundant, ep));
       tables.push_back(std::move(table));
@@ -341,12 +251,12 @@ class VllmPlacer {
 }  // namespace
 
 Result<std::int32_t> vllm_num_ranks(const LayoutText& text) {
-  RESHARD_TRY(const VllmSettings settings, read_settings(text));
+  RESHARD_TRY(const VllmSettings settings, read_vllm_settings(text));
   return text.num_ranks({settings.tp, settings.pp, settings.dp, settings.replicas});
 }
 
 Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
-  RESHARD_TRY(const VllmSettings settings, read_settings(text));
+  RESHARD_TRY(const VllmSettings settings, read_vllm_settings(text));
   return VllmPlacer(text, settings, builder).place_all();
 }
 

@@ -101,6 +101,51 @@ TEST(ConfigTest, WeightsHaveTheTrainersTypeWhateverTheQuantisation) {
   EXPECT_EQ(parse_model_config(config.dump(), 0)->dtype, DType::kBF16);
 }
 
+TEST(ConfigTest, NewerSpellingsOfTransformersAreRead) {
+  Json config = tiny_qwen3_moe();
+  config.erase("num_experts");
+  config["num_local_experts"] = 4;
+  EXPECT_EQ(parse_model_config(config.dump(), 0)->num_experts, 4);
+  config["num_experts"] = 4;
+  EXPECT_EQ(parse_model_config(config.dump(), 0)->num_experts, 4);
+  config["num_experts"] = 8;
+  expect_message(status_of(config), RESHARD_ERR_INVALID_ARGUMENT, {"num_experts is 8", "num_local_experts is 4"});
+  config = tiny_llama();  // of both, transformers 5 takes dtype
+  config["dtype"] = "float32";
+  EXPECT_EQ(parse_model_config(config.dump(), 0)->dtype, DType::kF32);
+  config["dtype"] = "int4";
+  expect_message(status_of(config), RESHARD_ERR_INVALID_ARGUMENT, {"dtype", "int4"});
+}
+
+TEST(ConfigTest, NullLowRankOfQueriesIsNone) {
+  Json config = tiny_deepseek();
+  config["q_lora_rank"] = nullptr;
+  EXPECT_EQ(parse_model_config(config.dump(), 0)->latent.q_rank, 0);
+  config["q_lora_rank"] = 0;
+  expect_message(status_of(config), RESHARD_ERR_INVALID_ARGUMENT, {"q_lora_rank is 0"});
+}
+
+TEST(ConfigTest, ModelsOfSeveralPartsAreRefusedByName) {
+  const Json config = {{"model_type", "qwen3_vl_moe"},
+                       {"text_config", {{"model_type", "qwen3_vl_moe_text"}, {"num_hidden_layers", 2}}},
+                       {"vision_config", {{"depth", 2}}}};
+  expect_message(status_of(config), RESHARD_ERR_NOT_SUPPORTED, {"qwen3_vl_moe", "text_config", "llama, qwen3"});
+}
+
+TEST(ConfigTest, BrokenJsonIsToldByLineAndColumn) {
+  const Result<ModelConfig> parsed = parse_model_config("{\n  \"hidden_size\": 2,\n}", 0);
+  ASSERT_FALSE(parsed.ok());
+  expect_message(parsed.status(), RESHARD_ERR_INVALID_ARGUMENT, {"config", "line 3", "column 1"});
+  EXPECT_EQ(parsed.status().message().find("json.exception"), std::string::npos) << parsed.status().message();
+}
+
+TEST(ConfigTest, LayersBetweenThoseWithExpertsAreDense) {
+  Json config = tiny_deepseek();  // layers from first_k_dense_replace on whose number moe_layer_freq divides
+  config.update({{"num_hidden_layers", 8}, {"first_k_dense_replace", 3}, {"moe_layer_freq", 2}});
+  EXPECT_EQ(parse_model_config(config.dump(), 0)->is_moe,
+            (std::vector<bool>{false, false, false, false, true, false, true, false}));
+}
+
 TEST(ConfigTest, NullCountsAsAbsent) {
   Json config = tiny_deepseek();
   config["n_shared_experts"] = nullptr;
@@ -110,7 +155,7 @@ TEST(ConfigTest, NullCountsAsAbsent) {
 TEST(ConfigTest, OnlyTheFirstLayersAreKept) {
   const std::string config = tiny_deepseek().dump();
   EXPECT_EQ(parse_model_config(config, 2)->num_layers, 2);
-  EXPECT_EQ(parse_model_config(config, 2)->is_moe, (std::vector<bool>{false, true}));
+  EXPECT_EQ(parse_model_config(config, 2)->is_moe, (std::vector<bool>{false, true, true})) << "of the whole model";
   for (const std::int64_t num_layers : {-1, 4}) {
     const Result<ModelConfig> parsed = parse_model_config(config, num_layers);
     ASSERT_FALSE(parsed.ok());

@@ -7,7 +7,7 @@
 namespace reshard {
 namespace {
 
-const ExpertTableShape kShape{.num_experts = 4, .num_moe_layers = 2, .num_ranks = 2};
+const ExpertTableShape kShape{.num_experts = 4, .is_moe = {true, true}, .num_ranks = 2};
 
 std::string error_of(const std::string& json) {
   const Result<std::vector<ExpertTable>> tables = parse_expert_map(json, kShape);
@@ -45,20 +45,79 @@ TEST(EplbTest, LayersAreOrderedByTheirId) {
 
 TEST(EplbTest, ExpertOutOfRangeIsNamedWithLayerAndSlot) {
   expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 3], [0, 1, 2, 4]]})"),
-               {"layer 1", "slot 3", "rank 1", "expert 4", "0 to 3"});
-  expect_words(error_of(R"({"physical_to_logical": [[0, -1, 2, 3]]})"), {"layer 0", "slot 1", "expert -1"});
+               {"row 1 (layer 1)", "slot 3", "rank 1", "expert 4", "0 to 3"});
+  expect_words(error_of(R"({"physical_to_logical": [[0, -1, 2, 3]]})"), {"row 0 (all layers)", "slot 1", "expert -1"});
 }
 
 TEST(EplbTest, ExpertWithoutSlotIsNamed) {
-  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 0]]})"), {"layer 0", "expert 3"});
+  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 0]]})"), {"row 0", "expert 3"});
 }
 
 TEST(EplbTest, TablesThatDoNotFitAreNamed) {
-  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 3, 0]]})"), {"layer 0", "5 expert slots", "ep = 2"});
-  expect_words(error_of(R"({"physical_to_logical": []})"), {"0 layers for 2 layers"});
+  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 3, 0]]})"), {"row 0", "5 expert slots", "ep = 2"});
+  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2]]})"), {"row 0", "3 expert slots for 4 experts"});
+  expect_words(error_of(R"({"physical_to_logical": []})"), {"0 rows", "2 layers"});
   expect_words(error_of(R"({"layer_list": [{"layer_id": 0, "device_list": [
       {"device_id": 0, "device_expert": [0, 1, 2, 3]}]}]})"),
-               {"layer 0", "1 devices for ep = 2"});
+               {"row 0", "1 devices for ep = 2"});
+}
+
+/// Three layers, the first dense, two ranks of three slots.
+const ExpertTableShape kDenseFirst{.num_experts = 4, .is_moe = {false, true, true}, .num_ranks = 2};
+
+TEST(EplbTest, RowsAreThoseOfLayersWithExpertsOrOfAllLayers) {
+  const std::vector<ExpertTable> expected = {{{0, 1, 2}, {3, 1, 2}}, {{3, 2, 1}, {0, 0, 3}}};
+  const auto per_moe_layer =
+      parse_expert_map(R"({"physical_to_logical": [[0, 1, 2, 3, 1, 2], [3, 2, 1, 0, 0, 3]]})", kDenseFirst);
+  ASSERT_TRUE(per_moe_layer.ok()) << per_moe_layer.status().message();
+  EXPECT_EQ(*per_moe_layer, expected);
+  // SGLang writes a row for every decoder layer; that of the dense layer 0 holds no expert of the model.
+  for (const char* dense_row : {"[0, 1, 2, 3, 0, 1]", "[]", "[9, 9]"}) {
+    const auto per_layer = parse_expert_map(
+        std::string(R"({"physical_to_logical": [)") + dense_row + ", [0, 1, 2, 3, 1, 2], [3, 2, 1, 0, 0, 3]]}",
+        kDenseFirst);
+    ASSERT_TRUE(per_layer.ok()) << per_layer.status().message();
+    EXPECT_EQ(*per_layer, expected);
+  }
+  const auto one = parse_expert_map(R"({"physical_to_logical": [[0, 1, 2, 3, 1, 2]]})", kDenseFirst);
+  ASSERT_TRUE(one.ok()) << one.status().message();
+  EXPECT_EQ(*one, (std::vector<ExpertTable>{{{0, 1, 2}, {3, 1, 2}}}));
+}
+
+TEST(EplbTest, AnyOtherNumberOfRowsIsRefused) {
+  const std::string row = "[0, 1, 2, 3, 1, 2]";
+  for (const int num_rows : {4, 5, 61}) {
+    std::string rows = row;
+    for (int i = 1; i < num_rows; ++i) rows += ", " + row;
+    const auto tables = parse_expert_map(R"({"physical_to_logical": [)" + rows + "]}", kDenseFirst);
+    ASSERT_FALSE(tables.ok()) << num_rows;
+    expect_words(tables.status().message(), {std::to_string(num_rows) + " rows", "3 layers", "2 of them with experts"});
+  }
+}
+
+TEST(EplbTest, DeviceListsFollowTheSameRule) {
+  const auto layer = [](int id, const char* first, const char* second) {
+    return R"({"layer_id": )" + std::to_string(id) + R"(, "device_list": [{"device_id": 0, "device_expert": )" + first +
+           R"(}, {"device_id": 1, "device_expert": )" + second + "}]}";
+  };
+  const auto tables = parse_expert_map(R"({"layer_list": [)" + layer(0, "[7]", "[8]") + ", " +
+                                           layer(1, "[0, 1]", "[2, 3]") + ", " + layer(2, "[3, 2]", "[1, 0]") + "]}",
+                                       kDenseFirst);
+  ASSERT_TRUE(tables.ok()) << tables.status().message();
+  EXPECT_EQ(*tables, (std::vector<ExpertTable>{{{0, 1}, {2, 3}}, {{3, 2}, {1, 0}}}));
+}
+
+TEST(EplbTest, SglangsNameOfTheMapIsKnown) {
+  const auto tables =
+      parse_expert_map(R"({"physical_to_logical_map": [[0, 1, 2, 3, 1, 2], [3, 2, 1, 0, 0, 3]]})", kDenseFirst);
+  ASSERT_TRUE(tables.ok()) << tables.status().message();
+  EXPECT_EQ((*tables)[1], (ExpertTable{{3, 2, 1}, {0, 0, 3}}));
+  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 3]], "physical_to_logical_map": [[0, 1, 2, 3]]})"),
+               {"both physical_to_logical and physical_to_logical_map"});
+}
+
+TEST(EplbTest, BrokenJsonIsToldByLineAndColumn) {
+  expect_words(error_of("{\"physical_to_logical\":\n [[0, 1, 2, 3],]}"), {"expert map", "line 2", "column 16"});
 }
 
 TEST(EplbTest, MalformedMapsAreRefused) {

@@ -127,6 +127,25 @@ TEST(FamilyTest, DeepSeekHasLatentAttentionDenseLayersAndSharedExperts) {
   EXPECT_FALSE(has_param(config, "model.layers.61.input_layernorm.weight"));
 }
 
+TEST(FamilyTest, QueriesWithoutLowRankAreProjectedInOneStep) {
+  nlohmann::json config = tiny_deepseek();
+  config.update({{"q_lora_rank", nullptr}, {"hidden_size", 64}, {"qk_nope_head_dim", 16}, {"qk_rope_head_dim", 8}});
+  expect_params(config.dump(), {{"model.layers.0.self_attn.q_proj.weight", {4 * (16 + 8), 64}}});
+  for (const char* suffix : {"q_a_proj.weight", "q_a_layernorm.weight", "q_b_proj.weight"}) {
+    EXPECT_FALSE(has_param(config.dump(), in_layer(0, std::string("self_attn.") + suffix))) << suffix;
+  }
+}
+
+TEST(FamilyTest, LayersBetweenThoseWithExpertsAreDense) {
+  nlohmann::json config = tiny_deepseek();
+  config.update({{"num_hidden_layers", 4}, {"first_k_dense_replace", 1}, {"moe_layer_freq", 2}});
+  for (const std::int64_t layer : {0, 1, 3}) {
+    EXPECT_TRUE(has_param(config.dump(), in_layer(layer, "mlp.gate_proj.weight"))) << layer;
+    EXPECT_FALSE(has_param(config.dump(), in_layer(layer, "mlp.gate.weight"))) << layer;
+  }
+  EXPECT_TRUE(has_param(config.dump(), in_layer(2, "mlp.experts.gate_proj.weight")));
+}
+
 TEST(FamilyTest, SparseStepAndDenseLayersOfQwen3MoeAreHonoured) {
   nlohmann::json config = tiny_qwen3_moe();
   config.update({{"num_hidden_layers", 4}, {"decoder_sparse_step", 2}, {"mlp_only_layers", {3}}});

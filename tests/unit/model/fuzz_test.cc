@@ -91,7 +91,7 @@ TEST(FuzzTest, RandomBytesGiveAnError) {
     expect_layout_or_error(config, text);
     expect_layout_or_error(tiny_llama().dump(), text);
     RC_ASSERT(!layout_text_num_ranks(text).ok());
-    RC_ASSERT(!parse_expert_map(config, {4, 2, 2}).ok());
+    RC_ASSERT(!parse_expert_map(config, {4, {true, true}, 2}).ok());
   }));
 }
 
@@ -120,7 +120,7 @@ TEST(FuzzTest, DamagedExpertMapsGiveTablesOrAnError) {
       R"({"layer_list": [{"layer_id": 0, "device_list": [{"device_id": 0, "device_expert": [0, 1]},
                                                          {"device_id": 1, "device_expert": [2, 3]}]}]})"};
   EXPECT_TRUE(rc::check([&] {
-    const auto tables = parse_expert_map(mutated(*rc::gen::elementOf(maps)), {4, 2, 2});
+    const auto tables = parse_expert_map(mutated(*rc::gen::elementOf(maps)), {4, {true, true}, 2});
     if (!tables.ok()) RC_ASSERT(tables.status().message().find("expert map") != std::string::npos);
   }));
 }

@@ -51,8 +51,12 @@ TEST(LayoutTextTest, UnknownKindsAndKeysListTheKnownOnes) {
 }
 
 TEST(LayoutTextTest, MalformedSettingsAreNamed) {
-  expect_error("fsdp:", {"unknown key \"\""});
-  expect_error("fsdp:shard=2,", {"unknown key \"\""});
+  expect_error("fsdp:", {"ends with ':'", "fsdp:KEY=VALUE", "fsdp alone"});
+  expect_error("fsdp:shard=2,", {"ends with a comma"});
+  expect_error("fsdp:,shard=2", {"two separators"});
+  expect_error("fsdp:shard=2,,replicate=2", {"two separators"});
+  expect_error("fsdp:shard=2, replicate=2", {"\" replicate\"", "no spaces"});
+  expect_error("fsdp:=2", {"no key before \"=2\""});
   expect_error("fsdp:shard", {"shard has no value"});
   expect_error("fsdp:shard=", {"shard has no value"});
   expect_error("fsdp:shard=2,shard=2", {"shard is given twice"});

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "src/base/status.h"
+#include "src/model/config.h"
+#include "src/model/layout_text.h"
+
+namespace reshard {
+
+/// What a "vllm:" text says of a server, and what vLLM makes of it.
+struct VllmSettings {
+  std::int32_t tp = 1;
+  std::int32_t pp = 1;
+  std::int32_t dp = 1;
+  std::int32_t replicas = 1;
+  bool has_ep = false;  ///< the routed experts are spread over tp x dp ranks instead of cut
+  std::int32_t redundant = 0;
+  std::string eplb_file;  ///< empty: none
+  bool is_round_robin = false;
+  std::string all2all;  ///< vLLM's --all2all-backend: with ep it decides about round_robin and about shared experts
+};
+
+/// The settings of a text, checked against each other. A missing dp follows from ep.
+Result<VllmSettings> read_vllm_settings(const LayoutText& text);
+
+/// vLLM's use_sequence_parallel_moe: the ranks of a tensor-parallel group take different tokens through the experts, so
+/// families that know it keep their shared experts whole on every rank.
+bool is_sequence_parallel_moe(const VllmSettings& settings);
+
+/// vLLM takes round_robin for a wish and deals linearly, with a warning in its log, where a condition fails. A layout
+/// that obeyed would be wrong and one that did not would surprise, so a wish that vLLM does not grant is an error.
+Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const ModelConfig& config);
+
+}  // namespace reshard
