@@ -98,7 +98,8 @@ def planning(tools, figures):
 def programs(tools, figures):
     print("\nOne rank's program of a plan: built in one thread, memory that it makes resident at most")
     model, src, dst = "Kimi-K2-Instruct", "fsdp:shard=1024", "vllm:ep=64,tp=1,replicas=8"
-    reports = [tools.run("bench_program", "--model", MODELS / f"{model}.json", "--from", src, "--to", dst) for _ in range(ROUNDS)]
+    job = ("--model", MODELS / f"{model}.json", "--from", src, "--to", dst)
+    reports = [tools.run("bench_program", *job) for _ in range(ROUNDS)]
     for which, side in enumerate(("source", "destination")):
         of_rank = [report["programs"][which] for report in reports]
         text = f"{model} {src} to {dst}, a {side} rank"
