@@ -464,7 +464,10 @@ RESHARD_API reshard_status_t reshard_plan_load(const char* path, reshard_layout_
 /** The ranks of a transfer, connected. */
 typedef struct reshard_comm* reshard_comm_t;
 
-/** Made by one rank, carried to the others by any means, as ncclUniqueId is. */
+/**
+ * Made by one rank, carried to the others by any means, as ncclUniqueId is. It holds the secret by which ranks know
+ * each other: whoever sees it can join, and nobody else.
+ */
 typedef struct reshard_unique_id {
   char data[128];
 } reshard_unique_id_t;
@@ -486,28 +489,62 @@ typedef struct reshard_comm_options {
    * none of them is to be had: RESHARD_ERR_INVALID_ARGUMENT. A local comm ignores it.
    */
   const char* net_devices;
+  /**
+   * Called with a sentence when the ranks take more than two seconds to find each other, and again each time the wait
+   * has doubled: for whom this rank waits, and whose variables told it so. NULL, the default: nobody is told, since the
+   * library itself prints nothing. Called on the thread that creates the comm, never after; it must not call reshard.
+   */
+  void (*notice)(const char* text, void* user);
+  void* user; /**< given to notice */
 } reshard_comm_options_t;
 
 RESHARD_API void reshard_comm_options_init(reshard_comm_options_t* options);
 
 /**
- * Opens the rendezvous that reshard_comm_create_from_id joins. Called by the process that will be rank 0.
+ * Opens the rendezvous that reshard_comm_create_from_id joins. Called by the process that will be rank 0. It holds one
+ * listening socket until rank 0 joins or the id is destroyed.
  * @param address the address of this host that the others reach, e.g. "10.0.0.1"; NULL: 127.0.0.1.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT (an address of 0 or more than 63 characters), RESHARD_ERR_TRANSPORT (not one of
+ * this host's).
  */
 RESHARD_API reshard_status_t reshard_unique_id_create(const char* address, reshard_unique_id_t* id);
 
-/** Joins the ranks of a unique id over UCX. Collective over all num_ranks ranks; options NULL for the defaults. */
+/**
+ * Closes the rendezvous of an id that rank 0 will not join any more; ranks that try then end in RESHARD_ERR_TIMEOUT.
+ * After rank 0 has joined, and on ids of other processes, it does nothing. Not while another thread joins with the id.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT (NULL, or not an id).
+ */
+RESHARD_API reshard_status_t reshard_unique_id_destroy(const reshard_unique_id_t* id);
+
+/**
+ * Joins the ranks of a unique id over UCX. Collective over all num_ranks ranks; options NULL for the defaults.
+ * The ranks prove to each other that they hold the id, without sending its secret; strangers on the port are dropped
+ * and cost a few bytes for a second at most. After that the connections are neither authenticated nor encrypted.
+ * Rank 0 needs a file descriptor for every other rank (ulimit -n).
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT (rank or num_ranks out of range, or not the same num_ranks on all ranks; a rank
+ * twice; a damaged id), RESHARD_ERR_INVALID_STATE (rank 0 in a process that did not make the id, or used it before),
+ * RESHARD_ERR_TIMEOUT naming the ranks that did not come, RESHARD_ERR_PEER_FAILED, RESHARD_ERR_TRANSPORT.
+ */
 RESHARD_API reshard_status_t reshard_comm_create_from_id(const reshard_unique_id_t* id, int32_t rank, int32_t num_ranks,
                                                          const reshard_comm_options_t* options, reshard_comm_t* comm);
 
-/** The same, with the caller's all-gather in place of the rendezvous. `user` must live as long as the comm. */
+/**
+ * The same, with the caller's all-gather in place of the rendezvous: it carries rank 0's addresses and the secret to
+ * all ranks. `user` must live until this returns.
+ */
 RESHARD_API reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgather, void* user, int32_t rank,
                                                                int32_t num_ranks, const reshard_comm_options_t* options,
                                                                reshard_comm_t* comm);
 
 /**
- * The same, with rank, size and rendezvous from the environment of mpirun (Open MPI), torchrun or srun.
- * RESHARD_ROOT=host:port overrides the rendezvous. RESHARD_ERR_INVALID_STATE names the variables when none is there.
+ * The same, with rank, size and rendezvous from the environment of mpirun (Open MPI), torchrun or srun; of the one that
+ * started this process where the variables of several are set. Every error says which was taken, with its values, and
+ * names others that contradict them. RESHARD_ROOT=host:port overrides the rendezvous.
+ * Only Open MPI gives its ranks a secret (OMPI_MCA_orte_precondition_transports). For torchrun and srun there is none:
+ * who can reach the port and knows the job's name can join, unless RESHARD_SECRET is set, to any text that is hard to
+ * guess, the same for all ranks.
+ * Errors: those above; RESHARD_ERR_INVALID_STATE names the variables when none is there, RESHARD_ERR_INVALID_ARGUMENT
+ * the one that is malformed.
  */
 RESHARD_API reshard_status_t reshard_comm_create_from_environment(const reshard_comm_options_t* options,
                                                                   reshard_comm_t* comm);
@@ -526,8 +563,9 @@ RESHARD_API reshard_status_t reshard_comm_size(reshard_comm_t comm, int32_t* num
 
 /**
  * Collective: out receives num_ranks * size_bytes in rank order. Also a barrier.
- * Errors: RESHARD_ERR_INVALID_ARGUMENT on every rank when sizes differ or num_ranks * size_bytes is no size that memory
- * can have; RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT on every rank when sizes differ, or are more than the 256 MiB per rank that UCX's
+ * comms take at once, or num_ranks * size_bytes is no size that memory can have; RESHARD_ERR_TIMEOUT,
+ * RESHARD_ERR_PEER_FAILED.
  */
 RESHARD_API reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, void* out, size_t size_bytes,
                                                     int64_t timeout_us);

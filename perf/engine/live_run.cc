@@ -12,6 +12,7 @@
 #include "perf/data/fill.h"
 #include "perf/data/formula.h"
 #include "perf/engine/error.h"
+#include "perf/engine/launcher.h"
 #include "perf/engine/patterns.h"
 #include "perf/engine/plain_copy.h"
 #include "perf/engine/plan_report.h"
@@ -55,6 +56,13 @@ reshard_binding_stats_t stats_of(reshard_binding_t binding) {
   return stats;
 }
 
+/// What made this process believe that a launcher had started the ranks.
+std::string why_ranks_were_counted() {
+  const std::string variables = launcher_variables();
+  if (variables.empty()) return "";
+  return fmt::format(", as {} say; to start the ranks on this host instead, pass --start-ranks", variables);
+}
+
 /// One rank at work on the job.
 class RankRun {
  public:
@@ -68,7 +76,7 @@ class RankRun {
         patterns_(group_by_pattern(tensors_)),
         progress_(num_steps(), ranks.rank == 0) {
     if (ranks.num_ranks != job_.num_ranks) {
-      fail("the job needs {} ranks, but {} were started", job_.num_ranks, ranks.num_ranks);
+      fail("the job needs {} ranks, but {} were started{}", job_.num_ranks, ranks.num_ranks, why_ranks_were_counted());
     }
   }
 

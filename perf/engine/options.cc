@@ -144,6 +144,8 @@ std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
   add_value(app, "--timeout", timeout_seconds, "SECONDS", "deadline of every wait")
       ->check(quiet(CLI::Range(1e-3, 1e9)));
   add_value(app, "--net-devices", options->net_devices, "A,B", "network devices that the ranks of a host take in turn");
+  app.add_flag("--start-ranks", options->start_ranks,
+               "start the ranks on this host, also inside a job of srun, mpirun or torchrun");
   const auto exit_code = parse(app, argc, argv);
   options->transport = transport == "ucx" ? TransportKind::kUcx : TransportKind::kLocal;
   options->use_heap = alloc == "heap";

@@ -41,6 +41,7 @@ struct PerfOptions {
   std::string dump;             ///< folder that destination ranks are written to
   std::int64_t timeout_us = 0;  ///< on every wait
   std::string net_devices;      ///< with commas; the ranks of a host take them in turn
+  bool start_ranks = false;     ///< here, whatever a launcher's variables say
 };
 
 /// Command line of reshard_plan.

@@ -31,7 +31,12 @@ Result<std::int64_t> timeout_of(const reshard_comm_options_t* options) {
   return options->timeout_us;
 }
 
-/// Connects over UCX the ranks that `make_bootstrap(deadline)` brings together.
+Notice notice_of(const reshard_comm_options_t* options) {
+  if (options == nullptr || options->notice == nullptr) return {};
+  return [notice = options->notice, user = options->user](const std::string& text) { notice(text.c_str(), user); };
+}
+
+/// Connects over UCX the ranks that `make_bootstrap(deadline, notice)` brings together.
 template <typename MakeBootstrap>
 Status connect([[maybe_unused]] const MakeBootstrap& make_bootstrap, const reshard_comm_options_t* options,
                reshard_comm_t* comm) {
@@ -39,7 +44,7 @@ Status connect([[maybe_unused]] const MakeBootstrap& make_bootstrap, const resha
   RESHARD_TRY(const std::int64_t timeout_us, timeout_of(options));
 #if RESHARD_HAVE_UCX
   const Deadline deadline(timeout_us);
-  RESHARD_TRY(std::unique_ptr<Bootstrap> bootstrap, make_bootstrap(deadline));
+  RESHARD_TRY(std::unique_ptr<Bootstrap> bootstrap, make_bootstrap(deadline, notice_of(options)));
   auto made = std::make_unique<reshard_comm>();
   const char* net_devices = options == nullptr ? nullptr : options->net_devices;
   RESHARD_TRY(made->transport,
@@ -70,12 +75,20 @@ reshard_status_t reshard_unique_id_create(const char* address, reshard_unique_id
   });
 }
 
+reshard_status_t reshard_unique_id_destroy(const reshard_unique_id_t* id) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(id, "id"));
+    return destroy_unique_id(*id);
+  });
+}
+
 reshard_status_t reshard_comm_create_from_id(const reshard_unique_id_t* id, int32_t rank, int32_t num_ranks,
                                              const reshard_comm_options_t* options, reshard_comm_t* comm) {
   if (comm != nullptr) *comm = nullptr;
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(id, "id"));
-    return connect([&](const Deadline& deadline) { return create_tcp_bootstrap(*id, rank, num_ranks, deadline); },
+    return connect([&](const Deadline& deadline,
+                       const Notice& notice) { return create_tcp_bootstrap(*id, rank, num_ranks, deadline, notice); },
                    options, comm);
   });
 }
@@ -87,7 +100,9 @@ reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgathe
   return guard([&]() -> Status {
     if (allgather == nullptr) return invalid_argument("allgather is NULL");
     return connect(
-        [&](const Deadline& deadline) { return create_callback_bootstrap(allgather, user, rank, num_ranks, deadline); },
+        [&](const Deadline& deadline, const Notice& notice) {
+          return create_callback_bootstrap(allgather, user, rank, num_ranks, deadline, notice);
+        },
         options, comm);
   });
 }
@@ -96,9 +111,10 @@ reshard_status_t reshard_comm_create_from_environment(const reshard_comm_options
   if (comm != nullptr) *comm = nullptr;
   return guard([&]() -> Status {
     return connect(
-        [](const Deadline& deadline) -> Result<std::unique_ptr<Bootstrap>> {
-          RESHARD_TRY(const Launch launch, launch_from_environment(reshard::api::read_environment));
-          return create_launch_bootstrap(launch, deadline);
+        [](const Deadline& deadline, const Notice& notice) -> Result<std::unique_ptr<Bootstrap>> {
+          RESHARD_TRY(const Launch launch,
+                      launch_from_environment({reshard::api::read_environment, reshard::api::parent_process()}));
+          return create_launch_bootstrap(launch, deadline, notice);
         },
         options, comm);
   });

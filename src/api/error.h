@@ -43,7 +43,7 @@ Status check_header(const StructHeader& given, const StructHeader& expected, con
 template <typename T>
 inline constexpr std::uint32_t kStructVersion = 1;
 template <>
-inline constexpr std::uint32_t kStructVersion<reshard_comm_options_t> = 2;
+inline constexpr std::uint32_t kStructVersion<reshard_comm_options_t> = 3;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_plan_options_t> = 2;
 template <>

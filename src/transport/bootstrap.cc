@@ -3,7 +3,6 @@
 #include "src/transport/bootstrap.h"
 
 #include <fmt/core.h>
-#include <sys/random.h>
 
 #include <cstring>
 #include <iterator>
@@ -14,16 +13,16 @@
 namespace reshard {
 namespace {
 
-// What the 128 bytes of a unique id hold.
+// What the 128 bytes of a unique id hold. The secret makes the id itself one: whoever sees it can join.
 struct IdContent {
-  char magic[8];
-  std::uint64_t nonce;
+  char magic[8];  // the last character is the version
+  Secret secret;
   std::int32_t listener;  // descriptor of the listening socket in the process that made the id
   std::uint16_t port;
   char host[64];
 };
 static_assert(sizeof(IdContent) <= sizeof(reshard_unique_id_t));
-constexpr char kIdMagic[sizeof(IdContent::magic)] = {'r', 'e', 's', 'h', 'a', 'r', 'd', '1'};
+constexpr char kIdMagic[sizeof(IdContent::magic)] = {'r', 'e', 's', 'h', 'a', 'r', 'd', '2'};
 
 Result<IdContent> read_id(const reshard_unique_id_t& id) {
   IdContent content;
@@ -36,9 +35,9 @@ Result<IdContent> read_id(const reshard_unique_id_t& id) {
 }
 
 // The rendezvous is the first all-gather.
-Result<std::unique_ptr<Bootstrap>> meet(std::unique_ptr<Bootstrap> bootstrap, const Deadline& deadline) {
-  auto met = bootstrap->allgather({}, deadline, {});
-  if (!met.ok()) return met.take_status().with_context("rendezvous");
+Result<std::unique_ptr<Bootstrap>> meet(Result<std::unique_ptr<Bootstrap>> bootstrap, const Deadline& deadline) {
+  Status status = bootstrap.ok() ? (*bootstrap)->allgather({}, deadline, {}).take_status() : bootstrap.take_status();
+  if (!status.ok()) return std::move(status).with_context("rendezvous");
   return bootstrap;
 }
 
@@ -61,20 +60,14 @@ Result<Fd> listen_on_first_free(const Rendezvous& rendezvous) {
 struct Greeting {
   std::int32_t rank;
   std::uint16_t port;
-  std::uint64_t nonce;
+  Secret secret;
   char hosts[16][64];
 };
 
-Result<std::uint64_t> random_nonce() {
-  std::uint64_t nonce = 0;
-  if (getrandom(&nonce, sizeof(nonce), 0) == sizeof(nonce)) return nonce;
-  return Status(RESHARD_ERR_INTERNAL, "the kernel gave no random number");
-}
-
-Greeting greeting_of_root(const Fd& listener, std::uint64_t nonce) {
+Greeting greeting_of_root(const Fd& listener, const Secret& secret) {
   Greeting greeting{};
   greeting.port = listening_port(listener.get());
-  greeting.nonce = nonce;
+  greeting.secret = secret;
   std::size_t num_hosts = 0;
   for (const std::string& host : local_addresses()) {
     if (num_hosts == std::size(greeting.hosts)) break;
@@ -112,7 +105,7 @@ Result<reshard_unique_id_t> create_unique_id(const char* address) {
         fmt::format("the address \"{}\" must have 1 to {} characters", host, sizeof(content.host) - 1));
   }
   RESHARD_TRY(Fd listener, listen_on(host, 0));
-  RESHARD_TRY(content.nonce, random_nonce());
+  RESHARD_TRY(content.secret, random_secret());
   std::memcpy(content.magic, kIdMagic, sizeof(kIdMagic));
   std::memcpy(content.host, host.data(), host.size());
   content.port = listening_port(listener.get());
@@ -122,14 +115,21 @@ Result<reshard_unique_id_t> create_unique_id(const char* address) {
   return id;
 }
 
+Status destroy_unique_id(const reshard_unique_id_t& id) {
+  RESHARD_TRY(const IdContent content, read_id(id));
+  // Where the id was joined, or came from another process, the number may be that of something else.
+  if (listening_port(content.listener) == content.port) Fd(content.listener).reset();
+  return {};
+}
+
 Result<std::unique_ptr<Bootstrap>> create_tcp_bootstrap(const reshard_unique_id_t& id, std::int32_t rank,
-                                                        std::int32_t num_ranks, const Deadline& deadline) {
+                                                        std::int32_t num_ranks, const Deadline& deadline,
+                                                        const Notice& notice) {
   RESHARD_TRY(check_num_ranks(rank, num_ranks));
   RESHARD_TRY(const IdContent content, read_id(id));
   if (rank != 0) {
-    RESHARD_TRY(auto leaf,
-                create_tcp_leaf({{content.host}, content.port, 1, content.nonce}, rank, num_ranks, deadline));
-    return meet(std::move(leaf), deadline);
+    return meet(create_tcp_leaf({{content.host}, content.port, 1, content.secret}, rank, num_ranks, deadline, notice),
+                deadline);
   }
   if (listening_port(content.listener) != content.port) {
     return Status(
@@ -138,40 +138,53 @@ Result<std::unique_ptr<Bootstrap>> create_tcp_bootstrap(const reshard_unique_id_
                     "must be rank 0, and an id can be used once",
                     content.port));
   }
-  return meet(create_tcp_root(Fd(content.listener), content.nonce, num_ranks), deadline);
+  return meet(create_tcp_root(Fd(content.listener), content.secret, num_ranks, notice), deadline);
 }
 
-Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch, const Deadline& deadline) {
-  RESHARD_TRY(check_num_ranks(launch.rank, launch.num_ranks));
+namespace {
+
+Result<std::unique_ptr<Bootstrap>> meet_launched(const Launch& launch, const Deadline& deadline, const Notice& notice) {
   if (launch.rank != 0) {
-    RESHARD_TRY(auto leaf, create_tcp_leaf(launch.rendezvous, launch.rank, launch.num_ranks, deadline));
-    return meet(std::move(leaf), deadline);
+    return meet(create_tcp_leaf(launch.rendezvous, launch.rank, launch.num_ranks, deadline, notice), deadline);
   }
   RESHARD_TRY(Fd listener, listen_on_first_free(launch.rendezvous));
-  return meet(create_tcp_root(std::move(listener), launch.rendezvous.nonce, launch.num_ranks), deadline);
+  return meet(create_tcp_root(std::move(listener), launch.rendezvous.secret, launch.num_ranks, notice), deadline);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch, const Deadline& deadline,
+                                                           const Notice& notice) {
+  RESHARD_TRY(check_num_ranks(launch.rank, launch.num_ranks));
+  Notice named;
+  if (notice) {
+    named = [notice, origin = launch.origin](const std::string& text) { notice(text + "; " + origin); };
+  }
+  auto met = meet_launched(launch, deadline, named);
+  if (!met.ok() && !launch.origin.empty()) return met.take_status().with_context(launch.origin);
+  return met;
 }
 
 Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_fn allgather, void* user,
                                                              std::int32_t rank, std::int32_t num_ranks,
-                                                             const Deadline& deadline) {
+                                                             const Deadline& deadline, const Notice& notice) {
   RESHARD_TRY(check_num_ranks(rank, num_ranks));
   if (allgather == nullptr) return invalid_argument("the all-gather callback is NULL");
   Fd listener;
   Greeting mine{};
   if (rank == 0) {
     RESHARD_TRY(listener, listen_on("", 0));
-    RESHARD_TRY(const std::uint64_t nonce, random_nonce());
-    mine = greeting_of_root(listener, nonce);
+    RESHARD_TRY(const Secret secret, random_secret());
+    mine = greeting_of_root(listener, secret);
   }
   mine.rank = rank;
   RESHARD_TRY(const Greeting root, exchange(allgather, user, mine, num_ranks));
-  if (rank == 0) return meet(create_tcp_root(std::move(listener), root.nonce, num_ranks), deadline);
-  Rendezvous rendezvous{{}, root.port, 1, root.nonce};
+  if (rank == 0) return meet(create_tcp_root(std::move(listener), root.secret, num_ranks, notice), deadline);
+  Rendezvous rendezvous{{}, root.port, 1, root.secret};
   for (const auto& host : root.hosts) {
     if (host[0] != '\0') rendezvous.hosts.emplace_back(host, strnlen(host, sizeof(host)));
   }
-  RESHARD_TRY(auto leaf, create_tcp_leaf(rendezvous, rank, num_ranks, deadline));
-  return meet(std::move(leaf), deadline);
+  return meet(create_tcp_leaf(rendezvous, rank, num_ranks, deadline, notice), deadline);
 }
 
 }  // namespace reshard

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "src/base/status.h"
@@ -32,25 +33,39 @@ class Bootstrap {
   virtual Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) = 0;
 
   /// OK, or RESHARD_ERR_PEER_FAILED naming a rank whose process ended without destroying its bootstrap. Never blocks.
+  /// Rank 0 takes the news in and passes them on whenever it calls this or waits in an all-gather.
   virtual Status health() = 0;
+
+  /// Whether the rank is known to have destroyed its bootstrap, as of the last call of the above. Nothing is wrong with
+  /// that unless somebody still waits for it. Once rank 0 has left nobody learns of other ranks any more.
+  virtual bool has_left(std::int32_t rank) const = 0;
 };
 
+/// Called with a sentence that says for whom a rank waits when that takes longer than two seconds; may be empty.
+using Notice = std::function<void(const std::string& text)>;
+
 /// Opens the rendezvous of a unique id on this host and returns the id; address null: 127.0.0.1. The listening socket
-/// stays open until rank 0 of the same process (or of a process forked from it) takes it over.
+/// stays open until rank 0 of the same process (or of a process forked from it) takes it over, or until the id is
+/// destroyed in every process that holds it.
 Result<reshard_unique_id_t> create_unique_id(const char* address);
+
+/// Closes the socket where this process still holds it, else does nothing.
+Status destroy_unique_id(const reshard_unique_id_t& id);
 
 /// Joins the ranks that hold the id, over TCP: a star over rank 0. Its connections stay open: later all-gathers go over
 /// them, and a closed one tells everybody that the rank is gone.
 Result<std::unique_ptr<Bootstrap>> create_tcp_bootstrap(const reshard_unique_id_t& id, std::int32_t rank,
-                                                        std::int32_t num_ranks, const Deadline& deadline);
+                                                        std::int32_t num_ranks, const Deadline& deadline,
+                                                        const Notice& notice = {});
 
 /// The same at the place that a launcher's environment names.
-Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch, const Deadline& deadline);
+Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch, const Deadline& deadline,
+                                                           const Notice& notice = {});
 
 /// The same, where the caller's own all-gather tells everybody the addresses of rank 0. It is called once: it has
 /// neither a deadline nor a failure detector, which every later wait must have.
 Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_fn allgather, void* user,
                                                              std::int32_t rank, std::int32_t num_ranks,
-                                                             const Deadline& deadline);
+                                                             const Deadline& deadline, const Notice& notice = {});
 
 }  // namespace reshard

@@ -17,7 +17,8 @@ struct FrameHeader {
   std::uint64_t sequence;
   std::uint64_t size_bytes;
 };
-constexpr std::uint32_t kFrameMagic = 0x48535231;  // "1RSH"
+// "2RSH": the first byte is the version of the protocol. Both ends run on machines of one byte order.
+constexpr std::uint32_t kFrameMagic = 0x48535232;
 
 }  // namespace
 
@@ -39,19 +40,20 @@ void Channel::pump() {
   write();
 }
 
+// Reads as much as the largest frame may need and no more. From a stranger, whose frames must be tiny, that is a few
+// bytes: he cannot fill our memory, however much he sends.
 void Channel::read() {
-  constexpr std::size_t kChunkBytes = 65536;
+  std::byte chunk[65536];
   input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(std::exchange(input_offset_, 0)));
-  // A frame that is too long is never read whole, so that a stranger cannot fill our memory.
-  while (!closed_ && input_.size() <= max_payload_bytes_) {
-    const std::size_t filled = input_.size();
-    input_.resize(filled + kChunkBytes);
-    const ssize_t got = recv(fd_.get(), input_.data() + filled, kChunkBytes, 0);
-    const int error = errno;
-    input_.resize(filled + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    if (got > 0) continue;
-    if (got < 0 && (error == EAGAIN || error == EINTR)) return;
-    closed_ = true;
+  const std::size_t most_bytes = sizeof(FrameHeader) + max_payload_bytes_;
+  while (!closed_ && input_.size() < most_bytes) {
+    const ssize_t got = recv(fd_.get(), chunk, std::min(sizeof(chunk), most_bytes - input_.size()), 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) {
+      closed_ = true;
+      return;
+    }
+    input_.insert(input_.end(), chunk, chunk + got);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <charconv>
 #include <initializer_list>
 #include <limits>
@@ -24,10 +25,12 @@ Status missing(std::string_view launcher, std::string_view variables) {
 // The environment of one process, read with names in every error.
 class Environment {
  public:
-  explicit Environment(const EnvironmentLookup& lookup) : lookup_(lookup) {}
+  explicit Environment(const Surroundings& surroundings) : surroundings_(surroundings) {}
+
+  const std::string& parent() const { return surroundings_.parent; }
 
   std::optional<std::string> text(const char* name) const {
-    const char* value = lookup_(name);
+    const char* value = surroundings_.variable(name);
     if (value == nullptr || *value == '\0') return std::nullopt;
     return value;
   }
@@ -54,7 +57,7 @@ class Environment {
   }
 
  private:
-  const EnvironmentLookup& lookup_;
+  const Surroundings& surroundings_;
 };
 
 // FNV-1a: the same on every rank and every machine, unlike std::hash.
@@ -72,8 +75,21 @@ Result<Launch> read_ranks(const Environment& environment, const char* rank_name,
   return launch;
 }
 
-std::uint64_t job_nonce(std::string_view launcher, std::string_view job, std::int32_t num_ranks) {
-  return hash(fmt::format("{}/{}/{}", launcher, job, num_ranks));
+// What tells a job from others that may meet at the same place, and who may join it. Ports come from the name alone,
+// which is no secret.
+struct JobName {
+  std::string text;
+  std::uint64_t hashed() const { return hash(text); }
+};
+
+JobName name_job(const Environment& environment, const char* launcher, std::string_view job, Launch* launch) {
+  JobName name{fmt::format("{}/{}/{}", launcher, job, launch->num_ranks)};
+  // Open MPI draws this number for its own networks, for every job anew; where it is not set, nothing is lost.
+  const auto drawn = environment.text("OMPI_MCA_orte_precondition_transports");
+  const bool is_drawn = drawn && std::string_view(launcher) == "mpirun";
+  launch->rendezvous.secret = secret_from_text(
+      fmt::format("{}\n{}\n{}", name.text, is_drawn ? *drawn : "", environment.text("RESHARD_SECRET").value_or("")));
+  return name;
 }
 
 void meet_at(Launch* launch, std::string host, std::uint64_t port) {
@@ -83,11 +99,11 @@ void meet_at(Launch* launch, std::string host, std::uint64_t port) {
 }
 
 // Where the launcher gives no port: below the kernel's ephemeral range, which starts at 32768; the jobs of one host are
-// spread by their nonces.
-std::uint64_t port_of_job(std::uint64_t nonce) {
+// spread by their names.
+std::uint64_t port_of_job(const JobName& name) {
   constexpr std::uint64_t kFirstPort = 10000;
   constexpr std::uint64_t kPortRange = 22000;
-  return kFirstPort + nonce % kPortRange;
+  return kFirstPort + name.hashed() % kPortRange;
 }
 
 // torchrun's own store listens on MASTER_PORT, so the search begins behind it.
@@ -96,7 +112,7 @@ Result<Launch> from_torchrun(const Environment& environment, bool has_root) {
   const auto host = environment.text("MASTER_ADDR");
   const auto port_text = environment.text("MASTER_PORT");
   const std::string job = environment.text("TORCHELASTIC_RUN_ID").value_or("") + "/" + port_text.value_or("");
-  launch.rendezvous.nonce = job_nonce("torchrun", job, launch.num_ranks);
+  name_job(environment, "torchrun", job, &launch);
   if (has_root) return launch;
   if (!host || !port_text) return missing("torchrun", "MASTER_ADDR or MASTER_PORT is");
   RESHARD_TRY(const std::int32_t port, environment.integer("MASTER_PORT", 1, 65535 - kNumPorts));
@@ -108,13 +124,13 @@ Result<Launch> from_torchrun(const Environment& environment, bool has_root) {
 Result<Launch> from_open_mpi(const Environment& environment, bool has_root) {
   RESHARD_TRY(Launch launch, read_ranks(environment, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"));
   const auto job = environment.first_of({"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"});
-  launch.rendezvous.nonce = job_nonce("mpirun", job.value_or(""), launch.num_ranks);
+  const JobName name = name_job(environment, "mpirun", job.value_or(""), &launch);
   if (has_root) return launch;
   if (!job) return missing("mpirun", "neither PMIX_NAMESPACE nor OMPI_MCA_ess_base_jobid is");
   if (!environment.has("OMPI_COMM_WORLD_LOCAL_SIZE")) return missing("mpirun", "OMPI_COMM_WORLD_LOCAL_SIZE is");
   RESHARD_TRY(const std::int32_t local, environment.integer("OMPI_COMM_WORLD_LOCAL_SIZE", 1, launch.num_ranks));
   if (local != launch.num_ranks) return missing("mpirun on several hosts", "RESHARD_ROOT is");
-  meet_at(&launch, "127.0.0.1", port_of_job(launch.rendezvous.nonce));
+  meet_at(&launch, "127.0.0.1", port_of_job(name));
   return launch;
 }
 
@@ -133,7 +149,7 @@ Result<Launch> from_slurm(const Environment& environment, bool has_root) {
   RESHARD_TRY(Launch launch, read_ranks(environment, "SLURM_PROCID", "SLURM_NTASKS"));
   const auto job = environment.text("SLURM_JOB_ID");
   const std::string step = job.value_or("") + "." + environment.text("SLURM_STEP_ID").value_or("");
-  launch.rendezvous.nonce = job_nonce("srun", step, launch.num_ranks);
+  const JobName name = name_job(environment, "srun", step, &launch);
   if (has_root) return launch;
   if (!job) return missing("srun", "SLURM_JOB_ID is");
   const auto list = environment.first_of({"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"});
@@ -141,20 +157,75 @@ Result<Launch> from_slurm(const Environment& environment, bool has_root) {
   if (!host) {
     return missing("srun", "none of SLURM_STEP_NODELIST, SLURM_JOB_NODELIST and SLURM_LAUNCH_NODE_IPADDR is");
   }
-  meet_at(&launch, *host, port_of_job(launch.rendezvous.nonce));
+  meet_at(&launch, *host, port_of_job(name));
   return launch;
 }
 
-Result<Launch> from_launcher(const Environment& environment, bool has_root) {
-  if (environment.has("RANK") && environment.has("WORLD_SIZE")) return from_torchrun(environment, has_root);
-  if (environment.has("OMPI_COMM_WORLD_RANK") && environment.has("OMPI_COMM_WORLD_SIZE")) {
-    return from_open_mpi(environment, has_root);
+struct Launcher {
+  const char* name;
+  const char* rank;  // the variables that say which rank this is, of how many
+  const char* size;
+  Result<Launch> (*read)(const Environment& environment, bool has_root);
+  std::initializer_list<const char*> processes;  // that are the parents of its ranks
+
+  bool is_present(const Environment& environment) const { return environment.has(rank) && environment.has(size); }
+  bool is_parent(const std::string& process) const {
+    return std::find(processes.begin(), processes.end(), process) != processes.end();
   }
-  if (environment.has("SLURM_PROCID") && environment.has("SLURM_NTASKS")) return from_slurm(environment, has_root);
-  return Status(RESHARD_ERR_INVALID_STATE,
-                "no launcher's environment: neither RANK and WORLD_SIZE (torchrun), nor OMPI_COMM_WORLD_RANK and "
-                "OMPI_COMM_WORLD_SIZE (mpirun), nor SLURM_PROCID and SLURM_NTASKS (srun) are set; start the ranks with "
-                "one of them, or use a unique id");
+  // "RANK=3, WORLD_SIZE=8"
+  std::string values(const Environment& environment) const {
+    return fmt::format("{}={}, {}={}", rank, *environment.text(rank), size, *environment.text(size));
+  }
+  bool agrees(const Launcher& other, const Environment& environment) const {
+    return environment.text(rank) == environment.text(other.rank) &&
+           environment.text(size) == environment.text(other.size);
+  }
+};
+
+const Launcher kTorchrun{"torchrun", "RANK", "WORLD_SIZE", from_torchrun, {"torchrun"}};
+const Launcher kOpenMpi{"mpirun",
+                        "OMPI_COMM_WORLD_RANK",
+                        "OMPI_COMM_WORLD_SIZE",
+                        from_open_mpi,
+                        {"mpirun", "mpiexec", "orterun", "orted", "prterun", "prted", "prte"}};
+const Launcher kSlurm{"srun", "SLURM_PROCID", "SLURM_NTASKS", from_slurm, {"slurmstepd"}};
+
+// Null: there is none. The order is explained at launch_from_environment.
+const Launcher* choose(const Environment& environment) {
+  for (const Launcher* launcher : {&kOpenMpi, &kSlurm, &kTorchrun}) {
+    if (launcher->is_present(environment) && launcher->is_parent(environment.parent())) return launcher;
+  }
+  const bool is_per_process = environment.has("LOCAL_RANK") || environment.has("TORCHELASTIC_RUN_ID");
+  if (kTorchrun.is_present(environment) && is_per_process) return &kTorchrun;
+  for (const Launcher* launcher : {&kOpenMpi, &kTorchrun, &kSlurm}) {
+    if (launcher->is_present(environment)) return launcher;
+  }
+  return nullptr;
+}
+
+// Whose variables were taken, and who else says something different.
+std::string describe_origin(const Launcher& chosen, const Environment& environment) {
+  std::string text = fmt::format("taken as started by {} ({}", chosen.name, chosen.values(environment));
+  for (const Launcher* other : {&kTorchrun, &kOpenMpi, &kSlurm}) {
+    if (other == &chosen || !other->is_present(environment) || other->agrees(chosen, environment)) continue;
+    text += fmt::format("; not by {}, whose {} contradict that", other->name, other->values(environment));
+  }
+  return text + ")";
+}
+
+Result<Launch> from_launcher(const Environment& environment, bool has_root) {
+  const Launcher* launcher = choose(environment);
+  if (launcher == nullptr) {
+    return Status(RESHARD_ERR_INVALID_STATE,
+                  "no launcher's environment: neither RANK and WORLD_SIZE (torchrun), nor OMPI_COMM_WORLD_RANK and "
+                  "OMPI_COMM_WORLD_SIZE (mpirun), nor SLURM_PROCID and SLURM_NTASKS (srun) are set; start the ranks "
+                  "with one of them, or use a unique id");
+  }
+  auto launch = launcher->read(environment, has_root);
+  std::string origin = describe_origin(*launcher, environment);
+  if (!launch.ok()) return launch.take_status().with_context(origin);
+  launch->origin = std::move(origin);
+  return launch;
 }
 
 // "host:port", with an IPv6 address in brackets.
@@ -176,8 +247,8 @@ Status meet_at_root(Launch* launch, const std::string& root) {
 
 }  // namespace
 
-Result<Launch> launch_from_environment(const EnvironmentLookup& lookup) {
-  const Environment environment(lookup);
+Result<Launch> launch_from_environment(const Surroundings& surroundings) {
+  const Environment environment(surroundings);
   const auto root = environment.text("RESHARD_ROOT");
   RESHARD_TRY(Launch launch, from_launcher(environment, root.has_value()));
   if (root) RESHARD_TRY(meet_at_root(&launch, *root));

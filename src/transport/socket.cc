@@ -105,10 +105,18 @@ std::uint16_t listening_port(int fd) {
   return 0;
 }
 
-Fd accept_from(const Fd& listener) {
-  Fd fd(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  if (fd.valid()) configure(fd);
-  return fd;
+Accepted accept_from(const Fd& listener) {
+  while (true) {
+    Accepted accepted{Fd(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC))};
+    if (accepted.fd.valid()) {
+      configure(accepted.fd);
+      return accepted;
+    }
+    // A connection that its other end has closed meanwhile says nothing about the next one.
+    if (errno == ECONNABORTED || errno == EINTR) continue;
+    accepted.is_short_of_fds = errno == EMFILE || errno == ENFILE;
+    return accepted;
+  }
 }
 
 Result<Fd> connect_to(const std::string& host, std::uint16_t port, const Deadline& deadline) {
@@ -153,6 +161,35 @@ std::vector<std::string> local_addresses() {
 void wait_for_sockets(std::vector<pollfd>* sockets, std::int64_t timeout_ms) {
   const std::int64_t most = std::numeric_limits<int>::max();
   poll(sockets->data(), sockets->size(), static_cast<int>(std::clamp<std::int64_t>(timeout_ms, 0, most)));
+}
+
+Result<Poller> Poller::create() {
+  Poller poller;
+  poller.epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
+  if (!poller.epoll_.valid()) return socket_error("cannot make an epoll descriptor", errno);
+  poller.events_.resize(kMostEvents);
+  return poller;
+}
+
+bool Poller::add(int fd, std::uint64_t key) {
+  epoll_event event{EPOLLIN, {.u64 = key}};
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+void Poller::watch_output(int fd, std::uint64_t key, bool is_wanted) {
+  epoll_event event{EPOLLIN | (is_wanted ? EPOLLOUT : 0U), {.u64 = key}};
+  epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
+}
+
+void Poller::remove(int fd) {
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+}
+
+std::span<const epoll_event> Poller::wait(std::int64_t timeout_ms) {
+  const std::int64_t most = std::numeric_limits<int>::max();
+  const int num_events = epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()),
+                                    static_cast<int>(std::clamp<std::int64_t>(timeout_ms, 0, most)));
+  return {events_.data(), static_cast<std::size_t>(std::max(num_events, 0))};
 }
 
 }  // namespace reshard

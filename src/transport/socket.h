@@ -3,8 +3,10 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/epoll.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,8 +42,12 @@ Result<Fd> listen_on(const std::string& host, std::uint16_t port);
 /// The port that a listening socket has; 0 when `fd` is not one.
 std::uint16_t listening_port(int fd);
 
-/// The next connection of a non-blocking listening socket; not valid when there is none.
-Fd accept_from(const Fd& listener);
+/// The next connection of a non-blocking listening socket.
+struct Accepted {
+  Fd fd;                         ///< not valid: none
+  bool is_short_of_fds = false;  ///< none because this process, or the machine, has no descriptor left
+};
+Accepted accept_from(const Fd& listener);
 
 /// Connects within the deadline. The error says why the last address of the host failed.
 Result<Fd> connect_to(const std::string& host, std::uint16_t port, const Deadline& deadline);
@@ -51,5 +57,24 @@ std::vector<std::string> local_addresses();
 
 /// Sleeps until something can be read, or written where POLLOUT is asked for, at most `timeout_ms`.
 void wait_for_sockets(std::vector<pollfd>* sockets, std::int64_t timeout_ms);
+
+/// Waits for many sockets at the cost of those that have news, however many there are. A key of the caller's says which
+/// socket an event is of.
+class Poller {
+ public:
+  static Result<Poller> create();
+
+  bool add(int fd, std::uint64_t key);  ///< for input; false when the kernel has no room
+  void watch_output(int fd, std::uint64_t key, bool is_wanted);
+  void remove(int fd);  ///< before it is closed: a forked process may hold it open, and events would go on
+
+  /// The events of at most kMostEvents sockets; the rest show in the next call. Valid until then.
+  std::span<const epoll_event> wait(std::int64_t timeout_ms);
+
+ private:
+  static constexpr std::size_t kMostEvents = 1024;
+  Fd epoll_;
+  std::vector<epoll_event> events_;
+};
 
 }  // namespace reshard

@@ -7,6 +7,7 @@
 #include <optional>
 #include <thread>
 
+#include "src/transport/tcp_handshake.h"
 #include "src/transport/tcp_star.h"
 
 namespace reshard {
@@ -15,10 +16,16 @@ namespace {
 // After its own deadline a rank waits this much longer for rank 0 to tell which ranks were missing.
 constexpr std::int64_t kGraceUs = 200'000;
 
+// The longest answer of rank 0 that refuses a rank.
+constexpr std::size_t kMostFailureBytes = 4096;
+
 class TcpLeaf final : public Bootstrap {
  public:
   TcpLeaf(std::unique_ptr<Channel> channel, std::int32_t rank, std::int32_t num_ranks)
-      : channel_(std::move(channel)), rank_(rank), num_ranks_(num_ranks) {}
+      : channel_(std::move(channel)),
+        rank_(rank),
+        num_ranks_(num_ranks),
+        has_left_(static_cast<std::size_t>(num_ranks)) {}
   ~TcpLeaf() override {
     channel_->send(encode({FrameType::kGoodbye, sequence_, {}}));
     drain({channel_.get()});
@@ -28,6 +35,9 @@ class TcpLeaf final : public Bootstrap {
   std::int32_t num_ranks() const override { return num_ranks_; }
   Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) override;
   Status health() override;
+  bool has_left(std::int32_t rank) const override {
+    return rank == 0 ? root_left_ : has_left_[static_cast<std::size_t>(rank)];
+  }
 
  private:
   using Outcome = std::optional<Result<std::vector<Blob>>>;
@@ -39,7 +49,8 @@ class TcpLeaf final : public Bootstrap {
   const std::int32_t num_ranks_;
   std::uint64_t sequence_ = 0;  // of the next all-gather
   bool root_left_ = false;
-  Status failure_;  // once set, nothing works any more
+  std::vector<bool> has_left_;  // the others, as rank 0 tells
+  Status failure_;              // once set, nothing works any more
 };
 
 // Takes in what rank 0 sent; the outcome of all-gather `sequence` when it is there. Older ones are stale: this rank had
@@ -51,11 +62,15 @@ TcpLeaf::Outcome TcpLeaf::read(std::uint64_t sequence) {
     if (frame->type == FrameType::kResult && frame->sequence == sequence) {
       outcome = unpack_blobs(frame->payload, num_ranks_);
     } else if (frame->type == FrameType::kFailure && frame->sequence == kEveryCollective) {
-      failure_ = decode_failure(*frame);
+      failure_ = decode_failure(frame->payload);
     } else if (frame->type == FrameType::kFailure && frame->sequence == sequence) {
-      outcome = decode_failure(*frame);
+      outcome = decode_failure(frame->payload);
     } else if (frame->type == FrameType::kFailure && frame->sequence == sequence_) {
       return std::nullopt;  // rank 0 gave up on an all-gather that this rank has yet to begin
+    } else if (frame->type == FrameType::kDeparture) {
+      for (const std::int32_t rank : decode_ranks(frame->payload, num_ranks_)) {
+        has_left_[static_cast<std::size_t>(rank)] = true;
+      }
     } else if (frame->type == FrameType::kGoodbye) {
       root_left_ = true;
     }
@@ -87,6 +102,10 @@ TcpLeaf::Outcome TcpLeaf::await(std::uint64_t sequence, const Deadline& deadline
 
 Result<std::vector<Blob>> TcpLeaf::allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) {
   const std::uint64_t sequence = sequence_++;
+  if (Status mistake = check_contribution(mine.size()); !mistake.ok()) {
+    channel_->send(encode({FrameType::kGiveUp, sequence, encode_failure(mistake)}));  // fails it for all
+    return mistake;
+  }
   channel_->send(encode({FrameType::kContribution, sequence, mine}));
   if (Outcome outcome = await(sequence, deadline, progress)) return std::move(*outcome);
   channel_->send(encode({FrameType::kGiveUp, sequence, {}}));
@@ -95,64 +114,97 @@ Result<std::vector<Blob>> TcpLeaf::allgather(const Blob& mine, const Deadline& d
                 fmt::format("all-gather: rank 0 did not answer within {} us", deadline.timeout_us()));
 }
 
-// Says hello and waits for the welcome. Empty: whoever listens there is not rank 0 of this job.
-std::optional<Status> greet(Channel* channel, const Hello& hello, const Deadline& deadline) {
-  Frame frame{FrameType::kHello, 0, Blob(sizeof(hello))};
-  std::memcpy(frame.payload.data(), &hello, sizeof(hello));
-  channel->send(encode(frame));
+// How long a rank tries one place and another.
+struct Trial {
+  Deadline deadline;
+  Patience* patience;
+};
+
+// The next frame of rank 0, or null when it does not come in time.
+const Frame* next_frame(Channel* channel, const Hello& hello, const Trial& trial) {
   while (true) {
     channel->pump();
-    if (const Frame* answer = channel->front()) {
-      if (answer->type == FrameType::kFailure) return decode_failure(*answer);
-      if (answer->type != FrameType::kWelcome) return std::nullopt;
-      channel->pop();
-      channel->trust();
-      return Status();
-    }
-    if (channel->closed() || deadline.expired()) return std::nullopt;
+    if (const Frame* frame = channel->front()) return frame;
+    if (channel->closed() || trial.deadline.expired()) return nullptr;
+    trial.patience->remind(
+        [&] { return fmt::format("rank {} of {} waits for rank 0 to answer", hello.rank, hello.num_ranks); });
     std::vector<pollfd> sockets{channel->poll_entry()};
-    wait_for_sockets(&sockets, sleep_ms({}, deadline));
+    wait_for_sockets(&sockets, sleep_ms({}, trial.deadline));
   }
 }
 
-// A connection on which rank 0 has said welcome. RESHARD_ERR_TRANSPORT: it is not there; any other error is its answer.
-Result<std::unique_ptr<Channel>> try_place(const std::string& host, std::uint16_t port, const Hello& hello,
-                                           const Deadline& deadline) {
-  RESHARD_TRY(Fd fd, connect_to(host, port, deadline));
-  auto channel = std::make_unique<Channel>(std::move(fd));
-  const auto answer = greet(channel.get(), hello, deadline);
-  if (!answer) return Status(RESHARD_ERR_TRANSPORT, fmt::format("{} port {} does not know this job", host, port));
-  if (!answer->ok()) return *answer;
-  return channel;
+// Goes through the handshake. Empty: whoever listens there is not rank 0 of this job, and nothing he says counts.
+std::optional<Status> greet(Channel* channel, const Hello& hello, const Secret& secret, const Trial& trial) {
+  channel->send(encode(hello_frame(hello)));
+  const Frame* frame = next_frame(channel, hello, trial);
+  const auto challenge = frame == nullptr ? std::nullopt : read_challenge(*frame);
+  if (!challenge || challenge->proof != proof_of(Prover::kRankZero, secret, hello, challenge->nonce)) {
+    return std::nullopt;
+  }
+  channel->pop();
+  channel->trust(kMostFailureBytes);
+  channel->send(encode(proof_frame(proof_of(Prover::kOtherRank, secret, hello, challenge->nonce))));
+  frame = next_frame(channel, hello, trial);
+  if (frame == nullptr) return std::nullopt;  // it has no time for us just now
+  if (frame->type == FrameType::kFailure) return decode_failure(frame->payload);
+  if (frame->type != FrameType::kWelcome) return std::nullopt;
+  channel->pop();
+  channel->trust(static_cast<std::size_t>(hello.num_ranks) * (kMostContributedBytes + sizeof(std::uint64_t)));
+  return Status();
+}
+
+// A connection on which rank 0 has said welcome. RESHARD_ERR_TRANSPORT: it is not there.
+struct Attempt {
+  std::unique_ptr<Channel> channel;
+  Status status;          // why there is none
+  bool is_final = false;  // rank 0 itself said so
+};
+
+Attempt try_place(const std::string& host, std::uint16_t port, Hello hello, const Secret& secret, const Trial& trial) {
+  auto fd = connect_to(host, port, trial.deadline);
+  if (!fd.ok()) return {nullptr, fd.take_status(), false};
+  auto nonce = random_nonce();
+  if (!nonce.ok()) return {nullptr, nonce.take_status(), true};
+  hello.nonce = *nonce;
+  auto channel = std::make_unique<Channel>(fd.take(), kMostHandshakeBytes);
+  const auto answer = greet(channel.get(), hello, secret, trial);
+  if (!answer) {
+    return {nullptr, {RESHARD_ERR_TRANSPORT, fmt::format("{} port {} does not know this job", host, port)}, false};
+  }
+  if (!answer->ok()) return {nullptr, *answer, true};
+  return {std::move(channel), {}, false};
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Bootstrap>> create_tcp_leaf(const Rendezvous& rendezvous, std::int32_t rank,
-                                                   std::int32_t num_ranks, const Deadline& deadline) {
+                                                   std::int32_t num_ranks, const Deadline& deadline,
+                                                   const Notice& notice) {
   constexpr auto kPause = std::chrono::milliseconds(10);  // rank 0 may not listen yet
-  constexpr std::int64_t kPatienceUs = 2'000'000;         // with one of several places
+  constexpr std::int64_t kMostPerPlaceUs = 2'000'000;     // where there are several: somebody else may listen there
   const bool is_only_place = rendezvous.num_ports == 1 && rendezvous.hosts.size() == 1;
-  const Hello hello{rendezvous.nonce, rank, num_ranks};
-  std::string reason;
+  Patience patience(notice);
+  Attempt attempt;
   while (!deadline.expired()) {
     for (const std::string& host : rendezvous.hosts) {
       for (std::uint16_t i = 0; i < rendezvous.num_ports && !deadline.expired(); ++i) {
         const auto port = static_cast<std::uint16_t>(rendezvous.port + i);
         const std::int64_t left_us = deadline.remaining_us();
-        auto channel = try_place(host, port, hello, Deadline(is_only_place ? left_us : std::min(left_us, kPatienceUs)));
-        if (channel.ok()) {
-          return std::unique_ptr<Bootstrap>(std::make_unique<TcpLeaf>(channel.take(), rank, num_ranks));
+        const Deadline until(is_only_place ? left_us : std::min(left_us, kMostPerPlaceUs));
+        attempt = try_place(host, port, {0, rank, num_ranks}, rendezvous.secret, {until, &patience});
+        if (attempt.channel) {
+          return std::unique_ptr<Bootstrap>(std::make_unique<TcpLeaf>(std::move(attempt.channel), rank, num_ranks));
         }
-        if (channel.status().code() != RESHARD_ERR_TRANSPORT) return channel.take_status();
-        reason = channel.status().message();
+        if (attempt.is_final) return std::move(attempt.status);
+        patience.remind([&] {
+          return fmt::format("rank {} of {} waits for rank 0: {}", rank, num_ranks, attempt.status.message());
+        });
       }
     }
     std::this_thread::sleep_for(kPause);
   }
-  return Status(RESHARD_ERR_TIMEOUT,
-                fmt::format("rendezvous: rank {} did not find rank 0 within {} us; the last attempt: {}", rank,
-                            deadline.timeout_us(), reason));
+  return Status(RESHARD_ERR_TIMEOUT, fmt::format("rank {} did not find rank 0 within {} us; the last attempt: {}", rank,
+                                                 deadline.timeout_us(), attempt.status.message()));
 }
 
 }  // namespace reshard

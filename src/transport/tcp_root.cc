@@ -2,10 +2,12 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
 #include "src/transport/rank_list.h"
+#include "src/transport/tcp_lobby.h"
 #include "src/transport/tcp_star.h"
 
 namespace reshard {
@@ -16,44 +18,70 @@ struct Member {
   enum class State { kAbsent, kJoined, kLeft, kFailed };
   State state = State::kAbsent;
   std::unique_ptr<Channel> channel;
+  bool watches_output = false;       // the poller tells when the channel can send on
   std::optional<Blob> contribution;  // to the current all-gather
   bool gave_up = false;              // on the current all-gather
+  bool is_ahead = false;             // its next frame belongs to a later all-gather
 };
 
+// Whatever happens on a connection costs rank 0 work on that connection only, so that it stands thousands of ranks: the
+// poller names those with news, and counters answer what would need a look at all members.
 class TcpRoot final : public Bootstrap {
  public:
-  TcpRoot(Fd listener, std::uint64_t nonce, std::int32_t num_ranks)
-      : listener_(std::move(listener)), nonce_(nonce), members_(static_cast<std::size_t>(num_ranks)) {}
+  TcpRoot(Fd listener, const Secret& secret, std::int32_t num_ranks, Poller poller, const Notice& notice)
+      : poller_(std::move(poller)),
+        lobby_(std::in_place, std::move(listener), secret, &poller_),
+        patience_(notice),
+        members_(static_cast<std::size_t>(num_ranks)) {}
   ~TcpRoot() override;
 
   std::int32_t rank() const override { return 0; }
   std::int32_t num_ranks() const override { return static_cast<std::int32_t>(members_.size()); }
   Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) override;
   Status health() override;
+  bool has_left(std::int32_t rank) const override { return member(rank).state == Member::State::kLeft; }
 
  private:
-  void pump();
-  void admit_strangers();
-  void admit(std::unique_ptr<Channel> stranger);
+  Member& member(std::int32_t rank) { return members_[static_cast<std::size_t>(rank)]; }
+  const Member& member(std::int32_t rank) const { return members_[static_cast<std::size_t>(rank)]; }
+
+  void pump(std::int64_t timeout_ms);
+  void serve_lobby(std::uint64_t key);
+  void admit(TcpLobby::Newcomer newcomer);
   void read_member(std::int32_t rank);
+  void take(Member* from, const Frame& frame);
   void lose_member(std::int32_t rank);
+  void tell_departures();
   Status judge(const Deadline& deadline) const;
-  bool all_contributed() const;
   Status fail(Status status);
   Result<std::vector<Blob>> publish(const Deadline& deadline, const Progress& progress);
   void finish_collective();
+  void send_to(std::int32_t rank, const EncodedFrame& frame);
   void broadcast(const Frame& frame);
-  void wait(const Deadline& deadline, const Progress& progress);
+  void watch_output(std::int32_t rank);
 
   template <typename Predicate>
   std::vector<std::int32_t> ranks_where(const Predicate& predicate) const;
+  std::vector<std::int32_t> missing_ranks() const {
+    return ranks_where([](const Member& member) { return !member.contribution; });
+  }
 
-  Fd listener_;  // valid until the rendezvous is over
-  const std::uint64_t nonce_;
-  std::vector<Member> members_;                      // [0], this rank, has only a contribution
-  std::vector<std::unique_ptr<Channel>> strangers_;  // connected, but did not say hello yet
-  std::uint64_t sequence_ = 0;                       // of the current or next all-gather
-  Status failure_;                                   // once set, nothing works any more
+  Poller poller_;                  // keys: the rank of a member; from TcpLobby::kFirstKey on the lobby's
+  std::optional<TcpLobby> lobby_;  // until the rendezvous is over
+  Patience patience_;              // with it
+  std::vector<Member> members_;    // [0], this rank, has only a contribution
+  std::uint64_t sequence_ = 0;     // of the current or next all-gather
+  Status failure_;                 // once set, nothing works any more
+
+  // Of the current all-gather.
+  std::int32_t num_contributed_ = 0;  // without this rank
+  std::int32_t num_gave_up_ = 0;
+  Status refusal_;  // of a rank that cannot take part
+
+  std::int32_t num_left_ = 0;
+  std::vector<std::int32_t> ahead_;       // members that are: no event will name them when their frame is due
+  std::vector<std::int32_t> departures_;  // that the others have not been told of yet
+  std::chrono::steady_clock::time_point told_departures_;
 };
 
 TcpRoot::~TcpRoot() {
@@ -69,123 +97,167 @@ template <typename Predicate>
 std::vector<std::int32_t> TcpRoot::ranks_where(const Predicate& predicate) const {
   std::vector<std::int32_t> ranks;
   for (std::int32_t rank = 1; rank < num_ranks(); ++rank) {
-    if (predicate(members_[static_cast<std::size_t>(rank)])) ranks.push_back(rank);
+    if (predicate(member(rank))) ranks.push_back(rank);
   }
   return ranks;
 }
 
+// The poller names a channel as writable only while it has something to write.
+void TcpRoot::watch_output(std::int32_t rank) {
+  Member& m = member(rank);
+  if (m.watches_output == m.channel->has_output()) return;
+  m.watches_output = m.channel->has_output();
+  poller_.watch_output(m.channel->fd(), static_cast<std::uint64_t>(rank), m.watches_output);
+}
+
+void TcpRoot::send_to(std::int32_t rank, const EncodedFrame& frame) {
+  Member& m = member(rank);
+  if (!m.channel || m.state != Member::State::kJoined) return;
+  m.channel->send(frame);
+  watch_output(rank);
+}
+
 void TcpRoot::broadcast(const Frame& frame) {
   const EncodedFrame encoded = encode(frame);
-  for (Member& member : members_) {
-    if (member.channel && member.state == Member::State::kJoined) member.channel->send(encoded);
-  }
+  for (std::int32_t rank = 1; rank < num_ranks(); ++rank) send_to(rank, encoded);
 }
 
-void TcpRoot::pump() {
-  for (std::int32_t rank = 1; rank < num_ranks(); ++rank) {
-    if (members_[static_cast<std::size_t>(rank)].channel) read_member(rank);
-  }
-  if (listener_.valid()) admit_strangers();
-}
-
-void TcpRoot::admit_strangers() {
-  for (Fd fd = accept_from(listener_); fd.valid(); fd = accept_from(listener_)) {
-    strangers_.push_back(std::make_unique<Channel>(std::move(fd)));
-  }
-  for (auto& stranger : strangers_) {
-    stranger->pump();
-    if (stranger->closed()) {
-      stranger.reset();
-    } else if (stranger->front() != nullptr) {
-      admit(std::move(stranger));
+// Takes in whatever has arrived, or what does within the time.
+void TcpRoot::pump(std::int64_t timeout_ms) {
+  for (const epoll_event& event : poller_.wait(timeout_ms)) {
+    if (event.data.u64 >= TcpLobby::kFirstKey) {
+      serve_lobby(event.data.u64);
+    } else {
+      read_member(static_cast<std::int32_t>(event.data.u64));
     }
   }
-  std::erase(strangers_, nullptr);
+  if (lobby_) lobby_->expire();
+  tell_departures();
 }
 
-// Gives a stranger that proves to belong here its rank; drops any other.
-void TcpRoot::admit(std::unique_ptr<Channel> stranger) {
-  const Frame& frame = *stranger->front();
-  Hello hello;
-  if (frame.type != FrameType::kHello || frame.payload.size() != sizeof(hello)) return;
-  std::memcpy(&hello, frame.payload.data(), sizeof(hello));
-  if (hello.nonce != nonce_ || hello.rank < 1 || hello.rank >= hello.num_ranks) return;
+void TcpRoot::serve_lobby(std::uint64_t key) {
+  if (!lobby_) return;
+  for (TcpLobby::Newcomer& newcomer : lobby_->serve(key)) admit(std::move(newcomer));
+  if (!lobby_->is_short_of_fds() || !failure_.ok()) return;
+  const auto joined = ranks_where([](const Member& member) { return member.state == Member::State::kJoined; });
+  failure_ = {RESHARD_ERR_TRANSPORT,
+              fmt::format("rank 0 has no file descriptor left after {} of {} other ranks have joined: it needs one for "
+                          "each; raise its limit (ulimit -n)",
+                          joined.size(), num_ranks() - 1)};
+  broadcast({FrameType::kFailure, kEveryCollective, encode_failure(failure_)});
+}
+
+// Gives somebody who has proved to belong here his rank, unless he was told another job than this one.
+void TcpRoot::admit(TcpLobby::Newcomer newcomer) {
+  const Hello& hello = newcomer.hello;
   if (hello.num_ranks != num_ranks()) {
-    failure_ = {RESHARD_ERR_INVALID_ARGUMENT, fmt::format("rank {} was told that there are {} ranks, rank 0 that there "
-                                                          "are {}; give every rank the same number",
-                                                          hello.rank, hello.num_ranks, num_ranks())};
-    stranger->send(encode(failure_frame(kEveryCollective, failure_)));
+    failure_ =
+        invalid_argument(fmt::format("rank {} was told that there are {} ranks, rank 0 that there are {}; give "
+                                     "every rank the same number",
+                                     hello.rank, hello.num_ranks, num_ranks()));
+    newcomer.channel->send(encode({FrameType::kFailure, kEveryCollective, encode_failure(failure_)}));
     return;
   }
-  Member& member = members_[static_cast<std::size_t>(hello.rank)];
-  if (member.state != Member::State::kAbsent) {
+  Member& place = member(hello.rank);
+  if (place.state != Member::State::kAbsent) {
     const Status taken =
         invalid_argument(fmt::format("rank {} has joined already; give each process a rank of its own", hello.rank));
-    stranger->send(encode(failure_frame(kEveryCollective, taken)));
+    newcomer.channel->send(encode({FrameType::kFailure, kEveryCollective, encode_failure(taken)}));
     return;
   }
-  stranger->pop();
-  stranger->trust();
-  stranger->send(encode({FrameType::kWelcome, sequence_, {}}));
-  member = {Member::State::kJoined, std::move(stranger), std::nullopt, false};
+  if (!poller_.add(newcomer.channel->fd(), static_cast<std::uint64_t>(hello.rank))) return;  // it will try again
+  newcomer.channel->trust(kMostContributedBytes);
+  place.state = Member::State::kJoined;
+  place.channel = std::move(newcomer.channel);
+  send_to(hello.rank, encode({FrameType::kWelcome, sequence_, {}}));
 }
 
 void TcpRoot::read_member(std::int32_t rank) {
-  Member& member = members_[static_cast<std::size_t>(rank)];
-  member.channel->pump();
-  // What belongs to a later all-gather stays in the channel until this rank comes to it.
-  for (const Frame* frame = member.channel->front(); frame != nullptr; frame = member.channel->front()) {
-    const bool is_current = frame->sequence == sequence_;
-    if (frame->type == FrameType::kGoodbye) {
-      member.state = Member::State::kLeft;
-    } else if (frame->sequence > sequence_) {
+  Member& m = member(rank);
+  if (!m.channel) return;
+  m.channel->pump();
+  watch_output(rank);
+  while (const Frame* frame = m.channel->front()) {
+    if (frame->type != FrameType::kGoodbye && frame->sequence > sequence_) {
+      // It stays in the channel until this rank comes to that all-gather.
+      if (!std::exchange(m.is_ahead, true)) ahead_.push_back(rank);
+      if (m.channel->closed()) poller_.remove(m.channel->fd());  // which has no more news, and says so for ever
       return;
-    } else if (frame->type == FrameType::kContribution && is_current) {
-      member.contribution = frame->payload;
-    } else if (frame->type == FrameType::kGiveUp && is_current) {
-      member.gave_up = true;
     }
-    member.channel->pop();
+    take(&m, *frame);
+    m.channel->pop();
   }
-  if (member.channel->closed()) lose_member(rank);
+  if (m.channel->closed()) lose_member(rank);
+}
+
+void TcpRoot::take(Member* from, const Frame& frame) {
+  const bool is_current = frame.sequence == sequence_;
+  if (frame.type == FrameType::kGoodbye) {
+    from->state = Member::State::kLeft;
+  } else if (frame.type == FrameType::kContribution && is_current && !from->contribution) {
+    from->contribution = frame.payload;
+    ++num_contributed_;
+  } else if (frame.type == FrameType::kGiveUp && is_current && !from->gave_up) {
+    from->gave_up = true;
+    ++num_gave_up_;
+    if (!frame.payload.empty()) refusal_ = decode_failure(frame.payload);
+  }
 }
 
 void TcpRoot::lose_member(std::int32_t rank) {
-  Member& member = members_[static_cast<std::size_t>(rank)];
-  member.channel.reset();
-  if (member.state == Member::State::kLeft) return;
-  if (listener_.valid()) {  // it may have given up, and may come again
-    member = {};
+  Member& m = member(rank);
+  poller_.remove(m.channel->fd());
+  m.channel.reset();
+  m.watches_output = false;
+  if (m.state == Member::State::kLeft) {
+    ++num_left_;
+    departures_.push_back(rank);
     return;
   }
-  member.state = Member::State::kFailed;
+  if (lobby_) {  // it may have given up, and may come again
+    if (m.contribution) --num_contributed_;
+    if (m.gave_up) --num_gave_up_;
+    m = {};
+    return;
+  }
+  m.state = Member::State::kFailed;
   if (!failure_.ok()) return;
   failure_ = {RESHARD_ERR_PEER_FAILED, fmt::format("rank {} is gone: its process closed the connection", rank)};
-  broadcast(failure_frame(kEveryCollective, failure_));
+  broadcast({FrameType::kFailure, kEveryCollective, encode_failure(failure_)});
+}
+
+// Many at a time, because at the end of a job all leave, and each is told of all others.
+void TcpRoot::tell_departures() {
+  constexpr auto kPause = std::chrono::milliseconds(10);
+  if (departures_.empty()) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now < told_departures_ + kPause) return;
+  told_departures_ = now;
+  broadcast({FrameType::kDeparture, sequence_, encode_ranks(departures_)});
+  departures_.clear();
 }
 
 Status TcpRoot::health() {
-  pump();
+  pump(0);
   return failure_;
-}
-
-bool TcpRoot::all_contributed() const {
-  return ranks_where([](const Member& member) { return !member.contribution; }).empty();
 }
 
 // Why the current all-gather cannot succeed; OK while it can.
 Status TcpRoot::judge(const Deadline& deadline) const {
   if (!failure_.ok()) return failure_;
-  const auto left =
-      ranks_where([](const Member& member) { return member.state == Member::State::kLeft && !member.contribution; });
-  if (!left.empty()) {
-    return {RESHARD_ERR_PEER_FAILED, fmt::format("all-gather: {} left the communicator", list_ranks(left))};
+  if (!refusal_.ok()) return refusal_;
+  if (num_left_ > 0) {
+    const auto left =
+        ranks_where([](const Member& member) { return member.state == Member::State::kLeft && !member.contribution; });
+    if (!left.empty()) {
+      return {RESHARD_ERR_PEER_FAILED, fmt::format("all-gather: {} left the communicator", list_ranks(left))};
+    }
   }
-  const auto gave_up = ranks_where([](const Member& member) { return member.gave_up; });
-  const auto missing = ranks_where([](const Member& member) { return !member.contribution; });
-  if (gave_up.empty() && (missing.empty() || !deadline.expired())) return {};
-  const std::string who = (missing.empty() ? "rank 0" : list_ranks(missing)) + " did not come";
-  if (!gave_up.empty()) {
+  const bool is_complete = num_contributed_ == num_ranks() - 1;
+  if (num_gave_up_ == 0 && (is_complete || !deadline.expired())) return {};
+  const std::string who = (is_complete ? "rank 0" : list_ranks(missing_ranks())) + " did not come";
+  if (num_gave_up_ > 0) {
+    const auto gave_up = ranks_where([](const Member& member) { return member.gave_up; });
     return {RESHARD_ERR_TIMEOUT, fmt::format("all-gather: {} before the deadline of {}", who, list_ranks(gave_up))};
   }
   return {RESHARD_ERR_TIMEOUT, fmt::format("all-gather: {} within {} us", who, deadline.timeout_us())};
@@ -193,63 +265,66 @@ Status TcpRoot::judge(const Deadline& deadline) const {
 
 void TcpRoot::finish_collective() {
   ++sequence_;
+  num_contributed_ = num_gave_up_ = 0;
+  refusal_ = {};
   for (Member& member : members_) {
     member.contribution.reset();
     member.gave_up = false;
   }
+  // What these sent early may be due now.
+  for (const std::int32_t rank : std::exchange(ahead_, {})) {
+    member(rank).is_ahead = false;
+    read_member(rank);
+  }
 }
 
 Status TcpRoot::fail(Status status) {
-  broadcast(failure_frame(sequence_, status));
+  broadcast({FrameType::kFailure, sequence_, encode_failure(status)});
   finish_collective();
   return status;
 }
 
 Result<std::vector<Blob>> TcpRoot::publish(const Deadline& deadline, const Progress& progress) {
-  listener_.reset();  // before anyone can think of a next rendezvous at the same place
-  strangers_.clear();
+  lobby_.reset();  // before anyone can think of a next rendezvous at the same place
   std::vector<Blob> blobs;
   for (Member& member : members_) blobs.push_back(std::move(*member.contribution));
   broadcast({FrameType::kResult, sequence_, pack_blobs(blobs)});
   finish_collective();
   const auto has_output = [](const Member& member) { return member.channel && member.channel->has_output(); };
-  while (!ranks_where(has_output).empty()) {
+  while (std::any_of(members_.begin(), members_.end(), has_output)) {
     if (!failure_.ok()) return failure_;
     if (deadline.expired()) {
       return Status(RESHARD_ERR_TIMEOUT, fmt::format("all-gather: {} did not take the result within {} us",
                                                      list_ranks(ranks_where(has_output)), deadline.timeout_us()));
     }
-    wait(deadline, progress);
-    pump();
+    pump(sleep_ms(progress, deadline));
   }
   return blobs;
 }
 
 Result<std::vector<Blob>> TcpRoot::allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) {
-  members_[0].contribution = mine;
+  Status mistake = check_contribution(mine.size());
+  members_[0].contribution = mistake.ok() ? mine : Blob();
+  pump(0);
   while (true) {
-    pump();
     if (Status status = judge(deadline); !status.ok()) return fail(std::move(status));
-    if (all_contributed()) return publish(deadline, progress);
-    wait(deadline, progress);
+    if (!mistake.ok()) return fail(std::move(mistake));
+    if (num_contributed_ == num_ranks() - 1) return publish(deadline, progress);
+    if (lobby_) {
+      patience_.remind(
+          [&] { return fmt::format("rank 0 of {} waits for {}", num_ranks(), list_ranks(missing_ranks())); });
+    }
+    pump(sleep_ms(progress, deadline));
   }
-}
-
-void TcpRoot::wait(const Deadline& deadline, const Progress& progress) {
-  const std::int64_t timeout_ms = sleep_ms(progress, deadline);
-  std::vector<pollfd> sockets;
-  if (listener_.valid()) sockets.push_back({listener_.get(), POLLIN, 0});
-  for (const auto& stranger : strangers_) sockets.push_back(stranger->poll_entry());
-  for (const Member& member : members_) {
-    if (member.channel) sockets.push_back(member.channel->poll_entry());
-  }
-  wait_for_sockets(&sockets, timeout_ms);
 }
 
 }  // namespace
 
-std::unique_ptr<Bootstrap> create_tcp_root(Fd listener, std::uint64_t nonce, std::int32_t num_ranks) {
-  return std::make_unique<TcpRoot>(std::move(listener), nonce, num_ranks);
+Result<std::unique_ptr<Bootstrap>> create_tcp_root(Fd listener, const Secret& secret, std::int32_t num_ranks,
+                                                   const Notice& notice) {
+  RESHARD_TRY(Poller poller, Poller::create());
+  return std::unique_ptr<Bootstrap>(
+      std::make_unique<TcpRoot>(std::move(listener), secret, num_ranks, std::move(poller), notice));
 }
 
 }  // namespace reshard

@@ -2,25 +2,51 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/transport/tcp_star.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstring>
+#include <span>
 
 namespace reshard {
+namespace {
 
-Frame failure_frame(std::uint64_t sequence, const Status& status) {
-  const std::int32_t code = status.code();
-  Frame frame{FrameType::kFailure, sequence, Blob(sizeof(code) + status.message().size())};
-  std::memcpy(frame.payload.data(), &code, sizeof(code));
-  std::memcpy(frame.payload.data() + sizeof(code), status.message().data(), status.message().size());
-  return frame;
+bool is_error_code(std::int32_t code) {
+  for (const reshard_status_t error :
+       {RESHARD_ERR_INVALID_ARGUMENT, RESHARD_ERR_INVALID_STATE, RESHARD_ERR_NOT_SUPPORTED, RESHARD_ERR_OUT_OF_MEMORY,
+        RESHARD_ERR_IO, RESHARD_ERR_LAYOUT_MISMATCH, RESHARD_ERR_NOT_COVERED, RESHARD_ERR_PLAN_MISMATCH,
+        RESHARD_ERR_BUFFER_TOO_SMALL, RESHARD_ERR_STAGING_TOO_SMALL, RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED,
+        RESHARD_ERR_TRANSPORT, RESHARD_ERR_INTERNAL}) {
+    if (code == error) return true;
+  }
+  return false;
 }
 
-Status decode_failure(const Frame& frame) {
+}  // namespace
+
+Status check_contribution(std::size_t size_bytes) {
+  if (size_bytes <= kMostContributedBytes) return {};
+  return invalid_argument(fmt::format("all-gather: {} bytes of one rank are more than the {} it may give at once",
+                                      size_bytes, kMostContributedBytes));
+}
+
+Blob encode_failure(const Status& status) {
+  const std::int32_t code = status.code();
+  Blob payload(sizeof(code) + status.message().size());
+  std::memcpy(payload.data(), &code, sizeof(code));
+  std::memcpy(payload.data() + sizeof(code), status.message().data(), status.message().size());
+  return payload;
+}
+
+Status decode_failure(const Blob& payload) {
   std::int32_t code = 0;
-  if (frame.payload.size() < sizeof(code)) return {RESHARD_ERR_TRANSPORT, "rank 0 reported a failure without a reason"};
-  std::memcpy(&code, frame.payload.data(), sizeof(code));
-  const auto* text = reinterpret_cast<const char*>(frame.payload.data());
-  return {static_cast<reshard_status_t>(code), std::string(text + sizeof(code), text + frame.payload.size())};
+  if (payload.size() < sizeof(code)) return {RESHARD_ERR_TRANSPORT, "a rank reported a failure without saying which"};
+  std::memcpy(&code, payload.data(), sizeof(code));
+  const auto* text = reinterpret_cast<const char*>(payload.data());
+  std::string message(text + sizeof(code), text + payload.size());
+  if (is_error_code(code)) return {static_cast<reshard_status_t>(code), message};
+  return {RESHARD_ERR_TRANSPORT,
+          fmt::format("a rank reported a failure with the code {}, which is no error's: {}", code, message)};
 }
 
 // The sizes of all blobs, then the blobs.
@@ -48,6 +74,18 @@ Result<std::vector<Blob>> unpack_blobs(const Blob& packed, std::int32_t num_rank
     offset += size_bytes;
   }
   return blobs;
+}
+
+Blob encode_ranks(const std::vector<std::int32_t>& ranks) {
+  const auto bytes = std::as_bytes(std::span(ranks));
+  return {bytes.begin(), bytes.end()};
+}
+
+std::vector<std::int32_t> decode_ranks(const Blob& payload, std::int32_t num_ranks) {
+  std::vector<std::int32_t> ranks(payload.size() / sizeof(std::int32_t));
+  std::memcpy(ranks.data(), payload.data(), ranks.size() * sizeof(std::int32_t));
+  std::erase_if(ranks, [num_ranks](std::int32_t rank) { return rank < 0 || rank >= num_ranks; });
+  return ranks;
 }
 
 std::int64_t sleep_ms(const Bootstrap::Progress& progress, const Deadline& deadline) {

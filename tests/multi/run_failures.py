@@ -9,6 +9,7 @@ import argparse
 import copy
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -147,48 +148,159 @@ def children_of(pid):
         return [int(child) for child in file.read().split()]
 
 
+class SelfStarted:
+    """The tool with ranks that it starts itself, in a session of its own."""
+
+    def __init__(self, args, num_runs=NUM_RUNS, before=None, stdout=subprocess.DEVNULL):
+        self.folder = tool.scratch("failure")
+        path = os.path.join(self.folder, "spec.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(SPEC, file)
+        command = [args.perf, "--spec", path, "--transport", "ucx", "-n", num_runs, "--timeout", str(TIMEOUT_SECONDS)]
+        command += ["--alloc", "heap"] if args.alloc == "heap" else []
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout,
+                                        stderr=subprocess.PIPE, start_new_session=True, preexec_fn=before)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process.stderr.close()
+        shutil.rmtree(self.folder)
+
+    def ranks(self):
+        """The rank processes, once all of them are there."""
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline:
+            found = children_of(self.process.pid) if self.process.poll() is None else []
+            if len(found) == NUM_RANKS:
+                return found
+            time.sleep(0.01)
+        raise tool.ToolFailure("the ranks did not start")
+
+    def end(self, seconds):
+        """The status and what was said."""
+        try:
+            err = self.process.communicate(timeout=seconds)[1]
+        except subprocess.TimeoutExpired:
+            raise tool.ToolFailure("the tool hangs")
+        return self.process.returncode, err.decode(errors="replace")
+
+
+def wait_gone(pids, seconds=10):
+    deadline = time.monotonic() + seconds
+    left = pids
+    while left and time.monotonic() < deadline:
+        time.sleep(0.01)
+        left = [pid for pid in left if os.path.exists("/proc/%d" % pid)]
+    if left:
+        raise tool.ToolFailure("processes %s are left" % left)
+
+
 def self_started(args):
     """A rank that the tool started itself is killed: the tool fails and leaves no process behind."""
-    folder = tool.scratch("failure")
-    path = os.path.join(folder, "spec.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(SPEC, file)
-    command = [args.perf, "--spec", path, "--transport", "ucx", "-n", NUM_RUNS, "--timeout", str(TIMEOUT_SECONDS)]
-    command += ["--alloc", "heap"] if args.alloc == "heap" else []
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               start_new_session=True)
-    try:
+    with SelfStarted(args) as job:
+        ranks = job.ranks()
         time.sleep(3)
-        ranks = children_of(process.pid)
-        if len(ranks) < NUM_RANKS - 1:
-            raise tool.ToolFailure("%d rank processes of %d run" % (len(ranks), NUM_RANKS))
         os.kill(ranks[1], signal.SIGKILL)
-        try:
-            _, err = process.communicate(timeout=TIMEOUT_SECONDS + GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise tool.ToolFailure("the tool hangs after one of its ranks was killed")
-        if process.returncode <= 0 or not err.strip():
-            raise tool.ToolFailure("status %d: %s" % (process.returncode, err.decode(errors="replace")))
+        status, err = job.end(TIMEOUT_SECONDS + GRACE_SECONDS)
+        if status <= 0 or not err.strip():
+            raise tool.ToolFailure("status %d: %s" % (status, err))
         left = [pid for pid in ranks if os.path.exists("/proc/%d" % pid)]
         if left:
             raise tool.ToolFailure("processes %s are left" % left)
+
+
+def full_pipe():
+    """Both ends of a pipe that takes no byte more."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b" " * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    return reader, writer
+
+
+def endless(args):
+    """Rank 0 never gets rid of its report, so it does not end when the others have: the tool has a deadline too."""
+    reader, writer = full_pipe()
+    try:
+        with SelfStarted(args, num_runs="1", stdout=writer) as job:
+            ranks = job.ranks()
+            status, err = job.end(TIMEOUT_SECONDS + GRACE_SECONDS)
+            if status != 1 or "rank 0 did not end within" not in err:
+                raise tool.ToolFailure("status %d: %s" % (status, err))
+            wait_gone(ranks)
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
-        shutil.rmtree(folder)
+        os.close(reader)
+        os.close(writer)
+
+
+def hung_up(args):
+    """The terminal goes, or the tool is asked to end: so do all ranks, and by the signal. nohup keeps them."""
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        with SelfStarted(args) as job:
+            ranks = job.ranks()
+            time.sleep(0.5)
+            job.process.send_signal(number)
+            status, err = job.end(GRACE_SECONDS)
+            if status != -number:
+                raise tool.ToolFailure("signal %d: status %d: %s" % (number, status, err))
+            wait_gone(ranks)
+    # Under nohup it means nothing.
+    with SelfStarted(args, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as job:
+        ranks = job.ranks()
+        time.sleep(0.5)
+        job.process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        if job.process.poll() is not None or len(children_of(job.process.pid)) != NUM_RANKS:
+            raise tool.ToolFailure("SIGHUP ended the tool although it was ignored")
+
+
+def segments():
+    return sorted(name for name in os.listdir("/dev/shm") if name.startswith(("ucx_shm_posix_", "reshard_perf.")))
+
+
+def no_segments(args):
+    """Ranks, or the tool, killed while comms are made: nothing of theirs stays in /dev/shm."""
+    before = segments()
+    seed = int(time.time())
+    print("        seed %d, %d kills" % (seed, args.kills), flush=True)
+    chance = random.Random(seed)
+    for i in range(args.kills):
+        with SelfStarted(args) as job:
+            ranks = job.ranks()
+            time.sleep(chance.uniform(0, 0.3))
+            victim = chance.choice(ranks)
+            try:
+                os.kill(job.process.pid if i % 10 == 9 else victim, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            job.end(GRACE_SECONDS)
+            wait_gone(ranks)
+    with SelfStarted(args, num_runs="1") as job:  # removes what launchers that were killed left
+        job.end(GRACE_SECONDS)
+    left = [name for name in segments() if name not in before]
+    if left:
+        raise tool.ToolFailure("left in /dev/shm: %s" % left)
 
 
 CASES = {"killed": killed, "stopped": stopped, "absent": absent, "mismatched": mismatched, "too_few": too_few,
-         "self_started": self_started}
+         "self_started": self_started, "endless": endless, "hung_up": hung_up, "no_segments": no_segments}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--perf", required=True)
     parser.add_argument("--alloc", choices=["heap", "default"], default="default")
+    parser.add_argument("--kills", type=int, default=10, help="of ranks and launchers while comms are made")
     parser.add_argument("cases", nargs="*", help="of %s; all when none is given" % ", ".join(CASES))
     args = parser.parse_args()
     failed = 0

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import tool
 
@@ -96,13 +97,101 @@ def check(perf, launcher, seed):
     shutil.rmtree(folder)
 
 
+TWO_RANKS = {
+    "version": 1, "ranks": 2,
+    "tensors": [{
+        "name": "a", "shape": [64, 64],
+        "src": {"dtype": "F32", "mesh": {"axes": [["fsdp", 2]], "ranks": [0, 1]}, "placements": [{"shard": 0}]},
+        "dst": {"dtype": "F32", "mesh": {"axes": [["tp", 2]], "ranks": [0, 1]}, "placements": [{"shard": 1}]},
+    }],
+}
+
+
+def two_rank_command(perf, folder, *more):
+    path = os.path.join(folder, "spec.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(TWO_RANKS, file)
+    return [perf, "--spec", path, "--transport", "ucx", "-n", "1", "-w", "0", *more]
+
+
+def expect(condition, text):
+    if not condition:
+        raise tool.ToolFailure(text)
+
+
+def run_in(folder, command, variables):
+    env = dict(clean_environment(), **{name: str(value) for name, value in variables.items()})
+    return tool.run_command(command, env=env)
+
+
+def pod_variables(args, folder):
+    """What a pod sets for all its processes alike does not count against mpirun, which started these."""
+    if not shutil.which("mpirun"):
+        print("skipped pod_variables: mpirun is not installed")
+        return
+    mpirun = ["mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "2"]
+    for started in ([], ["bash", "-c", '"$0" "$@"; exit $?']):  # its child, and its grandchild
+        command = mpirun + started + two_rank_command(args.perf, folder)
+        status, out, err = run_in(folder, command, {"RANK": 0, "WORLD_SIZE": 8})
+        expect(status == 0, "mpirun in a pod: status %d\n%s%s" % (status, out, err))
+
+
+def slurm_shell(args, folder):
+    """In a shell inside a Slurm job every program looks like a rank; the tool says so, and can be told otherwise."""
+    shell = {"SLURM_PROCID": 0, "SLURM_NTASKS": 1, "SLURM_JOB_ID": 7, "SLURM_STEP_ID": 0, "SLURM_LOCALID": 0,
+             "SLURM_STEP_NODELIST": "localhost"}
+    status, out, err = run_in(folder, two_rank_command(args.perf, folder), shell)
+    words = ("2 ranks", "SLURM_PROCID=0", "SLURM_NTASKS=1", "srun", "--start-ranks")
+    expect(status == 1 and all(word in err for word in words), "status %d, says %s" % (status, err))
+    status, out, err = run_in(folder, two_rank_command(args.perf, folder, "--start-ranks"), shell)
+    expect(status == 0 and "0 wrong" in out, "--start-ranks: status %d\n%s%s" % (status, out, err))
+
+
+def long_wait(args, folder):
+    """A rank that waits says after two seconds for whom, and by whose variables it knows; the error says it again."""
+    command = two_rank_command(args.perf, folder, "--timeout", "4")
+    env = dict(clean_environment(), **{name: str(value) for name, value in torchrun(0, 2, free_port()).items()})
+    began = time.monotonic()
+    with subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True) as process:
+        first = process.stderr.readline()
+        passed = time.monotonic() - began
+        rest = process.communicate(timeout=tool.HANG_SECONDS)[1]
+    for text in (first, rest):
+        expect(all(word in text for word in ("rank 1", "torchrun", "RANK=0", "WORLD_SIZE=2")), "says %s" % text)
+    expect(passed >= 2 and "waits" in first and "TIMEOUT" in rest, "after %.1f s: %s%s" % (passed, first, rest))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+SITUATIONS = {"pod_variables": pod_variables, "slurm_shell": slurm_shell, "long_wait": long_wait}
+
+
+def check_situations(args):
+    failed = 0
+    for name, situation in SITUATIONS.items():
+        folder = tool.scratch("launcher")
+        try:
+            situation(args, folder)
+            print("right   %s" % name, flush=True)
+        except tool.ToolFailure as error:
+            failed += 1
+            print("FAILED  %s: %s" % (name, error), flush=True)
+        shutil.rmtree(folder)
+    return failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--perf", required=True)
     parser.add_argument("--count", type=int, default=4)
     parser.add_argument("launchers", nargs="*", help="of torchrun, srun, mpirun; all that are there when none is given")
     args = parser.parse_args()
-    failed = 0
+    failed = 0 if args.launchers else check_situations(args)
     for launcher in args.launchers or ["torchrun", "srun", "mpirun"]:
         if launcher == "mpirun" and not shutil.which("mpirun"):
             print("skipped mpirun: it is not installed")

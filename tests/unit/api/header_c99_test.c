@@ -44,7 +44,7 @@ static void check_init_functions(void) {
   INIT(model_options, 1);
   INIT(plan_options, 2);
   INIT(plan_info, 2);
-  INIT(comm_options, 2);
+  INIT(comm_options, 3);
   INIT(machine_discover_options, 1);
   INIT(buffer, 1);
   INIT(binding_desc, 1);

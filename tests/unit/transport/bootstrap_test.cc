@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "src/transport/socket.h"
+#include "src/transport/tcp_star.h"
 #include "tests/unit/transport/ranks.h"
 
 namespace reshard::test {
@@ -55,7 +56,7 @@ reshard_unique_id_t new_id() {
 // The port that an id tells, found by a look at which ports of this process listen.
 std::uint16_t port_of(const reshard_unique_id_t& id) {
   std::int32_t listener = 0;
-  std::memcpy(&listener, id.data + 16, sizeof(listener));
+  std::memcpy(&listener, id.data + 24, sizeof(listener));
   return listening_port(listener);
 }
 
@@ -116,7 +117,7 @@ TEST(BootstrapTest, MissingRankZeroTimesOut) {
   EXPECT_NE(joined.status().message().find("rank 0"), std::string::npos) << joined.status().message();
 }
 
-TEST(BootstrapTest, WrongNonceIsNotAdmittedAndDoesNoHarm) {
+TEST(BootstrapTest, WrongSecretIsNotAdmittedAndDoesNoHarm) {
   const reshard_unique_id_t id = new_id();
   reshard_unique_id_t wrong = id;
   wrong.data[8] ^= 1;
@@ -183,6 +184,85 @@ TEST(BootstrapTest, DifferentNumbersOfRanksFailOnBoth) {
     return {};
   });
   EXPECT_EQ(verdict, "");
+}
+
+// One rank leaves in order while the others wait for something else: all learn of it, and nothing is broken.
+TEST(BootstrapTest, EveryRankLearnsWhoHasLeft) {
+  const reshard_unique_id_t id = new_id();
+  for (const std::int32_t leaver : {2, 0}) {
+    const reshard_unique_id_t own = leaver == 2 ? id : new_id();
+    const Verdict verdict = run_threads(4, [&](std::int32_t rank) -> Verdict {
+      auto bootstrap = join_id(own, 4)(rank);
+      RESHARD_REQUIRE_OK(bootstrap);
+      RESHARD_REQUIRE_HOLDS(gathers_ranks(**bootstrap));
+      if (rank == leaver) return {};
+      const Deadline deadline(kPatienceUs);
+      while ((*bootstrap)->health().ok() && !(*bootstrap)->has_left(leaver) && !deadline.expired()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      RESHARD_REQUIRE((*bootstrap)->has_left(leaver));
+      RESHARD_REQUIRE(!(*bootstrap)->has_left(rank) && !(*bootstrap)->has_left((leaver + 1) % 4));
+      if (leaver == 0) return {};
+      // And an all-gather that needs it fails at once, for everybody.
+      const auto blobs = (*bootstrap)->allgather({}, Deadline(kPatienceUs), {});
+      RESHARD_REQUIRE(blobs.status().code() == RESHARD_ERR_PEER_FAILED);
+      RESHARD_REQUIRE(blobs.status().message().find("rank 2") != std::string::npos);
+      return {};
+    });
+    EXPECT_EQ(verdict, "") << leaver;
+  }
+}
+
+TEST(BootstrapTest, ContributionThatIsTooLongFailsForAllAndNothingElse) {
+  const reshard_unique_id_t id = new_id();
+  const Verdict verdict = run_threads(3, [&](std::int32_t rank) -> Verdict {
+    auto bootstrap = join_id(id, 3)(rank);
+    RESHARD_REQUIRE_OK(bootstrap);
+    for (const std::int32_t greedy : {0, 1}) {
+      const Blob mine(rank == greedy ? kMostContributedBytes + 1 : 1);
+      const auto blobs = (*bootstrap)->allgather(mine, Deadline(kPatienceUs), {});
+      RESHARD_REQUIRE(blobs.status().code() == RESHARD_ERR_INVALID_ARGUMENT);
+      RESHARD_REQUIRE_HOLDS(gathers_ranks(**bootstrap));
+    }
+    return {};
+  });
+  EXPECT_EQ(verdict, "");
+}
+
+TEST(BootstrapTest, LongWaitSaysForWhom) {
+  const reshard_unique_id_t id = new_id();
+  std::vector<std::string> notices(3);
+  const Verdict verdict = run_threads(3, [&](std::int32_t rank) -> Verdict {
+    if (rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(2'500));
+    const Notice notice = [&](const std::string& text) { notices[static_cast<std::size_t>(rank)] = text; };
+    RESHARD_REQUIRE_OK(create_tcp_bootstrap(id, rank, 3, Deadline(kPatienceUs), notice));
+    return {};
+  });
+  EXPECT_EQ(verdict, "");
+  EXPECT_NE(notices[0].find("rank 0 of 3 waits for rank 1"), std::string::npos) << notices[0];
+  std::string of_leaf;
+  const Notice notice = [&](const std::string& text) { of_leaf = text; };
+  EXPECT_FALSE(create_tcp_bootstrap(new_id(), 1, 2, Deadline(2'500'000), notice).ok());
+  EXPECT_NE(of_leaf.find("rank 1 of 2 waits for rank 0"), std::string::npos) << of_leaf;
+}
+
+// As many as the descriptors of one process allow: two for each rank.
+TEST(BootstrapTest, HundredsOfRanksMeetAndGather) {
+  constexpr std::int32_t kNumRanks = 400;
+  const reshard_unique_id_t id = new_id();
+  EXPECT_EQ(run_threads(kNumRanks,
+                        [&](std::int32_t rank) -> Verdict {
+                          auto bootstrap = join_id(id, kNumRanks)(rank);
+                          RESHARD_REQUIRE_OK(bootstrap);
+                          for (int i = 0; i < 2; ++i) {
+                            const Blob mine(static_cast<std::size_t>(rank));
+                            const auto blobs = (*bootstrap)->allgather(mine, Deadline(kPatienceUs), {});
+                            RESHARD_REQUIRE_OK(blobs);
+                            for (std::size_t r = 0; r < blobs->size(); ++r) RESHARD_REQUIRE((*blobs)[r].size() == r);
+                          }
+                          return {};
+                        }),
+            "");
 }
 
 // An all-gather that runs through shared memory of the threads, as a caller would bring it.
@@ -260,7 +340,8 @@ TEST(BootstrapTest, LaunchedRanksFindTheFirstFreePort) {
   const auto occupant = listen_on("127.0.0.1", port);  // takes connections and never answers
   ASSERT_TRUE(occupant.ok());
   const auto join = [&](std::int32_t rank) {
-    return create_launch_bootstrap({rank, 3, {{"127.0.0.1"}, port, 2, 12345}}, Deadline(kPatienceUs));
+    return create_launch_bootstrap({rank, 3, {{"127.0.0.1"}, port, 2, {{1, 2345}}}, "by a test"},
+                                   Deadline(kPatienceUs));
   };
   EXPECT_EQ(join_and_gather(3, join), "");
   EXPECT_EQ(join_and_gather(3, join), "");  // the place can be used again at once
@@ -270,7 +351,7 @@ TEST(BootstrapTest, RankZeroWithoutAFreePortSaysSo) {
   auto occupant = listen_on("127.0.0.1", 0);
   ASSERT_TRUE(occupant.ok());
   const std::uint16_t port = listening_port(occupant->get());
-  const auto joined = create_launch_bootstrap({0, 2, {{"127.0.0.1"}, port, 1, 1}}, Deadline(kShortUs));
+  const auto joined = create_launch_bootstrap({0, 2, {{"127.0.0.1"}, port, 1, {}}, ""}, Deadline(kShortUs));
   EXPECT_EQ(joined.status().code(), RESHARD_ERR_TRANSPORT);
   EXPECT_NE(joined.status().message().find(std::to_string(port)), std::string::npos) << joined.status().message();
 }

@@ -11,11 +11,12 @@ namespace {
 
 using Environment = std::map<std::string, std::string>;
 
-Result<Launch> read(const Environment& environment) {
-  return launch_from_environment([&](const char* name) -> const char* {
+Result<Launch> read(const Environment& environment, const std::string& parent = "bash") {
+  const auto variable = [&](const char* name) -> const char* {
     const auto it = environment.find(name);
     return it == environment.end() ? nullptr : it->second.c_str();
-  });
+  };
+  return launch_from_environment({variable, parent});
 }
 
 Environment with(Environment environment, const Environment& changes) {
@@ -64,7 +65,7 @@ TEST(LaunchTest, OpenMpiMeetsOnItsOnlyHostAtAPortOfTheJob) {
   EXPECT_LT(launch->rendezvous.port + launch->rendezvous.num_ports, 32768);
   const auto by_mca = read(with(without(kOpenMpi, "PMIX_NAMESPACE"), {{"OMPI_MCA_ess_base_jobid", "2912223233"}}));
   ASSERT_TRUE(by_mca.ok());
-  EXPECT_EQ(by_mca->rendezvous.nonce, launch->rendezvous.nonce);
+  EXPECT_TRUE(by_mca->rendezvous.secret == launch->rendezvous.secret);
 }
 
 TEST(LaunchTest, SlurmMeetsOnTheFirstNodeOfTheStep) {
@@ -96,19 +97,72 @@ TEST(LaunchTest, RanksOfAJobAgreeAndJobsDiffer) {
     const auto other_rank = read(with(environment, {{names.first, "0"}}));
     const auto other_job = read(with(environment, {{names.second, "12"}}));
     ASSERT_TRUE(launch.ok() && other_rank.ok() && other_job.ok());
-    EXPECT_EQ(launch->rendezvous.nonce, other_rank->rendezvous.nonce);
+    EXPECT_TRUE(launch->rendezvous.secret == other_rank->rendezvous.secret);
     EXPECT_EQ(launch->rendezvous.port, other_rank->rendezvous.port);
-    EXPECT_NE(launch->rendezvous.nonce, other_job->rendezvous.nonce);
+    EXPECT_FALSE(launch->rendezvous.secret == other_job->rendezvous.secret);
   }
 }
 
-TEST(LaunchTest, InnermostLauncherWins) {
-  const auto torchrun = read(with(with(kSlurm, kOpenMpi), kTorchrun));
-  ASSERT_TRUE(torchrun.ok());
-  EXPECT_EQ(torchrun->num_ranks, 8);
-  const auto open_mpi = read(with(kSlurm, kOpenMpi));
-  ASSERT_TRUE(open_mpi.ok());
-  EXPECT_EQ(open_mpi->num_ranks, 4);
+TEST(LaunchTest, SecretTextsMakeASecretAndLeaveThePlace) {
+  for (const Environment& environment : {kTorchrun, kOpenMpi, kSlurm}) {
+    const auto without_text = read(environment);
+    const auto with_text = read(with(environment, {{"RESHARD_SECRET", "a long random text"}}));
+    const auto with_other = read(with(environment, {{"RESHARD_SECRET", "another one"}}));
+    ASSERT_TRUE(without_text.ok() && with_text.ok() && with_other.ok());
+    EXPECT_FALSE(with_text->rendezvous.secret == without_text->rendezvous.secret);
+    EXPECT_FALSE(with_text->rendezvous.secret == with_other->rendezvous.secret);
+    EXPECT_EQ(with_text->rendezvous.port, without_text->rendezvous.port);
+  }
+  // Open MPI draws a number for each job.
+  const Environment drawn{{"OMPI_MCA_orte_precondition_transports", "b33668d9f8dddb5d-199bc95e70abf6b8"}};
+  EXPECT_FALSE(read(kOpenMpi)->rendezvous.secret == read(with(kOpenMpi, drawn))->rendezvous.secret);
+  // Another launcher's ranks inherit it, perhaps not all of them.
+  EXPECT_TRUE(read(kSlurm)->rendezvous.secret == read(with(kSlurm, drawn))->rendezvous.secret);
+}
+
+// What a pod sets for all its processes, whoever starts them.
+const Environment kPod{{"RANK", "0"}, {"WORLD_SIZE", "8"}, {"MASTER_ADDR", "10.1.2.3"}, {"MASTER_PORT", "29500"}};
+
+TEST(LaunchTest, LauncherThatStartedThisProcessWins) {
+  struct Case {
+    Environment environment;
+    std::string parent;
+    std::int32_t rank, num_ranks;
+  };
+  const Environment per_process{{"LOCAL_RANK", "3"}};
+  const std::vector<Case> cases{
+      {with(with(kSlurm, kOpenMpi), kTorchrun), "python3", 3, 8},  // torchrun under mpirun under Slurm
+      {with(kSlurm, kOpenMpi), "bash", 1, 4},                      // mpirun inside a Slurm job
+      {with(kOpenMpi, kPod), "bash", 1, 4},                        // mpirun inside a pod
+      {with(kOpenMpi, kPod), "mpirun", 1, 4},
+      {with(with(kOpenMpi, kPod), per_process), "mpirun", 1, 4},  // whatever else the pod sets
+      {with(with(kOpenMpi, kPod), per_process), "orted", 1, 4},
+      {with(with(kOpenMpi, kPod), per_process), "python3", 0, 8},  // a launcher that sets each process's LOCAL_RANK
+      {with(kSlurm, kPod), "bash", 0, 8},                          // a script in a Slurm job
+      {with(kSlurm, kPod), "slurmstepd", 2, 16},                   // srun inside a pod
+      {kPod, "bash", 0, 8}};
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const auto launch = read(cases[i].environment, cases[i].parent);
+    ASSERT_TRUE(launch.ok()) << i << ": " << launch.status().message();
+    EXPECT_EQ(launch->rank, cases[i].rank) << i;
+    EXPECT_EQ(launch->num_ranks, cases[i].num_ranks) << i;
+  }
+}
+
+TEST(LaunchTest, OriginNamesTheLauncherAndWhoContradictsIt) {
+  const auto pod = read(with(kOpenMpi, kPod));
+  ASSERT_TRUE(pod.ok());
+  for (const char* text : {"mpirun", "OMPI_COMM_WORLD_RANK=1", "OMPI_COMM_WORLD_SIZE=4", "RANK=0", "WORLD_SIZE=8"}) {
+    EXPECT_NE(pod->origin.find(text), std::string::npos) << text << " in " << pod->origin;
+  }
+  // The same rank of as many: nothing to say.
+  const auto agreeing = read(with(kOpenMpi, {{"RANK", "1"}, {"WORLD_SIZE", "4"}}));
+  ASSERT_TRUE(agreeing.ok());
+  EXPECT_EQ(agreeing->origin.find("WORLD_SIZE=4;"), std::string::npos) << agreeing->origin;
+  EXPECT_EQ(agreeing->origin.find("contradict"), std::string::npos) << agreeing->origin;
+  // An error says it too.
+  const auto broken = read(with(with(kOpenMpi, kPod), {{"OMPI_COMM_WORLD_SIZE", "many"}}));
+  EXPECT_NE(broken.status().message().find("RANK=0"), std::string::npos) << broken.status().message();
 }
 
 TEST(LaunchTest, RootOverridesThePlace) {
