@@ -197,8 +197,8 @@ Result<std::unique_ptr<Transport>> create_ucx_transport(std::unique_ptr<Bootstra
                                                         const std::string& net_devices, const Deadline& deadline) {
   RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks(), net_devices));
   RESHARD_TRY(const Blob address, worker->address());
-  RESHARD_TRY(auto addresses, bootstrap->allgather(address, deadline, {}));
-  RESHARD_TRY(worker->connect(std::move(addresses), deadline));
+  RESHARD_TRY(const auto addresses, bootstrap->allgather(address, deadline, {}));
+  RESHARD_TRY(worker->connect(addresses, deadline));
   // Nobody goes on before all are connected.
   auto connected = bootstrap->allgather({}, deadline, [&] { return worker->progress(); });
   if (!connected.ok()) return connected.take_status();

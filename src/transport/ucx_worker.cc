@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "src/transport/ucx_address.h"
+
 namespace reshard {
 namespace {
 
@@ -184,13 +186,17 @@ Result<Blob> UcxWorker::address() const {
     return ucx_error("UCX gave no worker address", status);
   }
   const auto* bytes = reinterpret_cast<const std::byte*>(address);
-  Blob blob(bytes, bytes + size_bytes);
+  Blob blob = seal_address({bytes, bytes + size_bytes});
   ucp_worker_release_address(worker_, address);
   return blob;
 }
 
-Status UcxWorker::connect(std::vector<Blob> addresses, const Deadline& deadline) {
-  addresses_ = std::move(addresses);
+Status UcxWorker::connect(const std::vector<Blob>& addresses, const Deadline& deadline) {
+  addresses_.clear();
+  for (const Blob& sealed : addresses) {
+    RESHARD_TRY(Blob address, open_address(sealed, static_cast<std::int32_t>(addresses_.size())));
+    addresses_.push_back(std::move(address));
+  }
   // More peers than this are connected when they are first used, to spare the descriptors of all-to-all connections.
   constexpr std::size_t kMostConnectedAtOnce = 256;
   for (std::size_t peer = 0; peer < addresses_.size() && addresses_.size() <= kMostConnectedAtOnce; ++peer) {

@@ -42,10 +42,10 @@ class UcxWorker {
   ucp_context_h context() const { return context_; }
   ucp_worker_h worker() const { return worker_; }
 
-  Result<Blob> address() const;
+  Result<Blob> address() const;  ///< sealed, for connect() of the others
   /// Connects to all ranks at once, while all of them are known to be there: UCX 1.13 aborts the process when a peer
   /// dies before a connection to it over tcp is complete.
-  Status connect(std::vector<Blob> addresses, const Deadline& deadline);
+  Status connect(const std::vector<Blob>& addresses, const Deadline& deadline);
   Result<ucp_ep_h> endpoint(std::int32_t peer);
 
   bool has_only_tcp() const { return has_only_tcp_; }  ///< no network but TCP

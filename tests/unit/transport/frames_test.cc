@@ -10,6 +10,9 @@
 
 #include "src/transport/tcp_handshake.h"
 #include "src/transport/tcp_star.h"
+#ifdef RESHARD_HAVE_UCX
+#include "src/transport/ucx_address.h"
+#endif
 
 namespace reshard::test {
 namespace {
@@ -110,6 +113,24 @@ TEST(FramesTest, ChannelTakesInNoMoreThanTheLargestFrame) {
   unread = static_cast<int>(recv(pipe.reader->fd(), rest.data(), rest.size(), MSG_PEEK));
   EXPECT_GT(unread, sent - 200);
 }
+
+#ifdef RESHARD_HAVE_UCX
+TEST(FramesTest, OnlyWhatWasSealedIsAWorkerAddress) {
+  Blob address;
+  for (int i = 0; i < 50; ++i) address.push_back(static_cast<std::byte>(i));
+  const Blob sealed = seal_address(address);
+  const auto opened = open_address(sealed, 3);
+  ASSERT_TRUE(opened.ok());
+  EXPECT_EQ(*opened, address);
+  for (std::size_t i = 0; i < sealed.size(); ++i) {
+    Blob damaged = sealed;
+    damaged[i] ^= std::byte{1};
+    EXPECT_EQ(open_address(damaged, 3).status().code(), RESHARD_ERR_TRANSPORT) << i;
+    EXPECT_FALSE(open_address({sealed.begin(), sealed.begin() + static_cast<std::ptrdiff_t>(i)}, 3).ok()) << i;
+  }
+  EXPECT_NE(open_address(Blob(100), 3).status().message().find("rank 3"), std::string::npos);
+}
+#endif
 
 // Test vectors of the published reference: key 00 01 .. 0f, input 00 01 .. of 0, 8 and 15 bytes.
 TEST(SecretTest, HashIsSipHash) {
