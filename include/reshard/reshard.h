@@ -563,8 +563,8 @@ RESHARD_API reshard_status_t reshard_comm_size(reshard_comm_t comm, int32_t* num
 
 /**
  * Collective: out receives num_ranks * size_bytes in rank order. Also a barrier.
- * Errors: RESHARD_ERR_INVALID_ARGUMENT on every rank when sizes differ, or are more than the 256 MiB per rank that UCX's
- * comms take at once, or num_ranks * size_bytes is no size that memory can have; RESHARD_ERR_TIMEOUT,
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT on every rank when sizes differ, or are more than the 256 MiB per rank that a
+ * comm over UCX takes at once, or num_ranks * size_bytes is no size that memory can have; RESHARD_ERR_TIMEOUT,
  * RESHARD_ERR_PEER_FAILED.
  */
 RESHARD_API reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, void* out, size_t size_bytes,
