@@ -134,7 +134,7 @@ struct Hop {
 /// A tree of hops and the bytes that travel along all of it, cut into the same windows on every hop. A rank forwards
 /// from its final buffers, or from staging where the hop that fed it says so.
 struct Route {
-  std::int64_t first_range = 0;  ///< in Plan::ranges
+  std::int64_t first_range = 0;  ///< in Plan::ranges; routes that carry the same share them
   std::int64_t first_hop = 0;    ///< in Plan::hops; parents before children
   std::int32_t num_ranges = 0;
   std::int32_t num_hops = 0;

@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
 
 #include "src/plan/report/report_time.h"
 #include "src/plan/windows.h"
@@ -39,6 +40,14 @@ class WindowCounter {
   explicit WindowCounter(const Plan& plan) : plan_(plan) {}
 
   const RouteWindows& count(const Route& route) {
+    const RouteWindows*& known = of_list_[{route.first_range, route.num_ranges, route.first_group}];
+    if (known == nullptr) known = &count_ranges(route);
+    return *known;
+  }
+
+ private:
+  /// Plans that were loaded have a list of ranges for each route: they are told apart by content.
+  const RouteWindows& count_ranges(const Route& route) {
     std::vector<std::int64_t> key = {route.first_group};
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan_.begin_ranges(route)[i];
@@ -49,8 +58,8 @@ class WindowCounter {
     return entry->second;
   }
 
- private:
   const Plan& plan_;
+  std::map<std::tuple<std::int64_t, std::int32_t, std::int32_t>, const RouteWindows*> of_list_;
   std::map<std::vector<std::int64_t>, RouteWindows> known_;
 };
 
