@@ -8,6 +8,8 @@
 #include <numeric>
 #include <set>
 
+#include "src/plan/compose.h"
+
 namespace reshard {
 namespace {
 
@@ -114,6 +116,7 @@ class CellIndex {
   int dim_ = -1;                            // -1: scalars
 };
 
+/// Cuts the classes of tensors into atoms. A bundle gets its number when its first atom is found.
 class Intersector {
  public:
   explicit Intersector(Plan* plan)
@@ -131,7 +134,7 @@ class Intersector {
       }
       tensor.atom_class = entry->second;
     }
-    append_strands();
+    compose_bundles(plan_);
     return {};
   }
 
@@ -139,7 +142,7 @@ class Intersector {
   std::int32_t bundle_of(std::int32_t sources, std::int32_t destinations) {
     const auto [entry, is_new] =
         bundle_of_sets_.emplace(std::pair{sources, destinations}, static_cast<std::int32_t>(plan_->bundles.size()));
-    if (is_new) plan_->bundles.push_back({sources, destinations, 0, {}});
+    if (is_new) plan_->bundles.push_back({sources, destinations, 0, 0, -1});
     return entry->second;
   }
 
@@ -168,22 +171,6 @@ class Intersector {
                         "the source or leave them out at the destination",
                         at(plan_->dst->tensors(), tensor.dst).name, to_string(complement(wanted.box, found).front()),
                         plan_->sets.ranks(wanted.holders).front())};
-  }
-
-  void append_strands() {
-    for (std::size_t t = 0; t < plan_->tensors.size(); ++t) {
-      const PlanTensor& tensor = plan_->tensors[t];
-      const std::vector<Atom>& atoms = at(plan_->classes, tensor.atom_class).atoms;
-      for (std::size_t i = 0; i < atoms.size();) {
-        Bundle& bundle = at(plan_->bundles, atoms[i].bundle);
-        Strand strand{static_cast<std::int64_t>(t), static_cast<std::int32_t>(i), 0, bundle.size_bytes};
-        for (const std::int32_t id = atoms[i].bundle; i < atoms.size() && atoms[i].bundle == id; ++i) {
-          ++strand.num_atoms;
-          bundle.size_bytes += atoms[i].box.num_elements() * tensor.wire_bytes;
-        }
-        bundle.strands.push_back(strand);
-      }
-    }
   }
 
   struct PairHash {

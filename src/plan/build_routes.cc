@@ -3,7 +3,12 @@
 #include "src/plan/build_routes.h"
 
 #include <algorithm>
+#include <numeric>
+#include <span>
 #include <tuple>
+#include <unordered_map>
+
+#include "src/base/hasher.h"
 
 namespace reshard {
 namespace {
@@ -14,32 +19,77 @@ class RouteBuilder {
       : network_(network), domains_(domains), passages_(passages), plan_(plan) {}
 
   void run() {
-    std::vector<std::size_t> order(passages_.all.size());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::vector<std::int32_t> audiences;
-    for (const Passage& passage : passages_.all) audiences.push_back(audience_of(passage));
-    const auto way = [&](std::size_t i) {
-      const Passage& p = passages_.all[i];
-      return std::tuple{at(passages_.landings, p.first_landing), p.exit, p.origin, audiences[i], p.num_landings};
-    };
-    const auto landings = [&](std::size_t i) { return passages_.landings.begin() + passages_.all[i].first_landing; };
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      if (way(a) != way(b)) return way(a) < way(b);
-      const std::int32_t count = passages_.all[a].num_landings;
-      return std::lexicographical_compare(landings(a), landings(a) + count, landings(b), landings(b) + count);
-    });
-    for (std::size_t i = 0; i < order.size();) {
-      const std::size_t first = order[i];
-      begin(passages_.all[first]);
-      for (; i < order.size() && way(order[i]) == way(first) &&
-             std::equal(landings(first), landings(first) + passages_.all[first].num_landings, landings(order[i]));
-           ++i) {
-        add(passages_.all[order[i]].range);
+    const std::vector<std::size_t> by_landing = sort_by_landing();
+    std::vector<Way> ways;
+    for (std::size_t i = 0; i < by_landing.size();) {
+      ways.clear();
+      const std::int32_t landing = first_landing(by_landing[i]);
+      for (; i < by_landing.size() && first_landing(by_landing[i]) == landing; ++i) {
+        ways.push_back(way_of(by_landing[i]));
       }
+      std::sort(ways.begin(), ways.end(), [&](const Way& a, const Way& b) { return is_before(a, b); });
+      build(ways);
     }
   }
 
  private:
+  /// What decides which passages are one route, but for the landing, which those compared have in common.
+  struct Way {
+    std::int32_t exit;
+    std::int32_t origin;
+    std::int32_t audience;
+    std::int32_t num_landings;
+    std::size_t passage;
+    auto key() const { return std::tuple{exit, origin, audience, num_landings}; }
+  };
+
+  std::int32_t first_landing(std::size_t passage) const {
+    return at(passages_.landings, passages_.all[passage].first_landing);
+  }
+
+  Way way_of(std::size_t passage) const {
+    const Passage& p = passages_.all[passage];
+    return {p.exit, p.origin, audience_of(p), p.num_landings, passage};
+  }
+
+  std::span<const std::int32_t> landings(const Way& way) const {
+    return {passages_.landings.data() + passages_.all[way.passage].first_landing,
+            static_cast<std::size_t>(way.num_landings)};
+  }
+
+  bool is_before(const Way& a, const Way& b) const {
+    if (a.key() != b.key()) return a.key() < b.key();
+    const auto its = landings(b);
+    const auto mine = landings(a);
+    const auto [differs, other] = std::mismatch(mine.begin(), mine.end(), its.begin());
+    return differs != mine.end() ? *differs < *other : a.passage < b.passage;
+  }
+
+  bool is_one_route(const Way& a, const Way& b) const {
+    return a.key() == b.key() && std::equal(landings(a).begin(), landings(a).end(), landings(b).begin());
+  }
+
+  /// Passages by the rank on which they land first, in their order. There are millions, of few thousand ranks: counting
+  /// leaves only short lists to be sorted by comparison.
+  std::vector<std::size_t> sort_by_landing() const {
+    std::vector<std::size_t> next(static_cast<std::size_t>(plan_->num_ranks) + 1);
+    for (std::size_t i = 0; i < passages_.all.size(); ++i) ++at(next, first_landing(i) + 1);
+    std::partial_sum(next.begin(), next.end(), next.begin());
+    std::vector<std::size_t> sorted(passages_.all.size());
+    for (std::size_t i = 0; i < passages_.all.size(); ++i) sorted[at(next, first_landing(i))++] = i;
+    return sorted;
+  }
+
+  /// One route of all that go the same way, which stand next to each other.
+  void build(const std::vector<Way>& ways) {
+    for (std::size_t i = 0; i < ways.size();) {
+      const Way& first = ways[i];
+      begin(passages_.all[first.passage]);
+      for (; i < ways.size() && is_one_route(ways[i], first); ++i) add(passages_.all[ways[i].passage].range);
+      share_ranges();
+    }
+  }
+
   /// Who gets the bytes, as far as the landings do not tell: the destination set, or -1 when each landing is the only
   /// one in its domain.
   std::int32_t audience_of(const Passage& passage) const {
@@ -125,10 +175,35 @@ class RouteBuilder {
     plan_->ranges.push_back(range);
   }
 
+  static bool is_same(const Range& a, const Range& b) {
+    return a.bundle == b.bundle && a.begin == b.begin && a.end == b.end;
+  }
+
+  /// Drops the route's ranges, the last ones made, where an earlier route has the same: replicas of a server get the
+  /// same from a source, so that of 12 million ranges from 2048 shards to 64 replicas few hundred thousand stay.
+  void share_ranges() {
+    const Range* mine = plan_->begin_ranges(route());
+    Hasher hasher;
+    for (const Range* range = mine; range != mine + route().num_ranges; ++range) {
+      for (const std::int64_t value : {std::int64_t{range->bundle}, range->begin, range->end}) hasher.add(value);
+    }
+    const auto [begin, end] = lists_.equal_range(hasher.digest());
+    for (auto known = begin; known != end; ++known) {
+      const auto [first, count] = known->second;
+      if (count != route().num_ranges) continue;
+      if (!std::equal(mine, mine + count, plan_->ranges.data() + first, is_same)) continue;
+      plan_->ranges.resize(static_cast<std::size_t>(route().first_range));
+      route().first_range = first;
+      return;
+    }
+    lists_.emplace(hasher.digest(), std::pair{route().first_range, route().num_ranges});
+  }
+
   const Network& network_;
   const DomainSets& domains_;
   const Passages& passages_;
   Plan* plan_;
+  std::unordered_multimap<std::uint64_t, std::pair<std::int64_t, std::int32_t>> lists_;  // by hash: first, number
 };
 
 }  // namespace

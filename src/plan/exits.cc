@@ -88,20 +88,19 @@ std::vector<std::int64_t> targets_in_order(const Plan& plan, const Network& netw
 
 class ExitChooser {
  public:
-  ExitChooser(const Plan& plan, const Network& network, const DomainSets& domains, const Landings& landings,
-              const Kept& kept)
+  ExitChooser(const Plan& plan, const Network& network, const DomainSets& domains, Landings landings, const Kept& kept)
       : kept_(kept),
         plan_(plan),
         network_(network),
         domains_(domains),
-        landings_(landings.all),
+        landings_(std::move(landings)),
         chain_(static_cast<std::size_t>(plan.sets.size())) {
-    const auto target = static_cast<std::int64_t>(static_cast<__int128>(landings.busiest_bytes) *
+    const auto target = static_cast<std::int64_t>(static_cast<__int128>(landings_.busiest_bytes) *
                                                   network.fastest_out() / network.fastest_in());
     for (std::int32_t r = 0; r < plan.num_ranks; ++r) capacities_.push_back(network.out(r));
     targets_.assign(capacities_.size(), target);
     if (plan.options.open_groups > 0 && plan.options.order == GroupOrder::kFixed) {
-      targets_ = targets_in_order(plan, network, domains, landings);
+      targets_ = targets_in_order(plan, network, domains, landings_);
     }
   }
 
@@ -125,9 +124,9 @@ class ExitChooser {
   /// Calls visit(bundle, begin, end, landing ranks in the order of the chain) for all that leaves sources.
   template <typename Visit>
   void for_each_chain(const Visit& visit) const {
-    for (auto first = landings_.begin(); first != landings_.end();) {
+    for (auto first = landings_.all.begin(); first != landings_.all.end();) {
       auto last = first;
-      while (last != landings_.end() && last->bundle == first->bundle) ++last;
+      while (last != landings_.all.end() && last->bundle == first->bundle) ++last;
       const std::int32_t length = chain_length(at(plan_.bundles, first->bundle).sources);
       if (length == 1) {
         for (auto l = first; l != last; ++l) visit(l->bundle, l->begin, l->end, std::span(&l->rank, 1));
@@ -344,11 +343,11 @@ class ExitChooser {
   std::int32_t most_domains(std::int32_t sources) {
     if (most_domains_.empty()) {
       most_domains_.resize(chain_.size());
-      for (auto first = landings_.begin(); first != landings_.end();) {
+      for (auto first = landings_.all.begin(); first != landings_.all.end();) {
         std::int32_t count = 0;
         std::int32_t place = -1;
         auto last = first;
-        for (; last != landings_.end() && last->bundle == first->bundle; ++last) {
+        for (; last != landings_.all.end() && last->bundle == first->bundle; ++last) {
           count += last->place != place ? 1 : 0;
           place = last->place;
         }
@@ -376,6 +375,8 @@ class ExitChooser {
            static_cast<std::int32_t>(chain.size())});
       out_.landings.insert(out_.landings.end(), chain.begin(), chain.end());
     });
+    landings_ = {};
+    out_.all.reserve(out_.landings.size());
     std::vector<std::int64_t> pools_of_rank(capacities_.size());
     for (std::size_t p = 0; p < pools_.size(); ++p) {
       for (const auto& [rank, bytes] : shares(p)) ++at(pools_of_rank, rank);
@@ -420,7 +421,7 @@ class ExitChooser {
   const Plan& plan_;
   const Network& network_;
   const DomainSets& domains_;
-  const std::vector<Landing>& landings_;
+  Landings landings_;                       // until passages are made of them
   std::vector<std::int64_t> capacities_;    // by rank
   std::vector<std::int64_t> targets_;       // by rank: bytes of the fastest part that it may be busy with
   std::vector<std::int64_t> relayed_;       // by rank: bytes it forwards to other domains
@@ -435,9 +436,9 @@ class ExitChooser {
 
 }  // namespace
 
-Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains,
-                              const Landings& landings, const Kept& kept) {
-  return ExitChooser(plan, network, domains, landings, kept).run();
+Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains, Landings landings,
+                              const Kept& kept) {
+  return ExitChooser(plan, network, domains, std::move(landings), kept).run();
 }
 
 }  // namespace reshard

@@ -32,7 +32,7 @@ struct Passages {
 /// until they are not, so that fewer copies leave the sources. Before that, the choice of holders widens from those on
 /// the landing's own leaf switch over those on its rail to all; after it, other ranks of the holders' domains lend
 /// their ports.
-Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains,
-                              const Landings& landings, const Kept& kept);
+Result<Passages> choose_exits(const Plan& plan, const Network& network, const DomainSets& domains, Landings landings,
+                              const Kept& kept);
 
 }  // namespace reshard

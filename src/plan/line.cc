@@ -25,9 +25,8 @@ std::int64_t cut_rows(const Box& box, std::int64_t element_bytes, std::int64_t w
 
 /// A cut of a bundle's stream.
 std::int64_t cut_bundle(const Plan& plan, const Bundle& bundle, std::int64_t wanted, std::int64_t tolerance) {
-  const auto after = std::upper_bound(bundle.strands.begin(), bundle.strands.end(), wanted,
-                                      [](std::int64_t offset, const Strand& s) { return offset < s.begin_bytes; });
-  const Strand& strand = *(after - 1);
+  const Strands strands = plan.strands(bundle);
+  const Strand strand = strands[strands.find(wanted)];
   const PlanTensor& tensor = at(plan.tensors, strand.tensor);
   const AtomClass& atoms = at(plan.classes, tensor.atom_class);
   std::int64_t begin = strand.begin_bytes;

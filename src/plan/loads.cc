@@ -7,11 +7,12 @@
 namespace reshard {
 
 GroupSplitter::GroupSplitter(const Plan& plan) {
-  for (const Bundle& bundle : plan.bundles) {
+  for (const Bundle& bundle : plan.bundles) pattern_of_.push_back(bundle.pattern);
+  for (const StrandPattern& pattern : plan.patterns) {
     std::vector<Run>& runs = runs_.emplace_back();
-    for (std::size_t s = 0; s < bundle.strands.size(); ++s) {
-      const std::int32_t group = at(plan.tensors, bundle.strands[s].tensor).group;
-      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
+    for (std::size_t s = 0; s < pattern.entries.size(); ++s) {
+      const std::int32_t group = at(plan.tensors, pattern.entries[s].tensor).group;
+      const std::int64_t end = s + 1 < pattern.entries.size() ? pattern.entries[s + 1].begin_bytes : pattern.size_bytes;
       if (!runs.empty() && runs.back().group == group) {
         runs.back().end = end;
       } else {
@@ -22,7 +23,7 @@ GroupSplitter::GroupSplitter(const Plan& plan) {
 }
 
 void GroupSplitter::split(const Range& range, std::vector<GroupBytes>* out) const {
-  const std::vector<Run>& runs = at(runs_, range.bundle);
+  const std::vector<Run>& runs = at(runs_, at(pattern_of_, range.bundle));
   auto run = std::upper_bound(runs.begin(), runs.end(), range.begin,
                               [](std::int64_t offset, const Run& r) { return offset < r.end; });
   for (std::int64_t position = range.begin; position < range.end; ++run) {

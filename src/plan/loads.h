@@ -27,7 +27,8 @@ class GroupSplitter {
     std::int32_t group;
     std::int64_t end;  ///< in the bundle's stream
   };
-  std::vector<std::vector<Run>> runs_;  // by bundle
+  std::vector<std::vector<Run>> runs_;    // by pattern: bundles that are composed alike divide alike
+  std::vector<std::int32_t> pattern_of_;  // by bundle
 };
 
 /// Bytes that pass each resource of the plan's machine, in all.

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -47,21 +48,70 @@ struct AtomClass {
   std::vector<Atom> atoms;
 };
 
+/// The atoms of one class that lie in one bundle: they follow each other.
+struct AtomRun {
+  std::int32_t first_atom = 0;
+  std::int32_t num_atoms = 0;
+};
+
+/// How bundles are composed of tensors, kept once for all bundles that are composed alike. Layers repeat: the ranks of
+/// a pair that share a piece of one layer's matrix share the same piece of every layer's, and thousands of such pairs
+/// differ in nothing but the place of their piece. So the long list, by tensor, stands here, and each bundle only says
+/// which atoms of each class of tensors are its own.
+struct StrandPattern {
+  struct Entry {
+    std::int64_t tensor = -1;      ///< in plan order, ascending
+    std::int64_t begin_bytes = 0;  ///< place in the stream, in wire bytes
+    std::int32_t run = 0;          ///< which of the bundle's runs of atoms
+  };
+  std::vector<Entry> entries;
+  std::int32_t num_runs = 0;    ///< of each bundle of this pattern: one for each class of tensors
+  std::int64_t size_bytes = 0;  ///< of the stream of each such bundle
+};
+
+/// All bytes with the same source holders and the same destination holders. Its stream is the strands in plan order,
+/// each atom by atom, each atom row-major, in wire dtypes. Plan::strands lists them.
+struct Bundle {
+  std::int32_t sources = 0;       ///< id in Plan::sets
+  std::int32_t destinations = 0;  ///< id in Plan::sets
+  std::int64_t size_bytes = 0;
+  std::int64_t first_run = 0;  ///< in Plan::runs
+  std::int32_t pattern = -1;   ///< index in Plan::patterns
+};
+
 /// One tensor's part of a bundle's stream: atoms [first_atom, first_atom + num_atoms) of the tensor's class.
 struct Strand {
   std::int64_t tensor = -1;  ///< in plan order
   std::int32_t first_atom = 0;
   std::int32_t num_atoms = 0;
   std::int64_t begin_bytes = 0;  ///< place in the stream, in wire bytes
+  std::int64_t end_bytes = 0;
 };
 
-/// All bytes with the same source holders and the same destination holders. Its stream is the strands in plan order,
-/// each atom by atom, each atom row-major, in wire dtypes.
-struct Bundle {
-  std::int32_t sources = 0;       ///< id in Plan::sets
-  std::int32_t destinations = 0;  ///< id in Plan::sets
-  std::int64_t size_bytes = 0;
-  std::vector<Strand> strands;
+/// The strands of one bundle, made as they are read. Valid as long as the plan.
+class Strands {
+ public:
+  Strands(const StrandPattern& pattern, const AtomRun* runs) : pattern_(&pattern), runs_(runs) {}
+
+  std::size_t size() const { return pattern_->entries.size(); }
+  bool empty() const { return pattern_->entries.empty(); }
+  Strand operator[](std::size_t i) const {
+    const StrandPattern::Entry& entry = pattern_->entries[i];
+    const bool is_last = i + 1 == pattern_->entries.size();
+    return {entry.tensor, runs_[entry.run].first_atom, runs_[entry.run].num_atoms, entry.begin_bytes,
+            is_last ? pattern_->size_bytes : pattern_->entries[i + 1].begin_bytes};
+  }
+  /// Index of the strand in which this byte of the stream lies; the last one for the stream's end. @pre not empty
+  std::size_t find(std::int64_t offset_bytes) const {
+    const auto after =
+        std::upper_bound(pattern_->entries.begin(), pattern_->entries.end(), offset_bytes,
+                         [](std::int64_t offset, const StrandPattern::Entry& e) { return offset < e.begin_bytes; });
+    return static_cast<std::size_t>(after - pattern_->entries.begin()) - 1;
+  }
+
+ private:
+  const StrandPattern* pattern_;
+  const AtomRun* runs_;
 };
 
 /// Bytes [begin, end) of a bundle's stream.
@@ -84,7 +134,7 @@ struct Hop {
 /// A tree of hops and the bytes that travel along all of it, cut into the same windows on every hop. A rank forwards
 /// from its final buffers, or from staging where the hop that fed it says so.
 struct Route {
-  std::int64_t first_range = 0;  ///< in Plan::ranges
+  std::int64_t first_range = 0;  ///< in Plan::ranges; routes that carry the same share them
   std::int64_t first_hop = 0;    ///< in Plan::hops; parents before children
   std::int32_t num_ranges = 0;
   std::int32_t num_hops = 0;
@@ -112,6 +162,8 @@ struct Plan {
   RankSets sets;
   std::vector<AtomClass> classes;
   std::vector<Bundle> bundles;
+  std::vector<StrandPattern> patterns;
+  std::vector<AtomRun> runs;  ///< of all bundles, one bundle after the other
   std::vector<Range> ranges;
   std::vector<Hop> hops;
   std::vector<Route> routes;
@@ -124,6 +176,7 @@ struct Plan {
   std::uint64_t hash = 0;
 
   std::int64_t num_atoms() const;
+  Strands strands(const Bundle& bundle) const { return {at(patterns, bundle.pattern), runs.data() + bundle.first_run}; }
   const Range* begin_ranges(const Route& route) const { return ranges.data() + route.first_range; }
   const Hop* begin_hops(const Route& route) const { return hops.data() + route.first_hop; }
   /// Place of a group in an order that begins with first_group: that one has 0.

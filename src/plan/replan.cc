@@ -18,20 +18,22 @@ class BundleMatcher {
  public:
   BundleMatcher(const Plan& old, const Plan& now) : old_(old), now_(now) {
     for (std::size_t b = 0; b < now.bundles.size(); ++b) {
-      if (!now.bundles[b].strands.empty()) by_key_.emplace(key(now, now.bundles[b]), static_cast<std::int32_t>(b));
+      if (!now.strands(now.bundles[b]).empty()) by_key_.emplace(key(now, now.bundles[b]), static_cast<std::int32_t>(b));
     }
   }
 
   /// The bundle of the new plan that equals this one of the old, destinations apart; -1 when there is none.
   std::int32_t match(std::int32_t bundle) const {
     const Bundle& mine = at(old_.bundles, bundle);
-    if (mine.strands.empty()) return -1;
+    const Strands my_strands = old_.strands(mine);
+    if (my_strands.empty()) return -1;
     const auto found = by_key_.find(key(old_, mine));
     if (found == by_key_.end()) return -1;
     const Bundle& other = at(now_.bundles, found->second);
-    if (mine.size_bytes != other.size_bytes || mine.strands.size() != other.strands.size()) return -1;
-    for (std::size_t s = 0; s < mine.strands.size(); ++s) {
-      if (!equal(mine.strands[s], other.strands[s])) return -1;
+    const Strands its_strands = now_.strands(other);
+    if (mine.size_bytes != other.size_bytes || my_strands.size() != its_strands.size()) return -1;
+    for (std::size_t s = 0; s < my_strands.size(); ++s) {
+      if (!equal(my_strands[s], its_strands[s])) return -1;
     }
     return found->second;
   }
@@ -41,7 +43,7 @@ class BundleMatcher {
 
   /// The source tensor and place of a bundle's first element, and its holders.
   static Key key(const Plan& plan, const Bundle& bundle) {
-    const Strand& first = bundle.strands.front();
+    const Strand first = plan.strands(bundle)[0];
     const PlanTensor& tensor = at(plan.tensors, first.tensor);
     const Box& box = at(at(plan.classes, tensor.atom_class).atoms, first.first_atom).box;
     return {tensor.src, {box.begin.values, box.begin.values + box.num_dims}, plan.sets.ranks(bundle.sources)};

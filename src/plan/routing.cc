@@ -10,6 +10,24 @@
 
 namespace reshard {
 
+namespace {
+
+/// Landings and passages are as many as routes, and each goes as soon as the next is made: together with the routes
+/// they would be most of the planner's memory.
+Status build_all_routes(const Network& network, const DomainSets& domains, const Kept& kept, Plan* plan) {
+  Passages passages;
+  {  // ends what choosing needs
+    RESHARD_TRY(Landings landings, choose_landings(*plan, network, domains, kept));
+    RESHARD_TRY(passages, choose_exits(*plan, network, domains, std::move(landings), kept));
+  }
+  add_inside(*plan, network, domains, kept, &passages);
+  plan->certificate = passages.certificate;
+  build_routes(network, domains, passages, plan);
+  return {};
+}
+
+}  // namespace
+
 Status choose_routes(Plan* plan) {
   return add_routes({}, plan);
 }
@@ -24,11 +42,7 @@ Status add_routes(const Kept& kept, Plan* plan) {
   const Network network(options.machine == nullptr ? unknown : *options.machine);
   const DomainSets domains(network.machine, plan->sets);
   if (plan->routes.empty()) choose_first_groups(domains, network, plan);
-  RESHARD_TRY(const Landings landings, choose_landings(*plan, network, domains, kept));
-  RESHARD_TRY(Passages passages, choose_exits(*plan, network, domains, landings, kept));
-  add_inside(*plan, network, domains, kept, &passages);
-  plan->certificate = passages.certificate;
-  build_routes(network, domains, passages, plan);
+  RESHARD_TRY(build_all_routes(network, domains, kept, plan));
   schedule_routes(network, plan);
   return {};
 }

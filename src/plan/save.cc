@@ -101,8 +101,11 @@ Status read_routes(const Json& json, Plan* plan) {
 
 Json routes_json(const Plan& plan) {
   Json ranges = Json::array();
-  for (const Range& range : plan.ranges) {
-    for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) ranges.push_back(value);
+  for (const Route& route : plan.routes) {
+    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+      const Range& range = plan.begin_ranges(route)[i];
+      for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) ranges.push_back(value);
+    }
   }
   Json hops = Json::array();
   for (const Hop& hop : plan.hops) {

@@ -110,19 +110,20 @@ WindowOrder window_order(const Plan& plan, std::int64_t id, const Window& window
 std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std::int64_t begin, std::int64_t end) {
   std::vector<Fragment> fragments;
   const Bundle& bundle = at(plan.bundles, bundle_id);
-  auto strand = std::upper_bound(bundle.strands.begin(), bundle.strands.end(), begin,
-                                 [](std::int64_t offset, const Strand& s) { return offset < s.begin_bytes; });
-  for (--strand; strand != bundle.strands.end() && strand->begin_bytes < end; ++strand) {
-    const PlanTensor& tensor = at(plan.tensors, strand->tensor);
-    std::int64_t position = strand->begin_bytes;
-    for (std::int32_t i = 0; i < strand->num_atoms && position < end; ++i) {
-      const Atom& atom = at(at(plan.classes, tensor.atom_class).atoms, strand->first_atom + i);
+  const Strands strands = plan.strands(bundle);
+  for (std::size_t s = strands.find(begin); s < strands.size(); ++s) {
+    const Strand strand = strands[s];
+    if (strand.begin_bytes >= end) break;
+    const PlanTensor& tensor = at(plan.tensors, strand.tensor);
+    std::int64_t position = strand.begin_bytes;
+    for (std::int32_t i = 0; i < strand.num_atoms && position < end; ++i) {
+      const Atom& atom = at(at(plan.classes, tensor.atom_class).atoms, strand.first_atom + i);
       const std::int64_t bytes = atom.box.num_elements() * tensor.wire_bytes;
       const std::int64_t from = std::max(begin, position);
       const std::int64_t to = std::min(end, position + bytes);
       if (from < to) {
         fragments.push_back(
-            {strand->tensor, &atom, (from - position) / tensor.wire_bytes, (to - position) / tensor.wire_bytes});
+            {strand.tensor, &atom, (from - position) / tensor.wire_bytes, (to - position) / tensor.wire_bytes});
       }
       position += bytes;
     }

@@ -94,9 +94,9 @@ json bundle_json(const Plan& plan, std::int64_t id) {
   if (id < 0) return nullptr;
   const Bundle& bundle = at(plan.bundles, id);
   json tensors = json::array();
-  for (const Strand& strand : bundle.strands) {
-    if (tensors.size() == kMostTensors) break;
-    tensors.push_back(at(plan.dst->tensors(), at(plan.tensors, strand.tensor).dst).name);
+  const Strands strands = plan.strands(bundle);
+  for (std::size_t s = 0; s < strands.size() && s < kMostTensors; ++s) {
+    tensors.push_back(at(plan.dst->tensors(), at(plan.tensors, strands[s].tensor).dst).name);
   }
   json routes = json::array();
   for (const Route& route : plan.routes) {
@@ -111,7 +111,7 @@ json bundle_json(const Plan& plan, std::int64_t id) {
   return {{"id", id},
           {"bytes", bundle.size_bytes},
           {"tensors", std::move(tensors)},
-          {"num_tensors", bundle.strands.size()},
+          {"num_tensors", strands.size()},
           {"sources", plan.sets.ranks(bundle.sources)},
           {"destinations", plan.sets.ranks(bundle.destinations)},
           {"routes", std::move(routes)}};

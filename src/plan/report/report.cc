@@ -8,6 +8,8 @@
 #include <bit>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <tuple>
 
 #include "src/plan/report/report_time.h"
 #include "src/plan/windows.h"
@@ -38,6 +40,14 @@ class WindowCounter {
   explicit WindowCounter(const Plan& plan) : plan_(plan) {}
 
   const RouteWindows& count(const Route& route) {
+    const RouteWindows*& known = of_list_[{route.first_range, route.num_ranges, route.first_group}];
+    if (known == nullptr) known = &count_ranges(route);
+    return *known;
+  }
+
+ private:
+  /// Plans that were loaded have a list of ranges for each route: they are told apart by content.
+  const RouteWindows& count_ranges(const Route& route) {
     std::vector<std::int64_t> key = {route.first_group};
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan_.begin_ranges(route)[i];
@@ -48,8 +58,8 @@ class WindowCounter {
     return entry->second;
   }
 
- private:
   const Plan& plan_;
+  std::map<std::tuple<std::int64_t, std::int32_t, std::int32_t>, const RouteWindows*> of_list_;
   std::map<std::vector<std::int64_t>, RouteWindows> known_;
 };
 
@@ -86,21 +96,33 @@ void count_messages(const Plan& plan, std::vector<RankCount>* ranks, PlanStats* 
   }
 }
 
+/// Bytes of a bundle's elements in the dtypes of the source and of the destination.
+struct BothSides {
+  std::int64_t at_source = 0;
+  std::int64_t at_destination = 0;
+};
+
+BothSides sizes_of(const Plan& plan, const Strands& strands) {
+  BothSides out;
+  for (std::size_t s = 0; s < strands.size(); ++s) {
+    const Strand strand = strands[s];
+    const PlanTensor& tensor = at(plan.tensors, strand.tensor);
+    const std::int64_t elements = (strand.end_bytes - strand.begin_bytes) / tensor.wire_bytes;
+    out.at_source += elements * size_bytes(at(plan.src->tensors(), tensor.src).dtype);
+    out.at_destination += elements * size_bytes(at(plan.dst->tensors(), tensor.dst).dtype);
+  }
+  return out;
+}
+
 /// By rank: the elements it holds at the source and those it wants at the destination, each in its own dtype.
 std::vector<std::int64_t> tensor_bytes(const Plan& plan) {
   std::vector<std::int64_t> bytes(static_cast<std::size_t>(plan.num_ranks));
+  std::vector<std::optional<BothSides>> of_pattern(plan.patterns.size());  // bundles composed alike are of one size
   for (const Bundle& bundle : plan.bundles) {
-    std::int64_t at_source = 0;
-    std::int64_t at_destination = 0;
-    for (std::size_t s = 0; s < bundle.strands.size(); ++s) {
-      const PlanTensor& tensor = at(plan.tensors, bundle.strands[s].tensor);
-      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
-      const std::int64_t elements = (end - bundle.strands[s].begin_bytes) / tensor.wire_bytes;
-      at_source += elements * size_bytes(at(plan.src->tensors(), tensor.src).dtype);
-      at_destination += elements * size_bytes(at(plan.dst->tensors(), tensor.dst).dtype);
-    }
-    for (const std::int32_t rank : plan.sets.ranks(bundle.sources)) at(bytes, rank) += at_source;
-    for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) at(bytes, rank) += at_destination;
+    std::optional<BothSides>& sides = at(of_pattern, bundle.pattern);
+    if (!sides.has_value()) sides = sizes_of(plan, plan.strands(bundle));
+    for (const std::int32_t rank : plan.sets.ranks(bundle.sources)) at(bytes, rank) += sides->at_source;
+    for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) at(bytes, rank) += sides->at_destination;
   }
   return bytes;
 }

@@ -51,9 +51,9 @@ class Relayer {
     const Bundle& bundle = at(plan_->bundles, id);
     std::vector<std::int64_t> cuts = {0, bundle.size_bytes};
     for (std::int32_t more = pick(3); more > 0 && bundle.size_bytes > 0; --more) {
-      const auto s = static_cast<std::size_t>(pick(static_cast<std::int64_t>(bundle.strands.size())));
-      const Strand& strand = bundle.strands[s];
-      const std::int64_t end = s + 1 < bundle.strands.size() ? bundle.strands[s + 1].begin_bytes : bundle.size_bytes;
+      const Strands strands = plan_->strands(bundle);
+      const Strand strand = strands[static_cast<std::size_t>(pick(static_cast<std::int64_t>(strands.size())))];
+      const std::int64_t end = strand.end_bytes;
       const std::int64_t element_bytes = at(plan_->tensors, strand.tensor).wire_bytes;
       cuts.push_back(strand.begin_bytes + pick((end - strand.begin_bytes) / element_bytes) * element_bytes);
     }
