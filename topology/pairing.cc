@@ -21,8 +21,10 @@ std::size_t closeness(const DevicePlace& a, const DevicePlace& b) {
   return static_cast<std::size_t>(ends.first - a.path.begin());
 }
 
-/// The slowest link of a device on its way up to what it has in common with another.
+/// The slowest link of a device on its way up to what it has in common with another: the PCI bridges between, or its
+/// link to the CPU where nothing below the CPU is common.
 Link slowest(const DevicePlace& place, std::size_t common) {
+  if (common <= 1 && place.to_cpu.nominal_bytes_per_s > 0) return place.to_cpu;
   Link slowest;
   for (std::size_t i = common; i < place.links.size(); ++i) {
     const Link& link = place.links[i];

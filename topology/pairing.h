@@ -15,6 +15,7 @@ namespace reshard {
 struct DevicePlace {
   std::vector<std::int32_t> path;
   std::vector<Link> links;  ///< of each entry of path to the one before; nominal 0: no limit known
+  Link to_cpu{};            ///< beside PCI (NVLink-C2C), to the first entry of path; nominal 0: there is none
 };
 
 struct NicPlace {

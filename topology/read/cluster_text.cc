@@ -198,7 +198,7 @@ Result<ClusterSpec> parse_text(const std::string& line) {
   RESHARD_TRY(text.integer("domain", 1, kMaxNodes, &spec.groups.front().domain_nodes));
   RESHARD_TRY(set_fabric(text, &spec.fabric));
   if (const std::string* topology = text.find("topology")) {
-    RESHARD_TRY(const std::vector<NamedPlace> places, read_places(*topology));
+    RESHARD_TRY(const Places places, read_places(*topology));
     RESHARD_TRY(apply_places(places, *topology, &spec));
   }
   return spec;

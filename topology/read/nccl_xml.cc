@@ -46,6 +46,7 @@ class NodeMaker {
   void warn(const std::string& message) { warnings_.push_back(file_ + ": " + message); }
 
   const GpuModel* model_of(const NcclGpu& gpu) const {
+    if (!gpu.is_nvidia) return nullptr;
     const GpuModel* by_device = find_gpu_device(gpu.device);
     return by_device != nullptr || !gpu.has_element ? by_device : find_gpu_model(gpu.sm);
   }
