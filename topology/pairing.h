@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,9 @@ namespace reshard {
 /// level and parent. The longer the common beginning of two, the closer they are.
 struct DevicePlace {
   std::vector<std::int32_t> path;
-  std::vector<Link> links;  ///< of each entry of path to the one before; nominal 0: no limit known
-  Link to_cpu{};            ///< beside PCI (NVLink-C2C), to the first entry of path; nominal 0: there is none
+  std::vector<Link> links;  ///< of each entry of path to the one before
+  /// Beside PCI, to the first entry of path: NVLink-C2C.
+  std::optional<Link> to_cpu{};
 };
 
 struct NicPlace {

@@ -554,7 +554,8 @@ RESHARD_API void reshard_machine_discover_options_init(reshard_machine_discover_
 /**
  * The machine that the ranks of a comm run on. Collective: every rank looks at its node (GPUs and NVLink, NICs and
  * their speeds), and all make the same machine of what all found. The fabric between the NICs is not seen: it counts as
- * one without a limit of its own; describe it to reshard_machine_create where it has one. Hosts are told apart by name.
+ * one without a limit of its own; describe it to reshard_machine_create where it has one. Hosts are told apart by
+ * the boot id of their kernel and by name.
  * @param options NULL for the defaults; nic_bits_per_s must be equal on the ranks of a host.
  * Errors, on every rank when one rank has them: RESHARD_ERR_INVALID_ARGUMENT (a NIC of unknown speed, by name; two
  * ranks on one GPU; more ranks than GPUs; ranks that see one host differently), RESHARD_ERR_NOT_SUPPORTED (a build

@@ -16,8 +16,6 @@
 namespace reshard {
 namespace {
 
-constexpr std::int64_t kMaxNodes = 1 << 20;
-
 class ClusterReader {
  public:
   explicit ClusterReader(const std::string& file) : file_(file) {}

@@ -18,8 +18,6 @@
 namespace reshard {
 namespace {
 
-constexpr std::int64_t kMaxNodes = 1 << 20;
-
 /// "kind:key=value,key=value"
 class ClusterText {
  public:
@@ -70,6 +68,7 @@ class ClusterText {
     static const std::vector<std::string> kKnown = {"nodes",   "domain",   "rails", "isolated", "leaf",     "pod",
                                                     "oversub", "oversub2", "ecmp",  "degraded", "topology", "nic",
                                                     "link",    "ranks",    "nics",  "xml",      "pcie"};
+    if (item.empty()) return error("nothing between two commas, or in front of the first");
     const std::size_t equals = item.find('=');
     const std::string key(item.substr(0, equals));
     if (std::find(kKnown.begin(), kKnown.end(), key) == kKnown.end()) {
