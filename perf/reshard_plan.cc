@@ -41,6 +41,7 @@ nlohmann::json make_report(const PlanToolOptions& options, const Job& job, resha
   // The report tells the simulated time once the plan was simulated.
   if (options.simulate) simulate(plan);
   nlohmann::json report = plan_report_json(options.job, plan_report(plan), job.layout_seconds);
+  report["warnings"] = job.warnings;
   if (options.advise) report["advice"] = plan_advice(plan);
   return report;
 }
@@ -65,6 +66,7 @@ void write_details(const PlanToolOptions& options, reshard_plan_t plan, const nl
 void run(const PlanToolOptions& options) {
   Outputs outputs(options);
   const Job job = make_job(options.job);
+  show_warnings(job, "reshard_plan");
   const Plan plan = plan_without(options.lost, options, obtain_plan(options, job));
   if (!options.save.empty()) check(reshard_plan_save(plan.get(), options.save.c_str()), "saving the plan");
   const nlohmann::json report = make_report(options, job, plan.get());

@@ -6,15 +6,28 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "src/base/at.h"
 #include "topology/machine_builder.h"
+#include "topology/read/number.h"
 
 namespace reshard {
 namespace {
 
 constexpr std::int64_t kMaxRanks = 1 << 22;
+constexpr std::int64_t kMaxPorts = 2 * kMaxRanks;  // a gigabyte of them
+
+/// Of a node that has none of its own: n0001 is the first.
+std::string default_name(std::int64_t index) {
+  return fmt::format("n{:04}", index + 1);
+}
+
+std::int64_t ceil_divide(std::int64_t value, std::int64_t by) {
+  return (value + by - 1) / by;
+}
 
 /// The index of a NIC among those of its node.
 Result<std::int32_t> find_nic(const NodeType& type, const DegradedNic& degraded) {
@@ -32,9 +45,6 @@ Result<std::int32_t> find_nic(const NodeType& type, const DegradedNic& degraded)
   return invalid_argument(fmt::format("degraded link: node {} of type {} has {} NICs and none is {}", degraded.node,
                                       type.name, index, degraded.nic));
 }
-
-/// What of the NICs' speed is left, by the name of the node.
-using Permilles = std::unordered_map<std::string, std::vector<std::pair<std::int32_t, std::int32_t>>>;
 
 /// The nodes of a cluster one after the other.
 class NodeCursor {
@@ -57,7 +67,7 @@ class NodeCursor {
 
   std::string name() const {
     const std::vector<std::string>& names = group().names;
-    return names.empty() ? fmt::format("n{:04}", total_ + 1) : at(names, index_);
+    return names.empty() ? default_name(total_) : at(names, index_);
   }
 
   PlacedNode placed() const {
@@ -67,8 +77,8 @@ class NodeCursor {
     // Domains are numbered so that no two groups and no imported number collide.
     node.domain = first_of_group_ + index_ / std::max(1, group().domain_nodes);
     if (spec_.places.empty()) {
-      node.block = spec_.fabric.leaf_nodes == 0 ? 0 : total_ / spec_.fabric.leaf_nodes;
-      node.pod = spec_.fabric.leaves_per_pod == 0 ? 0 : node.block / spec_.fabric.leaves_per_pod;
+      node.block = spec_.fabric.block_of(total_);
+      node.pod = spec_.fabric.pod_of(node.block);
     } else {
       const ClusterSpec::Place& place = at(spec_.places, total_);
       node.block = place.block;
@@ -131,70 +141,160 @@ Status check_segments(const std::vector<std::int32_t>& segments) {
   return {};
 }
 
-/// Gives ranks their nodes and GPUs; counts on where nodes run out, so that the error can say how many it takes.
-Status place(const ClusterSpec& spec, const std::vector<std::int32_t>& segments, std::vector<PlacedNode>* nodes,
-             std::vector<PlacedRank>* ranks) {
-  NodeCursor cursor(spec);
-  std::int64_t num_nodes = 0;
-  std::int64_t gpus_per_node =
-      spec.groups.empty() ? 1 : static_cast<std::int64_t>(at(spec.types, spec.groups.back().type).gpus.size());
-  for (std::int32_t left : segments) {
-    for (; left > 0 && !cursor.at_end(); cursor.next(), ++num_nodes) {
-      const auto num_gpus = static_cast<std::int32_t>(cursor.type().gpus.size());
-      for (std::int32_t gpu = 0; gpu < std::min(num_gpus, left); ++gpu) {
-        ranks->push_back({static_cast<std::int32_t>(nodes->size()), gpu});
-      }
-      left -= std::min(num_gpus, left);
-      nodes->push_back(cursor.placed());
+/// How many nodes the ranks take, counted before anything is made of them. Errors: more than there are; too many ports.
+Result<std::int64_t> count_nodes(const ClusterSpec& spec, const std::vector<std::int32_t>& segments) {
+  std::int64_t num_taken = 0;
+  std::int64_t num_missing = 0;
+  std::int64_t num_ports = 0;
+  std::size_t g = 0;
+  std::int64_t taken_of_group = 0;
+  for (const std::int32_t segment : segments) {
+    std::int64_t left = segment;
+    while (left > 0 && g < spec.groups.size()) {
+      const ClusterSpec::Group& group = spec.groups[g];
+      const NodeType& type = at(spec.types, group.type);
+      const auto num_gpus = static_cast<std::int64_t>(type.gpus.size());
+      std::int64_t taken = ceil_divide(left, num_gpus);
+      if (group.num_nodes > 0) taken = std::min(taken, group.num_nodes - taken_of_group);
+      left -= std::min(left, taken * num_gpus);
+      num_taken += taken;
+      num_ports += taken * static_cast<std::int64_t>(type.ports.size());
+      taken_of_group += taken;
+      if (group.num_nodes == 0 || taken_of_group < group.num_nodes) continue;
+      taken_of_group = 0;
+      ++g;
     }
-    num_nodes += (left + gpus_per_node - 1) / gpus_per_node;
+    const std::size_t num_gpus = spec.groups.empty() ? 1 : at(spec.types, spec.groups.back().type).gpus.size();
+    num_missing += ceil_divide(left, static_cast<std::int64_t>(num_gpus));
   }
-  if (static_cast<std::int64_t>(nodes->size()) == num_nodes) return {};
+  if (num_missing > 0) {
+    return invalid_argument(
+        fmt::format("{}: the ranks need {} nodes and there are {}", spec.name, num_taken + num_missing, num_taken));
+  }
+  if (num_ports <= kMaxPorts) return num_taken;
   return invalid_argument(
-      fmt::format("{}: the ranks need {} nodes and there are {}", spec.name, num_nodes, nodes->size()));
+      fmt::format("{}: the ranks' nodes have {} ports; at most {}", spec.name, num_ports, kMaxPorts));
 }
 
-/// Finds what is degraded, also on nodes without ranks, and hands it to those that have some.
-Status degrade(const ClusterSpec& spec, std::vector<PlacedNode>* nodes) {
-  if (spec.fabric.degraded.empty()) return {};
-  std::unordered_map<std::string, PlacedNode*> used;
-  for (PlacedNode& node : *nodes) used.emplace(node.name, &node);
-  std::unordered_map<std::string, const NodeType*> known;
+/// Gives ranks their nodes and GPUs. Nodes are taken one after the other, so that their indices are those of the spec.
+/// @pre count_nodes
+void place(const ClusterSpec& spec, const std::vector<std::int32_t>& segments, std::vector<PlacedNode>* nodes,
+           std::vector<PlacedRank>* ranks) {
   NodeCursor cursor(spec);
-  for (std::size_t i = 0; !cursor.at_end() && (cursor.group().num_nodes > 0 || i < nodes->size()); ++i, cursor.next()) {
-    known.emplace(cursor.name(), &cursor.type());
+  for (std::int32_t left : segments) {
+    for (; left > 0; cursor.next()) {
+      const std::int32_t num_gpus = std::min(left, static_cast<std::int32_t>(cursor.type().gpus.size()));
+      for (std::int32_t gpu = 0; gpu < num_gpus; ++gpu) {
+        ranks->push_back({static_cast<std::int32_t>(nodes->size()), gpu});
+      }
+      left -= num_gpus;
+      nodes->push_back(cursor.placed());
+    }
   }
+}
+
+struct FoundNode {
+  std::int64_t index = 0;  // in the spec
+  const NodeType* type = nullptr;
+};
+
+/// Nodes by name. A cluster may have a million without names of their own, so these are computed and not listed.
+class NodeFinder {
+ public:
+  /// @param wanted names to find
+  /// @param num_used nodes that have ranks: as many there are of a group that leaves its number open
+  NodeFinder(const ClusterSpec& spec, const std::vector<DegradedNic>& wanted, std::int64_t num_used)
+      : spec_(spec), num_used_(num_used) {
+    std::unordered_set<std::string_view> names;
+    for (const DegradedNic& degraded : wanted) names.insert(degraded.node);
+    std::int64_t first = 0;
+    for (const ClusterSpec::Group& group : spec.groups) {
+      for (std::size_t n = 0; n < group.names.size(); ++n) {
+        if (names.count(group.names[n]) == 0) continue;
+        named_.try_emplace(group.names[n],
+                           FoundNode{first + static_cast<std::int64_t>(n), &at(spec.types, group.type)});
+      }
+      first += group.num_nodes;
+    }
+  }
+
+  /// Nothing where there is none.
+  std::optional<FoundNode> find(const std::string& name) const {
+    if (const auto found = named_.find(name); found != named_.end()) return found->second;
+    const Result<std::int64_t> number = parse_number(name);
+    if (!number.ok()) return std::nullopt;
+    std::int64_t first = 0;
+    for (const ClusterSpec::Group& group : spec_.groups) {
+      const std::int64_t index = *number - 1;
+      const std::int64_t end = group.num_nodes == 0 ? num_used_ : first + group.num_nodes;
+      if (index >= first && index < end && group.names.empty()) return FoundNode{index, &at(spec_.types, group.type)};
+      first += group.num_nodes;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  /// 12 of "n0012", if that is how node 12 is called.
+  static Result<std::int64_t> parse_number(const std::string& name) {
+    const Result<std::int64_t> number =
+        parse_integer(std::string_view(name).substr(0, 1) == "n" ? name.substr(1) : "", 1, kMaxRanks, "a node");
+    if (number.ok() && default_name(*number - 1) == name) return number;
+    return invalid_argument("not a name that nodes get");
+  }
+
+  const ClusterSpec& spec_;
+  std::int64_t num_used_;
+  std::unordered_map<std::string_view, FoundNode> named_;
+};
+
+/// A degraded NIC of a node: its index among the NICs.
+struct FoundNic {
+  FoundNode node;
+  std::int32_t nic = 0;
+  std::int32_t permille = 1000;
+};
+
+/// Finds what is degraded, also on nodes without ranks.
+Result<std::vector<FoundNic>> find_degraded(const ClusterSpec& spec, std::int64_t num_used) {
+  const NodeFinder finder(spec, spec.fabric.degraded, num_used);
+  std::vector<FoundNic> found;
   for (const DegradedNic& degraded : spec.fabric.degraded) {
-    const auto node = known.find(degraded.node);
-    if (node == known.end()) {
-      return invalid_argument(fmt::format("degraded link: there is no node {} among {}", degraded.node, known.size()));
+    const std::optional<FoundNode> node = finder.find(degraded.node);
+    if (!node.has_value()) {
+      return invalid_argument(
+          fmt::format("degraded link: there is no node {:.60}; nodes without names are n0001 and on", degraded.node));
     }
     if (degraded.fraction_permille < 0 || degraded.fraction_permille > 1000) {
       return invalid_argument(
           fmt::format("degraded link: node {} has {}/1000 of a NIC", degraded.node, degraded.fraction_permille));
     }
-    RESHARD_TRY(const std::int32_t nic, find_nic(*node->second, degraded));
-    const auto target = used.find(degraded.node);
-    if (target == used.end()) continue;
-    std::vector<std::int32_t>& permille = target->second->permille;
+    RESHARD_TRY(const std::int32_t nic, find_nic(*node->type, degraded));
+    found.push_back({*node, nic, degraded.fraction_permille});
+  }
+  return found;
+}
+
+void degrade(const std::vector<FoundNic>& found, std::vector<PlacedNode>* nodes) {
+  for (const FoundNic& degraded : found) {
+    if (degraded.node.index >= static_cast<std::int64_t>(nodes->size())) continue;  // it has no ranks
+    std::vector<std::int32_t>& permille = at(*nodes, degraded.node.index).permille;
     if (permille.empty()) {
       std::size_t num_nics = 0;
-      for (const NodeType::Port& port : node->second->ports) num_nics += port.nics.size();
+      for (const NodeType::Port& port : degraded.node.type->ports) num_nics += port.nics.size();
       permille.assign(num_nics, 1000);
     }
-    at(permille, nic) = degraded.fraction_permille;
+    at(permille, degraded.nic) = degraded.permille;
   }
-  return {};
 }
 
 }  // namespace
 
 Status check(const Fabric& fabric) {
-  const auto refuse = [](const char* what, std::int64_t value, const char* wanted) {
+  const auto refuse = [](const char* what, std::int64_t value, const std::string& wanted) {
     return invalid_argument(fmt::format("{} is {}; give {}", what, value, wanted));
   };
   if (fabric.num_rails < 0 || fabric.num_rails > kMaxPerNode) {
-    return refuse("the number of rails", fabric.num_rails, "0 to 4096");
+    return refuse("the number of rails", fabric.num_rails, fmt::format("0 to {}", kMaxPerNode));
   }
   if (fabric.leaf_nodes < 0) return refuse("the size of a leaf", fabric.leaf_nodes, "a number of nodes, or 0 for all");
   if (fabric.leaves_per_pod < 0) return refuse("leaves per pod", fabric.leaves_per_pod, "a number, or 0 for all");
@@ -210,10 +310,12 @@ Status check(const Fabric& fabric) {
 Result<Machine> make_machine(const ClusterSpec& spec, const std::vector<std::int32_t>& segments) {
   RESHARD_TRY(check_spec(spec));
   RESHARD_TRY(check_segments(segments));
+  RESHARD_TRY(const std::int64_t num_used, count_nodes(spec, segments));
+  RESHARD_TRY(const std::vector<FoundNic> degraded, find_degraded(spec, num_used));
   std::vector<PlacedNode> nodes;
   std::vector<PlacedRank> ranks;
-  RESHARD_TRY(place(spec, segments, &nodes, &ranks));
-  RESHARD_TRY(degrade(spec, &nodes));
+  place(spec, segments, &nodes, &ranks);
+  degrade(degraded, &nodes);
   Machine machine = build_machine(nodes, ranks, spec.fabric);
   machine.name = spec.name;
   return machine;

@@ -29,7 +29,14 @@ struct Fabric {
   std::int32_t pod_oversubscription_permille = 1000;   ///< uplinks of a pod's leaves to the uplinks of the pod
   std::int32_t uplink_efficiency_permille = 1000;  ///< what hashing flows onto cables leaves of leaf and pod uplinks
   std::vector<DegradedNic> degraded;
+
+  /// Where the n-th node is, as long as no file says otherwise.
+  std::int32_t block_of(std::int32_t node) const { return leaf_nodes == 0 ? 0 : node / leaf_nodes; }
+  std::int32_t pod_of(std::int32_t block) const { return leaves_per_pod == 0 ? 0 : block / leaves_per_pod; }
 };
+
+/// Most nodes that a description may ask for without naming them.
+inline constexpr std::int64_t kMaxNodes = 1 << 20;
 
 /// A cluster, however many of its nodes are used.
 struct ClusterSpec {
@@ -66,10 +73,11 @@ Result<Machine> make_machine(const ClusterSpec& spec, const std::vector<std::int
 
 /// What a rank says of the node it runs on.
 struct NodeOfRank {
-  std::string hostname;
+  std::string hostname;          ///< with boot_id, which host it is
   std::string text;              ///< to_text of its node
   std::int32_t local_index = 0;  ///< of its GPU, or of its process on a host without GPUs
   std::string domain_id;         ///< GPUs of nodes with the same one share an NVLink domain; "": its node's own
+  std::string boot_id{};         ///< of the host's kernel: tells hosts of one name apart; "": not known
 };
 
 /// The same from what all ranks say, in their order; nodes are numbered as their first ranks.

@@ -10,6 +10,7 @@ namespace {
 
 // A copy over NVLink starts within 1 to 4 us; the upper end, as kernels of NCCL measure it.
 constexpr std::int32_t kNvlinkLatencyNs = 4000;
+constexpr std::int32_t kLowestNvlinkPermille = 800;  // of those below
 
 // Speed of one link and direction: the data sheets' totals over both directions and all links (600 GB/s over 12 for
 // A100, 900 over 18 for H100, 1800 over 18 for B200), halved. Efficiency: what NCCL's tuning expects of a link, 20.0 of
@@ -79,6 +80,10 @@ Link nvlinks(const GpuModel& model, std::int64_t count) {
   Link link = model.nvlink;
   link.nominal_bytes_per_s *= count;
   return link;
+}
+
+Link explicit_link(std::int64_t bytes_per_s) {
+  return {bytes_per_s, kLowestNvlinkPermille, kNvlinkLatencyNs};
 }
 
 Link pcie_link(std::int32_t generation, std::int32_t width) {

@@ -24,6 +24,10 @@ const GpuModel* find_gpu_device(std::uint32_t device);
 /// All of a GPU's links together.
 Link nvlinks(const GpuModel& model, std::int64_t count);
 
+/// NVLink, to a GPU or to its CPU, of which only the speed is known: with the lowest efficiency that planning counts on
+/// of any NVLink.
+Link explicit_link(std::int64_t bytes_per_s);
+
 /// PCIe of a generation 1 to 6 and a width in lanes.
 Link pcie_link(std::int32_t generation, std::int32_t width);
 

@@ -50,11 +50,11 @@ void group_gpus(const std::vector<GpuLinks>& links, NodeType* node, std::vector<
   std::vector<std::int32_t> group_of(links.size(), -1);
   std::int32_t num_groups = 0;
   for (std::int32_t g = 0; g < count; ++g) {
-    if (at(links, g).link.nominal_bytes_per_s == 0) continue;
+    if (!at(links, g).link.has_value()) continue;
     std::int32_t& group = at(group_of, sets.find(g));
     if (group < 0) group = num_groups++;
     at(node->gpus, g).link_group = group;
-    at(node->gpus, g).link = at(links, g).link;
+    at(node->gpus, g).link = *at(links, g).link;
   }
   for (std::int32_t g = 0; g < count; ++g) {
     NodeType::Gpu& gpu = at(node->gpus, g);

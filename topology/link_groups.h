@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@ struct GpuLinks {
   std::string address;             ///< that peers name it by
   bool is_switched = false;        ///< some lead to switches, which all such GPUs of a node share
   std::vector<std::string> peers;  ///< GPUs that others lead to
-  Link link;                       ///< all of them together; nominal 0: it has none
+  std::optional<Link> link;        ///< all of them together; none: it has no NVLink
 };
 
 /// Sets the links of the GPUs of `node`, and their groups: those that NVLink joins, in the order of their first GPUs.

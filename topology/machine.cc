@@ -124,7 +124,7 @@ bool Machine::reaches(std::int32_t src, std::int32_t dst) const {
 void Machine::append_path(std::int32_t src, std::int32_t dst, std::vector<std::int32_t>* out) const {
   const auto pass = [&](ResourceKind kind, std::int32_t index) {
     const std::int32_t id = resource(kind, index);
-    if (link_of(id).bytes_per_s() > 0) out->push_back(id);
+    if (link_of(id).is_limited()) out->push_back(id);
   };
   if (src == dst) return;
   if (same_domain(src, dst)) {

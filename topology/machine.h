@@ -10,13 +10,19 @@
 
 namespace reshard {
 
+/// As a rate: nothing is known that would limit it, so planning counts on no limit. Of a Machine 0 means nothing else;
+/// what is slower than kLeastBytesPerS is refused, so that no slow link rounds to it.
+inline constexpr std::int64_t kUnlimited = 0;
+inline constexpr std::int64_t kLeastBytesPerS = 1000;
+
 /// One direction of something that bytes pass.
 struct Link {
-  std::int64_t nominal_bytes_per_s = 0;     ///< what its data sheet says; 0: it limits nothing
-  std::int32_t efficiency_permille = 1000;  ///< what large transfers reach of that
+  std::int64_t nominal_bytes_per_s = kUnlimited;  ///< what its data sheet says
+  std::int32_t efficiency_permille = 1000;        ///< what large transfers reach of that, above 0
   std::int32_t latency_ns = 0;
 
-  /// What planning counts on; 0: it limits nothing.
+  bool is_limited() const { return nominal_bytes_per_s != kUnlimited; }
+  /// What planning counts on; kUnlimited only where the nominal rate is.
   std::int64_t bytes_per_s() const { return nominal_bytes_per_s / 1000 * efficiency_permille; }
 
   bool operator==(const Link&) const = default;
@@ -56,7 +62,7 @@ struct Machine {
     std::int32_t port = -1;  ///< several GPUs may share one; -1: it has none, and the network is out of reach
     Link link;               ///< to its domain, each direction
     Link pcie;               ///< to its port, each direction
-    std::int64_t memory_bytes_per_s = 0;  ///< of its own memory; 0: unknown
+    std::int64_t memory_bytes_per_s = kUnlimited;  ///< of its own memory
   };
   struct Port {
     std::int32_t node = 0;

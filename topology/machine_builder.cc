@@ -119,17 +119,17 @@ class MachineBuilder {
   void limit_uplinks() {
     const auto uplink = [&](std::int64_t below, std::int32_t oversubscription_permille) {
       const auto nominal = static_cast<std::int64_t>(static_cast<__int128>(below) * 1000 / oversubscription_permille);
-      return Link{std::max<std::int64_t>(nominal, 1000), fabric_.uplink_efficiency_permille, kHopLatencyNs};
+      return Link{std::max(nominal, kLeastBytesPerS), fabric_.uplink_efficiency_permille, kHopLatencyNs};
     };
     for (Machine::Leaf& leaf : machine_.leaves) {
       leaf.up = uplink(leaf.up.nominal_bytes_per_s, fabric_.leaf_oversubscription_permille);
       at(machine_.pods, leaf.pod).up.nominal_bytes_per_s += leaf.up.nominal_bytes_per_s;
-      if (machine_.leaves.size() == 1) leaf.up.nominal_bytes_per_s = 0;
+      if (machine_.leaves.size() == 1) leaf.up.nominal_bytes_per_s = kUnlimited;
       leaf.down = leaf.up;
     }
     for (Machine::Pod& pod : machine_.pods) {
       pod.up = uplink(pod.up.nominal_bytes_per_s, fabric_.pod_oversubscription_permille);
-      if (machine_.pods.size() == 1) pod.up.nominal_bytes_per_s = 0;
+      if (machine_.pods.size() == 1) pod.up.nominal_bytes_per_s = kUnlimited;
       pod.down = pod.up;
     }
   }

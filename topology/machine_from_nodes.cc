@@ -4,6 +4,7 @@
 
 #include <map>
 #include <set>
+#include <utility>
 
 #include "src/base/at.h"
 #include "topology/cluster.h"
@@ -18,8 +19,9 @@ class Gathering {
   explicit Gathering(const Fabric& fabric) : fabric_(fabric) {}
 
   Status add(std::size_t rank, const NodeOfRank& said) {
-    const auto [it, is_new] = index_.try_emplace(said.hostname, static_cast<std::int32_t>(nodes_.size()));
-    if (is_new) nodes_.push_back({said.hostname, &said.text, said.domain_id, {}});
+    const auto [it, is_new] =
+        index_.try_emplace({said.boot_id, said.hostname}, static_cast<std::int32_t>(nodes_.size()));
+    if (is_new) nodes_.push_back({name_of(said.hostname), &said.text, said.domain_id, {}});
     Node& node = at(nodes_, it->second);
     if (*node.text != said.text) {
       return invalid_argument(
@@ -56,13 +58,12 @@ class Gathering {
         type = &types[n];
       }
       const auto index = static_cast<std::int32_t>(n);
-      const std::int32_t block = fabric_.leaf_nodes == 0 ? 0 : index / fabric_.leaf_nodes;
-      const std::int32_t pod = fabric_.leaves_per_pod == 0 ? 0 : block / fabric_.leaves_per_pod;
+      const std::int32_t block = fabric_.block_of(index);
       std::int64_t domain = index;
       if (!node.domain_id.empty()) {
         domain = domains.try_emplace(node.domain_id, -1 - static_cast<std::int64_t>(domains.size())).first->second;
       }
-      placed.push_back({type, node.hostname, block, pod, domain, {}});
+      placed.push_back({type, node.hostname, block, fabric_.pod_of(block), domain, {}});
     }
     return build_machine(placed, ranks_, fabric_);
   }
@@ -84,8 +85,15 @@ class Gathering {
         fmt::format("host {} has {} GPUs, and a rank on GPU {}", node.hostname, type->gpus.size(), last));
   }
 
+  /// Hosts of one name are told apart in reports: "node", "node#2".
+  std::string name_of(const std::string& hostname) {
+    const std::int64_t number = ++hosts_of_name_[hostname];
+    return number == 1 ? hostname : fmt::format("{}#{}", hostname, number);
+  }
+
   const Fabric& fabric_;
-  std::map<std::string, std::int32_t> index_;
+  std::map<std::pair<std::string, std::string>, std::int32_t> index_;  // by boot id and name
+  std::map<std::string, std::int64_t> hosts_of_name_;
   std::vector<Node> nodes_;
   std::vector<PlacedRank> ranks_;
 };

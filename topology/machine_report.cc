@@ -32,7 +32,8 @@ std::string machine_json(const Machine& machine, const std::vector<std::string>&
                               {"rail_isolated", machine.rail_isolated},
                               {"links", links},
                               {"warnings", warnings}};
-  return out.dump();
+  // Names come from files and paths, which need not be UTF-8.
+  return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace reshard

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "topology/node_type.h"
+#include "topology/read/nesting.h"
 
 namespace reshard {
 namespace {
@@ -77,18 +78,6 @@ Status read_list(const Json& object, const char* key, std::vector<T>* list) {
   return {};
 }
 
-/// Deeper nesting than any node text has; the parser and its values take stack for each level.
-bool is_too_deep(const std::string& text) {
-  constexpr int kMostLevels = 16;
-  int depth = 0;
-  for (const char c : text) {
-    if (c == '[' || c == '{') ++depth;
-    if (c == ']' || c == '}') --depth;
-    if (depth > kMostLevels) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 std::string to_text(const NodeType& node) {
@@ -111,7 +100,8 @@ std::string to_text(const NodeType& node) {
 }
 
 Result<NodeType> node_from_text(const std::string& text) {
-  if (is_too_deep(text)) return invalid_argument("node text: nested too deep");
+  constexpr int kMostLevels = 16;
+  if (nests_deeper_than(kMostLevels, text)) return invalid_argument("node text: nested too deep");
   const Json object = Json::parse(text, nullptr, false);
   if (!object.is_object()) return invalid_argument("node text: no JSON object");
   for (const char* key : {"version", "name", "gpus", "ports", "shared_memory"}) {

@@ -20,7 +20,7 @@ Link port_link(const NodeType::Port& port, const std::vector<std::int32_t>& perm
     weighted += static_cast<__int128>(link.nominal_bytes_per_s) * link.efficiency_permille *
                 (permille.empty() ? 1000 : permille[i]) / 1000;
   }
-  if (sum.nominal_bytes_per_s > 0) {
+  if (sum.is_limited()) {
     sum.efficiency_permille = std::max(1, static_cast<std::int32_t>(weighted / sum.nominal_bytes_per_s));
   }
   return sum;
@@ -48,9 +48,9 @@ NodeType with_processes(NodeType host, std::int32_t num_processes) {
 namespace {
 
 Status check_link(const Link& link, const std::string& what) {
-  if (link.nominal_bytes_per_s < 0 || link.nominal_bytes_per_s > kMaxBytesPerS) {
-    return invalid_argument(
-        fmt::format("{} has {} bytes per second; give 0 to {}", what, link.nominal_bytes_per_s, kMaxBytesPerS));
+  if (link.is_limited() && (link.nominal_bytes_per_s < kLeastBytesPerS || link.nominal_bytes_per_s > kMaxBytesPerS)) {
+    return invalid_argument(fmt::format("{} has {} bytes per second; give {} to {}", what, link.nominal_bytes_per_s,
+                                        kLeastBytesPerS, kMaxBytesPerS));
   }
   if (link.efficiency_permille < 1 || link.efficiency_permille > 1000) {
     return invalid_argument(fmt::format("{} has an efficiency of {}/1000", what, link.efficiency_permille));
@@ -93,7 +93,7 @@ Status check(const NodeType& node) {
     }
     for (const NodeType::Nic& nic : port.nics) {
       RESHARD_TRY(check_link(nic.link, "NIC " + nic.name));
-      if (nic.link.nominal_bytes_per_s == 0) return invalid_argument(fmt::format("NIC {} has no speed", nic.name));
+      if (!nic.link.is_limited()) return invalid_argument(fmt::format("NIC {} has no speed", nic.name));
     }
   }
   return check_link(node.shared_memory, "shared memory");

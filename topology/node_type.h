@@ -25,12 +25,12 @@ struct NodeType {
     bool operator==(const Port&) const = default;
   };
   struct Gpu {
-    std::int32_t link_group =
-        -1;                  ///< GPUs of one group reach each other without the network; -1: this one reaches none
+    /// GPUs of one group reach each other without the network; -1: this one reaches none.
+    std::int32_t link_group = -1;
     std::int32_t port = -1;  ///< -1: the network is out of reach
     Link link;
     Link pcie;
-    std::int64_t memory_bytes_per_s = 0;
+    std::int64_t memory_bytes_per_s = kUnlimited;
     bool operator==(const Gpu&) const = default;
   };
 
@@ -47,8 +47,8 @@ inline constexpr std::int32_t kMaxPerNode = 4096;
 inline constexpr std::int64_t kMaxBytesPerS = 1'000'000'000'000'000;
 
 /// What a port reaches when every NIC has only `permille[i]` of its speed; all of it where the list is empty.
-/// The nominal speed stays, for the cable is what it was; the efficiency falls, but not to 0, which would mean no
-/// limit.
+/// The nominal speed stays, for the cable is what it was; the efficiency falls, but not to 0, for the rate would be
+/// kUnlimited.
 Link port_link(const NodeType::Port& port, const std::vector<std::int32_t>& permille);
 
 /// "mlx5_0+mlx5_1"

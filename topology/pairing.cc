@@ -21,13 +21,19 @@ std::size_t closeness(const DevicePlace& a, const DevicePlace& b) {
   return static_cast<std::size_t>(ends.first - a.path.begin());
 }
 
-/// The slowest link of a device on its way up to what it has in common with another.
+/// Whether `link` limits more than `other`.
+bool is_slower(const Link& link, const Link& other) {
+  return link.is_limited() && (!other.is_limited() || link.nominal_bytes_per_s < other.nominal_bytes_per_s);
+}
+
+/// The slowest link of a device on its way up to what it has in common with another: the PCI bridges between, or its
+/// link to the CPU where nothing below the CPU is common.
 Link slowest(const DevicePlace& place, std::size_t common) {
+  if (common <= 1 && place.to_cpu.has_value()) return *place.to_cpu;
   Link slowest;
   for (std::size_t i = common; i < place.links.size(); ++i) {
     const Link& link = place.links[i];
-    if (link.nominal_bytes_per_s == 0) continue;
-    if (slowest.nominal_bytes_per_s == 0 || link.nominal_bytes_per_s < slowest.nominal_bytes_per_s) slowest = link;
+    if (is_slower(link, slowest)) slowest = link;
   }
   return slowest;
 }
@@ -151,23 +157,27 @@ void set_rails(const std::vector<NicPlace>& nics, const std::vector<Indices>& po
     warnings->push_back("ports of one rail are on different planes; each pair counts as a rail");
 }
 
+/// What PCIe lets through to all NICs of a port on their side of what they have in common with the GPU: each NIC has
+/// links of its own there, so they add up; one without a limit leaves the port without.
+Link nic_side(const DevicePlace& gpu, const std::vector<NicPlace>& nics, const Indices& port) {
+  Link sum;
+  for (const std::int32_t n : port) {
+    const Link own = slowest(at(nics, n).at, closeness(gpu, at(nics, n).at));
+    if (!own.is_limited()) return {};
+    sum.nominal_bytes_per_s += own.nominal_bytes_per_s;
+    sum.efficiency_permille = own.efficiency_permille;
+  }
+  return sum;
+}
+
 /// What PCIe lets through between a GPU and all NICs of its port.
 Link pcie_between(const DevicePlace& gpu, const std::vector<NicPlace>& nics, const Indices& port) {
-  Link gpu_side;
-  Link nic_side;
+  Link narrowest = nic_side(gpu, nics, port);
   for (const std::int32_t n : port) {
-    const std::size_t common = closeness(gpu, at(nics, n).at);
-    const Link own = slowest(at(nics, n).at, common);
-    const bool no_limit = own.nominal_bytes_per_s == 0 || (n != port.front() && nic_side.nominal_bytes_per_s == 0);
-    nic_side = {no_limit ? 0 : nic_side.nominal_bytes_per_s + own.nominal_bytes_per_s, own.efficiency_permille, 0};
-    const Link up = slowest(gpu, common);
-    const bool is_slower = up.nominal_bytes_per_s > 0 && up.nominal_bytes_per_s < gpu_side.nominal_bytes_per_s;
-    if (gpu_side.nominal_bytes_per_s == 0 || is_slower) gpu_side = up;
+    const Link own = slowest(gpu, closeness(gpu, at(nics, n).at));
+    if (!is_slower(narrowest, own)) narrowest = own.is_limited() ? own : narrowest;
   }
-  const bool takes_nic_side =
-      nic_side.nominal_bytes_per_s > 0 &&
-      (gpu_side.nominal_bytes_per_s == 0 || nic_side.nominal_bytes_per_s < gpu_side.nominal_bytes_per_s);
-  return takes_nic_side ? nic_side : gpu_side;
+  return narrowest;
 }
 
 }  // namespace
@@ -193,7 +203,7 @@ void pair_gpus_and_nics(const std::vector<DevicePlace>& gpu_places, const std::v
     }
     gpu.pcie = pcie_between(gpu_places[g], nics, at(ports, gpu.port));
     const Link port = port_link(at(node->ports, gpu.port), {});
-    if (gpu.pcie.nominal_bytes_per_s == 0 || gpu.pcie.nominal_bytes_per_s >= port.nominal_bytes_per_s) continue;
+    if (!is_slower(gpu.pcie, port)) continue;
     warnings->push_back(
         fmt::format("PCIe between GPU {} and {} is said to carry {} MB/s, less than the {} MB/s of the NICs, and "
                     "limits them; virtual "

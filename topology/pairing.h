@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,9 @@ namespace reshard {
 /// level and parent. The longer the common beginning of two, the closer they are.
 struct DevicePlace {
   std::vector<std::int32_t> path;
-  std::vector<Link> links;  ///< of each entry of path to the one before; nominal 0: no limit known
+  std::vector<Link> links;  ///< of each entry of path to the one before
+  /// Beside PCI, to the first entry of path: NVLink-C2C.
+  std::optional<Link> to_cpu{};
 };
 
 struct NicPlace {

@@ -14,35 +14,33 @@ namespace {
 
 struct Row {
   const char* name;
-  std::int32_t num_gpus;  // of a node, each with a NIC of its own
-  std::int32_t sm;
+  std::int32_t num_gpus;         // of a node, each with a NIC of its own
+  std::uint32_t gpu;             // its PCI device: gpu_model.h has its links and its memory
   std::int32_t pcie_generation;  // between GPU and NIC
   std::int64_t nic_bytes_per_s;
-  std::int64_t memory_bytes_per_s;
   std::int32_t domain_nodes;
 };
 
 // GPUs, NICs and PCIe: the makers' descriptions of these systems. NICs: ConnectX-6 of 200 Gbit/s for DGX A100;
 // ConnectX-7 of 400 for H100, H200, B200 and, by the reference architecture of DGX GB200, GB200 too (some are built
 // with ConnectX-8: nic=800gbit); ConnectX-8 of 800 for GB300. NVL72: 18 trays of 4 GPUs share one NVLink domain.
-// Memory: data sheets of A100 80 GB (2.039 TB/s), H100 SXM (3.35), H200 (4.8), B200 (7.7), GB200 and GB300 (8.0).
 constexpr std::array<Row, 6> kRows = {{
-    {"dgx-a100", 8, 80, 4, 25'000'000'000, 2'039'000'000'000, 1},
-    {"hgx-h100", 8, 90, 5, 50'000'000'000, 3'350'000'000'000, 1},
-    {"hgx-h200", 8, 90, 5, 50'000'000'000, 4'800'000'000'000, 1},
-    {"hgx-b200", 8, 100, 5, 50'000'000'000, 7'700'000'000'000, 1},
-    {"gb200-nvl72", 4, 100, 5, 50'000'000'000, 8'000'000'000'000, 18},
-    {"gb300-nvl72", 4, 103, 6, 100'000'000'000, 8'000'000'000'000, 18},
+    {"dgx-a100", 8, 0x20b2, 4, 25'000'000'000, 1},
+    {"hgx-h100", 8, 0x2330, 5, 50'000'000'000, 1},
+    {"hgx-h200", 8, 0x2335, 5, 50'000'000'000, 1},
+    {"hgx-b200", 8, 0x2901, 5, 50'000'000'000, 1},
+    {"gb200-nvl72", 4, 0x2941, 5, 50'000'000'000, 18},
+    {"gb300-nvl72", 4, 0x31c2, 6, 100'000'000'000, 18},
 }};
 
 NodeType make_node(const Row& row) {
-  const GpuModel& model = *find_gpu_model(row.sm);
+  const GpuModel& model = *find_gpu_device(row.gpu);
   NodeType node;
   node.name = row.name;
   for (std::int32_t i = 0; i < row.num_gpus; ++i) {
     node.ports.push_back({i, {{fmt::format("mlx5_{}", i), nic_link(row.nic_bytes_per_s)}}});
     node.gpus.push_back(
-        {0, i, nvlinks(model, model.num_nvlinks), pcie_link(row.pcie_generation, 16), row.memory_bytes_per_s});
+        {0, i, nvlinks(model, model.num_nvlinks), pcie_link(row.pcie_generation, 16), model.memory_bytes_per_s});
   }
   return node;
 }

@@ -353,7 +353,21 @@ RESHARD_API reshard_status_t reshard_machine_create(const char* text, int32_t nu
 RESHARD_API void reshard_machine_destroy(reshard_machine_t machine);
 RESHARD_API reshard_status_t reshard_machine_num_ranks(reshard_machine_t machine, int32_t* num_ranks);
 
-/** The machine as JSON text: name, counts, rates, warnings of its reader. Owned by the machine. */
+/**
+ * What a reader or a discovery took with doubt: a NIC that serves no GPU, a link that seems too slow, domains that a file
+ * leaves open. Each is a line of text that names the file or the host. The machine is as the lines say; show them to the
+ * person who described it. [out] num_warnings 0 where nothing was in doubt.
+ */
+RESHARD_API reshard_status_t reshard_machine_num_warnings(reshard_machine_t machine, int32_t* num_warnings);
+
+/**
+ * Warning `index` of [0, num_warnings). [out] warning zero-terminated, without an end of line; owned by the machine.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for another index.
+ */
+RESHARD_API reshard_status_t reshard_machine_get_warning(reshard_machine_t machine, int32_t index,
+                                                         const char** warning);
+
+/** The machine as JSON text: name, counts, rates, warnings as above. Owned by the machine. */
 RESHARD_API reshard_status_t reshard_machine_report_json(reshard_machine_t machine, const char** json);
 
 /* ------------------------------------------------------------------------------------------------------ plan */
@@ -602,7 +616,8 @@ RESHARD_API void reshard_machine_discover_options_init(reshard_machine_discover_
 /**
  * The machine that the ranks of a comm run on. Collective: every rank looks at its node (GPUs and NVLink, NICs and
  * their speeds), and all make the same machine of what all found. The fabric between the NICs is not seen: it counts as
- * one without a limit of its own; describe it to reshard_machine_create where it has one. Hosts are told apart by name.
+ * one without a limit of its own; describe it to reshard_machine_create where it has one. Hosts are told apart by
+ * the boot id of their kernel and by name.
  * @param options NULL for the defaults; nic_bits_per_s must be equal on the ranks of a host.
  * Errors, on every rank when one rank has them: RESHARD_ERR_INVALID_ARGUMENT (a NIC of unknown speed, by name; two
  * ranks on one GPU; more ranks than GPUs; ranks that see one host differently), RESHARD_ERR_NOT_SUPPORTED (a build

@@ -61,6 +61,18 @@ Machine machine_of(const std::string& cluster, const std::vector<std::int32_t>& 
   return Machine(machine);
 }
 
+std::vector<std::string> warnings_of(reshard_machine_t machine) {
+  std::vector<std::string> warnings;
+  std::int32_t num_warnings = 0;
+  if (machine != nullptr) check(reshard_machine_num_warnings(machine, &num_warnings), "counting warnings");
+  for (std::int32_t i = 0; i < num_warnings; ++i) {
+    const char* warning = nullptr;
+    check(reshard_machine_get_warning(machine, i, &warning), "reading a warning");
+    warnings.emplace_back(warning);
+  }
+  return warnings;
+}
+
 Job job_from_model(const JobOptions& options) {
   const std::string config = read_model_config(options.model);
   const std::int32_t num_src = text_num_ranks(options.from);
@@ -106,8 +118,13 @@ std::string known_models() {
 Job make_job(const JobOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   Job job = options.spec.empty() ? job_from_model(options) : job_from_spec(options.spec, options.cluster);
+  job.warnings = warnings_of(job.machine.get());
   job.layout_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return job;
+}
+
+void show_warnings(const Job& job, const char* tool) {
+  for (const std::string& warning : job.warnings) fmt::print(stderr, "{}: warning: {}\n", tool, warning);
 }
 
 reshard_plan_options_t plan_options(const JobOptions& options, const Job& job) {

@@ -17,6 +17,7 @@ struct Job {
   Layout src;
   Layout dst;
   Machine machine;  ///< null when unknown
+  std::vector<std::string> warnings;  ///< what the description of the machine left in doubt
   std::int32_t num_ranks = 0;
   double layout_seconds = 0;  ///< time to build both layouts
 };
@@ -33,6 +34,9 @@ struct TensorPair {
 
 /// Builds the layouts of --model or --spec.
 Job make_job(const JobOptions& options);
+
+/// Tells a person, on stderr, what is in doubt of the job's machine.
+void show_warnings(const Job& job, const char* tool);
 
 /// The plan of a job, or of other layouts of its ranks.
 Plan make_plan(const JobOptions& options, const Job& job);

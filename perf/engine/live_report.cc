@@ -92,6 +92,7 @@ std::string live_report_text(const PerfOptions& options, const LiveResult& resul
 json live_report_json(const PerfOptions& options, const LiveResult& result) {
   json report = plan_report_json(options.job, result.plan_report, result.layout_seconds);
   report["tool"] = "reshard_perf";
+  report["warnings"] = result.warnings;
   report["peak_rss_bytes"] = result.peak_rss_bytes;
   report["transport"] = options.transport == TransportKind::kUcx ? "ucx" : "local";
   report["alloc"] = options.use_heap ? "heap" : "reshard";

@@ -56,6 +56,15 @@ reshard_binding_stats_t stats_of(reshard_binding_t binding) {
   return stats;
 }
 
+constexpr const char* kTool = "reshard_perf";
+
+/// What is in doubt of the machine, the first rank says for all, before anything can fail because of it.
+Job job_of_rank(const PerfOptions& options, std::int32_t rank) {
+  Job job = make_job(options.job);
+  if (rank == 0) show_warnings(job, kTool);
+  return job;
+}
+
 /// What made this process believe that a launcher had started the ranks.
 std::string why_ranks_were_counted() {
   const std::string variables = launcher_variables();
@@ -69,7 +78,7 @@ class RankRun {
   RankRun(const PerfOptions& options, const Ranks& ranks)
       : options_(options),
         ranks_(ranks),
-        job_(make_job(options.job)),
+        job_(job_of_rank(options, ranks.rank)),
         plan_(make_plan(options.job, job_)),
         tensors_(pair_tensors(job_)),
         values_(make_values(options, tensors_)),
@@ -92,6 +101,7 @@ class RankRun {
     result.num_ranks = ranks_.num_ranks;
     result.plan_report = plan_report(plan_.get());
     result.layout_seconds = job_.layout_seconds;
+    result.warnings = job_.warnings;
     result.total = time_binding("run", plan_.get(), binding.get());
     add_counters(binding.get(), &result);
     for (const Pattern& pattern : patterns_) result.patterns.push_back(time_pattern(pattern));
@@ -220,8 +230,13 @@ LiveResult run_rank(const PerfOptions& options, const Ranks& ranks) {
 
 std::int32_t validate_run(const PerfOptions& options) {
   const Job job = make_job(options.job);
-  make_plan(options.job, job);
-  make_values(options, pair_tensors(job));
+  try {
+    make_plan(options.job, job);
+    make_values(options, pair_tensors(job));
+  } catch (const Error&) {
+    show_warnings(job, kTool);  // no rank will start that could
+    throw;
+  }
   return job.num_ranks;
 }
 

@@ -31,6 +31,7 @@ struct PatternResult {
 struct LiveResult {
   std::int32_t num_ranks = 0;
   nlohmann::json plan_report;
+  std::vector<std::string> warnings;  ///< of the machine's description
   double layout_seconds = 0;
   std::int64_t peak_rss_bytes = 0;  ///< of the largest rank
   Timing total;

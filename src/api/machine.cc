@@ -4,6 +4,7 @@
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
+#include "src/base/at.h"
 #include "topology/cluster.h"
 #include "topology/machine_report.h"
 
@@ -40,6 +41,28 @@ reshard_status_t reshard_machine_num_ranks(reshard_machine_t machine, int32_t* n
     RESHARD_TRY(check_not_null(machine, "machine"));
     RESHARD_TRY(check_not_null(num_ranks, "num_ranks"));
     *num_ranks = machine->machine->num_ranks();
+    return {};
+  });
+}
+
+reshard_status_t reshard_machine_num_warnings(reshard_machine_t machine, int32_t* num_warnings) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(machine, "machine"));
+    RESHARD_TRY(check_not_null(num_warnings, "num_warnings"));
+    *num_warnings = static_cast<std::int32_t>(machine->warnings.size());
+    return {};
+  });
+}
+
+reshard_status_t reshard_machine_get_warning(reshard_machine_t machine, int32_t index, const char** warning) {
+  if (warning != nullptr) *warning = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(machine, "machine"));
+    RESHARD_TRY(check_not_null(warning, "warning"));
+    if (index < 0 || static_cast<std::size_t>(index) >= machine->warnings.size()) {
+      return invalid_argument(fmt::format("warning {} of {}", index, machine->warnings.size()));
+    }
+    *warning = at(machine->warnings, index).c_str();
     return {};
   });
 }

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <fstream>
+#include <string>
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
@@ -26,6 +28,15 @@ reshard_machine_discover_options_t defaults() {
   return options;
 }
 
+/// What the kernel drew when it started: other machines, also clones with the same name, have another. "" where it
+/// cannot be read, and then the name has to do.
+std::string read_boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
 /// Everything that can go wrong here goes to the other ranks, too.
 Result<OwnNode> find_own_node(const reshard_machine_discover_options_t& options) {
   if (options.nic_bits_per_s < 0) {
@@ -42,8 +53,8 @@ Result<OwnNode> find_own_node(const reshard_machine_discover_options_t& options)
   DiscoverOptions wanted;
   wanted.nic_bytes_per_s = options.nic_bits_per_s / 8;
   RESHARD_TRY(DiscoveredNode found, discover_node(wanted));
-  return OwnNode{hostname.data(), to_text(found.node), std::move(found.domain_id), options.gpu,
-                 std::move(found.warnings)};
+  return OwnNode{hostname.data(), to_text(found.node),       std::move(found.domain_id),
+                 options.gpu,     std::move(found.warnings), read_boot_id()};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <utility>
 
 #include "src/base/at.h"
 #include "src/base/bytes.h"
@@ -23,6 +24,7 @@ Blob write_answer(const Result<OwnNode>& mine) {
   writer.add(node.hostname);
   writer.add(node.text);
   writer.add(node.domain_id);
+  writer.add(node.boot_id);
   writer.add(std::int64_t{node.gpu});
   writer.add(static_cast<std::int64_t>(node.warnings.size()));
   for (const std::string& warning : node.warnings) writer.add(warning);
@@ -41,6 +43,7 @@ Result<OwnNode> read_answer(std::size_t rank, const Blob& blob) {
   node.hostname = reader.text();
   node.text = reader.text();
   node.domain_id = reader.text();
+  node.boot_id = reader.text();
   const std::int64_t gpu = reader.number();
   for (std::int64_t i = reader.number(); i > 0 && reader.ok(); --i) node.warnings.push_back(reader.text());
   node.gpu = static_cast<std::int32_t>(gpu);
@@ -52,12 +55,12 @@ Result<OwnNode> read_answer(std::size_t rank, const Blob& blob) {
 /// The machine from all ranks' answers.
 Result<GatheredMachine> make(const std::vector<Blob>& answers) {
   std::vector<NodeOfRank> ranks;
-  std::map<std::string, std::int32_t> ranks_on;  // so far
+  std::map<std::pair<std::string, std::string>, std::int32_t> ranks_on;  // so far, by boot id and name of the host
   GatheredMachine gathered;
   for (std::size_t rank = 0; rank < answers.size(); ++rank) {
     RESHARD_TRY(const OwnNode node, read_answer(rank, answers[rank]));
-    const std::int32_t place = ranks_on[node.hostname]++;
-    ranks.push_back({node.hostname, node.text, node.gpu < 0 ? place : node.gpu, node.domain_id});
+    const std::int32_t place = ranks_on[{node.boot_id, node.hostname}]++;
+    ranks.push_back({node.hostname, node.text, node.gpu < 0 ? place : node.gpu, node.domain_id, node.boot_id});
     if (place > 0) continue;  // what is doubtful about a host, its first rank has said
     for (const std::string& warning : node.warnings) {
       gathered.warnings.push_back(fmt::format("{}: {}", node.hostname, warning));

@@ -19,6 +19,7 @@ struct OwnNode {
   std::string domain_id;  ///< of NVLink across nodes; "": none
   std::int32_t gpu = -1;  ///< its index on the node; -1: the rank's place among the ranks of its host
   std::vector<std::string> warnings{};
+  std::string boot_id{};  ///< of its kernel, for hosts may share a name; "": not known
 };
 
 struct GatheredMachine {

@@ -25,7 +25,7 @@ class ChecksTest(unittest.TestCase):
             "src/layout/a.cc": '#include "src/base/status.h"\n#include "src/layout/a.h"\n',
             "src/layout/f.cc": '#include "reshard/reshard.h"\n#include <vector>\n',
             "src/layout/b.cc": '#include "src/plan/plan.h"\n',
-            "src/plan/c.cc": '#include "src/layout/a.h"\n#include "topology/host.h"\n#include "src/exec/run.h"\n',
+            "src/plan/c.cc": '#include "src/layout/a.h"\n#include "topology/machine.h"\n#include "src/exec/run.h"\n',
             "src/plan/g.cc": '#include "src/plan/report/report.h"\n#include "src/plan/plan.h"\n',
             "src/plan/report/h.cc": '#include "src/plan/plan.h"\n#include "src/exec/run.h"\n',
             "src/exec/d.cc": '#include "kernels/copy_list.h"\n#include "src/model/model.h"\n',

@@ -21,7 +21,8 @@ struct PciDevice {
 };
 
 /// The PCI devices of this host that have names or are GPUs, or those of the host that a recorded hwloc 2 XML text
-/// describes. Errors: as discover_host.
+/// describes. Errors: RESHARD_ERR_NOT_SUPPORTED in a build without hwloc, RESHARD_ERR_INTERNAL when hwloc fails,
+/// RESHARD_ERR_INVALID_ARGUMENT for a text that it does not take.
 Result<std::vector<PciDevice>> pci_devices(const std::string& hwloc_xml);
 
 }  // namespace reshard

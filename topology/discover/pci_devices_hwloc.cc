@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <mutex>
 
+#include "topology/discover/hwloc_topology.h"
 #include "topology/discover/nvml.h"
 #include "topology/discover/pci_devices.h"
-#include "topology/hwloc_topology.h"
 
 namespace reshard {
 namespace {

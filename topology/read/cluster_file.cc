@@ -16,8 +16,6 @@
 namespace reshard {
 namespace {
 
-constexpr std::int64_t kMaxNodes = 1 << 20;
-
 class ClusterReader {
  public:
   explicit ClusterReader(const std::string& file) : file_(file) {}
@@ -104,7 +102,7 @@ class ClusterReader {
       std::string name;
       RESHARD_TRY(read_scalar(*topology, "topology", &name));
       const std::string path = beside(file_, name);
-      RESHARD_TRY(const std::vector<NamedPlace> places, read_places(path));
+      RESHARD_TRY(const Places places, read_places(path));
       Status applied = apply_places(places, path, &spec_);
       if (!applied.ok()) return topology->error(applied.message());
     }

@@ -17,9 +17,6 @@ namespace reshard {
 namespace {
 
 constexpr std::int64_t kMaxLatencyNs = 1'000'000'000;
-// What explicit links reach unless the file says more: the lowest that planning counts on of any NVLink.
-constexpr std::int32_t kLinkEfficiencyPermille = 800;
-constexpr std::int32_t kLinkLatencyNs = 4000;
 
 Status read_gpus(const ConfigValue& value, NodeType* node) {
   RESHARD_TRY(const ConfigMap map, ConfigMap::make(value, "gpus",
@@ -28,7 +25,7 @@ Status read_gpus(const ConfigValue& value, NodeType* node) {
   std::int32_t count = 1;
   NodeType::Gpu gpu;
   gpu.link_group = 0;
-  gpu.link = {0, kLinkEfficiencyPermille, kLinkLatencyNs};
+  gpu.link = explicit_link(0);
   gpu.pcie = pcie_link(5, 16);
   gpu.pcie.nominal_bytes_per_s = 0;
   RESHARD_TRY(map.required("link"));

@@ -18,8 +18,6 @@
 namespace reshard {
 namespace {
 
-constexpr std::int64_t kMaxNodes = 1 << 20;
-
 /// "kind:key=value,key=value"
 class ClusterText {
  public:
@@ -70,6 +68,7 @@ class ClusterText {
     static const std::vector<std::string> kKnown = {"nodes",   "domain",   "rails", "isolated", "leaf",     "pod",
                                                     "oversub", "oversub2", "ecmp",  "degraded", "topology", "nic",
                                                     "link",    "ranks",    "nics",  "xml",      "pcie"};
+    if (item.empty()) return error("nothing between two commas, or in front of the first");
     const std::size_t equals = item.find('=');
     const std::string key(item.substr(0, equals));
     if (std::find(kKnown.begin(), kKnown.end(), key) == kKnown.end()) {
@@ -198,7 +197,7 @@ Result<ClusterSpec> parse_text(const std::string& line) {
   RESHARD_TRY(text.integer("domain", 1, kMaxNodes, &spec.groups.front().domain_nodes));
   RESHARD_TRY(set_fabric(text, &spec.fabric));
   if (const std::string* topology = text.find("topology")) {
-    RESHARD_TRY(const std::vector<NamedPlace> places, read_places(*topology));
+    RESHARD_TRY(const Places places, read_places(*topology));
     RESHARD_TRY(apply_places(places, *topology, &spec));
   }
   return spec;

@@ -12,6 +12,7 @@
 
 #include "topology/gpu_model.h"
 #include "topology/read/number.h"
+#include "topology/read/position.h"
 
 namespace reshard {
 namespace {
@@ -27,38 +28,45 @@ class Elements {
  public:
   Elements(const std::string& text, const std::string& file) : text_(text), file_(file) {}
 
-  /// "topo.xml:12: <pci busid="0000:12:00.0">"
+  /// "topo.xml:12:5: <pci busid="0000:12:00.0">"
   std::string where(Xml element) const {
-    const std::ptrdiff_t offset = std::max<std::ptrdiff_t>(0, element.offset_debug());
+    // pugixml counts from the name; the element begins with the bracket before it.
+    const std::ptrdiff_t offset = element.offset_debug() - 1;
     std::string name = element.name();
     for (const char* key : {"busid", "name", "dev", "numaid"}) {
-      const pugi::xml_attribute attribute = element.attribute(key);
+      const pugi::xml_attribute attribute = find(element, key);
       if (!attribute) continue;
       name += fmt::format(" {}=\"{:.40}\"", key, attribute.value());
       break;
     }
-    return fmt::format("{}: <{}>", position(offset), name);
+    return fmt::format("{}: <{}>", place(offset), name);
   }
 
-  std::string position(std::ptrdiff_t offset) const {
-    const auto end = text_.begin() + std::min(offset, static_cast<std::ptrdiff_t>(text_.size()));
-    return fmt::format("{}:{}", file_, 1 + std::count(text_.begin(), end, '\n'));
+  std::string place(std::ptrdiff_t offset) const {
+    return position(text_, std::min(static_cast<std::size_t>(std::max<std::ptrdiff_t>(0, offset)), text_.size()),
+                    file_);
   }
 
   Status error(Xml element, const std::string& message) const {
     return invalid_argument(fmt::format("{}: {}", where(element), message));
   }
 
+  /// An attribute that says something: NCCL writes an empty one where the system has no such file.
+  static pugi::xml_attribute find(Xml element, const char* key) {
+    const pugi::xml_attribute attribute = element.attribute(key);
+    return *attribute.value() == '\0' ? pugi::xml_attribute() : attribute;
+  }
+
   /// An integer attribute; `fallback` where there is none.
   Result<std::int64_t> integer(Xml element, const char* key, std::int64_t fallback, std::int64_t max) const {
-    const pugi::xml_attribute attribute = element.attribute(key);
+    const pugi::xml_attribute attribute = find(element, key);
     if (!attribute) return fallback;
     return parse_integer(attribute.value(), -1, max, fmt::format("{}: {}", where(element), key));
   }
 
   /// A hexadecimal attribute, 0x030200; 0 where there is none.
   Result<std::uint32_t> hex(Xml element, const char* key) const {
-    const pugi::xml_attribute attribute = element.attribute(key);
+    const pugi::xml_attribute attribute = find(element, key);
     if (!attribute) return std::uint32_t{0};
     const char* begin = attribute.value();
     if (std::strncmp(begin, "0x", 2) == 0) begin += 2;
@@ -74,7 +82,14 @@ class Elements {
   const std::string& file_;
 };
 
-enum PciClass : std::uint32_t { kNetwork = 0x02, kDisplay = 0x03 };
+enum PciClass : std::uint32_t { kNetwork = 0x02, kDisplay = 0x03, kWireless = 0x0d };
+constexpr std::uint32_t kNvidia = 0x10de;
+// Network controllers that are none of the known kinds: what Wi-Fi cards call themselves, if not wireless.
+constexpr std::uint32_t kOtherNetwork = 0x0280;
+
+bool is_wireless(std::uint32_t pci_class) {
+  return pci_class >> 8U == kOtherNetwork || pci_class >> 16U == kWireless;
+}
 
 class TreeReader {
  public:
@@ -82,7 +97,12 @@ class TreeReader {
 
   Result<std::vector<NcclNode>> read(Xml system) {
     RESHARD_TRY(const std::int64_t version, elements_.integer(system, "version", -1, 1'000'000));
-    if (version != 1) return elements_.error(system, fmt::format("version {}; this reads version 1", version));
+    if (version != 1) {
+      return elements_.error(system,
+                             fmt::format("version {}; this reads version 1, that of NCCL. List the GPUs and NICs "
+                                         "of other makers in a cluster file",
+                                         version));
+    }
     for (const Xml cpu : system.children()) {
       if (cpu.type() != pugi::node_element) continue;
       if (std::strcmp(cpu.name(), "cpu") != 0) return elements_.error(cpu, "expected a cpu element here");
@@ -103,17 +123,17 @@ class TreeReader {
       nodes_.push_back({hash, {}, {}, {}});
       node_ = &nodes_.back();
     }
-    DevicePlace place{{next_id_++}, {{}}};
-    for (const Xml child : cpu.children()) RESHARD_TRY(read_child(child, place, 0));
+    DevicePlace place{{next_id_++}, {{}}, {}};
+    for (const Xml child : cpu.children()) RESHARD_TRY(read_child(child, place, 0, 0));
     return {};
   }
 
-  /// An element below a cpu or a bridge.
-  Status read_child(Xml element, const DevicePlace& above, int depth) {
+  /// An element below a cpu, or below a bridge or device of this class.
+  Status read_child(Xml element, const DevicePlace& above, int depth, std::uint32_t pci_class) {
     if (element.type() != pugi::node_element) return {};
     const std::string name = element.name();
     if (name == "pci") return read_pci(element, above, depth);
-    if (name == "nic") return read_nic(element, above);
+    if (name == "nic") return read_nic(element, above, pci_class);
     if (name == "gpu") return elements_.error(element, "a gpu outside a pci element");
     if (name != "pcilink") warn(element, "an element that this does not know; left out");
     return {};
@@ -121,7 +141,7 @@ class TreeReader {
 
   Status read_pci(Xml pci, const DevicePlace& above, int depth) {
     if (depth == kMostLevels) return elements_.error(pci, fmt::format("nested more than {} levels deep", kMostLevels));
-    if (!pci.attribute("busid")) return elements_.error(pci, "has no busid");
+    if (!Elements::find(pci, "busid")) return elements_.error(pci, "has no busid");
     RESHARD_TRY(const std::uint32_t pci_class, elements_.hex(pci, "class"));
     DevicePlace place = above;
     place.path.push_back(next_id_++);
@@ -136,19 +156,19 @@ class TreeReader {
         is_device = true;
       } else {
         is_bridge = true;
-        RESHARD_TRY(read_child(child, place, depth + 1));
+        RESHARD_TRY(read_child(child, place, depth + 1, pci_class));
       }
     }
     // A skeleton names the devices by their class only.
     if (is_device || is_bridge) return {};
     if (pci_class >> 16U == kDisplay) return add_gpu_of_class(pci, place);
-    if (pci_class >> 16U == kNetwork) return add_nic_of_class(pci, place);
+    if (pci_class >> 16U == kNetwork && !is_wireless(pci_class)) return add_nic_of_class(pci, place);
     return {};
   }
 
   Result<Link> read_pcie(Xml pci) {
-    const pugi::xml_attribute speed = pci.attribute("link_speed");
-    const pugi::xml_attribute width = pci.attribute("link_width");
+    const pugi::xml_attribute speed = Elements::find(pci, "link_speed");
+    const pugi::xml_attribute width = Elements::find(pci, "link_width");
     if (!speed && !width) return Link{};
     RESHARD_TRY(const std::int64_t lanes, elements_.integer(pci, "link_width", 0, 64));
     const std::string text = speed.value();
@@ -168,14 +188,14 @@ class TreeReader {
     NcclGpu gpu;
     gpu.bus_id = pci.attribute("busid").value();
     gpu.at = place;
-    RESHARD_TRY(const std::uint32_t device, elements_.hex(pci, "device"));
-    gpu.device = device;
+    RESHARD_TRY(const std::uint32_t vendor, elements_.hex(pci, "vendor"));
+    RESHARD_TRY(gpu.device, elements_.hex(pci, "device"));
+    gpu.is_nvidia = vendor == 0 || vendor == kNvidia;
     return gpu;
   }
 
   Status add_gpu_of_class(Xml pci, const DevicePlace& place) {
     RESHARD_TRY(const std::uint32_t vendor, elements_.hex(pci, "vendor"));
-    constexpr std::uint32_t kNvidia = 0x10de;
     if (vendor != 0 && vendor != kNvidia) return {};  // the screen of a management controller
     RESHARD_TRY(NcclGpu gpu, new_gpu(pci, place));
     node_->gpus.push_back(std::move(gpu));
@@ -195,7 +215,13 @@ class TreeReader {
       const std::string name = child.name();
       if (name == "nvlink") {
         RESHARD_TRY(read_nvlink(child, &gpu));
-      } else if (name != "c2c") {
+      } else if (name == "c2c") {
+        RESHARD_TRY(read_c2c(child, &gpu));
+      } else if (name == "xgmi") {
+        return elements_.error(child,
+                               "a link between AMD's GPUs, whose speed this does not know; list the GPUs and NICs "
+                               "in a cluster file");
+      } else {
         warn(child, "an element that this does not know; left out");
       }
     }
@@ -226,6 +252,21 @@ class TreeReader {
     return {};
   }
 
+  /// The links of a GPU to its CPU, in MB/s each: data to NICs that are not below the GPU's own PCI bridges takes them,
+  /// and not the GPU's PCIe, which may be narrow or idle there.
+  Status read_c2c(Xml element, NcclGpu* gpu) {
+    constexpr std::int64_t kMostLinks = 1000;
+    constexpr std::int64_t kMaxMbPerS = 10'000'000;
+    RESHARD_TRY(const std::int64_t count, elements_.integer(element, "count", 1, kMostLinks));
+    RESHARD_TRY(const std::int64_t mb_per_s, elements_.integer(element, "bw", -1, kMaxMbPerS));
+    if (count < 1 || mb_per_s < 1) {
+      warn(element, "a link to the CPU without speed or count; left out");
+      return {};
+    }
+    gpu->at.to_cpu = explicit_link(mb_per_s * 1'000'000 * count);
+    return {};
+  }
+
   Status add_nic(Xml element, const DevicePlace& place, const std::string& name, std::int64_t bytes_per_s) {
     if (node_->nics.size() == kMaxPerNode)
       return elements_.error(element, fmt::format("more than {} NICs", kMaxPerNode));
@@ -245,11 +286,23 @@ class TreeReader {
     return add_nic(pci, place, std::string("nic ") + pci.attribute("busid").value(), nic_bytes_per_s(vendor, device));
   }
 
-  Status read_nic(Xml nic, const DevicePlace& place) {
+  /// Why the devices of a nic element are no ports; nullptr where they are. Below a cpu itself stand those without a
+  /// PCI device, which are made of others or of none: bonds, bridges, tunnels.
+  static const char* why_no_port(const DevicePlace& place, std::uint32_t pci_class) {
+    if (place.path.size() < 2) return "has no PCI device of its own, as tunnels and bonds; left out";
+    return is_wireless(pci_class) ? "is wireless; left out" : nullptr;
+  }
+
+  Status read_nic(Xml nic, const DevicePlace& place, std::uint32_t pci_class) {
+    const char* why_not = why_no_port(place, pci_class);
     for (const Xml net : nic.children()) {
       if (net.type() != pugi::node_element) continue;
       if (std::strcmp(net.name(), "net") != 0) {
         warn(net, "an element that this does not know; left out");
+        continue;
+      }
+      if (why_not != nullptr) {
+        warn(net, why_not);
         continue;
       }
       constexpr std::int64_t kMaxMbitPerS = 1'000'000'000;
@@ -282,7 +335,7 @@ Result<std::vector<NcclNode>> parse_nccl_tree(const std::string& text, const std
   const pugi::xml_parse_result parsed =
       document.load_buffer(text.data(), text.size(), pugi::parse_default, pugi::encoding_utf8);
   const Elements elements(text, file);
-  if (!parsed) return invalid_argument(fmt::format("{}: {}", elements.position(parsed.offset), parsed.description()));
+  if (!parsed) return invalid_argument(fmt::format("{}: {}", elements.place(parsed.offset), parsed.description()));
   const Xml system = document.document_element();
   if (std::strcmp(system.name(), "system") != 0) return elements.error(system, "expected the element system");
   return TreeReader(text, file).read(system);

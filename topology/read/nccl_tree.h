@@ -16,6 +16,7 @@ struct NcclGpu {
   std::string bus_id;
   DevicePlace at;
   bool has_element = false;  ///< a gpu element, not only a PCI device of that class
+  bool is_nvidia = true;     ///< or of no known maker; others' devices and sm have meanings of their own
   std::int32_t dev = -1;
   std::int32_t sm = 0;                               ///< 0: not said
   std::uint32_t device = 0;                          ///< PCI device id; 0: not said

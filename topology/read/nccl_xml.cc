@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "topology/gpu_model.h"
 #include "topology/link_groups.h"
@@ -46,6 +47,7 @@ class NodeMaker {
   void warn(const std::string& message) { warnings_.push_back(file_ + ": " + message); }
 
   const GpuModel* model_of(const NcclGpu& gpu) const {
+    if (!gpu.is_nvidia) return nullptr;
     const GpuModel* by_device = find_gpu_device(gpu.device);
     return by_device != nullptr || !gpu.has_element ? by_device : find_gpu_model(gpu.sm);
   }
@@ -53,14 +55,14 @@ class NodeMaker {
   std::int64_t memory_of(const NcclGpu& gpu) const {
     if (like_ != nullptr && !like_->gpus.empty()) return like_->gpus.front().memory_bytes_per_s;
     const GpuModel* model = model_of(gpu);
-    return model == nullptr ? 0 : model->memory_bytes_per_s;
+    return model == nullptr ? kUnlimited : model->memory_bytes_per_s;
   }
 
   /// NICs of which the file says only that they are some.
   Status set_nic_speeds(std::vector<NicPlace>* nics) {
     constexpr std::int64_t kNdr = 50'000'000'000;
     for (NicPlace& nic : *nics) {
-      if (nic.nic.link.nominal_bytes_per_s > 0) continue;
+      if (nic.nic.link.is_limited()) continue;  // its speed is known
       const bool has_preset = like_ != nullptr && !like_->ports.empty();
       nic.nic.link = has_preset ? port_link(like_->ports.front(), {}) : nic_link(kNdr);
       if (!has_preset) warn(fmt::format("no speed of {}; taken as 400 Gbit/s", nic.nic.name));
@@ -84,7 +86,7 @@ class NodeMaker {
         links.peers.push_back(bus_id);
       }
       links.link = link_of(gpu, count, &links.is_switched);
-      if (count > 0 && links.link.nominal_bytes_per_s == 0) {
+      if (count > 0 && !links.link.has_value()) {
         return invalid_argument(
             fmt::format("{}: GPU {} has NVLinks, and their speed is not known for sm {}", file_, gpu.bus_id, gpu.sm));
       }
@@ -96,15 +98,17 @@ class NodeMaker {
     return {};
   }
 
-  Link link_of(const NcclGpu& gpu, std::int64_t links, bool* is_switched) {
+  /// Nothing where the GPU has no NVLink, or links of a speed that is not known.
+  std::optional<Link> link_of(const NcclGpu& gpu, std::int64_t links, bool* is_switched) {
     const GpuModel* model = model_of(gpu);
-    if (links > 0) return model == nullptr ? Link{} : nvlinks(*model, links);
+    if (links > 0)
+      return model == nullptr || model->num_nvlinks == 0 ? std::nullopt : std::optional(nvlinks(*model, links));
     // A skeleton says nothing of NVLink; a file with gpu elements would.
-    if (gpu.has_element) return {};
+    if (gpu.has_element) return std::nullopt;
     const bool has_preset = like_ != nullptr && !like_->gpus.empty();
     *is_switched = has_preset ? like_->gpus.front().link_group >= 0 : model != nullptr && model->num_nvlinks > 0;
     if (has_preset) return like_->gpus.front().link;
-    if (model == nullptr) return {};
+    if (model == nullptr || model->num_nvlinks == 0) return std::nullopt;
     warn(fmt::format("no NVLink of GPU {}; taken as {} links through switches, by its PCI id", gpu.bus_id,
                      model->num_nvlinks));
     return nvlinks(*model, model->num_nvlinks);

@@ -4,17 +4,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "topology/read/number.h"
 
 namespace reshard {
 namespace {
 
-constexpr std::size_t kMostNames = std::size_t{1} << 20U;
 constexpr std::size_t kMostChars = 256;  // of a name
 
 using Names = std::vector<std::string>;
 
-Status error(std::string_view text, const char* message) {
+Status error(std::string_view text, std::string_view message) {
   return invalid_argument(fmt::format("node list \"{:.60}\": {}", text, message));
 }
 
@@ -37,8 +38,20 @@ Result<std::vector<std::string_view>> split(std::string_view text) {
   return items;
 }
 
-/// The numbers of "0001-0512" or "7", in their width.
-Result<Names> expand_range(std::string_view range, std::string_view text) {
+/// The numbers of "0001-0512" or "7".
+struct Range {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+  std::size_t width = 0;  // digits, filled up with zeros
+};
+
+/// "0001-0512": text in front of a bracket, and the ranges within it; none behind the last bracket.
+struct Piece {
+  std::string_view plain;
+  std::vector<Range> ranges;
+};
+
+Result<Range> parse_range(std::string_view range, std::string_view text) {
   constexpr std::int64_t kMaxNumber = 1'000'000'000'000;
   const std::size_t dash = range.find('-');
   const std::string_view low = range.substr(0, dash);
@@ -47,53 +60,83 @@ Result<Names> expand_range(std::string_view range, std::string_view text) {
   RESHARD_TRY(const std::int64_t first, parse_integer(low, 0, kMaxNumber, what));
   RESHARD_TRY(const std::int64_t last, parse_integer(high, 0, kMaxNumber, what));
   if (last < first) return error(text, "a range that ends before it starts");
-  if (last - first >= static_cast<std::int64_t>(kMostNames)) return error(text, "more than 1048576 names");
-  if (low.size() > kMostChars) return error(text, "a name of more than 256 characters");
-  Names numbers;
-  for (std::int64_t i = first; i <= last; ++i) numbers.push_back(fmt::format("{:0{}}", i, low.size()));
-  return numbers;
+  return Range{first, last, low.size()};
 }
 
-/// Every prefix with every number of "1-4,7" behind it.
-Result<Names> append_ranges(const Names& prefixes, std::string_view ranges, std::string_view text) {
-  RESHARD_TRY(const std::vector<std::string_view> items, split(ranges));
-  Names names;
-  for (const std::string& prefix : prefixes) {
-    for (const std::string_view range : items) {
-      RESHARD_TRY(const Names numbers, expand_range(range, text));
-      if (names.size() + numbers.size() > kMostNames) return error(text, "more than 1048576 names");
-      for (const std::string& number : numbers) names.push_back(prefix + number);
-    }
-  }
-  return names;
-}
-
-Result<Names> expand_item(std::string_view item, std::string_view text) {
-  Names names = {""};
+/// The pieces of a name with brackets, such as "rack[1-2]node[01-18]".
+Result<std::vector<Piece>> parse_item(std::string_view item, std::string_view text) {
+  std::vector<Piece> pieces;
+  std::size_t num_chars = 0;
   while (!item.empty()) {
     const std::size_t open = item.find('[');
-    const std::string_view plain = item.substr(0, open);
-    for (std::string& name : names) name += plain;
-    if (names.front().size() > kMostChars) return error(text, "a name of more than 256 characters");
+    pieces.push_back({item.substr(0, open), {}});
+    num_chars += pieces.back().plain.size();
     if (open == std::string_view::npos) break;
     const std::size_t close = item.find(']');  // split() saw that it is there
-    RESHARD_TRY(names, append_ranges(names, item.substr(open + 1, close - open - 1), text));
+    RESHARD_TRY(const std::vector<std::string_view> ranges, split(item.substr(open + 1, close - open - 1)));
+    std::size_t widest = 0;
+    for (const std::string_view range : ranges) {
+      RESHARD_TRY(const Range parsed, parse_range(range, text));
+      pieces.back().ranges.push_back(parsed);
+      widest = std::max(widest, parsed.width);
+    }
+    num_chars += widest;
     item.remove_prefix(close + 1);
   }
+  if (num_chars > kMostChars) return error(text, fmt::format("a name of more than {} characters", kMostChars));
+  return pieces;
+}
+
+/// How many names the pieces make; anything above `most` where they make more.
+std::int64_t count(const std::vector<Piece>& pieces, std::int64_t most) {
+  std::int64_t names = 1;
+  for (const Piece& piece : pieces) {
+    if (piece.ranges.empty()) continue;
+    std::int64_t numbers = 0;
+    for (const Range& range : piece.ranges) {
+      numbers += range.last - range.first + 1;
+      if (numbers > most) return numbers;
+    }
+    names *= numbers;  // both at most `most`, so that no product overflows
+    if (names > most) return names;
+  }
   return names;
+}
+
+/// Every name so far, with every number of the piece behind it.
+Names extend(Names names, const Piece& piece) {
+  for (std::string& name : names) name += piece.plain;
+  if (piece.ranges.empty()) return names;
+  Names longer;
+  for (const std::string& name : names) {
+    for (const Range& range : piece.ranges) {
+      for (std::int64_t i = range.first; i <= range.last; ++i)
+        longer.push_back(name + fmt::format("{:0{}}", i, range.width));
+    }
+  }
+  return longer;
 }
 
 }  // namespace
 
-Result<Names> expand_node_list(std::string_view text) {
+Result<Names> expand_node_list(std::string_view text, std::int64_t most) {
   RESHARD_TRY(const std::vector<std::string_view> items, split(text));
-  Names names;
+  std::vector<std::vector<Piece>> parsed;
+  std::int64_t total = 0;
   for (const std::string_view item : items) {
-    RESHARD_TRY(const Names more, expand_item(item, text));
-    if (names.size() + more.size() > kMostNames) return error(text, "more than 1048576 names");
-    names.insert(names.end(), more.begin(), more.end());
+    RESHARD_TRY(std::vector<Piece> pieces, parse_item(item, text));
+    total += count(pieces, most);
+    if (total > most) return error(text, fmt::format("more than {} names", most));
+    parsed.push_back(std::move(pieces));
   }
-  return names;
+  Names all;
+  all.reserve(static_cast<std::size_t>(total));
+  for (const std::vector<Piece>& pieces : parsed) {
+    Names names = {""};
+    for (const Piece& piece : pieces) names = extend(std::move(names), piece);
+    for (std::string& name : names) all.push_back(std::move(name));
+  }
+  return all;
 }
 
 }  // namespace reshard

@@ -102,9 +102,13 @@ Result<std::int64_t> parse_bytes_per_s(std::string_view text, bool plain_is_bits
     number.remove_suffix(unit.suffix.size());
     bits = unit.bits;
   }
-  RESHARD_TRY(const std::int64_t bits_per_s, parse_decimal(number, bits, what));
-  if (bits_per_s >= 8000) return bits_per_s / 8;
-  return invalid_argument(fmt::format("{} is \"{}\", less than 1000 bytes per second", what, shown(text)));
+  constexpr std::int64_t kLeastBitsPerS = 8000;
+  const Result<std::int64_t> bits_per_s = parse_decimal(number, bits, what);
+  if (bits_per_s.ok() && *bits_per_s >= kLeastBitsPerS) return *bits_per_s / 8;
+  return invalid_argument(
+      fmt::format("{} is \"{}\"; give a speed per second of 1kB to 125TB, with a unit (kbit, mbit, gbit, tbit, kB, MB, "
+                  "GB, TB), e.g. 400gbit; a plain number is in {}",
+                  what, shown(text), plain_is_bits ? "bits" : "bytes"));
 }
 
 }  // namespace reshard

@@ -18,7 +18,8 @@ Result<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std:
 Result<std::int64_t> parse_decimal(std::string_view text, std::int64_t scale, const std::string& what);
 
 /// A speed in bytes per second: "400gbit" and "1mbit" in bits, "50GB" and "1.5MB" in bytes; without a unit it is in
-/// bits where `plain_is_bits`, else in bytes. Errors: as above, and less than 1000 bytes per second.
+/// bits where `plain_is_bits`, else in bytes. Errors: anything else, naming the units; less than 1000 bytes per second,
+/// or more than 10^15 bits.
 Result<std::int64_t> parse_bytes_per_s(std::string_view text, bool plain_is_bits, const std::string& what);
 
 }  // namespace reshard

@@ -94,6 +94,33 @@ TEST(MachineApiTest, SaysWhatItIsMadeOf) {
   EXPECT_EQ(memory, Json({{"class", "link out"}, {"bytes_per_s", 5'000'000'000}, {"count", 7}}));
 }
 
+TEST(MachineApiTest, TellsWhatIsInDoubt) {
+  const MachineOf sure("host:ranks=4", {4});
+  std::int32_t num_warnings = -1;
+  ASSERT_EQ(reshard_machine_num_warnings(sure.handle, &num_warnings), RESHARD_OK);
+  EXPECT_EQ(num_warnings, 0);
+  const char* warning = "";
+  EXPECT_EQ(reshard_machine_get_warning(sure.handle, 0, &warning), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("warning 0 of 0"));
+  EXPECT_EQ(warning, nullptr);
+
+  const MachineOf doubtful("hgx-h100:topology=" RESHARD_TEST_DATA "/topology/blocks.conf", {8});
+  ASSERT_EQ(reshard_machine_num_warnings(doubtful.handle, &num_warnings), RESHARD_OK);
+  ASSERT_EQ(num_warnings, 1);
+  ASSERT_EQ(reshard_machine_get_warning(doubtful.handle, 0, &warning), RESHARD_OK);
+  EXPECT_THAT(warning, HasSubstr("blocks.conf: NVLink of hgx-h100 does not span nodes"));
+  const char* text = nullptr;
+  ASSERT_EQ(reshard_machine_report_json(doubtful.handle, &text), RESHARD_OK);
+  EXPECT_EQ(Json::parse(text)["warnings"], Json::array({warning}));
+
+  EXPECT_EQ(reshard_machine_get_warning(doubtful.handle, -1, &warning), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_EQ(reshard_machine_get_warning(doubtful.handle, 1, &warning), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_EQ(reshard_machine_get_warning(nullptr, 0, &warning), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_EQ(reshard_machine_get_warning(doubtful.handle, 0, nullptr), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_EQ(reshard_machine_num_warnings(nullptr, &num_warnings), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_EQ(reshard_machine_num_warnings(doubtful.handle, nullptr), RESHARD_ERR_INVALID_ARGUMENT);
+}
+
 std::int64_t network_bytes(const PlanOf& plan) {
   const Json report = Json::parse(plan.report());
   for (const Json& link : report["link_classes"]) {

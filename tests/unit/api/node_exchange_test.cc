@@ -61,6 +61,29 @@ TEST(NodeExchangeTest, RanksCountUpOnTheirHosts) {
   }
 }
 
+TEST(NodeExchangeTest, HostsOfOneNameAreToldApartByTheirKernels) {
+  OwnNode a = node_of("node", "hgx-h100");
+  OwnNode b = node_of("node", "dgx-a100");
+  a.boot_id = "6f3c";
+  b.boot_id = "91d0";
+  for (const Outcome& outcome : exchange({a, b, a, b})) {
+    ASSERT_TRUE(outcome.ok()) << outcome.status().message();
+    const Machine& machine = outcome->machine;
+    ASSERT_EQ(machine.nodes.size(), 2U);
+    EXPECT_EQ(machine.nodes[0].name, "node");
+    EXPECT_EQ(machine.nodes[1].name, "node#2");
+    EXPECT_FALSE(machine.same_domain(0, 1));
+    EXPECT_TRUE(machine.same_domain(0, 2));
+  }
+  // Containers share a kernel, and simulated hosts do: of two names they are two.
+  b = a;
+  b.hostname = "other";
+  for (const Outcome& outcome : exchange({a, b})) {
+    ASSERT_TRUE(outcome.ok()) << outcome.status().message();
+    EXPECT_FALSE(outcome->machine.same_domain(0, 1));
+  }
+}
+
 TEST(NodeExchangeTest, AnNvlinkDomainJoinsHosts) {
   OwnNode a = node_of("a", "gb200-nvl72");
   OwnNode b = node_of("b", "gb200-nvl72");
@@ -117,7 +140,7 @@ TEST(NodeExchangeTest, OtherMachinesOfTheSameAnswersAreRefused) {
     ByteWriter answer;  // as a rank of another version might
     answer.add(RESHARD_OK);
     answer.add(std::string());
-    for (const std::string& text : {fine.hostname, fine.text, fine.domain_id}) answer.add(text);
+    for (const std::string& text : {fine.hostname, fine.text, fine.domain_id, fine.boot_id}) answer.add(text);
     answer.add(-1);
     answer.add(0);
     EXPECT_TRUE(transport->allgather(answer.take(), Deadline(kTimeoutUs)).ok());

@@ -173,6 +173,15 @@ TEST(NodeLists, ExpandAsSlurmWritesThem) {
   }
 }
 
+TEST(NodeLists, AreCountedBeforeTheyAreExpanded) {
+  EXPECT_EQ(expand_node_list("n[1-131072]")->size(), std::size_t{1} << 17U);
+  for (const char* much : {"n[1-131073]", "n[1-131072],m", "n[0-999999999999]", "a[1-999999999999,1-999999999999]",
+                           "a[1-9999][1-9999][1-9999][1-9999][1-9999][1-9999]"}) {
+    EXPECT_THAT(expand_node_list(much).status().message(), HasSubstr("more than 131072 names")) << much;
+  }
+  EXPECT_THAT(expand_node_list("n[1-3]", 2).status().message(), HasSubstr("more than 2 names"));
+}
+
 TEST(Numbers, AreReadExactly) {
   EXPECT_EQ(*parse_decimal("0.5", 1000, "x"), 500);
   EXPECT_EQ(*parse_decimal("3.35e12", 1, "x"), 3'350'000'000'000);

@@ -164,6 +164,13 @@ TEST_F(Discovery, LeavesSlowAndLoopbackInterfacesOut) {
   EXPECT_THAT(found->warnings, ElementsAre(HasSubstr("mgmt is left out")));
 }
 
+TEST_F(Discovery, RefusesARecordedHostThatIsNone) {
+  for (const std::string& xml : {std::string("not xml"), options_.hwloc_xml.substr(0, 300)}) {
+    options_.hwloc_xml = xml;
+    EXPECT_EQ(discover_node(options_).status().code(), RESHARD_ERR_INVALID_ARGUMENT) << xml;
+  }
+}
+
 TEST(DiscoveryHere, DescribesThisHostOnceItsNicsHaveASpeed) {
   DiscoverOptions options;
   options.nic_bytes_per_s = 1'250'000'000;

@@ -121,6 +121,17 @@ void expect_machine(const Result<ClusterSpec>& spec) {
   }
 }
 
+/// Places that were read hold nodes of either kind of preset, or the error says why not.
+void expect_placed(const Result<Places>& places) {
+  expect_typed(places);
+  if (!places.ok()) return;
+  for (const char* preset : {"gb200-nvl72", "hgx-h100"}) {
+    ClusterSpec spec = *parse_cluster(preset);
+    ASSERT_TRUE(apply_places(*places, "f", &spec).ok());
+    expect_machine(spec);
+  }
+}
+
 struct Reader {
   const char* name;
   std::vector<std::string> files;
@@ -151,17 +162,20 @@ INSTANTIATE_TEST_SUITE_P(
     Readers, Fuzz,
     testing::Values(Reader{"nccl",
                            {"bare_metal.xml", "skeleton.xml", "virtual_machine.xml", "four_nics_per_gpu.xml",
-                            "rails_and_planes.xml", "two_hosts.xml", "direct_links.xml"},
+                            "rails_and_planes.xml", "two_hosts.xml", "direct_links.xml", "superchip.xml"},
                            [](const std::string& text) { expect_machine(read_nccl_xml(text, "f.xml", nullptr)); }},
                     Reader{"yaml",
                            {"cluster.yaml", "cluster.json"},
                            [](const std::string& text) { expect_machine(read_cluster_yaml(text, kData + "f.yaml")); }},
                     Reader{"slurm",
-                           {"topology.conf", "blocks.conf"},
-                           [](const std::string& text) { expect_typed(read_slurm_topology(text, "f.conf")); }},
+                           {"topology.conf", "blocks.conf", "uneven_blocks.conf", "tree_and_blocks.conf"},
+                           [](const std::string& text) { expect_placed(read_slurm_conf(text, "f.conf")); }},
+                    Reader{"slurm_yaml",
+                           {"slurm.yaml"},
+                           [](const std::string& text) { expect_placed(read_slurm_yaml(text, "f.yaml")); }},
                     Reader{"topograph",
-                           {"topograph.json"},
-                           [](const std::string& text) { expect_typed(read_topograph(text, "f.json")); }}),
+                           {"topograph.json", "topograph_labels.json"},
+                           [](const std::string& text) { expect_placed(read_topograph(text, "f.json")); }}),
     [](const testing::TestParamInfo<Reader>& param) { return param.param.name; });
 
 TEST(FuzzTexts, EndWithAResultOrATypedError) {

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "topology/cluster.h"
 #include "topology/presets.h"
@@ -154,6 +155,38 @@ TEST(ClusterText, RefusesWhatItDoesNotKnow) {
   EXPECT_THAT(error("host:nodes=2", {8}), HasSubstr("ranks=N"));
   EXPECT_THAT(error("host:ranks=2,nic=fast", {8}), HasSubstr("\"fast\""));
   EXPECT_THAT(error("nowhere.yaml", {8}), HasSubstr("nowhere.yaml"));
+}
+
+TEST(ClusterText, NamesTheUnitsOfSpeeds) {
+  for (const char* bad : {"400gbps", "400Gbit", "fast", "1", "-1GB", "200TB"}) {
+    EXPECT_THAT(
+        error(std::string("hgx-h100:nic=") + bad, {8}),
+        testing::AllOf(HasSubstr(std::string("nic is \"") + bad), HasSubstr("kbit, mbit, gbit, tbit, kB, MB, GB, TB"),
+                       HasSubstr("a plain number is in bits")));
+  }
+  EXPECT_THAT(error("hgx-h100:link=fast", {8}), HasSubstr("a plain number is in bytes"));
+  EXPECT_THAT(error("hgx-h100:nodes=2,,leaf=1", {8}), HasSubstr("nothing between two commas"));
+  EXPECT_THAT(error("hgx-h100:,nodes=2", {8}), HasSubstr("nothing between two commas"));
+}
+
+// Texts of a few dozen bytes that ask for much. What is refused is refused before anything is made of it: the process's
+// memory shows it, where a clock would depend on the machine.
+TEST(ClusterText, IsCountedBeforeAnythingIsMadeOfIt) {
+  const auto resident_kib = [] {
+    struct rusage usage = {};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+  };
+  const auto before = resident_kib();
+  EXPECT_THAT(error("hgx-h100:nodes=1048576,degraded=x/0/0.5", {8}), HasSubstr("no node x;"));
+  EXPECT_THAT(error("hgx-h100:nodes=1048576,degraded=n1048577/0/0.5", {8}), HasSubstr("no node n1048577"));
+  EXPECT_THAT(error("hgx-h100:nodes=1048576,degraded=n01/0/0.5", {8}), HasSubstr("no node n01;"));
+  EXPECT_THAT(error("hgx-h100:nodes=1048576,degraded=n1048576/9/0.5", {8}), HasSubstr("none is 9"));
+  EXPECT_EQ(error("hgx-h100:nodes=1048576,degraded=n1048576/0/0.5", {8}), "");
+  EXPECT_THAT(error("hgx-h100:nodes=500000", {1 << 22}), HasSubstr("need 524288 nodes and there are 500000"));
+  EXPECT_THAT(error("host:ranks=1,nics=4096", {1 << 20}), HasSubstr("4294967296 ports"));
+  EXPECT_THAT(error("hgx-h100:degraded=n0002/0/0.5", {8}), HasSubstr("no node n0002"));
+  EXPECT_LT(resident_kib() - before, 16 * 1024);
 }
 
 TEST(ClusterText, OverridesTheSpeedOfNics) {

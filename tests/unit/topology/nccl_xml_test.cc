@@ -155,7 +155,7 @@ std::string error_with(const std::string& from, const std::string& to, std::size
 TEST(NcclXml, NamesFileLineAndElementOfAnError) {
   std::size_t line = 0;
   const auto at_line = [&](const std::string& element) {
-    return HasSubstr("topo.xml:" + std::to_string(line) + ": <" + element);
+    return testing::ContainsRegex("topo.xml:" + std::to_string(line) + ":[0-9]+: <" + element);
   };
   std::string error = error_with("sm=\"90\"", "sm=\"ninety\"", &line);
   EXPECT_THAT(error, AllOf(at_line("gpu dev=\"7\">"), HasSubstr("\"ninety\"")));
@@ -168,7 +168,7 @@ TEST(NcclXml, NamesFileLineAndElementOfAnError) {
   error = error_with("version=\"1\"", "version=\"2\"", &line);
   EXPECT_THAT(error, AllOf(at_line("system>"), HasSubstr("version 2")));
   error = error_with("</cpu>", "</cup>", &line);
-  EXPECT_THAT(error, HasSubstr("topo.xml:" + std::to_string(line)));
+  EXPECT_THAT(error, HasSubstr("topo.xml:" + std::to_string(line) + ":"));
   error = error_with("name=\"bond0\"", "name=\"\"", &line);
   EXPECT_THAT(error, AllOf(at_line("net"), HasSubstr("no name")));
 }
@@ -183,6 +183,61 @@ TEST(NcclXml, SaysWhatItLeftOutOrGuessed) {
   EXPECT_THAT(spec->warnings, Contains(AllOf(HasSubstr("topo.xml:"), HasSubstr("mlx5_0"), HasSubstr("10 Gbit/s"))));
   EXPECT_THAT(spec->warnings, Contains(HasSubstr("Unknown speed")));
   EXPECT_THAT(spec->warnings, Contains(HasSubstr("<extra>")));
+}
+
+TEST(NcclXml, CountsColumnsToo) {
+  const auto error = [](const std::string& text) { return read_nccl_xml(text, "t.xml", nullptr).status().message(); };
+  EXPECT_THAT(error("<system version=\"1\">\n  <gpu/></system>"), HasSubstr("t.xml:2:3: <gpu>"));
+  EXPECT_THAT(error("<system\n version='1'>\n  <cpu></gpu></system>"), HasSubstr("t.xml:3:"));
+}
+
+TEST(NcclXml, TakesTheLinkToTheCpuInPlaceOfIdlePcie) {
+  const ClusterSpec spec = recorded("superchip.xml");
+  ASSERT_EQ(spec.types.size(), 1U);
+  const NodeType& type = spec.types[0];
+  ASSERT_EQ(type.ports.size(), 1U);
+  EXPECT_EQ(port_name(type.ports[0]), "mlx5_9");
+  // The NIC's own PCIe, for the ten links to the CPU carry 440 GB/s.
+  EXPECT_EQ(type.gpus[0].pcie.nominal_bytes_per_s, 63'000'000'000);
+  EXPECT_THAT(spec.warnings, ElementsAre(AllOf(HasSubstr("wlp4s0"), HasSubstr("wireless")),
+                                         AllOf(HasSubstr("superchip.xml:14:"), HasSubstr("wg0"), HasSubstr("no PCI"))));
+  std::string text = *read_file(RESHARD_TEST_DATA "/topology/superchip.xml");
+  text.replace(text.find("bw=\"44000\""), 10, "bw=\"1200\"");
+  const Link slow = read_nccl_xml(text, "x", nullptr)->types[0].gpus[0].pcie;
+  EXPECT_EQ(slow.nominal_bytes_per_s, 12'000'000'000);
+  // Without the links it is what the PCIe says, and a warning.
+  text.replace(text.find("<c2c"), text.find("</gpu>") - text.find("<c2c"), "");
+  const Result<ClusterSpec> without = read_nccl_xml(text, "x", nullptr);
+  EXPECT_EQ(without->types[0].gpus[0].pcie.nominal_bytes_per_s, 4'000'000'000);
+  EXPECT_THAT(without->warnings, Contains(HasSubstr("4000 MB/s")));
+}
+
+TEST(NcclXml, TakesEmptyAttributesAsAbsent) {
+  // NCCL writes an empty one where the system has no such file.
+  std::string text = *read_file(RESHARD_TEST_DATA "/topology/bare_metal.xml");
+  const std::string speed = "link_speed=\"32.0 GT/s PCIe\" link_width=\"16\"";
+  text.replace(text.find(speed), speed.size(), "link_speed=\"\" link_width=\"\" rail=\"\" numaid=\"\"");
+  const Result<ClusterSpec> spec = read_nccl_xml(text, "x", nullptr);
+  ASSERT_TRUE(spec.ok()) << spec.status().message();
+  EXPECT_EQ(spec->warnings.size(), recorded("bare_metal.xml").warnings.size());
+  for (const char* required : {"sm", "version", "count", "tclass"}) {
+    std::string broken = *read_file(RESHARD_TEST_DATA "/topology/bare_metal.xml");
+    const std::size_t begin = broken.find(std::string(" ") + required + "=\"") + std::string(required).size() + 3;
+    broken.erase(begin, broken.find('"', begin) - begin);
+    EXPECT_EQ(read_nccl_xml(broken, "x", nullptr).status().code(), RESHARD_ERR_INVALID_ARGUMENT) << required;
+  }
+}
+
+TEST(NcclXml, DoesNotTakeOtherMakersGpusForNvidias) {
+  const std::string gpu = R"(<system version="1"><cpu numaid="0"><pci busid="0000:30:00.0" class="0x038000" )"
+                          R"(vendor="0x1002" device="0x74a1"><gpu dev="0" sm="94" rank="0" gdr="1">)";
+  const std::string end = "</gpu></pci></cpu></system>";
+  const Result<ClusterSpec> read = read_nccl_xml(gpu + end, "x", nullptr);
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->types[0].gpus[0].memory_bytes_per_s, 0);
+  const std::string link = R"(<xgmi target="0000:31:00.0" count="1" tclass="0x038000"/>)";
+  EXPECT_THAT(read_nccl_xml(gpu + link + end, "x", nullptr).status().message(),
+              AllOf(HasSubstr("<xgmi>"), HasSubstr("cluster file")));
 }
 
 TEST(NcclXml, RefusesNestingWithoutEnd) {

@@ -97,6 +97,17 @@ TEST(NodeTypes, RefuseBrokenTexts) {
   }
 }
 
+// A rate that planning counts on is 0 where nothing limits, and nowhere else.
+TEST(NodeTypes, RefuseLinksSoSlowThatTheyWouldRoundToNoLimit) {
+  for (const std::int64_t slow : {-1, 1, 999}) {
+    NodeType node = find_preset("hgx-h100")->node;
+    node.gpus[3].link.nominal_bytes_per_s = slow;
+    EXPECT_NE(check(node).message().find("GPU 3: its link has " + std::to_string(slow) + " bytes"), std::string::npos);
+  }
+  EXPECT_TRUE((Link{kLeastBytesPerS, 1, 0}).bytes_per_s() > 0);
+  EXPECT_FALSE(Link{}.is_limited());
+}
+
 TEST(NodeTypes, AreStoredOnce) {
   std::vector<NodeType> types;
   EXPECT_EQ(intern(find_preset("hgx-h100")->node, &types), 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "topology/hwloc_topology.h"
+#include "topology/discover/hwloc_topology.h"
 
 #include <fmt/format.h>
 
