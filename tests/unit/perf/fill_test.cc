@@ -33,7 +33,7 @@ Job make_test_job() {
   reshard_layout_t src = nullptr;
   reshard_layout_t dst = nullptr;
   check(reshard_layout_create_from_spec(kSpec, &src, &dst), "building the layouts of the test");
-  return {Layout(src), Layout(dst), nullptr, 3, 0};
+  return {Layout(src), Layout(dst), nullptr, {}, 3, 0};
 }
 
 /// A destination as a right transfer would leave it.
