@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+# usage: tests/soak.sh [MINUTES]     60 unless given
+#
+# By hand: what tests/run.sh tries for a minute each with fixed seeds, again and again with new ones: jobs that come to
+# harm, random transfers between processes and over machines, damaged specs, transfers between frameworks. Prints one line
+# a round and stops at the first failure, whose seed it leaves in sight.
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}"
+build_preset dev reshard reshard_perf reshard_plan chaos
+
+bin=build/dev/bin
+end=$((SECONDS + 60 * ${1:-60}))
+seed=$(date +%s)
+perf=(--perf "$bin/reshard_perf")
+plan=(--plan "$bin/reshard_plan")
+numpy=/usr/bin/python3  # Debian's, which has it
+for ((round = 0; SECONDS < end; ++round, ++seed)); do
+  heading "round $round, seed $seed"
+  python3 -B tests/multi/run_chaos.py --chaos "$bin/chaos" --count 100 --seed "$seed"
+  python3 -B tests/multi/run_random.py "${perf[@]}" --transport ucx --seed "$seed" --count 50 --max-ranks 8
+  python3 -B tests/multi/run_random.py "${perf[@]}" --transport ucx --seed "$seed" --count 50 --max-ranks 8 --machines
+  python3 -B tests/multi/run_random.py "${perf[@]}" "${plan[@]}" --transport local --seed "$seed" --count 200 --machines
+  python3 -B tests/multi/run_invalid.py "${perf[@]}" --fuzz 1000 --seed "$seed"
+  "$numpy" -B tests/endtoend/run_frameworks.py --library build/dev/lib/libreshard.so --seed "$seed"
+done
+heading "$round rounds passed, $((SECONDS / 60)) minutes"
