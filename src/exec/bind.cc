@@ -114,9 +114,9 @@ Status Binding::prepare(const BindOptions& options) {
   RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));
   memory_.mapped_src = shared_.sources();
   memory_.read_by = shared_.read_by();
-  memory_.is_staged.resize(static_cast<std::size_t>(transport_->num_ranks()));
   for (std::int32_t rank = 0; rank < transport_->num_ranks(); ++rank) {
-    at(memory_.is_staged, rank) = !transport_->takes_back(rank);
+    memory_.stages_sends.push_back(!transport_->takes_back_sends(rank));
+    memory_.stages_receives.push_back(!transport_->takes_back_receives(rank));
   }
   RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight());
   engine_ = std::make_unique<Engine>(

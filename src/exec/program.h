@@ -24,9 +24,10 @@ struct RankMemory {
   BufferTable dst;
   std::map<std::int32_t, BufferTable> mapped_src;  ///< source buffers of peers that this rank reads directly
   std::vector<bool> read_by;                       ///< by rank: peers that read this rank's source directly
-  /// By rank: peers that messages cannot be taken back from: none goes straight from or to a tensor. Empty: no such
-  /// peer.
-  std::vector<bool> is_staged;
+  /// By rank: peers that sends, or receives, cannot be taken back from: none goes straight from or to a tensor. Empty:
+  /// no such peer.
+  std::vector<bool> stages_sends;
+  std::vector<bool> stages_receives;
 };
 
 /// Copies that belong to one completion group.

@@ -80,16 +80,18 @@ class Transport {
   virtual void idle() = 0;
 
   /// Abandons requests, all together within `budget`. Afterwards none of them is pending, and the transport touches
-  /// neither them nor their memory any more. Where that cannot be had (never with a peer that takes_back() is true
-  /// for), some stay pending and false is returned: these and their memory must stay until they are not pending any
-  /// more or the transport is destroyed. A peer that was offered a message may still receive it, or have to discard()
-  /// it; memory of a send may then still be read by that peer, in place, on the same host.
+  /// neither them nor their memory any more. Where that cannot be had (never where takes_back_sends() or
+  /// takes_back_receives() is true), some stay pending and false is returned: these and their memory must stay until
+  /// they are not pending any more or the transport is destroyed. A peer that was offered a message may still receive
+  /// it, or have to discard() it; memory of a send may then still be read by that peer, in place, on the same host.
   virtual bool cancel_all(std::span<Request* const> requests, const Deadline& budget) = 0;
   static constexpr std::int64_t kCancelUs = 100'000;
   bool cancel(Request* request) { return cancel_all(std::span<Request* const>(&request, 1), Deadline(kCancelUs)); }
 
-  /// Whether cancel_all() gets every message with this peer back, so that its memory may be the caller's own.
-  virtual bool takes_back(std::int32_t peer) const = 0;
+  /// Whether cancel_all() gets every send to this peer, or every receive from it, back within its budget, so that the
+  /// memory may be the caller's own.
+  virtual bool takes_back_sends(std::int32_t peer) const = 0;
+  virtual bool takes_back_receives(std::int32_t peer) const = 0;
 
   /// Whether map() may give memory of this peer; equal on both ends.
   virtual bool shares_memory(std::int32_t peer) const = 0;

@@ -46,10 +46,10 @@ class UcxTransport final : public Transport {
   bool progress() override;
   void idle() override { worker_->idle(); }
   bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override;
-  bool takes_back(std::int32_t peer) const override {
-    // There a receiver copies large messages by itself: it ends soon, or not at all, and a sender does nothing.
-    return worker_->receiver_copies(peer);
-  }
+  // Where a receiver copies large messages by itself, a sender does nothing more. But the receiver cannot stop once it
+  // has begun, and copying all that is posted can take longer than any budget: seen to write 0.1 s after a cancel.
+  bool takes_back_sends(std::int32_t peer) const override { return worker_->receiver_copies(peer); }
+  bool takes_back_receives(std::int32_t) const override { return false; }
   bool shares_memory(std::int32_t peer) const override { return worker_->is_near(peer); }
   std::int32_t discard(std::int32_t peer, std::uint64_t tag) override;
 

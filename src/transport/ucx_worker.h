@@ -39,8 +39,8 @@ class UcxLogMute {
 ///  - within a host it then does without single copies between processes, and is 4 to 20 times slower, and
 ///  - over tcp a second close, while the connection that the first one made necessary is being made, ends in a signal
 ///    inside uct_tcp_cm_conn_start.
-/// So messages that may be taken back only when the peer plays along use staging (Transport::takes_back), and dead
-/// peers are reported by the bootstrap's connections.
+/// So messages that may be taken back only when the peer plays along use staging (Transport::takes_back_receives), and
+/// dead peers are reported by the bootstrap's connections.
 class UcxWorker {
  public:
   static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks, const std::string& net_devices);
