@@ -45,6 +45,17 @@ Status check_timeout(std::int64_t timeout_us) {
   return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
 }
 
+/// What this rank gives. Binding is collective, so an error here is not returned at once but shared with all ranks.
+Status to_options(const reshard_binding_desc_t& desc, const reshard_binding_t* binding, BindOptions* options) {
+  RESHARD_TRY(check_not_null(binding, "binding"));
+  RESHARD_TRY(check_not_null(desc.plan, "plan"));
+  options->plan = desc.plan->plan;
+  RESHARD_TRY(check_timeout(desc.timeout_us));
+  RESHARD_TRY(options->src, to_buffers(desc.src_buffers, desc.num_src_buffers, "source buffers"));
+  RESHARD_TRY(options->dst, to_buffers(desc.dst_buffers, desc.num_dst_buffers, "destination buffers"));
+  return {};
+}
+
 }  // namespace
 
 extern "C" {
@@ -66,20 +77,16 @@ void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
 reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding) {
   if (binding != nullptr) *binding = nullptr;
   return guard([&]() -> Status {
-    RESHARD_TRY(check_not_null(binding, "binding"));
     RESHARD_TRY(check_struct(desc, "reshard_binding_desc_t"));
-    RESHARD_TRY(check_not_null(desc->plan, "plan"));
     RESHARD_TRY(check_not_null(desc->comm, "comm"));
-    RESHARD_TRY(check_timeout(desc->timeout_us));
-    BindOptions options;
-    options.plan = desc->plan->plan;
-    options.transport = desc->comm->transport.get();
-    options.sequence = desc->comm->num_bindings++;
-    options.timeout_us = desc->timeout_us;
-    RESHARD_TRY(options.src, to_buffers(desc->src_buffers, desc->num_src_buffers, "source buffers"));
-    RESHARD_TRY(options.dst, to_buffers(desc->dst_buffers, desc->num_dst_buffers, "destination buffers"));
     auto made = std::make_unique<reshard_binding>();
-    made->comm = desc->comm;
+    made->transport = desc->comm->transport;
+    made->numbers = desc->comm->numbers;
+    BindOptions options;
+    options.transport = made->transport.get();
+    options.numbers = made->numbers.get();
+    options.timeout_us = desc->timeout_us > 0 ? desc->timeout_us : desc->comm->timeout_us;
+    options.arguments = to_options(*desc, binding, &options);
     RESHARD_TRY(made->binding, Binding::create(options));
     *binding = made.release();
     return {};
@@ -87,8 +94,6 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, resh
 }
 
 void reshard_binding_destroy(reshard_binding_t binding) {
-  if (binding == nullptr) return;
-  for (auto& flight : binding->binding->engine().retire()) binding->comm->lost.push_back(std::move(flight));
   delete binding;
 }
 

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <mutex>
 
 #include "src/api/config.h"
 #include "src/api/error.h"
 #include "src/api/handles.h"
 #include "src/transport/bootstrap.h"
 #include "src/transport/local.h"
+#include "src/transport/memory_left.h"
 #if RESHARD_HAVE_UCX
 #include "src/transport/ucx.h"
 #endif
@@ -169,8 +171,13 @@ reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, voi
       RESHARD_TRY(check_not_null(out, "out"));
     }
     if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+    // A size that no memory can have takes part with nothing, so that every rank fails.
+    const auto num_ranks = static_cast<std::size_t>(comm->transport->num_ranks());
+    const bool is_possible = size_bytes <= memory_left() / num_ranks;
     const auto* first = static_cast<const std::byte*>(in);
-    RESHARD_TRY(const auto all, comm->transport->allgather({first, first + size_bytes}, Deadline(timeout_us)));
+    const std::vector<std::byte> mine(first, first + (is_possible ? size_bytes : 0));
+    const std::lock_guard turn(comm->transport->turn());
+    RESHARD_TRY(const auto all, comm->transport->allgather(mine, Deadline(timeout_us)));
     for (const auto& blob : all) {
       if (blob.size() == size_bytes) continue;
       return invalid_argument(
@@ -187,6 +194,7 @@ reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_bytes, void** pt
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(comm, "comm"));
     RESHARD_TRY(check_not_null(ptr, "ptr"));
+    const std::lock_guard turn(comm->transport->turn());
     RESHARD_TRY(*ptr, comm->transport->allocate(size_bytes));
     return {};
   });
@@ -195,6 +203,7 @@ reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_bytes, void** pt
 reshard_status_t reshard_free(reshard_comm_t comm, void* ptr) {
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(comm, "comm"));
+    const std::lock_guard turn(comm->transport->turn());
     return ptr == nullptr ? Status() : comm->transport->free(ptr);
   });
 }

@@ -96,14 +96,13 @@ struct reshard_plan {
 };
 
 struct reshard_comm {
-  // Flights that the transport may still read: destroyed after it.
-  std::vector<std::shared_ptr<reshard::Flight>> lost;
-  std::unique_ptr<reshard::Transport> transport;
+  std::shared_ptr<reshard::Transport> transport;  // bindings outlive the handle
+  std::shared_ptr<reshard::BindingNumbers> numbers = std::make_shared<reshard::BindingNumbers>();
   std::int64_t timeout_us = 0;
-  std::uint64_t num_bindings = 0;
 };
 
 struct reshard_binding {
-  reshard_comm* comm = nullptr;
-  std::unique_ptr<reshard::Binding> binding;
+  std::shared_ptr<reshard::Transport> transport;
+  std::shared_ptr<reshard::BindingNumbers> numbers;
+  std::unique_ptr<reshard::Binding> binding;  // destroyed first
 };

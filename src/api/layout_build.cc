@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include <fmt/format.h>
 
+#include <mutex>
+
 #include "src/api/error.h"
 #include "src/api/handles.h"
 #include "src/exec/exchange.h"
@@ -265,6 +267,7 @@ reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t 
     RESHARD_TRY(check_not_null(comm, "comm"));
     RESHARD_TRY(check_not_null(merged, "merged"));
     if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+    const std::lock_guard turn(comm->transport->turn());
     RESHARD_TRY(ModelLayout all, exchange_layout(*local->layout, comm->transport.get(), Deadline(timeout_us)));
     *merged = new reshard_layout(std::move(all));
     return {};

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <fstream>
+#include <mutex>
 #include <string>
 
 #include "src/api/error.h"
@@ -80,6 +81,7 @@ reshard_status_t reshard_machine_discover(reshard_comm_t comm, const reshard_mac
       return invalid_argument(fmt::format("timeout_us is {}; give more than 0", chosen.timeout_us));
     }
     const Deadline deadline(chosen.timeout_us);
+    const std::lock_guard turn(comm->transport->turn());
     RESHARD_TRY(api::GatheredMachine gathered,
                 api::exchange_nodes(find_own_node(chosen), comm->transport.get(), deadline));
     auto handle = std::make_unique<reshard_machine>();

@@ -3,17 +3,28 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "src/exec/engine.h"
+#include "src/exec/keys.h"
 
 namespace reshard {
 
-/// Where the caller's buffer lies.
-struct BoundBuffer {
-  std::int64_t id = -1;
-  std::byte* data = nullptr;
-  std::int64_t size_bytes = 0;
+/// Numbers of the bindings of one transport, which tell their messages apart. The ranks agree on each: a rank proposes
+/// one that it has not seen, and the highest proposal is taken. So ranks whose bindings failed at different points, or
+/// that count differently for any other reason, are of one mind again with the next.
+struct BindingNumbers {
+  std::int64_t next = 1;         ///< not seen yet; 64 bits do not run out
+  std::set<std::int64_t> alive;  ///< of the bindings that live
+
+  /// The first number from `next` on whose bits in a tag are those of no living binding.
+  std::int64_t propose() const;
+
+  /// Control streams of bindings that were destroyed while their peers still might write to them: rank and tag. What
+  /// came is thrown away whenever the next binding is made.
+  std::vector<std::pair<std::int32_t, std::uint64_t>> deserted;
 };
 
 struct BindOptions {
@@ -21,15 +32,20 @@ struct BindOptions {
   Transport* transport = nullptr;  ///< must outlive the binding
   std::vector<BoundBuffer> src;
   std::vector<BoundBuffer> dst;
-  std::uint64_t sequence = 0;  ///< counts the bindings of the transport; equal on all ranks
+  BindingNumbers* numbers = nullptr;  ///< of the transport, outlives the binding; null for its only one
   std::int64_t timeout_us = 0;
+  Status arguments = {};  ///< what the caller found wrong already; then only transport and timeout_us need be set
 };
+
+/// Whether plan and buffers fit this rank; on success fills in the buffers.
+Status check_bind_options(const BindOptions& options, RankMemory* memory);
 
 /// A plan bound to this rank's memory.
 class Binding {
  public:
-  /// Collective. First all ranks compare plans and arguments, so that either all have a binding or none has.
-  /// Errors as reshard_binding_create documents.
+  /// Collective, in two phases; either all ranks have a binding or none has. Holds the transport's turn. First all
+  /// ranks compare plans and arguments. Then memory keys go to the ranks that read them, every rank builds its program
+  /// and allocates its memory, and all say whether they could. Errors as reshard_binding_create documents.
   static Result<std::unique_ptr<Binding>> create(const BindOptions& options);
   ~Binding();
   Binding(const Binding&) = delete;
@@ -53,22 +69,26 @@ class Binding {
   const Volume& volume() const { return volume_; }
 
  private:
-  struct Mapping {
-    std::int32_t peer = -1;
-    MemoryKey key;
-    void* ptr = nullptr;
-  };
+  Binding(const BindOptions& options, BindingNumbers* numbers)
+      : plan_(options.plan), transport_(options.transport), numbers_(numbers) {}
 
-  Binding() = default;
-  Status agree(const BindOptions& options, Status arguments, std::vector<std::vector<std::byte>>* answers);
-  Status map_peers(const std::vector<std::vector<std::byte>>& answers);
+  Status agree(const BindOptions& options);
+  Status prepare(const BindOptions& options);
+  Status vote(Status mine, const Deadline& deadline);
   Result<std::shared_ptr<Flight>> build_flight();
+  void sweep_deserted();
+  void release();
 
   std::shared_ptr<const Plan> plan_;
-  Transport* transport_ = nullptr;
+  Transport* transport_;
+  BindingNumbers own_numbers_;  // where none are given
+  BindingNumbers* numbers_;
+  std::int64_t number_ = 0;  // 0: none was agreed on
+  bool is_bound_ = false;    // on all ranks
   RankMemory memory_;
-  std::vector<Mapping> mappings_;
+  SharedMemory shared_;
   Volume volume_;
+  std::shared_ptr<Control> control_;
   std::unique_ptr<Engine> engine_;
 };
 

@@ -4,26 +4,59 @@
 
 #include <fmt/format.h>
 
-namespace reshard {
+#include <mutex>
+#include <utility>
 
-Result<std::unique_ptr<Engine>> Engine::create(BuildFlight build, Transport* transport, std::uint64_t tag_base) {
-  std::unique_ptr<Engine> engine(new Engine(std::move(build), transport, tag_base));
-  RESHARD_TRY(engine->flight_, engine->build_());
-  return engine;
+namespace reshard {
+namespace {
+
+// How long a broken connection may take to show whether its peer died or gave the run up.
+constexpr std::int64_t kLearnUs = 20'000;
+
+// Failed runs whose late messages are looked for at each start. A peer that is so far behind has other worries.
+constexpr std::size_t kMostSwept = 64;
+
+Status in_flight_error() {
+  return {RESHARD_ERR_TIMEOUT,
+          "messages of a run that was given up are still on their way to this binding's staging; start again later, or "
+          "bind anew"};
+}
+
+}  // namespace
+
+/// Makes flight_ one that nothing is under way to. At most one other is kept, so that failed runs hold at most twice
+/// the staging.
+Status Engine::renew_flight() {
+  if (!flight_->is_idle() || stuck_ != nullptr) transport_->progress();
+  if (stuck_ != nullptr && stuck_->is_idle()) stuck_ = nullptr;
+  if (flight_->is_idle()) return {};
+  if (stuck_ != nullptr) return in_flight_error();
+  RESHARD_TRY(std::shared_ptr<Flight> fresh, build_());
+  stuck_ = std::exchange(flight_, std::move(fresh));
+  return {};
+}
+
+void Engine::sweep() const {
+  for (const std::int64_t run : abandoned_) flight_->discard(run);
 }
 
 Status Engine::start() {
+  const std::lock_guard turn(transport_->turn());
   if (is_running_) {
     return {RESHARD_ERR_INVALID_STATE, fmt::format("run {} has not finished; call finish first", num_runs_)};
   }
-  if (flight_ == nullptr) {
-    RESHARD_TRY(flight_, build_());
-  }
+  Status status = renew_flight();
+  ++num_runs_;  // also of a run that fails here: the peers count it
   failure_ = {};
-  ++num_runs_;
+  num_groups_complete_ = 0;
+  if (!status.ok()) {
+    control_->begin(num_runs_);
+    control_->announce(Snapshot::kAbandoned, Deadline(kLearnUs));
+    return failure_ = std::move(status).with_context(fmt::format("run {} could not begin", num_runs_));
+  }
+  sweep();
   is_running_ = true;
-  const std::uint64_t epoch = static_cast<std::uint64_t>(num_runs_) & ((std::uint64_t{1} << kEpochBits) - 1);
-  Status status = flight_->begin((tag_base_ << kEpochBits) + epoch);
+  status = flight_->begin(num_runs_);
   return status.ok() ? Status() : fail(std::move(status));
 }
 
@@ -34,21 +67,6 @@ Status Engine::wait_group(std::int32_t group, const Deadline& deadline) {
 Status Engine::finish(const Deadline& deadline) {
   RESHARD_TRY(wait([&] { return flight_->is_complete(); }, deadline));
   is_running_ = false;
-  return {};
-}
-
-Status Engine::wait(const std::function<bool()>& is_complete, const Deadline& deadline) {
-  RESHARD_TRY(check_started());
-  while (!is_complete()) {
-    bool moved = false;
-    RESHARD_TRY(step(&moved));
-    if (moved) continue;
-    if (deadline.expired()) {
-      return fail({RESHARD_ERR_TIMEOUT, fmt::format("run {} passed its deadline of {} us: {}", num_runs_,
-                                                    deadline.timeout_us(), flight_->missing())});
-    }
-    transport_->idle();
-  }
   return {};
 }
 
@@ -67,31 +85,66 @@ Status Engine::step(bool* moved) {
 
 Result<bool> Engine::poll() {
   RESHARD_TRY(check_started());
+  const std::lock_guard turn(transport_->turn());
   bool moved = true;
   for (int i = 0; i < kMostPollSteps && moved && !flight_->is_complete(); ++i) RESHARD_TRY(step(&moved));
   return flight_->is_complete();
 }
 
+Status Engine::wait(const std::function<bool()>& is_complete, const Deadline& deadline) {
+  RESHARD_TRY(check_started());
+  while (true) {
+    const std::lock_guard turn(transport_->turn());
+    if (is_complete()) return {};
+    bool moved = false;
+    RESHARD_TRY(step(&moved));
+    if (deadline.expired() && !is_complete()) {
+      return fail({RESHARD_ERR_TIMEOUT, fmt::format("run {} passed its deadline of {} us: {}", num_runs_,
+                                                    deadline.timeout_us(), flight_->missing())});
+    }
+    if (!moved) transport_->idle();
+  }
+}
+
+/// A connection breaks when its peer dies, and when it takes messages back by force: the peer's word, or the news of
+/// its death, comes another way and a little later.
+void Engine::learn_more(Status* status) {
+  const Deadline deadline(kLearnUs);
+  while (status->code() == RESHARD_ERR_TRANSPORT && !deadline.expired()) {
+    bool moved = transport_->progress();
+    static_cast<void>(control_->receive(&moved).ok());
+    if (Status health = transport_->health(); !health.ok()) *status = std::move(health);
+    for (std::size_t peer = 0; peer < control_->peers().size(); ++peer) {
+      if (control_->loss(peer) == Control::Loss::kNone || status->code() != RESHARD_ERR_TRANSPORT) continue;
+      *status = {RESHARD_ERR_ABANDONED, fmt::format("rank {} gave the run up", control_->peers()[peer])};
+    }
+    if (!moved) transport_->idle();
+  }
+}
+
 Status Engine::fail(Status status) {
+  learn_more(&status);
   is_running_ = false;
   num_groups_complete_ = flight_->num_groups_complete();
   failure_ = std::move(status).with_context(
       fmt::format("run {} is abandoned with {} groups complete", num_runs_, num_groups_complete_));
-  if (!flight_->cancel()) {
-    lost_.push_back(std::move(flight_));
-    flight_ = nullptr;
-  }
+  flight_->abandon();
+  abandoned_.push_back(num_runs_);
+  if (abandoned_.size() > kMostSwept) abandoned_.pop_front();
   return failure_;
 }
 
 std::int32_t Engine::num_groups_complete() const {
-  return failure_.ok() && flight_ != nullptr ? flight_->num_groups_complete() : num_groups_complete_;
+  return failure_.ok() ? flight_->num_groups_complete() : num_groups_complete_;
 }
 
-std::vector<std::shared_ptr<Flight>> Engine::retire() {
-  if (is_running_ && !flight_->cancel()) lost_.push_back(std::move(flight_));
+void Engine::retire() {
+  if (is_running_) flight_->abandon();
   is_running_ = false;
-  return std::move(lost_);
+  for (const std::shared_ptr<Flight>& flight : {flight_, stuck_}) {
+    if (flight != nullptr && !flight->is_idle()) transport_->keep(flight);
+  }
+  control_->announce(Snapshot::kLeft, Deadline(kLearnUs));
 }
 
 }  // namespace reshard

@@ -7,88 +7,146 @@
 #include <algorithm>
 #include <set>
 
-#include "src/exec/tags.h"
-
 namespace reshard {
 namespace {
 
 // Copies are run in pieces of this size, so that messages advance in between.
 constexpr std::int64_t kCopyBudgetBytes = std::int64_t{1} << 20;
 
+// Giving a run up takes at most this long for telling the peers, and this long for taking messages back.
+constexpr std::int64_t kAnnounceUs = 20'000;
+constexpr std::int64_t kCancelUs = 100'000;
+
 }  // namespace
 
-Flight::Flight(Program given, const std::vector<bool>& read_by, Transport* transport)
-    : program(std::move(given)),
-      transport_(transport),
-      groups_(program.work_of_group, program.num_open),
-      messages_(program, &groups_, transport) {
-  pull_done_.resize(program.pulls.size());
+std::vector<std::int32_t> peers_of(const Program& program, const std::vector<bool>& read_by) {
   std::set<std::int32_t> peers;
   for (const GroupCopies& pull : program.pulls) peers.insert(pull.peer);
-  for (const std::int32_t peer : peers) sources_.emplace_back().peer = peer;
-  for (std::size_t r = 0; r < read_by.size(); ++r) {
-    if (read_by[r]) readers_.emplace_back().peer = static_cast<std::int32_t>(r);
+  for (const MessageLanes* lanes : {&program.sends, &program.receives}) {
+    for (const MessageLane& lane : *lanes) {
+      for (const MessageStep& step : lane.steps) peers.insert(step.peer);
+    }
   }
-  transport->reserve(messages_.most_in_flight() + sources_.size() + readers_.size());
+  for (std::size_t r = 0; r < read_by.size(); ++r) {
+    if (read_by[r]) peers.insert(static_cast<std::int32_t>(r));
+  }
+  return {peers.begin(), peers.end()};
 }
 
-Status Flight::begin(std::uint64_t run_tag) {
-  run_tag_ = run_tag;
-  messages_.begin(run_tag);
+Flight::Flight(Program given, Wiring wiring, Transport* transport)
+    : program(std::move(given)),
+      wiring_(std::move(wiring)),
+      transport_(transport),
+      groups_(program.work_of_group, program.num_open),
+      messages_(program, &groups_, wiring_.control, wiring_.binding, transport) {
+  const Control& control = *wiring_.control;
+  pull_done_.resize(program.pulls.size());
+  std::map<std::int32_t, std::int32_t> num_pulls;
+  for (const GroupCopies& pull : program.pulls) ++num_pulls[pull.peer];
+  for (const auto& [rank, count] : num_pulls) {
+    sources_.push_back({rank, control.index_of(rank), RunWord(wiring_.words.at(rank)), count, count, false});
+  }
+  for (std::size_t r = 0; r < wiring_.read_by.size(); ++r) {
+    const auto rank = static_cast<std::int32_t>(r);
+    if (wiring_.read_by[r]) readers_.push_back({rank, control.index_of(rank)});
+  }
+  was_lost_.resize(control.peers().size());
+  transport->reserve(messages_.most_in_flight() + control.peers().size());
+}
+
+Status Flight::begin(std::int64_t run) {
+  run_ = run;
+  messages_.begin(run);
   next_local_ = 0;
   local_position_ = {};
   pull_done_.assign(pull_done_.size(), false);
+  was_lost_.assign(was_lost_.size(), false);
   first_pull_ = 0;
   is_pulling_ = false;
   groups_.begin();
-  for (Handshake& source : sources_) {
-    source.ready = {};
-    source.done = {};
-    source.done_posted = false;
-    source.steps_left = 0;
-    RESHARD_TRY(transport_->recv(source.peer, tag_of(run_tag, TagKind::kReady), nullptr, 0, &source.ready));
+  for (Source& source : sources_) {
+    source.pulls_left = source.num_pulls;
+    source.is_told = false;
   }
-  for (const GroupCopies& pull : program.pulls) ++source_of(pull.peer)->steps_left;
-  for (Handshake& reader : readers_) {
-    reader.ready = {};
-    reader.done = {};
-    RESHARD_TRY(transport_->send(reader.peer, tag_of(run_tag, TagKind::kReady), nullptr, 0, &reader.ready));
-    RESHARD_TRY(transport_->recv(reader.peer, tag_of(run_tag, TagKind::kDone), nullptr, 0, &reader.done));
-  }
+  if (wiring_.word != nullptr) RunWord(wiring_.word).set(run);
+  wiring_.control->begin(run);
+  for (const Reader& reader : readers_) wiring_.control->say(reader.peer, Snapshot::kReady);
   bool moved = false;
+  RESHARD_TRY(wiring_.control->receive(&moved));
+  RESHARD_TRY(wiring_.control->send(&moved));
   return messages_.post_receives(&moved);
 }
 
-Flight::Handshake* Flight::source_of(std::int32_t peer) {
-  const auto found = std::lower_bound(sources_.begin(), sources_.end(), peer,
-                                      [](const Handshake& source, std::int32_t rank) { return source.peer < rank; });
+Flight::Source* Flight::source_of(std::int32_t rank) {
+  const auto found = std::lower_bound(sources_.begin(), sources_.end(), rank,
+                                      [](const Source& source, std::int32_t other) { return source.rank < other; });
   return &*found;
+}
+
+const Flight::Source* Flight::find_source(std::size_t peer) const {
+  const auto found =
+      std::find_if(sources_.begin(), sources_.end(), [peer](const Source& source) { return source.peer == peer; });
+  return found == sources_.end() ? nullptr : &*found;
+}
+
+bool Flight::is_read(const Reader& reader) const {
+  return wiring_.control->heard(reader.peer).says(Snapshot::kDone);
+}
+
+bool Flight::may_read(const Source& source) const {
+  return wiring_.control->heard(source.peer).says(Snapshot::kReady);
 }
 
 Status Flight::step(bool* moved) {
   *moved = transport_->progress();
+  RESHARD_TRY(wiring_.control->receive(moved));
+  messages_.confirmations().exchange();
+  RESHARD_TRY(check_losses());
   RESHARD_TRY(messages_.post_receives(moved));
   RESHARD_TRY(messages_.send(moved));
   RESHARD_TRY(messages_.unpack(moved));
-  RESHARD_TRY(tell_sources(moved));
-  step_pulls(moved);
+  RESHARD_TRY(step_pulls(moved));
+  tell_sources();
   step_local(moved);
+  messages_.confirmations().exchange();
+  return wiring_.control->send(moved);
+}
+
+/// Whether this rank's run still depends on a peer that takes no more part in it.
+bool Flight::needs(std::size_t peer, Control::Loss loss) const {
+  if (messages_.confirmations().awaits(peer)) return true;
+  const Source* source = find_source(peer);
+  if (source != nullptr && source->pulls_left > 0) return true;
+  // One that has moved on took what it wanted, or discards it: the sends to it end.
+  if (loss == Control::Loss::kMovedOn) return false;
+  const bool is_unread = std::any_of(readers_.begin(), readers_.end(),
+                                     [&](const Reader& reader) { return reader.peer == peer && !is_read(reader); });
+  return is_unread || messages_.confirmations().owes(peer);
+}
+
+/// A loss counts from the second step on: what the peer did before it left may be seen a little after its leave.
+Status Flight::check_losses() {
+  const Control& control = *wiring_.control;
+  for (std::size_t peer = 0; peer < was_lost_.size(); ++peer) {
+    const Control::Loss loss = control.loss(peer);
+    if (loss == Control::Loss::kNone) continue;
+    if (was_lost_[peer] && needs(peer, loss)) {
+      return {RESHARD_ERR_ABANDONED,
+              fmt::format("rank {} {}", control.peers()[peer],
+                          loss == Control::Loss::kLeft ? "destroyed its binding" : "gave the run up")};
+    }
+    was_lost_[peer] = true;
+  }
   return {};
 }
 
 /// Tells peers when this rank has read all that it reads of their memory.
-Status Flight::tell_sources(bool* moved) {
-  for (Handshake& source : sources_) {
-    if (source.ready.failed()) {
-      return {source.ready.error,
-              fmt::format("waiting for the source of rank {} failed in the transport", source.peer)};
-    }
-    if (source.steps_left > 0 || source.done_posted) continue;
-    RESHARD_TRY(transport_->send(source.peer, tag_of(run_tag_, TagKind::kDone), nullptr, 0, &source.done));
-    source.done_posted = true;
-    *moved = true;
+void Flight::tell_sources() {
+  for (Source& source : sources_) {
+    if (source.pulls_left > 0 || source.is_told) continue;
+    wiring_.control->say(source.peer, Snapshot::kDone);
+    source.is_told = true;
   }
-  return {};
 }
 
 /// The first pull of an open group whose source may be read.
@@ -96,7 +154,7 @@ void Flight::choose_pull() {
   while (first_pull_ < pull_done_.size() && pull_done_[first_pull_]) ++first_pull_;
   for (std::size_t i = first_pull_; i < pull_done_.size(); ++i) {
     if (!groups_.is_open(program.pulls[i].position)) return;
-    if (pull_done_[i] || !source_of(program.pulls[i].peer)->ready.done()) continue;
+    if (pull_done_[i] || !may_read(*source_of(program.pulls[i].peer))) continue;
     current_pull_ = i;
     pull_position_ = {};
     is_pulling_ = true;
@@ -104,16 +162,21 @@ void Flight::choose_pull() {
   }
 }
 
-void Flight::step_pulls(bool* moved) {
+Status Flight::step_pulls(bool* moved) {
   if (!is_pulling_) choose_pull();
-  if (!is_pulling_) return;
+  if (!is_pulling_) return {};
   *moved = true;
   const GroupCopies& pull = program.pulls[current_pull_];
-  if (!pull.copies.run_some(&pull_position_, kCopyBudgetBytes)) return;
+  if (!pull.copies.run_some(&pull_position_, kCopyBudgetBytes)) return {};
+  Source* source = source_of(pull.peer);
+  if (!source->word.is(run_)) {
+    return {RESHARD_ERR_ABANDONED, fmt::format("rank {} gave the run up while its memory was read", pull.peer)};
+  }
   is_pulling_ = false;
   pull_done_[current_pull_] = true;
-  --source_of(pull.peer)->steps_left;
+  --source->pulls_left;
   groups_.complete(pull.position);
+  return {};
 }
 
 void Flight::step_local(bool* moved) {
@@ -127,39 +190,42 @@ void Flight::step_local(bool* moved) {
 }
 
 bool Flight::is_complete() const {
-  const auto finished = [](const Handshake& peer) { return peer.ready.done() && peer.done.done(); };
   return groups_.all_complete() && messages_.is_complete() && next_local_ == program.local.size() &&
-         std::all_of(sources_.begin(), sources_.end(), finished) &&
-         std::all_of(readers_.begin(), readers_.end(), finished);
+         std::all_of(sources_.begin(), sources_.end(), [](const Source& source) { return source.is_told; }) &&
+         std::all_of(readers_.begin(), readers_.end(), [this](const Reader& reader) { return is_read(reader); }) &&
+         wiring_.control->is_flushed();
 }
 
 std::string Flight::missing() const {
+  const std::vector<std::int32_t>& ranks = wiring_.control->peers();
   std::set<std::int32_t> from;
   std::set<std::int32_t> to;
-  messages_.add_pending_peers(&from, &to);
-  for (const Handshake& source : sources_) {
-    if (source.ready.pending()) from.insert(source.peer);
+  for (std::size_t peer = 0; peer < ranks.size(); ++peer) {
+    if (messages_.confirmations().awaits(peer)) from.insert(ranks[peer]);
+    if (messages_.confirmations().owes(peer)) to.insert(ranks[peer]);
   }
-  for (const Handshake& reader : readers_) {
-    if (reader.done.pending()) to.insert(reader.peer);
+  for (const Source& source : sources_) {
+    if (source.pulls_left > 0) from.insert(source.rank);
+  }
+  for (const Reader& reader : readers_) {
+    if (!is_read(reader)) to.insert(reader.rank);
   }
   std::string text = fmt::format("{} of {} windows received, {} of {} sent", messages_.num_received(),
                                  messages_.num_receives(), messages_.num_sent(), messages_.num_sends());
-  if (!from.empty()) text += fmt::format("; nothing yet from ranks {}", fmt::join(from, ", "));
+  if (!from.empty())
+    text += fmt::format("; not everything has come, or is confirmed, from ranks {}", fmt::join(from, ", "));
   if (!to.empty()) text += fmt::format("; ranks {} have not taken theirs", fmt::join(to, ", "));
   return text;
 }
 
-bool Flight::cancel() {
-  bool all = messages_.cancel();
-  for (std::vector<Handshake>* side : {&sources_, &readers_}) {
-    for (Handshake& peer : *side) {
-      for (Request* request : {&peer.ready, &peer.done}) {
-        if (request->pending()) all = transport_->cancel(request) && all;
-      }
-    }
-  }
-  return all;
+void Flight::abandon() {
+  // First, so that nobody who still reads the source takes what it reads for the run's.
+  if (wiring_.word != nullptr) RunWord(wiring_.word).set(0);
+  wiring_.control->announce(Snapshot::kAbandoned, Deadline(kAnnounceUs));
+  std::vector<Request*> requests;
+  messages_.add_pending(&requests);
+  transport_->cancel_all(requests, Deadline(kCancelUs));
+  discard(run_);
 }
 
 }  // namespace reshard

@@ -2,9 +2,12 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <atomic>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "src/exec/control.h"
 #include "src/exec/group_counter.h"
 #include "src/exec/messages.h"
 #include "src/exec/program.h"
@@ -12,19 +15,49 @@
 
 namespace reshard {
 
+/// The run in which a rank's source may be read: a word in memory that the readers have mapped, too. A reader copies
+/// and then looks at the word; the rank clears the word before it gives the run up and lets the caller have the memory.
+/// So a reader that still finds its run there has copied what the run's source held. (A sequence lock with one writer:
+/// set() keeps later stores of the caller behind that of the word, is() keeps the word's load behind the copy's.)
+class RunWord {
+ public:
+  explicit RunWord(void* memory) : word_(static_cast<std::int64_t*>(memory)) {}
+  void set(std::int64_t run) const {
+    std::atomic_ref(*word_).store(run, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+  bool is(std::int64_t run) const {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return std::atomic_ref(*word_).load(std::memory_order_relaxed) == run;
+  }
+
+ private:
+  std::int64_t* word_;
+};
+
+/// What a flight shares with its peers beyond messages.
+struct Wiring {
+  std::int64_t binding = 0;             ///< number of the binding; see tags.h
+  Control* control = nullptr;           ///< outlives the flight
+  void* word = nullptr;                 ///< of this rank's RunWord; null when nobody reads its source
+  std::map<std::int32_t, void*> words;  ///< of the ranks whose source this one reads
+  std::vector<bool> read_by;            ///< by rank: those that read this rank's source
+};
+
 /// A program and the state of its current run. Sized once; a run allocates nothing.
 class Flight {
  public:
-  Flight(Program program, const std::vector<bool>& read_by, Transport* transport);
+  Flight(Program program, Wiring wiring, Transport* transport);
   Flight(const Flight&) = delete;
   Flight& operator=(const Flight&) = delete;
 
   const Program program;
 
-  /// Resets the state and posts what can be posted at once.
-  Status begin(std::uint64_t run_tag);
+  /// Resets the state and posts what can be posted at once. @pre is_idle()
+  Status begin(std::int64_t run);
 
-  /// Moves everything a little; *moved says whether anything did.
+  /// Moves everything a little; *moved says whether anything did. RESHARD_ERR_ABANDONED when a peer that is still
+  /// needed gave the run up.
   Status step(bool* moved);
 
   bool is_complete() const;
@@ -35,29 +68,46 @@ class Flight {
   /// What is still missing, for the message of a deadline.
   std::string missing() const;
 
-  /// Takes back all messages; false when one could not be: then this object must outlive the transport's use of it.
-  bool cancel();
+  /// Gives the run up: no reader takes the source for good from here on, the peers are told, and all messages are taken
+  /// back, or is_idle() is false: then this object must live until it is true, or the transport is gone.
+  void abandon();
+  bool is_idle() const { return messages_.is_idle(); }
+
+  /// Throws away what was sent to this rank in a run that it gave up.
+  void discard(std::int64_t run) const { messages_.discard(run); }
 
  private:
-  /// A peer that shares mappings with us: `ready` says the source may be read, `done` that it was.
-  struct Handshake {
-    std::int32_t peer = -1;
-    Request ready;
-    Request done;
-    std::int32_t steps_left = 0;  // pulls from it
-    bool done_posted = false;
+  /// A peer whose memory this rank reads.
+  struct Source {
+    std::int32_t rank = -1;
+    std::size_t peer = 0;  // as the control stream counts
+    RunWord word;
+    std::int32_t num_pulls = 0;
+    std::int32_t pulls_left = 0;
+    bool is_told = false;  // that its memory was read
+  };
+  /// A peer that reads this rank's memory.
+  struct Reader {
+    std::int32_t rank = -1;
+    std::size_t peer = 0;
   };
 
-  Status tell_sources(bool* moved);
+  Status check_losses();
+  bool needs(std::size_t peer, Control::Loss loss) const;
+  void tell_sources();
   void choose_pull();
-  void step_pulls(bool* moved);
+  Status step_pulls(bool* moved);
   void step_local(bool* moved);
-  Handshake* source_of(std::int32_t peer);
+  Source* source_of(std::int32_t rank);
+  const Source* find_source(std::size_t peer) const;
+  bool is_read(const Reader& reader) const;
+  bool may_read(const Source& source) const;
 
+  Wiring wiring_;
   Transport* transport_;
   GroupCounter groups_;
   Messages messages_;
-  std::uint64_t run_tag_ = 0;
+  std::int64_t run_ = 0;
   std::size_t next_local_ = 0;
   CopyList::Position local_position_;
   std::vector<bool> pull_done_;
@@ -65,8 +115,12 @@ class Flight {
   std::size_t current_pull_ = 0;
   bool is_pulling_ = false;
   CopyList::Position pull_position_;
-  std::vector<Handshake> sources_;  // peers whose memory we read
-  std::vector<Handshake> readers_;  // peers that read ours
+  std::vector<Source> sources_;  // ascending
+  std::vector<Reader> readers_;  // ascending
+  std::vector<bool> was_lost_;   // by peer, at the last step
 };
+
+/// Ranks that a program exchanges anything with, ascending: the peers of its control stream.
+std::vector<std::int32_t> peers_of(const Program& program, const std::vector<bool>& read_by);
 
 }  // namespace reshard

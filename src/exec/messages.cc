@@ -76,8 +76,9 @@ bool Messages::Direction::has_room(std::int32_t index) const {
   return lanes[0].in_flight.size() + lanes[1].in_flight.size() + (is_reserved ? 1 : 0) < most_in_flight;
 }
 
-Messages::Messages(const Program& program, GroupCounter* groups, Transport* transport)
-    : groups_(groups), transport_(transport) {
+Messages::Messages(const Program& program, GroupCounter* groups, Control* control, std::int64_t binding,
+                   Transport* transport)
+    : groups_(groups), confirmations_(program, groups, control), binding_(binding), transport_(transport) {
   sends_.init(program.sends, program.most_in_flight);
   receives_.init(program.receives, program.most_in_flight);
 }
@@ -86,15 +87,16 @@ std::size_t Messages::most_in_flight() const {
   return std::max(sends_.most_in_flight, receives_.most_in_flight);
 }
 
-void Messages::begin(std::uint64_t run_tag) {
-  run_tag_ = run_tag;
+void Messages::begin(std::int64_t run) {
+  run_ = run;
+  confirmations_.begin();
   sends_.begin();
   receives_.begin();
   unpacking_ = {};
 }
 
 std::uint64_t Messages::tag_of_step(const MessageStep& step) const {
-  return tag_of(run_tag_, step.is_relayed ? TagKind::kRelayed : TagKind::kFirst);
+  return tag_of(binding_, run_, step.is_relayed ? TagKind::kRelayed : TagKind::kFirst);
 }
 
 Status Messages::post_receives(bool* moved) {
@@ -148,13 +150,13 @@ void Messages::finish_receive() {
   lane.is_done[unpacking_.index] = true;
   ++lane.num_done;
   if (step.num_forwards == 0) lane.release(step.slot);
-  for (const std::int32_t position : step.work) groups_->complete(position);
+  confirmations_.unpacked(unpacking_);
   unpacking_ = {};
 }
 
 Status Messages::send(bool* moved) {
   for (const std::int32_t lane : kLanes) {
-    RESHARD_TRY(reap_sends(&at(sends_.lanes, lane), moved));
+    RESHARD_TRY(reap_sends(lane, moved));
   }
   for (const std::int32_t lane : kLanes) {
     RESHARD_TRY(send_next(lane, moved));
@@ -162,7 +164,8 @@ Status Messages::send(bool* moved) {
   return {};
 }
 
-Status Messages::reap_sends(Lane* lane, bool* moved) {
+Status Messages::reap_sends(std::int32_t number, bool* moved) {
+  Lane* lane = &at(sends_.lanes, number);
   for (std::size_t i = 0; i < lane->in_flight.size();) {
     const std::size_t index = lane->in_flight[i];
     const MessageStep& step = lane->program->steps[index];
@@ -175,18 +178,20 @@ Status Messages::reap_sends(Lane* lane, bool* moved) {
     lane->release(step.slot);
     lane->in_flight.erase(lane->in_flight.begin() + static_cast<std::ptrdiff_t>(i));
     ++lane->num_done;
-    finish_send(step);
+    finish_send({number, index});
     *moved = true;
   }
   return {};
 }
 
-void Messages::finish_send(const MessageStep& step) {
+void Messages::finish_send(MessageId id) {
+  const MessageStep& step = at(sends_.lanes, id.lane).program->steps[id.index];
   if (step.is_from_staging) {
     Lane& source = at(receives_.lanes, step.feed.lane);
     if (--source.forwards_left[step.feed.index] == 0) source.release(source.program->steps[step.feed.index].slot);
   }
   for (const std::int32_t position : step.work) groups_->complete(position);
+  confirmations_.sent(id);
 }
 
 bool Messages::is_fed(const MessageStep& step) const {
@@ -217,26 +222,33 @@ Status Messages::send_next(std::int32_t index, bool* moved) {
   return {};
 }
 
-void Messages::add_pending_peers(std::set<std::int32_t>* from, std::set<std::int32_t>* to) const {
-  for (const auto& [direction, peers] : {std::pair{&receives_, from}, std::pair{&sends_, to}}) {
-    for (const Lane& lane : direction->lanes) {
+void Messages::add_pending(std::vector<Request*>* requests) {
+  for (Direction* direction : {&sends_, &receives_}) {
+    for (Lane& lane : direction->lanes) {
       for (const std::size_t index : lane.in_flight) {
-        if (lane.requests[index].pending()) peers->insert(lane.program->steps[index].peer);
+        if (lane.requests[index].pending()) requests->push_back(&lane.requests[index]);
       }
     }
   }
 }
 
-bool Messages::cancel() {
-  bool all = true;
-  for (Direction* direction : {&sends_, &receives_}) {
-    for (Lane& lane : direction->lanes) {
+bool Messages::is_idle() const {
+  for (const Direction* direction : {&sends_, &receives_}) {
+    for (const Lane& lane : direction->lanes) {
       for (const std::size_t index : lane.in_flight) {
-        if (lane.requests[index].pending()) all = transport_->cancel(&lane.requests[index]) && all;
+        if (lane.requests[index].pending()) return false;
       }
     }
   }
-  return all;
+  return true;
+}
+
+void Messages::discard(std::int64_t run) const {
+  for (const std::int32_t peer : confirmations_.senders()) {
+    for (const TagKind kind : {TagKind::kFirst, TagKind::kRelayed}) {
+      transport_->discard(peer, tag_of(binding_, run, kind));
+    }
+  }
 }
 
 }  // namespace reshard

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <array>
-#include <set>
 #include <vector>
 
+#include "src/exec/confirmations.h"
 #include "src/exec/group_counter.h"
 #include "src/exec/program.h"
 #include "src/transport/transport.h"
@@ -15,10 +15,10 @@ namespace reshard {
 /// The messages of a program in its current run: two lanes in each direction. Sized once; a run allocates nothing.
 class Messages {
  public:
-  /// All three must outlive this object.
-  Messages(const Program& program, GroupCounter* groups, Transport* transport);
+  /// All four must outlive this object. Messages are tagged as those of `binding`.
+  Messages(const Program& program, GroupCounter* groups, Control* control, std::int64_t binding, Transport* transport);
 
-  void begin(std::uint64_t run_tag);
+  void begin(std::int64_t run);
 
   /// Each moves everything of its kind a little; sets *moved when anything did.
   Status post_receives(bool* moved);
@@ -30,13 +30,19 @@ class Messages {
   std::size_t num_received() const { return receives_.num_done(); }
   std::size_t num_sends() const { return sends_.num_steps(); }
   std::size_t num_receives() const { return receives_.num_steps(); }
-  bool is_complete() const { return num_sent() == num_sends() && num_received() == num_receives(); }
+  /// Received, sent, and confirmed in both directions.
+  bool is_complete() const {
+    return num_sent() == num_sends() && num_received() == num_receives() && confirmations_.is_complete();
+  }
+  Confirmations& confirmations() { return confirmations_; }
+  const Confirmations& confirmations() const { return confirmations_; }
 
-  /// Peers of which a message is still on its way.
-  void add_pending_peers(std::set<std::int32_t>* from, std::set<std::int32_t>* to) const;
+  /// Appends the messages that are in flight.
+  void add_pending(std::vector<Request*>* requests);
+  bool is_idle() const;  ///< none is
 
-  /// Takes back all messages; false when one could not be.
-  bool cancel();
+  /// Throws away what the peers sent in a run that is over and nobody received.
+  void discard(std::int64_t run) const;
 
  private:
   /// Posted in order from `next`, finished in any order.
@@ -70,16 +76,18 @@ class Messages {
 
   Status find_arrived();
   void finish_receive();
-  Status reap_sends(Lane* lane, bool* moved);
-  void finish_send(const MessageStep& step);
+  Status reap_sends(std::int32_t lane, bool* moved);
+  void finish_send(MessageId id);
   Status send_next(std::int32_t lane, bool* moved);
   bool is_fed(const MessageStep& step) const;
   bool keeps_queue_short(const Lane& lane, const MessageStep& step) const;
   std::uint64_t tag_of_step(const MessageStep& step) const;
 
   GroupCounter* groups_;
+  Confirmations confirmations_;
+  std::int64_t binding_;
   Transport* transport_;
-  std::uint64_t run_tag_ = 0;
+  std::int64_t run_ = 0;
   Direction sends_;
   Direction receives_;
   MessageId unpacking_;  // lane -1: none

@@ -34,7 +34,7 @@ class Direction {
   void choose_slots(const Plan& plan) {
     std::array<std::int32_t, 2> num_staged{};
     for (DraftMessage& draft : drafts_) {
-      draft.step.data = direct_memory(draft.step, is_send_);
+      if (!draft.is_staged) draft.step.data = direct_memory(draft.step, is_send_);
       if (draft.step.data != nullptr) draft.step.copies = {};
       if (needs_slot(draft)) ++at(num_staged, natural_lane(draft));
     }

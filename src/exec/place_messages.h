@@ -23,6 +23,7 @@ struct DraftMessage {
   std::int32_t hop = 0;      ///< index in the route
   std::int32_t parent = -1;  ///< index of the hop that brings the bytes
   bool feeds_sends = false;  ///< of a receive: this rank sends it on
+  bool is_staged = false;    ///< does not go straight from or to a tensor, even where it could
   MessageStep step;
 };
 

@@ -24,6 +24,10 @@ struct RankMemory {
   BufferTable dst;
   std::map<std::int32_t, BufferTable> mapped_src;  ///< source buffers of peers that this rank reads directly
   std::vector<bool> read_by;                       ///< by rank: peers that read this rank's source directly
+  /// By rank: peers that sends, or receives, cannot be taken back from: none goes straight from or to a tensor. Empty:
+  /// no such peer.
+  std::vector<bool> stages_sends;
+  std::vector<bool> stages_receives;
 };
 
 /// Copies that belong to one completion group.
@@ -82,6 +86,8 @@ using MessageLanes = std::array<MessageLane, 2>;
 /// - The bytes of x are there: the hop that brings them comes before it.
 /// - x does not wait for messages to the same peer (Transport::most_per_peer): those of its lane before it are
 /// finished.
+/// - A window is complete once its sender has confirmed it (Confirmations). That waits for what comes before it in the
+///   order only, so the groups of the next point wait for nothing that comes after x.
 /// - Where k groups may be open, x is not held back either: the order is by position of the group first, which is the
 ///   same for all receivers of a route. What groups at positions <= p - k need is messages of these positions (forwards
 ///   are of the position at which they came), which are finished, and copies, which need no message but the

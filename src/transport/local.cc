@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "src/transport/local_world.h"
@@ -33,7 +34,12 @@ class LocalTransport final : public Transport {
   Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override;
   bool progress() override;
   void idle() override;
-  bool cancel(Request* request) override;
+  bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override;
+  // A receiver copies at once or not at all.
+  bool takes_back_sends(std::int32_t) const override { return true; }
+  bool takes_back_receives(std::int32_t) const override { return true; }
+  bool shares_memory(std::int32_t) const override { return true; }
+  std::int32_t discard(std::int32_t peer, std::uint64_t tag) override;
 
   Result<void*> allocate(std::size_t size_bytes) override { return world_->memory().allocate(rank_, size_bytes); }
   Status free(void* ptr) override { return world_->memory().free(rank_, ptr); }
@@ -75,8 +81,12 @@ class LocalTransport final : public Transport {
 };
 
 LocalTransport::~LocalTransport() {
-  for (const auto& send : all_sends_) {
-    if (send->request != nullptr) withdraw(send.get());
+  for (auto& send : all_sends_) {
+    if (send->is_posted && send->is_kept()) {
+      world_->adopt(std::move(send));
+    } else if (send->request != nullptr) {
+      withdraw(send.get());
+    }
   }
   world_->memory().free_all(rank_);
   world_->leave(rank_);
@@ -109,7 +119,12 @@ Status LocalTransport::send(std::int32_t peer, std::uint64_t tag, const void* da
                             Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   LocalSend* send = new_send();
-  *send = {.envelope = {rank_, tag, size_bytes}, .destination = peer, .data = data, .request = request};
+  *send = {
+      .envelope = {rank_, tag, size_bytes}, .destination = peer, .data = data, .request = request, .is_posted = true};
+  if (send->is_kept() && size_bytes > 0) {
+    std::memcpy(send->kept.data(), data, size_bytes);
+    send->data = send->kept.data();
+  }
   *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = send};
   world_->mailbox(peer).post(send);
   return {};
@@ -144,6 +159,7 @@ bool LocalTransport::complete_sends() {
   for (LocalSend* send : finished_) {
     if (send->request != nullptr) send->request->state = Request::State::kDone;
     send->request = nullptr;
+    send->is_posted = false;
     free_sends_.push_back(send);
   }
   return !finished_.empty();
@@ -182,6 +198,7 @@ void LocalTransport::idle() {
 void LocalTransport::withdraw(LocalSend* send) {
   if (world_->mailbox(send->destination).remove(send)) {
     send->request = nullptr;
+    send->is_posted = false;
     free_sends_.push_back(send);
     return;
   }
@@ -190,15 +207,30 @@ void LocalTransport::withdraw(LocalSend* send) {
   }
 }
 
-bool LocalTransport::cancel(Request* request) {
-  if (!request->pending()) return true;
-  if (request->impl != nullptr) {
-    withdraw(static_cast<LocalSend*>(request->impl));
-  } else {
-    std::erase_if(posted_, [&](const Receive& receive) { return receive.request == request; });
+bool LocalTransport::cancel_all(std::span<Request* const> requests, const Deadline&) {
+  for (Request* request : requests) {
+    if (!request->pending()) continue;
+    auto* send = static_cast<LocalSend*>(request->impl);
+    if (send == nullptr) {
+      std::erase_if(posted_, [&](const Receive& receive) { return receive.request == request; });
+    } else if (send->is_kept()) {
+      send->request = nullptr;
+    } else {
+      withdraw(send);
+    }
+    *request = {};
   }
-  *request = {};
   return true;
+}
+
+std::int32_t LocalTransport::discard(std::int32_t peer, std::uint64_t tag) {
+  match_arrivals();  // what has come by now counts, too
+  std::int32_t num_discarded = 0;
+  while (LocalSend* send = mailbox_.take_unexpected({peer, tag, 0})) {
+    world_->mailbox(peer).complete(send);
+    ++num_discarded;
+  }
+  return num_discarded;
 }
 
 Result<void*> LocalTransport::map(std::int32_t peer, const MemoryKey& key) {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "src/transport/memory_left.h"
 #include "src/transport/rank_list.h"
 
 namespace reshard {
@@ -68,6 +69,7 @@ LocalMemory::~LocalMemory() {
 }
 
 Result<void*> LocalMemory::allocate(std::int32_t rank, std::size_t size_bytes) {
+  RESHARD_TRY(check_memory_left(size_bytes));
   const std::size_t mapped_bytes = std::max<std::size_t>(size_bytes, 1);
   void* ptr = mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (ptr == MAP_FAILED) {
@@ -150,6 +152,11 @@ void LocalWorld::leave(std::int32_t rank) {
   std::lock_guard lock(mutex_);
   has_left_[static_cast<std::size_t>(rank)] = true;
   poke_all();
+}
+
+void LocalWorld::adopt(std::unique_ptr<LocalSend> send) {
+  std::lock_guard lock(mutex_);
+  orphans_.push_back(std::move(send));
 }
 
 void LocalWorld::poke_all() {

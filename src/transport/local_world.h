@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -26,10 +27,17 @@ struct Envelope {
 
 /// A posted send. Lies in the receiver's mailbox until that takes it, then in the sender's among the completed ones.
 struct LocalSend {
+  /// Messages up to this size are copied when they are sent. They need nothing of the sender any more, and so outlive a
+  /// cancel and even its transport, as small messages of other transports do.
+  static constexpr std::size_t kMostKept = 64;
+
   Envelope envelope;
   std::int32_t destination = 0;
   const void* data = nullptr;
-  Request* request = nullptr;  ///< touched by the sender's thread only; null: not in use
+  Request* request = nullptr;  ///< touched by the sender's thread only; null: nobody waits for it
+  bool is_posted = false;      ///< by the sender's thread: not known to be taken yet
+  std::array<std::byte, kMostKept> kept = {};
+  bool is_kept() const { return envelope.size_bytes <= kMostKept; }
 };
 
 /// Where the other threads leave things for one rank.
@@ -94,6 +102,9 @@ class LocalWorld {
   std::optional<Gathered> poll(std::uint64_t sequence, const Deadline& deadline);  ///< empty: not yet
   void leave(std::int32_t rank);
 
+  /// Keeps a message whose sender leaves before it was taken.
+  void adopt(std::unique_ptr<LocalSend> send);
+
  private:
   struct Collective {
     std::vector<std::optional<std::vector<std::byte>>> blobs;
@@ -106,6 +117,7 @@ class LocalWorld {
   void poke_all();
 
   const std::int32_t num_ranks_;
+  std::vector<std::unique_ptr<LocalSend>> orphans_;  // destroyed after the mailboxes that they lie in
   std::vector<LocalMailbox> mailboxes_;
   LocalMemory memory_;
   std::mutex mutex_;

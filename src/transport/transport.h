@@ -6,10 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/base/status.h"
+#include "src/transport/turn.h"
 
 namespace reshard {
 
@@ -27,10 +30,10 @@ class Deadline {
   bool infinite_;
 };
 
-/// One message in flight. Owned by the caller, at a fixed address from post until done() or until cancel() returned.
+/// One message in flight. Owned by the caller, at a fixed address for as long as it is pending.
 struct Request {
   enum class State : std::uint8_t { kIdle, kPending, kDone, kFailed };
-  State state = State::kIdle;           ///< written by posts, progress() and cancel() of the owning thread only
+  State state = State::kIdle;           ///< written by posts, progress() and cancels only
   reshard_status_t error = RESHARD_OK;  ///< why it failed
   void* impl = nullptr;                 ///< the transport's
   bool pending() const { return state == State::kPending; }
@@ -41,7 +44,8 @@ struct Request {
 /// What another rank needs to map a piece of memory; a few hundred bytes, sent out of band. Empty: cannot be mapped.
 using MemoryKey = std::vector<std::byte>;
 
-/// Moves windows between ranks. One object per rank, used by one thread. Messages match by (source, tag), in order of
+/// Moves windows between ranks. One object per rank, used by one thread at a time: threads that share it hold turn()
+/// while they call anything else of it. Messages match by (source, tag), in order of
 /// posting. A send completes when its memory may be reused; it may need the matching receive to be posted first, and
 /// must never buffer more than kMaxEagerBytes of it elsewhere.
 class Transport {
@@ -75,10 +79,25 @@ class Transport {
   /// To be called after progress() returned false.
   virtual void idle() = 0;
 
-  /// Abandons a pending request: after it returns the library will not touch the request or its memory any more, or,
-  /// for a send that cannot be taken back, returns false: then the memory must stay valid until the transport is
-  /// destroyed.
-  virtual bool cancel(Request* request) = 0;
+  /// Abandons requests, all together within `budget`. Afterwards none of them is pending, and the transport touches
+  /// neither them nor their memory any more. Where that cannot be had (never where takes_back_sends() or
+  /// takes_back_receives() is true), some stay pending and false is returned: these and their memory must stay until
+  /// they are not pending any more or the transport is destroyed. A peer that was offered a message may still receive
+  /// it, or have to discard() it; memory of a send may then still be read by that peer, in place, on the same host.
+  virtual bool cancel_all(std::span<Request* const> requests, const Deadline& budget) = 0;
+  static constexpr std::int64_t kCancelUs = 100'000;
+  bool cancel(Request* request) { return cancel_all(std::span<Request* const>(&request, 1), Deadline(kCancelUs)); }
+
+  /// Whether cancel_all() gets every send to this peer, or every receive from it, back within its budget, so that the
+  /// memory may be the caller's own.
+  virtual bool takes_back_sends(std::int32_t peer) const = 0;
+  virtual bool takes_back_receives(std::int32_t peer) const = 0;
+
+  /// Whether map() may give memory of this peer; equal on both ends.
+  virtual bool shares_memory(std::int32_t peer) const = 0;
+
+  /// Throws away what the peer sent with this tag and nobody has posted a receive for; how many messages that were.
+  virtual std::int32_t discard(std::int32_t peer, std::uint64_t tag) = 0;
 
   /// Memory that peers on this host can map; page aligned, zeroed. free() refuses pointers it did not give.
   virtual Result<void*> allocate(std::size_t size_bytes) = 0;
@@ -99,6 +118,16 @@ class Transport {
 
   /// OK, or RESHARD_ERR_PEER_FAILED naming a peer that is known to be gone.
   virtual Status health() const = 0;
+
+  /// Whose turn it is to use this object.
+  Turn& turn() { return turn_; }
+
+  /// Keeps requests and memory that could not be taken back until the transport is gone.
+  void keep(std::shared_ptr<void> object) { kept_.push_back(std::move(object)); }
+
+ private:
+  Turn turn_;
+  std::vector<std::shared_ptr<void>> kept_;  // outlives what the derived classes hold
 };
 
 }  // namespace reshard

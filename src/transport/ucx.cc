@@ -3,7 +3,10 @@
 #include "src/transport/ucx.h"
 
 #include <fmt/core.h>
+#include <sched.h>
 
+#include <algorithm>
+#include <span>
 #include <utility>
 
 #include "src/transport/post.h"
@@ -15,9 +18,6 @@ namespace {
 
 // Teardown never waits longer for peers that do not answer any more.
 constexpr std::int64_t kTeardownUs = 300'000;
-// How long cancel() waits for a receive whose data is just arriving.
-constexpr std::int64_t kCancelUs = 100'000;
-
 std::uint64_t wire_tag(std::int32_t source, std::uint64_t tag) {
   return static_cast<std::uint64_t>(source) << kNumTagBits | tag;
 }
@@ -45,7 +45,13 @@ class UcxTransport final : public Transport {
   Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override;
   bool progress() override;
   void idle() override { worker_->idle(); }
-  bool cancel(Request* request) override;
+  bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override;
+  // Where a receiver copies large messages by itself, a sender does nothing more. But the receiver cannot stop once it
+  // has begun, and copying all that is posted can take longer than any budget: seen to write 0.1 s after a cancel.
+  bool takes_back_sends(std::int32_t peer) const override { return worker_->receiver_copies(peer); }
+  bool takes_back_receives(std::int32_t) const override { return false; }
+  bool shares_memory(std::int32_t peer) const override { return worker_->is_near(peer); }
+  std::int32_t discard(std::int32_t peer, std::uint64_t tag) override;
 
   Result<void*> allocate(std::size_t size_bytes) override { return memory_.allocate(size_bytes); }
   Status free(void* ptr) override { return memory_.free(ptr); }
@@ -60,6 +66,7 @@ class UcxTransport final : public Transport {
   Status health() const override { return bootstrap_->health(); }
 
  private:
+  void progress_until_idle(std::span<Request* const> requests, const Deadline& deadline);
   Status track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send, Request* request);
 
   // Destroyed in the opposite order: first the memory, then the worker, then the connections that tell peers of it.
@@ -137,7 +144,7 @@ Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32
     return {};
   }
   auto* slot = static_cast<UcxSlot*>(posted);
-  *slot = {request, is_send, in_flight_.previous, &in_flight_};
+  *slot = {request, is_send, peer, in_flight_.previous, &in_flight_};
   slot->previous->next = slot->next->previous = slot;
   request->impl = slot;
   return {};
@@ -166,19 +173,50 @@ bool UcxTransport::progress() {
   return worker_->progress();
 }
 
-bool UcxTransport::cancel(Request* request) {
-  if (!request->pending()) return true;
-  auto* slot = static_cast<UcxSlot*>(request->impl);
-  if (!slot->is_send) ucp_request_cancel(worker_->worker(), slot);
-  // Left over: a send, or a receive that data has begun to arrive for.
-  const Deadline deadline(slot->is_send ? 0 : kCancelUs);
-  do {
-    worker_->progress();
-  } while (request->pending() && !deadline.expired());
-  const bool is_free = !request->pending();
-  if (!is_free) slot->owner = nullptr;
-  *request = {};
-  return is_free;
+void UcxTransport::progress_until_idle(std::span<Request* const> requests, const Deadline& deadline) {
+  const auto is_pending = [](const Request* request) { return request->pending(); };
+  while (true) {
+    if (std::none_of(requests.begin(), requests.end(), is_pending) || deadline.expired()) return;
+    if (!worker_->progress()) sched_yield();
+  }
+}
+
+// UCX 1.13 takes back a receive that nothing has come for. It takes back no send, and no receive that has begun: those
+// end by themselves while the peer plays along, which is given the time of the budget.
+bool UcxTransport::cancel_all(std::span<Request* const> requests, const Deadline& budget) {
+  for (Request* request : requests) {
+    if (!request->pending()) continue;
+    auto* slot = static_cast<UcxSlot*>(request->impl);
+    if (!slot->is_send) ucp_request_cancel(worker_->worker(), slot);
+  }
+  progress_until_idle(requests, budget);
+  bool is_idle = true;
+  for (Request* request : requests) {
+    if (request->pending()) {
+      auto* slot = static_cast<UcxSlot*>(request->impl);
+      const bool needs_us = !slot->is_send || !worker_->receiver_copies(slot->peer);
+      is_idle = is_idle && !needs_us;
+      if (needs_us) continue;
+      // Only the receiver reads the memory, and throws it away. The request waits for its answer without us.
+      slot->owner = nullptr;
+    }
+    *request = {};
+  }
+  return is_idle;
+}
+
+std::int32_t UcxTransport::discard(std::int32_t peer, std::uint64_t tag) {
+  constexpr std::uint64_t kWholeTag = ~std::uint64_t{0};
+  std::int32_t num_discarded = 0;
+  ucp_tag_recv_info_t info{};
+  while (ucp_tag_message_h message = ucp_tag_probe_nb(worker_->worker(), wire_tag(peer, tag), kWholeTag, 1, &info)) {
+    // A receive of nothing: a send that waits for it is told that it is over.
+    ucp_request_param_t params{};
+    void* request = ucp_tag_msg_recv_nbx(worker_->worker(), nullptr, 0, message, &params);
+    if (UCS_PTR_IS_PTR(request)) ucp_request_free(request);
+    ++num_discarded;
+  }
+  return num_discarded;
 }
 
 Result<void*> UcxTransport::map(std::int32_t peer, const MemoryKey& key) {
@@ -198,7 +236,7 @@ Result<std::unique_ptr<Transport>> create_ucx_transport(std::unique_ptr<Bootstra
   RESHARD_TRY(auto worker, UcxWorker::create(bootstrap->num_ranks(), net_devices));
   RESHARD_TRY(const Blob address, worker->address());
   RESHARD_TRY(const auto addresses, bootstrap->allgather(address, deadline, {}));
-  RESHARD_TRY(worker->connect(addresses, deadline));
+  RESHARD_TRY(worker->connect(addresses, bootstrap->rank(), deadline));
   // Nobody goes on before all are connected.
   auto connected = bootstrap->allgather({}, deadline, [&] { return worker->progress(); });
   if (!connected.ok()) return connected.take_status();

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "src/transport/memory_left.h"
+
 namespace reshard {
 
 UcxMemory::~UcxMemory() {
@@ -15,6 +17,8 @@ UcxMemory::~UcxMemory() {
 }
 
 Result<void*> UcxMemory::allocate(std::size_t size_bytes) {
+  // UCX 1.13 dies of a signal when the address space that it takes for granted is not there.
+  RESHARD_TRY(check_memory_left(size_bytes));
   ucp_mem_map_params_t params{};
   params.field_mask = UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_FLAGS;
   params.length = std::max<std::size_t>(size_bytes, 1);

@@ -7,13 +7,18 @@
 #include <sched.h>
 #include <ucs/config/global_opts.h>
 #include <ucs/debug/log_def.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <fstream>
 #include <mutex>
+#include <utility>
 
+#include "src/base/bytes.h"
 #include "src/transport/ucx_address.h"
 
 namespace reshard {
@@ -110,6 +115,19 @@ Status check_net_devices(const std::string& resources, const std::string& net_de
                   net_devices));
 }
 
+/// What two processes have in common when they can share memory and copy from each other: the running kernel, and the
+/// namespaces that shared segments and process ids are looked up in.
+std::string neighbourhood() {
+  std::string text;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), text);
+  for (const char* path : {"/proc/self/ns/ipc", "/proc/self/ns/pid"}) {
+    char target[64];
+    const ssize_t size = readlink(path, target, sizeof(target));
+    text += " " + std::string(target, size > 0 ? static_cast<std::size_t>(size) : 0);
+  }
+  return text;
+}
+
 void init_slot(void* request) {
   *static_cast<UcxSlot*>(request) = {};
 }
@@ -153,6 +171,12 @@ Status UcxWorker::init_context(std::int32_t num_ranks, const std::string& net_de
   for (const char* verbs : {" rc_", " dc_", " ud_"}) {
     if (resources.find(verbs) != std::string::npos) has_only_tcp_ = false;
   }
+  for (const char* shared : {" posix/", " sysv/"}) {
+    if (resources.find(shared) != std::string::npos) has_shared_memory_ = true;
+  }
+  for (const char* copying : {" cma/", " knem/", " xpmem/"}) {
+    if (resources.find(copying) != std::string::npos) has_single_copy_ = true;
+  }
   return net_devices.empty() ? Status() : check_net_devices(resources, net_devices);
 }
 
@@ -167,7 +191,7 @@ Status UcxWorker::init(std::int32_t num_ranks, const std::string& net_devices) {
   if (ucs_status_t status = ucp_worker_get_efd(worker_, &event_fd_); status != UCS_OK) {
     return ucx_error("UCX gave no event descriptor", status);
   }
-  endpoints_.resize(static_cast<std::size_t>(num_ranks));
+  peers_.resize(static_cast<std::size_t>(num_ranks));
   return {};
 }
 
@@ -186,20 +210,27 @@ Result<Blob> UcxWorker::address() const {
     return ucx_error("UCX gave no worker address", status);
   }
   const auto* bytes = reinterpret_cast<const std::byte*>(address);
-  Blob blob = seal_address({bytes, bytes + size_bytes});
+  ByteWriter writer;
+  writer.add(has_shared_memory_ ? neighbourhood() : std::string());
+  writer.add(Blob(bytes, bytes + size_bytes));
   ucp_worker_release_address(worker_, address);
-  return blob;
+  return seal_address(writer.take());
 }
 
-Status UcxWorker::connect(const std::vector<Blob>& addresses, const Deadline& deadline) {
-  addresses_.clear();
-  for (const Blob& sealed : addresses) {
-    RESHARD_TRY(Blob address, open_address(sealed, static_cast<std::int32_t>(addresses_.size())));
-    addresses_.push_back(std::move(address));
+Status UcxWorker::connect(const std::vector<Blob>& addresses, std::int32_t rank, const Deadline& deadline) {
+  const std::string here = has_shared_memory_ ? neighbourhood() : std::string();
+  for (std::size_t peer = 0; peer < addresses.size(); ++peer) {
+    RESHARD_TRY(const Blob opened, open_address(addresses[peer], static_cast<std::int32_t>(peer)));
+    ByteReader reader(opened);
+    const bool shares_memory = reader.text() == here && !here.empty();
+    peers_[peer].is_near = shares_memory || static_cast<std::int32_t>(peer) == rank;
+    peers_[peer].address = reader.blob();
+    if (reader.ok() && !peers_[peer].address.empty()) continue;
+    return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent a malformed address", peer)};
   }
   // More peers than this are connected when they are first used, to spare the descriptors of all-to-all connections.
   constexpr std::size_t kMostConnectedAtOnce = 256;
-  for (std::size_t peer = 0; peer < addresses_.size() && addresses_.size() <= kMostConnectedAtOnce; ++peer) {
+  for (std::size_t peer = 0; peer < peers_.size() && peers_.size() <= kMostConnectedAtOnce; ++peer) {
     auto connected = endpoint(static_cast<std::int32_t>(peer));
     if (!connected.ok()) return connected.take_status();
   }
@@ -208,19 +239,19 @@ Status UcxWorker::connect(const std::vector<Blob>& addresses, const Deadline& de
 }
 
 Result<ucp_ep_h> UcxWorker::endpoint(std::int32_t peer) {
-  ucp_ep_h& endpoint = endpoints_[static_cast<std::size_t>(peer)];
-  if (endpoint != nullptr) return endpoint;
+  Peer& entry = peers_[static_cast<std::size_t>(peer)];
+  if (entry.endpoint != nullptr) return entry.endpoint;
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS;
-  params.address = reinterpret_cast<const ucp_address_t*>(addresses_[static_cast<std::size_t>(peer)].data());
-  if (ucs_status_t status = ucp_ep_create(worker_, &params, &endpoint); status != UCS_OK) {
-    endpoint = nullptr;
+  params.address = reinterpret_cast<const ucp_address_t*>(entry.address.data());
+  if (ucs_status_t status = ucp_ep_create(worker_, &params, &entry.endpoint); status != UCS_OK) {
+    entry.endpoint = nullptr;
     return ucx_error(fmt::format("UCX cannot reach rank {}; check that UCX_TLS and UCX_NET_DEVICES are the same on all "
                                  "ranks",
                                  peer),
                      status);
   }
-  return endpoint;
+  return entry.endpoint;
 }
 
 bool UcxWorker::progress() {

@@ -15,6 +15,7 @@ namespace reshard {
 struct UcxSlot {
   Request* owner;  ///< null when abandoned
   bool is_send;
+  std::int32_t peer;
   UcxSlot* previous;  ///< of the list of requests in flight
   UcxSlot* next;
 };
@@ -32,6 +33,14 @@ class UcxLogMute {
 };
 
 /// A UCX context with one worker, and the endpoints to its peers.
+///
+/// Endpoints have no error handling (UCP_ERR_HANDLING_MODE_NONE). With UCP_ERR_HANDLING_MODE_PEER they could be closed
+/// by force, which ends messages that nothing else takes back; but of UCX 1.13, tried here:
+///  - within a host it then does without single copies between processes, and is 4 to 20 times slower, and
+///  - over tcp a second close, while the connection that the first one made necessary is being made, ends in a signal
+///    inside uct_tcp_cm_conn_start.
+/// So messages that may be taken back only when the peer plays along use staging (Transport::takes_back_receives), and
+/// dead peers are reported by the bootstrap's connections.
 class UcxWorker {
  public:
   static Result<std::unique_ptr<UcxWorker>> create(std::int32_t num_ranks, const std::string& net_devices);
@@ -45,8 +54,12 @@ class UcxWorker {
   Result<Blob> address() const;  ///< sealed, for connect() of the others
   /// Connects to all ranks at once, while all of them are known to be there: UCX 1.13 aborts the process when a peer
   /// dies before a connection to it over tcp is complete.
-  Status connect(const std::vector<Blob>& addresses, const Deadline& deadline);
+  Status connect(const std::vector<Blob>& addresses, std::int32_t rank, const Deadline& deadline);
   Result<ucp_ep_h> endpoint(std::int32_t peer);
+
+  bool is_near(std::int32_t peer) const { return peers_[static_cast<std::size_t>(peer)].is_near; }
+  /// Whether the receiver of a large message reads the sender's memory by itself, however the sender fares.
+  bool receiver_copies(std::int32_t peer) const { return is_near(peer) && has_single_copy_; }
 
   bool has_only_tcp() const { return has_only_tcp_; }  ///< no network but TCP
 
@@ -59,13 +72,20 @@ class UcxWorker {
   Status init(std::int32_t num_ranks, const std::string& net_devices);
   Status init_context(std::int32_t num_ranks, const std::string& net_devices);
 
+  struct Peer {
+    Blob address;
+    ucp_ep_h endpoint = nullptr;
+    bool is_near = false;  // shares memory with this rank
+  };
+
   ucp_context_h context_ = nullptr;
   ucp_worker_h worker_ = nullptr;
   bool has_only_tcp_ = true;
-  int event_fd_ = -1;  // the worker's
-  int num_idle_ = 0;   // calls of idle() since something moved
-  std::vector<Blob> addresses_;
-  std::vector<ucp_ep_h> endpoints_;
+  bool has_shared_memory_ = false;
+  bool has_single_copy_ = false;
+  int event_fd_ = -1;        // the worker's
+  int num_idle_ = 0;         // calls of idle() since something moved
+  std::vector<Peer> peers_;  // by rank
 };
 
 }  // namespace reshard

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <mutex>
 
 #include "src/transport/post.h"
 #include "tests/unit/transport/conformance.h"
@@ -213,23 +212,26 @@ TEST_P(Conformance, CancelledReceiveLeavesItsMemoryAlone) {
 TEST_P(Conformance, AbandonedRequestsDoNotDisturbLaterOnesNorTeardown) {
   run([](Transport& t) -> Verdict {
     constexpr std::size_t kBytes = 100'000;
-    // Outlives the transport, as cancel() asks where it returns false.
-    static std::vector<Bytes> kept;
+    struct Abandoned {
+      Bytes bytes;
+      Request send;
+      Request receive;
+    };
     const Bytes sent = pattern(kBytes, t.rank(), next_of(t));
     {
-      auto kept_bytes = sent;
-      std::array<Request, 2> abandoned;
+      auto abandoned = std::make_shared<Abandoned>();
+      abandoned->bytes = sent;
       GuardedBuffer never(kBytes);
-      RESHARD_REQUIRE_OK(t.send(next_of(t), 1, kept_bytes.data(), kBytes, &abandoned[0]));
-      RESHARD_REQUIRE_OK(t.recv(previous_of(t), 2, never.data(), kBytes, &abandoned[1]));
+      RESHARD_REQUIRE_OK(t.send(next_of(t), 1, abandoned->bytes.data(), kBytes, &abandoned->send));
+      RESHARD_REQUIRE_OK(t.recv(previous_of(t), 2, never.data(), kBytes, &abandoned->receive));
       RESHARD_REQUIRE_HOLDS(barrier(t));
-      RESHARD_REQUIRE(t.cancel(&abandoned[1]));
-      if (!t.cancel(&abandoned[0])) {
-        static std::mutex mutex;
-        const std::lock_guard lock(mutex);
-        kept.push_back(std::move(kept_bytes));
-      }
-      RESHARD_REQUIRE(!abandoned[0].pending());
+      RESHARD_REQUIRE(t.cancel(&abandoned->receive));
+      const bool is_back = t.cancel(&abandoned->send);
+      RESHARD_REQUIRE(is_back != abandoned->send.pending());
+      RESHARD_REQUIRE(is_back || !t.takes_back_sends(next_of(t)));
+      if (!is_back) t.keep(abandoned);
+      RESHARD_REQUIRE_HOLDS(barrier(t));
+      t.discard(previous_of(t), 1);
     }
     GuardedBuffer received(kBytes);
     std::array<Request, 2> requests;
@@ -237,6 +239,34 @@ TEST_P(Conformance, AbandonedRequestsDoNotDisturbLaterOnesNorTeardown) {
     RESHARD_REQUIRE_OK(t.send(next_of(t), 4, sent.data(), kBytes, &requests[1]));
     RESHARD_REQUIRE_HOLDS(await(t, requests));
     RESHARD_REQUIRE(received.holds(pattern(kBytes, previous_of(t), t.rank())));
+    return barrier(t);
+  });
+}
+
+// What comes for a receive that was given up is thrown away by its tag, and nothing else is.
+TEST_P(Conformance, DiscardDropsWhatNobodyAskedFor) {
+  run([](Transport& t) -> Verdict {
+    for (const std::size_t size : {std::size_t{0}, std::size_t{40}, std::size_t{500}, std::size_t{100'000}}) {
+      const Bytes sent = pattern(size, t.rank(), next_of(t));
+      std::array<Request, 4> requests;
+      for (std::size_t i = 0; i < 3; ++i) {
+        RESHARD_REQUIRE_OK(t.send(next_of(t), i == 1 ? 8 : 7, sent.data(), size, &requests[i]));
+      }
+      std::int32_t num_discarded = 0;
+      const Deadline deadline(kPatienceUs);
+      while (num_discarded < 2 && !deadline.expired()) {
+        if (!t.progress()) t.idle();
+        num_discarded += t.discard(previous_of(t), 7);
+      }
+      RESHARD_REQUIRE(num_discarded == 2);
+      GuardedBuffer received(size);
+      RESHARD_REQUIRE_OK(t.recv(previous_of(t), 8, received.data(), size, &requests[3]));
+      RESHARD_REQUIRE_HOLDS(await(t, requests));
+      for (const Request& request : requests) RESHARD_REQUIRE(request.done());
+      RESHARD_REQUIRE(received.holds(pattern(size, previous_of(t), t.rank())));
+      RESHARD_REQUIRE(t.discard(previous_of(t), 7) == 0);
+      RESHARD_REQUIRE_HOLDS(barrier(t));  // before anybody sends the next
+    }
     return barrier(t);
   });
 }

@@ -6,7 +6,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <cstring>
+#include <memory>
 #include <thread>
 
 #include "tests/unit/transport/conformance.h"
@@ -85,9 +89,14 @@ class DeathConformance : public Conformance {
   void kill_rank(std::int32_t victim) const {
     const auto scenario = [victim](Transport& t) -> Verdict {
       constexpr std::size_t kBytes = 1'000'000;
-      auto sent = pattern(kBytes, t.rank(), victim);
-      std::vector<std::byte> received(kBytes);
-      std::array<Request, 3> requests;
+      struct Open {
+        std::vector<std::byte> sent;
+        std::vector<std::byte> received = std::vector<std::byte>(kBytes);
+        std::array<Request, 3> requests;
+      };
+      const auto open = std::make_shared<Open>();
+      auto& [sent, received, requests] = *open;
+      sent = pattern(kBytes, t.rank(), victim);
       RESHARD_REQUIRE_OK(t.send(victim, 0, sent.data(), 100, &requests[0]));
       RESHARD_REQUIRE_HOLDS(barrier(t));
       RESHARD_REQUIRE_OK(t.send(victim, 1, sent.data(), kBytes, &requests[1]));
@@ -101,10 +110,9 @@ class DeathConformance : public Conformance {
       RESHARD_REQUIRE(names_rank(t.health(), victim));
       const auto blobs = t.allgather({}, Deadline(kPatienceUs));
       RESHARD_REQUIRE(blobs.status().code() == RESHARD_ERR_PEER_FAILED);
-      static std::vector<std::vector<std::byte>> kept;
-      for (Request& request : requests) t.cancel(&request);
-      kept.push_back(std::move(sent));
-      kept.push_back(std::move(received));
+      for (Request& request : requests) {
+        if (!t.cancel(&request)) t.keep(open);
+      }
       return {};
     };
     run(scenario, {victim});
@@ -113,6 +121,71 @@ class DeathConformance : public Conformance {
 INSTANTIATE_TEST_SUITE_P(Transports, DeathConformance,
                          testing::Combine(testing::Values(Kind::kUcx, Kind::kUcxTcp), testing::Values(2, 3, 8)),
                          conformance_name);
+
+/// Rank 1 stops while rank 0 has messages of both directions with it under way. Rank 0 gets all of them back within the
+/// budget, its memory is left alone when rank 1 goes on, and both exchange messages again.
+Verdict take_back_from_a_stopped_peer(Transport& t) {
+  constexpr std::size_t kBytes = 8'000'000;
+  constexpr std::size_t kMessages = 8;
+  const std::int32_t peer = 1 - t.rank();
+  const pid_t pid = getpid();
+  std::vector<std::byte> mine(sizeof(pid));
+  std::memcpy(mine.data(), &pid, sizeof(pid));
+  const auto pids = t.allgather(mine, Deadline(kPatienceUs));
+  RESHARD_REQUIRE_OK(pids);
+  struct Stuck {
+    std::array<Request, 2 * kMessages> requests;
+    std::vector<std::byte> sent = std::vector<std::byte>(kMessages * kBytes, std::byte{1});
+    std::vector<std::byte> received = std::vector<std::byte>(kMessages * kBytes, std::byte{2});
+  };
+  const auto stuck = std::make_shared<Stuck>();
+  std::vector<Request*> all;
+  for (std::size_t i = 0; i < kMessages; ++i) {
+    RESHARD_REQUIRE_OK(t.recv(peer, 1, stuck->received.data() + i * kBytes, kBytes, &stuck->requests[2 * i]));
+    RESHARD_REQUIRE_OK(t.send(peer, 1, stuck->sent.data() + i * kBytes, kBytes, &stuck->requests[2 * i + 1]));
+    all.insert(all.end(), {&stuck->requests[2 * i], &stuck->requests[2 * i + 1]});
+  }
+  if (t.rank() == 0) {
+    while (stuck->received[0] == std::byte{2} && stuck->requests[0].pending()) t.progress();
+    pid_t other = 0;
+    std::memcpy(&other, (*pids)[1].data(), sizeof(other));
+    kill(other, SIGSTOP);
+    const auto begin = std::chrono::steady_clock::now();
+    const bool is_back = t.cancel_all(all, Deadline(kShortUs / 4));
+    const auto took = std::chrono::steady_clock::now() - begin;
+    std::fill(stuck->received.begin(), stuck->received.end(), std::byte{3});
+    kill(other, SIGCONT);
+    // Far above the budget: the cores are shared.
+    RESHARD_REQUIRE(took < std::chrono::seconds(5));
+    RESHARD_REQUIRE(is_back || !t.takes_back_sends(peer) || !t.takes_back_receives(peer));
+    if (!is_back) t.keep(stuck);
+    for (const Deadline later(2 * kShortUs); !later.expired();) t.progress();
+    const auto is_touched = [](std::byte byte) { return byte != std::byte{3}; };
+    RESHARD_REQUIRE(!is_back || std::none_of(stuck->received.begin(), stuck->received.end(), is_touched));
+    for (const Request* request : all) RESHARD_REQUIRE(!is_back || !request->pending());
+  } else {
+    for (const Deadline later(3 * kShortUs); !later.expired();) t.progress();
+    if (!t.cancel_all(all, Deadline(kShortUs / 4))) t.keep(stuck);
+  }
+  RESHARD_REQUIRE_HOLDS(barrier(t));
+  t.discard(peer, 1);
+  RESHARD_REQUIRE_HOLDS(barrier(t));
+  for (std::uint64_t round = 0; round < 3; ++round) {
+    const auto sent = pattern(kBytes, t.rank(), peer, round);
+    GuardedBuffer received(kBytes);
+    std::array<Request, 2> exchange;
+    RESHARD_REQUIRE_OK(t.recv(peer, 2, received.data(), kBytes, &exchange[0]));
+    RESHARD_REQUIRE_OK(t.send(peer, 2, sent.data(), kBytes, &exchange[1]));
+    RESHARD_REQUIRE_HOLDS(await(t, exchange));
+    RESHARD_REQUIRE(exchange[0].done() && exchange[1].done());
+    RESHARD_REQUIRE(received.holds(pattern(kBytes, peer, t.rank(), round)));
+  }
+  return barrier(t);
+}
+
+TEST_P(DeathConformance, MessagesWithAStoppedPeerComeBackTogether) {
+  if (num_ranks() == 2) run(take_back_from_a_stopped_peer);
+}
 
 TEST_P(DeathConformance, SurvivorsLearnOfADeadPeer) {
   kill_rank(num_ranks() - 1);

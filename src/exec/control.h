@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "src/transport/transport.h"
+
+namespace reshard {
+
+/// What a rank has to say to a peer about a run. Its values only grow within a run, so that one message says all that
+/// earlier ones did, and a state that was not sent yet may be replaced by the next.
+struct Snapshot {
+  static constexpr std::int64_t kReady = 1;      ///< you may read my source
+  static constexpr std::int64_t kDone = 2;       ///< I have read all that I read of your source
+  static constexpr std::int64_t kAbandoned = 4;  ///< I gave the run up
+  static constexpr std::int64_t kLeft = 8;       ///< I destroyed my binding: there will be no other run
+
+  std::int64_t run = 0;  ///< 0: none yet
+  std::int64_t flags = 0;
+  std::array<std::int64_t, 2> num_confirmed{};  ///< windows that I gave you for good, by lane; see Confirmations
+  bool says(std::int64_t flag) const { return (flags & flag) != 0; }
+};
+
+/// The control stream between this rank and each peer that the plan joins it with, for the life of a binding: to each
+/// peer at most one small message in flight, of each one receive always posted. Messages of earlier runs are known by
+/// their run and dropped, so that nothing of a failed run is left in a queue.
+class Control {
+ public:
+  /// `peers` ascending; a peer is called by its index in them from here on. `tag` is the binding's own.
+  Control(std::vector<std::int32_t> peers, std::uint64_t tag, Transport* transport);
+  Control(const Control&) = delete;
+  Control& operator=(const Control&) = delete;
+
+  const std::vector<std::int32_t>& peers() const { return ranks_; }
+  std::size_t index_of(std::int32_t rank) const;
+
+  void begin(std::int64_t run);
+  Status receive(bool* moved);  ///< takes what came
+  Status send(bool* moved);     ///< sends what changed
+
+  void say(std::size_t peer, std::int64_t flag);
+  void confirm(std::size_t peer, std::size_t lane, std::int64_t num_confirmed);
+
+  /// What the peer said of the current run; all zero before it said anything.
+  const Snapshot& heard(std::size_t peer) const { return peers_[peer].heard; }
+
+  /// How a peer is lost for the current run.
+  enum class Loss : std::uint8_t {
+    kNone,
+    kAbandoned,
+    kMovedOn,  ///< it speaks of a later run: it has finished this one, or given it up and could not say so
+    kLeft
+  };
+  Loss loss(std::size_t peer) const;
+
+  bool is_flushed() const;  ///< all that was said is sent
+
+  /// Tells every peer `flag`, kAbandoned or kLeft, as far as that goes by the deadline.
+  void announce(std::int64_t flag, const Deadline& deadline);
+
+  /// Takes back what is in flight; false when something could not be: then this object must be kept.
+  bool close();
+
+  /// Ranks that may still write to this binding's tag: those that have not left.
+  std::vector<std::int32_t> staying() const;
+
+ private:
+  struct Peer {
+    Request in;
+    Request out;
+    Snapshot in_buffer;
+    Snapshot out_buffer;
+    Snapshot mine;   // what I say of the current run
+    Snapshot heard;  // of the current run
+    Snapshot later;  // what it said of a run that this rank has not started
+    bool is_unsent = false;
+    bool has_left = false;
+  };
+
+  Status post(std::size_t peer);
+  void take(Peer* peer) const;
+
+  std::vector<std::int32_t> ranks_;
+  std::vector<Peer> peers_;
+  std::uint64_t tag_;
+  Transport* transport_;
+  std::int64_t run_ = 0;
+};
+
+}  // namespace reshard

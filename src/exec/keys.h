@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "src/exec/program.h"
+#include "src/transport/transport.h"
+
+namespace reshard {
+
+/// Where the caller's buffer lies.
+struct BoundBuffer {
+  std::int64_t id = -1;
+  std::byte* data = nullptr;
+  std::int64_t size_bytes = 0;
+};
+
+struct KeyExchange {
+  const Plan& plan;
+  Transport* transport;
+  std::uint64_t tag;
+  const std::vector<BoundBuffer>& src;  ///< this rank's source buffers
+};
+
+/// Whose source this rank reads in place, and who reads its own. Keys go only from a rank to those that may read it:
+/// those that it sends something to that nobody passes on.
+class SharedMemory {
+ public:
+  SharedMemory() = default;
+  ~SharedMemory() { disconnect(); }
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+
+  /// Exchanges keys with the ranks concerned, all of which must call it. A peer is read in place when all its buffers
+  /// could be mapped, else it sends everything: half of each would cost both protocols.
+  Status connect(const KeyExchange& exchange, const Deadline& deadline);
+  void disconnect();
+
+  const std::map<std::int32_t, BufferTable>& sources() const { return sources_; }  ///< base addresses, by rank
+  const std::map<std::int32_t, void*>& words() const { return words_; }            ///< their RunWords, by rank
+  const std::vector<bool>& read_by() const { return read_by_; }
+  void* word() const { return word_; }  ///< this rank's RunWord; null when nobody may read its source
+
+ private:
+  struct Mapping {
+    std::int32_t peer = -1;
+    MemoryKey key;
+    void* ptr = nullptr;
+  };
+
+  std::vector<std::byte> write_keys(const KeyExchange& exchange) const;
+  Status map_source(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& keys);
+  Result<void*> map(std::int32_t peer, MemoryKey key);
+
+  Transport* transport_ = nullptr;
+  void* word_ = nullptr;
+  std::map<std::int32_t, BufferTable> sources_;
+  std::map<std::int32_t, void*> words_;
+  std::vector<bool> read_by_;
+  std::vector<Mapping> mappings_;
+};
+
+}  // namespace reshard

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstddef>
+
+#include "src/base/status.h"
+
+namespace reshard {
+
+/// Bytes that this process can still make its own: what the host has available, what its control group and its limit of
+/// address space leave. Some of it may be gone by the time it is asked for.
+std::size_t memory_left();
+
+/// RESHARD_ERR_OUT_OF_MEMORY for more than that. Made for memory that is touched at once: the kernel gives address
+/// space for more than there is, and kills whoever uses it.
+Status check_memory_left(std::size_t size_bytes);
+
+}  // namespace reshard
