@@ -112,8 +112,11 @@ Result<Plan> make_plan(const Options& options, std::int32_t* first_dst) {
   RESHARD_TRY(const std::int32_t num_dst, layout_text_num_ranks(options.to));
   *first_dst = options.colocated ? 0 : num_src;
   const std::int32_t num_ranks = options.colocated ? std::max(num_src, num_dst) : num_src + num_dst;
-  RESHARD_TRY(ModelLayout src, make_model_layout(config.str(), options.from, options.num_layers, 0, num_ranks));
-  RESHARD_TRY(ModelLayout dst, make_model_layout(config.str(), options.to, options.num_layers, *first_dst, num_ranks));
+  RESHARD_TRY(ModelLayout src, make_model_layout(config.str(), options.from,
+                                                 {.num_layers = options.num_layers, .num_ranks = num_ranks}));
+  RESHARD_TRY(ModelLayout dst,
+              make_model_layout(config.str(), options.to,
+                                {.num_layers = options.num_layers, .num_ranks = num_ranks, .first_rank = *first_dst}));
   PlanOptions plan_options;
   if (!options.cluster.empty()) {
     const std::vector<std::int32_t> segments =

@@ -250,8 +250,15 @@ typedef struct reshard_model_options {
   const char* layout;      /**< "fsdp:shard=8,replicate=2", "megatron:tp=2,pp=2,dp=2,ep=4,etp=1", "vllm:tp=2,dp=4",
                                 "checkpoint" */
   int64_t num_layers;      /**< keep only the first N decoder layers; 0: all */
-  int32_t first_rank;      /**< the layout's rank 0 is this rank of the world */
-  int32_t num_ranks;       /**< size of the world; 0: first_rank + what the layout needs */
+  int32_t first_rank;      /**< rank i of the layout is rank first_rank + i of the world */
+  int32_t num_ranks;       /**< size of the world; 0: one more than the layout's greatest rank */
+  /* Since version 2; version 1 ended here and is still taken. */
+  const int32_t* rank_list; /**< NULL, or in place of first_rank: rank i of the layout is rank rank_list[i] */
+  int64_t rank_list_size;   /**< exactly the ranks that the layout needs, each once */
+  const char* dtype;        /**< of the tensors, e.g. "F32"; NULL: torch_dtype of the config. Router biases stay F32 */
+  const char* include; /**< the tensors to keep: patterns separated by commas, "model.layers.*.mlp.*,lm_head.weight"; *
+                            matches any characters, ? one; NULL: all */
+  const char* exclude; /**< patterns of tensors to leave out of those; NULL: none */
 } reshard_model_options_t;
 
 RESHARD_API void reshard_tensor_desc_init(reshard_tensor_desc_t* desc);
@@ -267,7 +274,9 @@ RESHARD_API reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_la
 
 /**
  * The layout of a whole model from its config.json and a line of text; needs no framework.
- * Errors: RESHARD_ERR_INVALID_ARGUMENT for a malformed config or text (unknown keys list the known ones),
+ * A tensor that is left out leaves a gap in a fused buffer, which no run reads or writes.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for a malformed config or text (unknown keys list the known ones), a list of
+ * ranks of another size or with a rank twice, and a pattern that matches no tensor;
  * RESHARD_ERR_NOT_SUPPORTED for a model family that is not known, RESHARD_ERR_IO for an unreadable eplb file.
  */
 RESHARD_API reshard_status_t reshard_layout_create_from_model(const reshard_model_options_t* options,
@@ -385,6 +394,12 @@ typedef enum reshard_group_order {
   RESHARD_ORDER_ANY = 2      /**< the plan chooses */
 } reshard_group_order_t;
 
+/** What becomes of tensors that only one side has. */
+typedef enum reshard_unmatched {
+  RESHARD_UNMATCHED_REFUSE = 0, /**< RESHARD_ERR_LAYOUT_MISMATCH, naming one */
+  RESHARD_UNMATCHED_SKIP = 1    /**< they are left as they are, and listed: reshard_plan_get_unmatched */
+} reshard_unmatched_t;
+
 typedef struct reshard_plan_options {
   size_t struct_size;
   uint32_t version;
@@ -392,6 +407,8 @@ typedef struct reshard_plan_options {
   reshard_machine_t machine; /**< of as many ranks as the layouts; NULL: unknown, every rank sends straight to others */
   reshard_group_order_t group_order; /**< which orders of groups every destination rank accepts */
   int64_t open_groups; /**< most groups open on a destination rank at once; 0: no limit, and group_order is void */
+  /* Since version 3; version 2 ended here and is still taken. */
+  reshard_unmatched_t unmatched; /**< tensors that only one side has */
 } reshard_plan_options_t;
 
 typedef struct reshard_plan_info {
@@ -418,7 +435,8 @@ RESHARD_API void reshard_plan_info_init(reshard_plan_info_t* info);
 /**
  * Plans the transfer src -> dst. Pure: no communication, no clock, integers only.
  * @param options NULL for the defaults.
- * Errors: RESHARD_ERR_LAYOUT_MISMATCH (names, shapes, rank counts, dtypes without a conversion),
+ * Errors: RESHARD_ERR_LAYOUT_MISMATCH (names unless the options skip them, shapes, rank counts, dtypes without a
+ * conversion, no name that both sides have),
  * RESHARD_ERR_NOT_COVERED (names tensor, box and rank), RESHARD_ERR_INVALID_ARGUMENT (destination blocks that overlap,
  * ranks that the machine's network does not join), RESHARD_ERR_STAGING_TOO_SMALL.
  */
@@ -435,6 +453,15 @@ RESHARD_API reshard_status_t reshard_plan_replan(reshard_plan_t old, reshard_lay
                                                  reshard_plan_t* plan);
 RESHARD_API void reshard_plan_destroy(reshard_plan_t plan);
 RESHARD_API reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t* info);
+
+/**
+ * The tensors that RESHARD_UNMATCHED_SKIP left out: those of the source, then those of the destination, each in the
+ * order of their layout. [out] name is owned by the plan; [out] is_at_source 0 for a tensor that only the destination
+ * has and that therefore receives nothing, its padding neither. Either may be NULL.
+ */
+RESHARD_API reshard_status_t reshard_plan_num_unmatched(reshard_plan_t plan, int64_t* num_unmatched);
+RESHARD_API reshard_status_t reshard_plan_get_unmatched(reshard_plan_t plan, int64_t index, const char** name,
+                                                        int32_t* is_at_source);
 
 /** The groups in ascending order: [out] group the value given with the tensors, for index 0 .. num_groups - 1. */
 RESHARD_API reshard_status_t reshard_plan_get_group(reshard_plan_t plan, int64_t index, int64_t* group);

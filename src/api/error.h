@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <string>
@@ -45,7 +46,9 @@ inline constexpr std::uint32_t kStructVersion = 1;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_comm_options_t> = 3;
 template <>
-inline constexpr std::uint32_t kStructVersion<reshard_plan_options_t> = 2;
+inline constexpr std::uint32_t kStructVersion<reshard_model_options_t> = 2;
+template <>
+inline constexpr std::uint32_t kStructVersion<reshard_plan_options_t> = 3;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_plan_info_t> = 2;
 
@@ -53,6 +56,19 @@ template <typename T>
 Status check_struct(const T* desc, const char* type) {
   RESHARD_TRY(check_not_null(desc, type));
   return check_header({desc->struct_size, desc->version}, {sizeof(T), kStructVersion<T>}, type);
+}
+
+/// A copy of what a caller compiled with this header or with an older one: versions only ever add members at the end,
+/// so that `older`, the size of an older version by its number, says how much of it there is. The rest is zero.
+template <typename T>
+Result<T> read_versioned(const T* desc, const char* type, const StructHeader& older) {
+  RESHARD_TRY(check_not_null(desc, type));
+  const StructHeader given{desc->struct_size, desc->version};
+  const bool is_older = given.size == older.size && given.version == older.version;
+  if (!is_older) RESHARD_TRY(check_header(given, {sizeof(T), kStructVersion<T>}, type));
+  T copy{};
+  std::memcpy(&copy, desc, given.size);
+  return copy;
 }
 
 /// Defaults of a struct: all zero, size and version set.

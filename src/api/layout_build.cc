@@ -2,13 +2,16 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include <fmt/format.h>
 
+#include <cstddef>
 #include <mutex>
+#include <sstream>
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
 #include "src/exec/exchange.h"
 #include "src/layout/placed.h"
 #include "src/model/axis_placement.h"
+#include "src/model/layout_text.h"
 #include "src/model/model.h"
 #include "src/model/spec.h"
 
@@ -16,6 +19,8 @@ using namespace reshard;  // NOLINT(google-build-using-namespace): this file is 
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
+using reshard::api::read_versioned;
+using reshard::api::StructHeader;
 
 namespace {
 
@@ -119,6 +124,38 @@ Result<Block> to_block(const reshard_block_t& given, const ModelLayout& layout) 
   return block;
 }
 
+/// The parts of a text between commas; none for NULL.
+Result<std::vector<std::string>> to_patterns(const char* text, const char* what) {
+  std::vector<std::string> patterns;
+  if (text == nullptr) return patterns;
+  std::istringstream stream(std::string(text) + ',');
+  for (std::string pattern; std::getline(stream, pattern, ',');) {
+    if (pattern.empty()) return invalid_argument(fmt::format("{} is \"{}\"; a pattern of it is empty", what, text));
+    patterns.push_back(std::move(pattern));
+  }
+  return patterns;
+}
+
+Result<ModelLayoutOptions> to_model_options(const reshard_model_options_t& given) {
+  ModelLayoutOptions options;
+  options.num_layers = given.num_layers;
+  options.num_ranks = given.num_ranks;
+  options.first_rank = given.first_rank;
+  if (given.rank_list != nullptr) {
+    if (given.rank_list_size < 1 || given.rank_list_size > kMaxLayoutRanks) {
+      return invalid_argument(
+          fmt::format("rank_list_size is {}; a list has 1 to {} ranks", given.rank_list_size, kMaxLayoutRanks));
+    }
+    options.ranks.assign(given.rank_list, given.rank_list + given.rank_list_size);
+  }
+  if (given.dtype != nullptr) {
+    RESHARD_TRY(options.dtype, parse_dtype(given.dtype));
+  }
+  RESHARD_TRY(options.include, to_patterns(given.include, "include"));
+  RESHARD_TRY(options.exclude, to_patterns(given.exclude, "exclude"));
+  return options;
+}
+
 }  // namespace
 
 extern "C" {
@@ -154,11 +191,12 @@ reshard_status_t reshard_layout_create_from_model(const reshard_model_options_t*
   if (layout != nullptr) *layout = nullptr;
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(layout, "layout"));
-    RESHARD_TRY(check_struct(options, "reshard_model_options_t"));
-    RESHARD_TRY(check_not_null(options->config_json, "config_json"));
-    RESHARD_TRY(check_not_null(options->layout, "layout text"));
-    RESHARD_TRY(ModelLayout made, make_model_layout(options->config_json, options->layout, options->num_layers,
-                                                    options->first_rank, options->num_ranks));
+    constexpr StructHeader kVersion1{offsetof(reshard_model_options_t, rank_list), 1};
+    RESHARD_TRY(const reshard_model_options_t given, read_versioned(options, "reshard_model_options_t", kVersion1));
+    RESHARD_TRY(check_not_null(given.config_json, "config_json"));
+    RESHARD_TRY(check_not_null(given.layout, "layout text"));
+    RESHARD_TRY(const ModelLayoutOptions chosen, to_model_options(given));
+    RESHARD_TRY(ModelLayout made, make_model_layout(given.config_json, given.layout, chosen));
     *layout = new reshard_layout(std::move(made));
     return {};
   });

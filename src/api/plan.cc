@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -16,6 +17,8 @@ using namespace reshard;  // NOLINT(google-build-using-namespace): this file is 
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
+using reshard::api::read_versioned;
+using reshard::api::StructHeader;
 
 namespace {
 
@@ -35,22 +38,36 @@ Status make_plan(const Make& make, reshard_plan_t* out) {
   return {};
 }
 
+/// A C caller may have put any integer into an enum, which must not be read as one before it was looked at.
+template <typename Enum>
+int integer_of(const Enum& value) {
+  int integer = 0;
+  static_assert(sizeof(integer) == sizeof(value));
+  std::memcpy(&integer, &value, sizeof(integer));
+  return integer;
+}
+
 Status read_options(const reshard_plan_options_t* given, PlanOptions* options) {
   if (given == nullptr) return {};
-  RESHARD_TRY(check_struct(given, "reshard_plan_options_t"));
-  options->staging_bytes = given->staging_bytes;
-  if (given->machine != nullptr) options->machine = given->machine->machine;
-  int order = 0;  // a C caller may have put any integer there, which is not to be read as the enum
-  static_assert(sizeof(order) == sizeof(given->group_order));
-  std::memcpy(&order, &given->group_order, sizeof(order));
+  constexpr StructHeader kVersion2{offsetof(reshard_plan_options_t, unmatched), 2};
+  RESHARD_TRY(const reshard_plan_options_t copy, read_versioned(given, "reshard_plan_options_t", kVersion2));
+  options->staging_bytes = copy.staging_bytes;
+  if (copy.machine != nullptr) options->machine = copy.machine->machine;
+  const int order = integer_of(copy.group_order);
   if (order < RESHARD_ORDER_FIXED || order > RESHARD_ORDER_ANY) {
     return invalid_argument(fmt::format("group_order is {}; take one of RESHARD_ORDER_FIXED, _ROTATED, _ANY", order));
   }
-  if (given->open_groups < 0) {
-    return invalid_argument(fmt::format("open_groups is {}; 0 is no limit", given->open_groups));
+  if (copy.open_groups < 0) {
+    return invalid_argument(fmt::format("open_groups is {}; 0 is no limit", copy.open_groups));
+  }
+  const int unmatched = integer_of(copy.unmatched);
+  if (unmatched != RESHARD_UNMATCHED_REFUSE && unmatched != RESHARD_UNMATCHED_SKIP) {
+    return invalid_argument(
+        fmt::format("unmatched is {}; take RESHARD_UNMATCHED_REFUSE or RESHARD_UNMATCHED_SKIP", unmatched));
   }
   options->order = static_cast<GroupOrder>(order);
-  options->open_groups = given->open_groups;
+  options->open_groups = copy.open_groups;
+  options->unmatched = static_cast<Unmatched>(unmatched);
   return {};
 }
 
@@ -139,6 +156,33 @@ reshard_status_t reshard_plan_get_group(reshard_plan_t plan, int64_t index, int6
       return invalid_argument(fmt::format("group index {} does not exist; there are {} groups", index, count));
     }
     *group = at(plan->plan->groups, index);
+    return {};
+  });
+}
+
+reshard_status_t reshard_plan_num_unmatched(reshard_plan_t plan, int64_t* num_unmatched) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    RESHARD_TRY(check_not_null(num_unmatched, "num_unmatched"));
+    *num_unmatched = static_cast<int64_t>(plan->plan->only_at_source.size() + plan->plan->only_at_destination.size());
+    return {};
+  });
+}
+
+reshard_status_t reshard_plan_get_unmatched(reshard_plan_t plan, int64_t index, const char** name,
+                                            int32_t* is_at_source) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    const std::vector<std::string>& source = plan->plan->only_at_source;
+    const std::vector<std::string>& destination = plan->plan->only_at_destination;
+    const auto num_source = static_cast<int64_t>(source.size());
+    const auto count = num_source + static_cast<int64_t>(destination.size());
+    if (index < 0 || index >= count) {
+      return invalid_argument(fmt::format("unmatched tensor {} does not exist; there are {}", index, count));
+    }
+    const bool is_source = index < num_source;
+    if (is_at_source != nullptr) *is_at_source = is_source ? 1 : 0;
+    if (name != nullptr) *name = (is_source ? at(source, index) : at(destination, index - num_source)).c_str();
     return {};
   });
 }

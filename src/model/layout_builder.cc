@@ -4,9 +4,9 @@
 
 namespace reshard {
 
-Result<LayoutBuilder> LayoutBuilder::create(ModelConfig config, std::int32_t first_rank, std::int32_t num_ranks) {
-  RESHARD_TRY(std::vector<Param> params, list_parameters(config));
-  LayoutBuilder builder(std::move(config), std::move(params), first_rank, num_ranks);
+Result<LayoutBuilder> LayoutBuilder::create(ModelConfig config, std::vector<Param> params,
+                                            std::vector<std::int32_t> ranks, std::int32_t world_size) {
+  LayoutBuilder builder(std::move(config), std::move(params), std::move(ranks), world_size);
   for (const Param& param : builder.params_) {
     // A group per layer, in the order in which a forward pass needs them; 0 is what comes before the first layer.
     Tensor tensor{checkpoint_name(builder.config_, param), param.dtype, param.shape, param.layer + 1};
@@ -16,7 +16,7 @@ Result<LayoutBuilder> LayoutBuilder::create(ModelConfig config, std::int32_t fir
 }
 
 Result<MeshPtr> LayoutBuilder::mesh(std::vector<MeshAxis> axes, std::vector<std::int32_t> ranks) const {
-  for (std::int32_t& rank : ranks) rank += first_rank_;
+  for (std::int32_t& rank : ranks) rank = ranks_[static_cast<std::size_t>(rank)];
   return Mesh::create(std::move(axes), std::move(ranks));
 }
 

@@ -18,7 +18,9 @@ namespace reshard {
 /// A ModelLayout in the making: it has every tensor of the model, index by index as params(); a scheme places them.
 class LayoutBuilder {
  public:
-  static Result<LayoutBuilder> create(ModelConfig config, std::int32_t first_rank, std::int32_t num_ranks);
+  /// Rank i of a scheme is ranks[i] of the world, which has world_size of them.
+  static Result<LayoutBuilder> create(ModelConfig config, std::vector<Param> params, std::vector<std::int32_t> ranks,
+                                      std::int32_t world_size);
 
   const ModelConfig& config() const { return config_; }
   const std::vector<Param>& params() const { return params_; }
@@ -39,15 +41,15 @@ class LayoutBuilder {
   ModelLayout take() && { return std::move(layout_); }
 
  private:
-  LayoutBuilder(ModelConfig config, std::vector<Param> params, std::int32_t first_rank, std::int32_t num_ranks)
-      : config_(std::move(config)), params_(std::move(params)), first_rank_(first_rank), layout_(num_ranks) {}
+  LayoutBuilder(ModelConfig config, std::vector<Param> params, std::vector<std::int32_t> ranks, std::int32_t world_size)
+      : config_(std::move(config)), params_(std::move(params)), ranks_(std::move(ranks)), layout_(world_size) {}
 
   ModelConfig config_;
   std::vector<Param> params_;
-  std::int32_t first_rank_;
+  std::vector<std::int32_t> ranks_;  // of the world, by rank of the scheme
   ModelLayout layout_;
   DimMaps maps_;
-  std::unordered_map<std::string, std::int64_t> buffers_;
+  std::unordered_map<std::string, std::int64_t> buffers_;  // by name
 };
 
 /// Placement of all dims of a parameter whole.

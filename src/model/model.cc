@@ -4,12 +4,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
+#include <numeric>
 
 #include "src/model/config.h"
 #include "src/model/layout_builder.h"
 #include "src/model/layout_text.h"
+#include "src/model/name_filter.h"
 #include "src/model/schemes.h"
 
 namespace reshard {
@@ -35,17 +38,43 @@ const Scheme& scheme_of(const LayoutText& text) {
   return kSchemes[index];
 }
 
-/// The size of the world when ranks [first_rank, first_rank + needed) must lie in it.
-Result<std::int32_t> world_size(const LayoutText& text, std::int32_t needed, std::int32_t first_rank,
+/// The ranks of the world that the layout's ranks are.
+Result<std::vector<std::int32_t>> ranks_of(const LayoutText& text, std::int32_t needed,
+                                           const ModelLayoutOptions& options) {
+  if (options.ranks.empty()) {
+    if (options.first_rank < 0 || options.first_rank > std::numeric_limits<std::int32_t>::max() - needed) {
+      return text.error(fmt::format("first rank {} leaves no room for {} ranks", options.first_rank, needed));
+    }
+    std::vector<std::int32_t> ranks(static_cast<std::size_t>(needed));
+    std::iota(ranks.begin(), ranks.end(), options.first_rank);
+    return ranks;
+  }
+  if (options.first_rank != 0) {
+    return text.error(fmt::format("first rank {} and a list of ranks exclude each other", options.first_rank));
+  }
+  if (options.ranks.size() != static_cast<std::size_t>(needed)) {
+    return text.error(fmt::format("needs {} ranks, the list has {}", needed, options.ranks.size()));
+  }
+  std::vector<std::int32_t> sorted = options.ranks;
+  std::sort(sorted.begin(), sorted.end());
+  if (sorted.front() < 0) return text.error(fmt::format("rank {} in the list; ranks count from 0", sorted.front()));
+  const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+  if (twice != sorted.end()) return text.error(fmt::format("rank {} is in the list twice", *twice));
+  return options.ranks;
+}
+
+/// The size of the world, in which all these ranks must lie.
+Result<std::int32_t> world_size(const LayoutText& text, const std::vector<std::int32_t>& ranks,
                                 std::int32_t num_ranks) {
-  const std::int64_t end = std::int64_t{first_rank} + needed;
-  if (first_rank < 0 || end > std::numeric_limits<std::int32_t>::max()) {
-    return text.error(fmt::format("first rank {} leaves no room for {} ranks", first_rank, needed));
+  const auto [least, greatest] = std::minmax_element(ranks.begin(), ranks.end());
+  if (num_ranks < 0) return text.error(fmt::format("the world has {} ranks", num_ranks));
+  if (num_ranks != 0 && *greatest >= num_ranks) {
+    return text.error(fmt::format("needs ranks {} to {}, but the world has {}", *least, *greatest, num_ranks));
   }
-  if (num_ranks != 0 && num_ranks < end) {
-    return text.error(fmt::format("needs ranks {} to {}, but the world has {}", first_rank, end - 1, num_ranks));
+  if (*greatest == std::numeric_limits<std::int32_t>::max()) {
+    return text.error(fmt::format("rank {} leaves no room for a world around it", *greatest));
   }
-  return num_ranks != 0 ? num_ranks : static_cast<std::int32_t>(end);
+  return num_ranks != 0 ? num_ranks : *greatest + 1;
 }
 
 }  // namespace
@@ -56,14 +85,19 @@ Result<std::int32_t> layout_text_num_ranks(const std::string& text) {
 }
 
 Result<ModelLayout> make_model_layout(const std::string& config_json, const std::string& layout_text,
-                                      std::int64_t num_layers, std::int32_t first_rank, std::int32_t num_ranks) {
+                                      const ModelLayoutOptions& options) {
   RESHARD_TRY(const LayoutText text, LayoutText::parse(layout_text));
   const Scheme& scheme = scheme_of(text);
   RESHARD_TRY(const std::int32_t needed, scheme.num_ranks(text));
-  RESHARD_TRY(const std::int32_t world, world_size(text, needed, first_rank, num_ranks));
+  RESHARD_TRY(std::vector<std::int32_t> ranks, ranks_of(text, needed, options));
+  RESHARD_TRY(const std::int32_t world, world_size(text, ranks, options.num_ranks));
   RESHARD_TRY(check_num_ranks(world));
-  RESHARD_TRY(ModelConfig config, parse_model_config(config_json, num_layers));
-  RESHARD_TRY(LayoutBuilder builder, LayoutBuilder::create(std::move(config), first_rank, world));
+  RESHARD_TRY(ModelConfig config, parse_model_config(config_json, options.num_layers));
+  if (options.dtype.has_value()) config.dtype = *options.dtype;
+  RESHARD_TRY(std::vector<Param> params, list_parameters(config));
+  RESHARD_TRY(params, select_by_name(config, std::move(params), options.include, options.exclude));
+  RESHARD_TRY(LayoutBuilder builder,
+              LayoutBuilder::create(std::move(config), std::move(params), std::move(ranks), world));
   RESHARD_TRY(scheme.place(text, &builder));
   return std::move(builder).take();
 }

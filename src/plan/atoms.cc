@@ -39,16 +39,25 @@ Status match_tensors(Plan* plan) {
     return mismatch(fmt::format("the source layout has {} ranks and the destination {}; both describe one world",
                                 src.num_ranks(), dst.num_ranks()));
   }
+  const bool is_skipping = plan->options.unmatched == Unmatched::kSkip;
   for (const Tensor& tensor : src.tensors()) {
-    if (dst.find_tensor(tensor.name) < 0) {
+    if (dst.find_tensor(tensor.name) >= 0) continue;
+    if (!is_skipping) {
       return mismatch(fmt::format("tensor \"{}\" is at the source but not at the destination", tensor.name));
     }
+    plan->only_at_source.push_back(tensor.name);
   }
   std::set<std::int64_t> groups;
   for (std::size_t d = 0; d < dst.tensors().size(); ++d) {
     const Tensor& tensor = dst.tensors()[d];
     const std::int64_t s = src.find_tensor(tensor.name);
-    if (s < 0) return mismatch(fmt::format("tensor \"{}\" is at the destination but not at the source", tensor.name));
+    if (s < 0 && !is_skipping) {
+      return mismatch(fmt::format("tensor \"{}\" is at the destination but not at the source", tensor.name));
+    }
+    if (s < 0) {
+      plan->only_at_destination.push_back(tensor.name);
+      continue;
+    }
     RESHARD_TRY(check_pair(at(src.tensors(), s), tensor));
     PlanTensor matched;
     matched.src = s;
@@ -56,6 +65,10 @@ Status match_tensors(Plan* plan) {
     matched.wire_bytes = size_bytes(wire_dtype(at(src.tensors(), s).dtype, tensor.dtype));
     plan->tensors.push_back(matched);
     groups.insert(tensor.group);
+  }
+  if (plan->tensors.empty() && !src.tensors().empty() && !dst.tensors().empty()) {
+    return mismatch(fmt::format("no name is on both sides: the source has \"{}\", the destination \"{}\"",
+                                src.tensors().front().name, dst.tensors().front().name));
   }
   plan->groups.assign(groups.begin(), groups.end());
   for (PlanTensor& tensor : plan->tensors) {

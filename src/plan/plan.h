@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "src/layout/layout.h"
@@ -20,12 +21,19 @@ enum class GroupOrder : std::int8_t {
   kAny,
 };
 
+/// What becomes of tensors that only one side has.
+enum class Unmatched : std::int8_t {
+  kRefuse,
+  kSkip,  ///< no byte of them is read or written; Plan lists them
+};
+
 struct PlanOptions {
   std::int64_t staging_bytes = std::int64_t{64} << 20;  ///< most staging memory of one rank
   /// What joins the ranks. Null: nothing is known; then every rank sends straight to every other.
   std::shared_ptr<const Machine> machine = nullptr;
   GroupOrder order = GroupOrder::kFixed;
   std::int64_t open_groups = 0;  ///< most groups that are open on a rank at once; 0: no limit, and no order either
+  Unmatched unmatched = Unmatched::kRefuse;
 };
 
 /// A tensor in the plan's order, which is the order of arrival: ascending group, then the destination's order.
@@ -158,7 +166,8 @@ struct Plan {
   PlanOptions options;
   std::int32_t num_ranks = 0;
   std::vector<PlanTensor> tensors;
-  std::vector<std::int64_t> groups;  ///< the callers' values, ascending
+  std::vector<std::string> only_at_source, only_at_destination;  ///< names of tensors that were skipped
+  std::vector<std::int64_t> groups;                              ///< the callers' values, ascending
   RankSets sets;
   std::vector<AtomClass> classes;
   std::vector<Bundle> bundles;

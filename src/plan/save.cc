@@ -138,6 +138,7 @@ std::string save_plan(const Plan& plan) {
   json["machine"] = machine_text(plan.options);
   json["order"] = static_cast<int>(plan.options.order);
   json["open_groups"] = plan.options.open_groups;
+  json["skips_unmatched"] = plan.options.unmatched == Unmatched::kSkip ? 1 : 0;
   json["hash"] = hex(plan.hash);
   json["staging_bytes"] = plan.options.staging_bytes;
   json["certificate"] = {plan.certificate.level_bytes, plan.certificate.bound_bytes};
@@ -164,6 +165,9 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   if (!read(json, "order", &order) || order < 0 || order > static_cast<int>(GroupOrder::kAny)) return damaged("order");
   options.order = static_cast<GroupOrder>(order);
   if (!read(json, "open_groups", &options.open_groups)) return damaged("no open_groups");
+  std::int64_t skips_unmatched = 0;
+  (void)read(json, "skips_unmatched", &skips_unmatched);  // plans saved before it existed skip nothing
+  options.unmatched = skips_unmatched == 0 ? Unmatched::kRefuse : Unmatched::kSkip;
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
   const auto certificate = json.find("certificate");
   if (certificate == json.end() || !certificate->is_array() || certificate->size() != 2 ||

@@ -191,6 +191,7 @@ std::string report_json(const PlanReport& given) {
       {"hash", fmt::format("{:016x}", plan.hash)},
       {"ranks", plan.num_ranks},
       {"tensors", plan.tensors.size()},
+      {"unmatched", {{"source", plan.only_at_source}, {"destination", plan.only_at_destination}}},
       {"groups", plan.groups.size()},
       {"atoms", plan.num_atoms()},
       {"bundles", plan.bundles.size()},

@@ -41,8 +41,8 @@ static void check_init_functions(void) {
   INIT(block, 1);
   INIT(buffer_info, 1);
   INIT(tensor_info, 1);
-  INIT(model_options, 1);
-  INIT(plan_options, 2);
+  INIT(model_options, 2);
+  INIT(plan_options, 3);
   INIT(plan_info, 2);
   INIT(comm_options, 3);
   INIT(machine_discover_options, 1);

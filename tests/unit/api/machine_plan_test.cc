@@ -101,7 +101,7 @@ TEST(MachinePlanTest, OptionsOfTheFirstVersionAreRefused) {
   const Sides sides(small_spec());
   reshard_plan_options_t options;
   reshard_plan_options_init(&options);
-  EXPECT_EQ(options.version, 2U);
+  EXPECT_EQ(options.version, 3U);
   options.version = 1;
   reshard_plan_t plan = nullptr;
   EXPECT_EQ(reshard_plan_create(sides.src, sides.dst, &options, &plan), RESHARD_ERR_INVALID_ARGUMENT);

@@ -34,7 +34,7 @@ const std::vector<std::string>& texts() {
 }
 
 void expect_layout_or_error(const std::string& config, const std::string& text) {
-  const Result<ModelLayout> layout = make_model_layout(config, text, 0, 0, 0);
+  const Result<ModelLayout> layout = make_model_layout(config, text);
   if (layout.ok()) {
     RC_ASSERT(layout->num_ranks() >= 1);
     RC_ASSERT(!layout->tensors().empty());
@@ -126,10 +126,10 @@ TEST(FuzzTest, DamagedExpertMapsGiveTablesOrAnError) {
 }
 
 TEST(FuzzTest, DeepNestingIsAnError) {
-  EXPECT_FALSE(make_model_layout(std::string(1'000'000, '['), "fsdp", 0, 0, 0).ok());
-  EXPECT_FALSE(make_model_layout(R"({"model_type": )" + std::string(100'000, '[') + std::string(100'000, ']') + "}",
-                                 "fsdp", 0, 0, 0)
-                   .ok());
+  EXPECT_FALSE(make_model_layout(std::string(1'000'000, '['), "fsdp").ok());
+  EXPECT_FALSE(
+      make_model_layout(R"({"model_type": )" + std::string(100'000, '[') + std::string(100'000, ']') + "}", "fsdp")
+          .ok());
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ TEST(ModelLawTest, EveryBufferElementIsOneElementOrPaddingAndNoElementIsLost) {
     const Json config = random_config();
     const std::string text = random_text(config["model_type"] != "llama" && config["model_type"] != "qwen3");
     ++num_texts;
-    const Result<ModelLayout> layout = make_model_layout(config.dump(), text, 0, 0, 0);
+    const Result<ModelLayout> layout = make_model_layout(config.dump(), text);
     if (!layout.ok()) {  // sizes that the framework refuses
       RC_ASSERT(!layout.status().message().empty());
       return;

@@ -84,22 +84,6 @@ TEST(LayoutTextTest, SettingsThatContradictEachOtherAreNamed) {
   expect_error("checkpoint:ranks=2,split=2", {"ranks", "split"});
 }
 
-TEST(LayoutTextTest, RanksStartAtTheFirstRankOfTheWorld) {
-  const std::string config = tiny_llama().dump();
-  const Result<ModelLayout> layout = make_model_layout(config, "fsdp:shard=2", 0, 3, 0);
-  ASSERT_TRUE(layout.ok()) << layout.status().message();
-  EXPECT_EQ(layout->num_ranks(), 5);
-  EXPECT_TRUE(layout->buffers_of(2).empty());
-  EXPECT_FALSE(layout->buffers_of(3).empty());
-  EXPECT_FALSE(layout->buffers_of(4).empty());
-  EXPECT_EQ(make_model_layout(config, "fsdp:shard=2", 0, 3, 8)->num_ranks(), 8);
-  const Result<ModelLayout> small = make_model_layout(config, "fsdp:shard=2", 0, 3, 4);
-  ASSERT_FALSE(small.ok());
-  EXPECT_NE(small.status().message().find("needs ranks 3 to 4, but the world has 4"), std::string::npos);
-  EXPECT_FALSE(make_model_layout(config, "fsdp:shard=2", 0, -1, 0).ok());
-  EXPECT_FALSE(make_model_layout(config, "fsdp:shard=2", 0, 2147483647, 0).ok());
-}
-
 TEST(LayoutTextTest, LargeSettingsFitThePublishedModels) {
   const std::vector<std::pair<std::string, std::string>> settings = {
       {"Qwen3-0.6B", "fsdp:shard=8"},
@@ -116,7 +100,7 @@ TEST(LayoutTextTest, LargeSettingsFitThePublishedModels) {
       {"DeepSeek-V3", "vllm:tp=8,ep=8,placement=round_robin"},
   };
   for (const auto& [model, text] : settings) {
-    const Result<ModelLayout> layout = make_model_layout(published_config(model), text, 0, 0, 0);
+    const Result<ModelLayout> layout = make_model_layout(published_config(model), text);
     ASSERT_TRUE(layout.ok()) << model << ": " << layout.status().message();
     EXPECT_FALSE(layout->buffers_of(layout->num_ranks() - 1).empty()) << model << " " << text;
   }

@@ -3,6 +3,7 @@
 // Megatron-Core's local parameters, element by element, from the formulas of its rank order and of its fused rows.
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "memory.h"
@@ -259,6 +260,66 @@ TEST(MegatronTest, SizesThatMegatronRefusesAreNamed) {
   config = tiny_llama();
   config["num_key_value_heads"] = 1;
   expect_words(error_of(config, "megatron:tp=4"), {"tp = 4", "linear_qkv = 10"});
+}
+
+/// The names of all buffers of rank 0 without the layers' prefix, sorted; those outside layers as they are.
+std::vector<std::string> names_in(const nlohmann::json& config) {
+  std::vector<std::string> names;
+  for (const auto& [name, elements] : memory_of(layout_of(config, "megatron"), 0).buffers) {
+    const std::string prefix = "decoder.layers.0.";
+    names.push_back(name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : name);
+  }
+  return names;
+}
+
+TEST(MegatronTest, BuffersHaveTheNamesThatMegatronGivesThem) {
+  // Of its local layer specification, one layer of each kind.
+  nlohmann::json config = tiny_mixtral();
+  config["num_hidden_layers"] = 1;
+  EXPECT_THAT(names_in(config),
+              testing::UnorderedElementsAre("embedding.word_embeddings.weight", "decoder.final_layernorm.weight",
+                                            "output_layer.weight", "input_layernorm.weight", "pre_mlp_layernorm.weight",
+                                            "self_attention.linear_qkv.weight", "self_attention.linear_proj.weight",
+                                            "mlp.router.weight", "mlp.experts.linear_fc1.weight",
+                                            "mlp.experts.linear_fc2.weight"));
+  config = tiny_deepseek();
+  config.update({{"num_hidden_layers", 1}, {"first_k_dense_replace", 0}});
+  EXPECT_THAT(names_in(config),
+              testing::UnorderedElementsAre(
+                  "embedding.word_embeddings.weight", "decoder.final_layernorm.weight", "output_layer.weight",
+                  "input_layernorm.weight", "pre_mlp_layernorm.weight", "self_attention.linear_q_down_proj.weight",
+                  "self_attention.q_layernorm.weight", "self_attention.linear_q_up_proj.weight",
+                  "self_attention.linear_kv_down_proj.weight", "self_attention.kv_layernorm.weight",
+                  "self_attention.linear_kv_up_proj.weight", "self_attention.linear_proj.weight", "mlp.router.weight",
+                  "mlp.router.expert_bias", "mlp.experts.linear_fc1.weight", "mlp.experts.linear_fc2.weight",
+                  "mlp.shared_experts.linear_fc1.weight", "mlp.shared_experts.linear_fc2.weight"));
+  config.update({{"q_lora_rank", nullptr}, {"first_k_dense_replace", 1}});
+  EXPECT_THAT(names_in(config),
+              testing::UnorderedElementsAre(
+                  "embedding.word_embeddings.weight", "decoder.final_layernorm.weight", "output_layer.weight",
+                  "input_layernorm.weight", "pre_mlp_layernorm.weight", "self_attention.linear_q_proj.weight",
+                  "self_attention.linear_kv_down_proj.weight", "self_attention.kv_layernorm.weight",
+                  "self_attention.linear_kv_up_proj.weight", "self_attention.linear_proj.weight",
+                  "mlp.linear_fc1.weight", "mlp.linear_fc2.weight"));
+  config = tiny_llama();
+  config.update({{"model_type", "qwen3"}, {"num_hidden_layers", 1}});
+  EXPECT_THAT(names_in(config),
+              testing::UnorderedElementsAre("embedding.word_embeddings.weight", "decoder.final_layernorm.weight",
+                                            "output_layer.weight", "input_layernorm.weight", "pre_mlp_layernorm.weight",
+                                            "self_attention.linear_qkv.weight", "self_attention.q_layernorm.weight",
+                                            "self_attention.k_layernorm.weight", "self_attention.linear_proj.weight",
+                                            "mlp.linear_fc1.weight", "mlp.linear_fc2.weight"));
+}
+
+TEST(MegatronTest, W1OfMixtralIsTheUpperAndW3TheLowerHalfOfFc1) {
+  const std::string moe = in_layer(0, "block_sparse_moe.experts.");
+  const Memory memory = memory_of(layout_of(tiny_mixtral(), "megatron:tp=2,etp=2"), 1);
+  expect_buffer(memory, "decoder.layers.0.mlp.experts.linear_fc1.weight", {4, 8, 2}, [&](const Index& i) {
+    return Element{moe + (i[1] < 4 ? "w1.weight" : "w3.weight"), {i[0], 4 + i[1] % 4, i[2]}};
+  });
+  expect_buffer(memory, "decoder.layers.0.mlp.experts.linear_fc2.weight", {4, 2, 4}, [&](const Index& i) {
+    return Element{moe + "w2.weight", {i[0], i[1], 4 + i[2]}};
+  });
 }
 
 }  // namespace

@@ -119,13 +119,13 @@ std::vector<std::string> rows_of(const Memory& memory, const std::string& name, 
 }
 
 ModelLayout layout_of(const Json& config, const std::string& text) {
-  Result<ModelLayout> layout = make_model_layout(config.dump(), text, 0, 0, 0);
+  Result<ModelLayout> layout = make_model_layout(config.dump(), text);
   EXPECT_TRUE(layout.ok()) << text << ": " << layout.status().message();
   return layout.ok() ? layout.take() : ModelLayout(1);
 }
 
 std::string error_of(const Json& config, const std::string& text) {
-  const Result<ModelLayout> layout = make_model_layout(config.dump(), text, 0, 0, 0);
+  const Result<ModelLayout> layout = make_model_layout(config.dump(), text);
   EXPECT_FALSE(layout.ok()) << text;
   return layout.status().message();
 }

@@ -24,7 +24,7 @@ constexpr std::int64_t kHidden = 2;
 /// The blocks of a tensor on a rank of a published model.
 std::vector<Block> blocks_of(const std::string& model, const std::string& text, std::int32_t rank,
                              const std::string& tensor) {
-  Result<ModelLayout> layout = make_model_layout(published_config(model), text, 0, 0, 0);
+  Result<ModelLayout> layout = make_model_layout(published_config(model), text);
   EXPECT_TRUE(layout.ok()) << layout.status().message();
   return layout.ok() ? layout->blocks(rank, layout->find_tensor(tensor)) : std::vector<Block>();
 }
@@ -341,7 +341,7 @@ TEST(VllmTest, CorrectionBiasExistsOnlyWhereTheConfigNamesItsMethod) {
 TEST(VllmTest, TiedEmbeddingThatVllmWouldNotTieIsRefused) {
   Json config = tiny_deepseek();
   config["tie_word_embeddings"] = true;
-  const auto layout = make_model_layout(config.dump(), "vllm:tp=2", 0, 0, 0);
+  const auto layout = make_model_layout(config.dump(), "vllm:tp=2");
   ASSERT_FALSE(layout.ok());
   EXPECT_EQ(layout.status().code(), RESHARD_ERR_NOT_SUPPORTED);
   EXPECT_NE(layout.status().message().find("tie_word_embeddings"), std::string::npos);
@@ -388,7 +388,7 @@ TEST(VllmTest, DenseLayersHaveNoRowInTheExpertMap) {
 }
 
 TEST(VllmTest, UnreadableExpertMapIsAnIoError) {
-  const auto layout = make_model_layout(with_experts(4).dump(), "vllm:ep=2,eplb=/no/such/file", 0, 0, 0);
+  const auto layout = make_model_layout(with_experts(4).dump(), "vllm:ep=2,eplb=/no/such/file");
   ASSERT_FALSE(layout.ok());
   EXPECT_EQ(layout.status().code(), RESHARD_ERR_IO);
   EXPECT_NE(layout.status().message().find("/no/such/file"), std::string::npos);

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/status.h"
+#include "src/model/family.h"
+
+namespace reshard {
+
+/// Whether a name is as the pattern says: * stands for any run of characters, dots too, ? for one.
+bool matches(std::string_view pattern, std::string_view name);
+
+/// The parameters whose checkpoint names some pattern of `include` matches (all, when there is none) and no pattern of
+/// `exclude`. Errors: a pattern that matches no parameter, for it is mistyped; a selection without any.
+Result<std::vector<Param>> select_by_name(const ModelConfig& config, std::vector<Param> params,
+                                          const std::vector<std::string>& include,
+                                          const std::vector<std::string>& exclude);
+
+}  // namespace reshard
