@@ -184,8 +184,9 @@ typedef struct reshard_axis_placement {
 } reshard_axis_placement_t;
 
 /**
- * Places one tensor on a mesh of ranks; each rank holds its piece in a buffer of its own, named as the tensor.
- * Several axes on one dimension nest left to right, each splitting the list that the axis to its left leaves.
+ * Places one tensor on a mesh of ranks; each rank holds its piece as a dense array, in a buffer of its own that is
+ * named as the tensor, or at an offset of a buffer that several placements share. Several axes on one dimension nest
+ * left to right, each splitting the list that the axis to its left leaves. The init function gives a buffer of its own.
  */
 typedef struct reshard_placement_desc {
   size_t struct_size;
@@ -198,6 +199,8 @@ typedef struct reshard_placement_desc {
   int32_t nest_inner_first;                   /**< not 0: axes on one dimension nest right to left */
   const int32_t* order;                       /**< memory order of the dims, slowest first; NULL: row-major */
   const int64_t* pad_to;                      /**< one local shape for all ranks, its tail zero-filled; NULL: none */
+  int64_t buffer;       /**< id of a buffer that reshard_layout_add_buffer made with rank -1; -1: one of its own */
+  int64_t offset_bytes; /**< where the array begins in `buffer`, equal on all ranks; 0 in a buffer of its own */
 } reshard_placement_desc_t;
 
 /** What a block is. */
@@ -269,7 +272,7 @@ RESHARD_API void reshard_buffer_info_init(reshard_buffer_info_t* info);
 RESHARD_API void reshard_tensor_info_init(reshard_tensor_info_t* info);
 RESHARD_API void reshard_model_options_init(reshard_model_options_t* options);
 
-/** An empty layout over a world of num_ranks >= 1 ranks. */
+/** An empty layout over a world of num_ranks ranks: 1 to 262,144, of which a layout may leave any without work. */
 RESHARD_API reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_layout_t* layout);
 
 /**
@@ -285,7 +288,10 @@ RESHARD_API reshard_status_t reshard_layout_create_from_model(const reshard_mode
 /** How many ranks a line of text such as "vllm:tp=2,replicas=4" needs. */
 RESHARD_API reshard_status_t reshard_layout_text_num_ranks(const char* text, int32_t* num_ranks);
 
-/** Both sides of a transfer from the general JSON form (README, "The general form"). Unknown keys are errors. */
+/**
+ * Both sides of a transfer from the general JSON form (README, "The general form"). Unknown keys are errors.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT with the line and column of what is not JSON, else with tensor, side and key.
+ */
 RESHARD_API reshard_status_t reshard_layout_create_from_spec(const char* json, reshard_layout_t* src,
                                                              reshard_layout_t* dst);
 
@@ -296,10 +302,18 @@ RESHARD_API void reshard_layout_destroy(reshard_layout_t layout);
 RESHARD_API reshard_status_t reshard_layout_add_tensor(reshard_layout_t layout, const reshard_tensor_desc_t* desc,
                                                        int64_t* tensor);
 
-/** Places a tensor on a mesh. A tensor may be placed more than once (tied embeddings on two stages). */
+/**
+ * Places a tensor on a mesh. A tensor may be placed more than once (tied embeddings on two stages).
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT with the name of the tensor; nothing is added. That placements of a destination
+ * overlap in a buffer that they share is told by the plan.
+ */
 RESHARD_API reshard_status_t reshard_layout_place(reshard_layout_t layout, const reshard_placement_desc_t* desc);
 
-/** Adds one rank's buffer of size_bytes for explicit blocks; [out] buffer its id. */
+/**
+ * Adds one rank's buffer of size_bytes for explicit blocks, or, with rank -1 and size_bytes 0, a buffer that placements
+ * share (reshard_placement_desc_t.buffer): every rank of these placements has it, as large as they reach there.
+ * Names need not differ. [out] buffer its id.
+ */
 RESHARD_API reshard_status_t reshard_layout_add_buffer(reshard_layout_t layout, int32_t rank, const char* name,
                                                        int64_t size_bytes, int64_t* buffer);
 
@@ -320,6 +334,9 @@ RESHARD_API reshard_status_t reshard_layout_num_tensors(reshard_layout_t layout,
 RESHARD_API reshard_status_t reshard_layout_get_tensor(reshard_layout_t layout, int64_t tensor,
                                                        reshard_tensor_info_t* info);
 
+/** Looks a tensor up by its name; [out] tensor its index, -1 when the layout has none of that name. */
+RESHARD_API reshard_status_t reshard_layout_find_tensor(reshard_layout_t layout, const char* name, int64_t* tensor);
+
 /** The buffers that `rank` must bring, in the order of their ids. */
 RESHARD_API reshard_status_t reshard_layout_num_buffers(reshard_layout_t layout, int32_t rank, int64_t* num_buffers);
 RESHARD_API reshard_status_t reshard_layout_get_buffer(reshard_layout_t layout, int32_t rank, int64_t index,
@@ -338,6 +355,38 @@ RESHARD_API reshard_status_t reshard_layout_num_blocks(reshard_layout_t layout, 
                                                        int64_t* num_blocks);
 RESHARD_API reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank, int64_t tensor,
                                                       int64_t index, reshard_block_t* block);
+
+/**
+ * All blocks of a rank in one call, padding included, in the order of the tensors and of reshard_layout_get_block.
+ * @param capacity how many structs `blocks` holds; 0, with `blocks` NULL, only asks for their number.
+ * @param blocks [out] the caller's array. The first struct must have been initialised: by its size the others are
+ * found.
+ * @param num_blocks [out] how many there are.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT when a capacity other than 0 is too small; nothing is written.
+ */
+RESHARD_API reshard_status_t reshard_layout_get_blocks(reshard_layout_t layout, int32_t rank, int64_t capacity,
+                                                       reshard_block_t* blocks, int64_t* num_blocks);
+
+/**
+ * What lies on a rank, as text for people: its buffers, and in each the blocks in the order of their bytes with tensor,
+ * dtype, index box and strides in bytes. The wording may change. [out] text owned by the layout, valid until the layout
+ * is changed or destroyed.
+ */
+RESHARD_API reshard_status_t reshard_layout_describe_rank(reshard_layout_t layout, int32_t rank, const char** text);
+
+/**
+ * The layout as bytes, to be kept in a file or sent to any process on any machine: no comm is needed.
+ * [out] bytes, size_bytes: owned by the layout, valid until the layout is changed or destroyed.
+ */
+RESHARD_API reshard_status_t reshard_layout_serialize(reshard_layout_t layout, const void** bytes, size_t* size_bytes);
+
+/**
+ * Reads a layout back; plans of it are equal to plans of the original. The bytes are copied, need no alignment and are
+ * not trusted: all that the building functions check is checked, and memory stays in proportion to size_bytes.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for bytes that are no layout or were damaged, RESHARD_ERR_NOT_SUPPORTED for a
+ * format of another version of the library.
+ */
+RESHARD_API reshard_status_t reshard_layout_deserialize(const void* bytes, size_t size_bytes, reshard_layout_t* layout);
 
 /* --------------------------------------------------------------------------------------------------- machine */
 
@@ -624,6 +673,7 @@ RESHARD_API reshard_status_t reshard_free(reshard_comm_t comm, void* ptr);
 /**
  * Collective: every rank has described only its own buffers and blocks in `local`; `merged` holds all ranks'.
  * Equal descriptions travel once. Tensors are matched by name; RESHARD_ERR_LAYOUT_MISMATCH when shapes differ.
+ * RESHARD_ERR_INVALID_ARGUMENT, on every rank when one has it, for placements and for buffers of other ranks.
  */
 RESHARD_API reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t comm, int64_t timeout_us,
                                                      reshard_layout_t* merged);

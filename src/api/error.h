@@ -48,6 +48,8 @@ inline constexpr std::uint32_t kStructVersion<reshard_comm_options_t> = 3;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_model_options_t> = 2;
 template <>
+inline constexpr std::uint32_t kStructVersion<reshard_placement_desc_t> = 2;
+template <>
 inline constexpr std::uint32_t kStructVersion<reshard_plan_options_t> = 3;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_plan_info_t> = 2;

@@ -12,6 +12,8 @@
 
 #include "src/exec/bind.h"
 #include "src/layout/layout.h"
+#include "src/layout/rank_text.h"
+#include "src/layout/serialize.h"
 #include "src/plan/estimate.h"
 #include "src/plan/plan.h"
 #include "src/plan/replan.h"
@@ -30,6 +32,7 @@ struct reshard_layout {
     if (layout.use_count() > 1) layout = std::make_shared<reshard::ModelLayout>(*layout);
     const std::lock_guard lock(mutex_);
     read_.clear();
+    bytes_.clear();
     return *layout;
   }
 
@@ -52,10 +55,25 @@ struct reshard_layout {
     return read(std::as_const(last.blocks));
   }
 
+  // What is handed out belongs to the layout, so it stays until the layout changes: one text per rank that was asked
+  // for.
+  const std::string& text(std::int32_t rank) {
+    const std::lock_guard lock(mutex_);
+    std::string& text = read_[rank].text;
+    if (text.empty()) text = reshard::rank_text(*layout, rank);
+    return text;
+  }
+  const std::vector<std::byte>& serialized() {
+    const std::lock_guard lock(mutex_);
+    if (bytes_.empty()) bytes_ = reshard::serialize(*layout);
+    return bytes_;
+  }
+
   std::shared_ptr<reshard::ModelLayout> layout;
 
  private:
   struct LastRead {
+    std::string text;
     bool has_buffers = false;
     std::vector<std::int64_t> buffers;
     std::int64_t tensor = -1;
@@ -63,6 +81,7 @@ struct reshard_layout {
   };
   std::mutex mutex_;
   std::map<std::int32_t, LastRead> read_;  // by rank
+  std::vector<std::byte> bytes_;
 };
 
 struct reshard_machine {

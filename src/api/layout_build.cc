@@ -8,7 +8,7 @@
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
-#include "src/exec/exchange.h"
+#include "src/api/layout_exchange.h"
 #include "src/layout/placed.h"
 #include "src/model/axis_placement.h"
 #include "src/model/layout_text.h"
@@ -68,7 +68,8 @@ Result<AxisRule> to_axis_rule(const reshard_axis_placement_t& given, std::int64_
   return axis;
 }
 
-Result<AxisPlacement> to_axis_placement(const reshard_placement_desc_t& desc, std::size_t num_dims) {
+Result<AxisPlacement> to_axis_placement(const reshard_placement_desc_t& desc, std::size_t num_dims,
+                                        std::int32_t world_size) {
   if (desc.num_axes < 1) return invalid_argument(fmt::format("num_axes is {}; a mesh has 1 or more", desc.num_axes));
   RESHARD_TRY(check_not_null(desc.axis_sizes, "axis_sizes"));
   RESHARD_TRY(check_not_null(desc.ranks, "ranks"));
@@ -78,8 +79,10 @@ Result<AxisPlacement> to_axis_placement(const reshard_placement_desc_t& desc, st
   std::int64_t num_ranks = 1;
   for (std::int32_t a = 0; a < desc.num_axes; ++a) {
     const std::int64_t size = desc.axis_sizes[a];
-    if (size < 1 || size > INT32_MAX / num_ranks) {
-      return invalid_argument(fmt::format("mesh axis {} has size {}; sizes are 1 or more", a, size));
+    if (size < 1) return invalid_argument(fmt::format("mesh axis {} has size {}; sizes are 1 or more", a, size));
+    if (size > world_size / num_ranks) {
+      return invalid_argument(
+          fmt::format("mesh axis {} of size {} makes the mesh larger than the world of {} ranks", a, size, world_size));
     }
     num_ranks *= size;
     axes.push_back({fmt::format("axis{}", a), size});
@@ -90,6 +93,28 @@ Result<AxisPlacement> to_axis_placement(const reshard_placement_desc_t& desc, st
   placement.inner_first = desc.nest_inner_first != 0;
   if (desc.order != nullptr) placement.order = std::vector<std::int64_t>(desc.order, desc.order + num_dims);
   if (desc.pad_to != nullptr) placement.pad_to = std::vector<std::int64_t>(desc.pad_to, desc.pad_to + num_dims);
+  return placement;
+}
+
+/// Checked as a whole before a buffer is made for it, so that a refused placement leaves none behind.
+Result<Placement> to_placement(const reshard_placement_desc_t& desc, const Tensor& tensor, const ModelLayout& layout) {
+  RESHARD_TRY(const AxisPlacement axes, to_axis_placement(desc, tensor.shape.size(), layout.num_ranks()));
+  RESHARD_TRY(Placement placement, make_placement(tensor, axes));
+  placement.offset_bytes = desc.offset_bytes;
+  placement.buffer = desc.buffer;
+  RESHARD_TRY(check_placement(tensor, placement, layout.num_ranks()));
+  if (desc.buffer == -1) {
+    if (desc.offset_bytes == 0) return placement;
+    return invalid_argument(fmt::format(
+        "offset_bytes is {} without a buffer for it; without one the tensor has its own", desc.offset_bytes));
+  }
+  const auto num_buffers = static_cast<std::int64_t>(layout.buffers().size());
+  if (desc.buffer < 0 || desc.buffer >= num_buffers || !at(layout.buffers(), desc.buffer).by_offset) {
+    return invalid_argument(
+        fmt::format("buffer {} is not one for placements; make one with reshard_layout_add_buffer "
+                    "and rank -1",
+                    desc.buffer));
+  }
   return placement;
 }
 
@@ -110,7 +135,8 @@ Result<Block> to_block(const reshard_block_t& given, const ModelLayout& layout) 
       block.kind = BlockKind::kUntouched;
       break;
     default:
-      return invalid_argument(fmt::format("block has the unknown kind {}", static_cast<int>(given.kind)));
+      return invalid_argument(fmt::format("block of tensor \"{}\" has the unknown kind {}",
+                                          at(layout.tensors(), given.tensor).name, static_cast<int>(given.kind)));
   }
   block.tensor = given.tensor;
   block.buffer = given.buffer;
@@ -169,6 +195,7 @@ void reshard_axis_placement_init(reshard_axis_placement_t* placement) {
 
 void reshard_placement_desc_init(reshard_placement_desc_t* desc) {
   reshard::api::init_struct(desc);
+  if (desc != nullptr) desc->buffer = -1;
 }
 void reshard_block_init(reshard_block_t* block) {
   reshard::api::init_struct(block);
@@ -181,7 +208,7 @@ reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_layout_t* layo
   if (layout != nullptr) *layout = nullptr;
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(layout, "layout"));
-    if (num_ranks < 1) return invalid_argument(fmt::format("num_ranks is {}; a world has 1 or more", num_ranks));
+    RESHARD_TRY(check_num_ranks(num_ranks));
     *layout = new reshard_layout(ModelLayout(num_ranks));
     return {};
   });
@@ -258,13 +285,11 @@ reshard_status_t reshard_layout_place(reshard_layout_t layout, const reshard_pla
       return invalid_argument(fmt::format("tensor {} does not exist; there are {}", desc->tensor, tensors.size()));
     }
     const Tensor& tensor = at(tensors, desc->tensor);
-    Result<AxisPlacement> axes = to_axis_placement(*desc, tensor.shape.size());
-    if (!axes.ok()) return std::move(axes).take_status().with_context("tensor \"" + tensor.name + "\"");
-    RESHARD_TRY(Placement placement, make_placement(tensor, *axes));
-    // Checked before the buffer is added, so that a refused placement leaves none behind.
-    RESHARD_TRY(check_placement(tensor, placement, layout->layout->num_ranks()));
+    Result<Placement> made = to_placement(*desc, tensor, *layout->layout);
+    if (!made.ok()) return made.take_status().with_context("tensor \"" + tensor.name + "\"");
+    Placement placement = made.take();
     ModelLayout& writable = layout->writable();
-    placement.buffer = writable.add_buffer(tensor.name, tensor.dtype);
+    if (placement.buffer < 0) placement.buffer = writable.add_buffer(tensor.name, tensor.dtype);
     return writable.place(desc->tensor, std::move(placement));
   });
 }
@@ -275,6 +300,16 @@ reshard_status_t reshard_layout_add_buffer(reshard_layout_t layout, int32_t rank
     RESHARD_TRY(check_not_null(layout, "layout"));
     RESHARD_TRY(check_not_null(name, "name"));
     RESHARD_TRY(check_not_null(buffer, "buffer"));
+    if (rank == -1) {
+      if (size_bytes != 0) {
+        return invalid_argument(
+            fmt::format("buffer \"{}\" for placements has the size {}; give 0, its size follows from "
+                        "what is placed in it",
+                        name, size_bytes));
+      }
+      *buffer = layout->writable().add_offset_buffer(name);
+      return {};
+    }
     RESHARD_TRY(*buffer, layout->writable().add_rank_buffer(rank, name, size_bytes));
     return {};
   });
@@ -306,7 +341,7 @@ reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t 
     RESHARD_TRY(check_not_null(merged, "merged"));
     if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
     const std::lock_guard turn(comm->transport->turn());
-    RESHARD_TRY(ModelLayout all, exchange_layout(*local->layout, comm->transport.get(), Deadline(timeout_us)));
+    RESHARD_TRY(ModelLayout all, api::exchange_layout(*local->layout, comm->transport.get(), Deadline(timeout_us)));
     *merged = new reshard_layout(std::move(all));
     return {};
   });

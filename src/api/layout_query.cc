@@ -100,6 +100,16 @@ reshard_status_t reshard_layout_get_tensor(reshard_layout_t layout, int64_t tens
   });
 }
 
+reshard_status_t reshard_layout_find_tensor(reshard_layout_t layout, const char* name, int64_t* tensor) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    RESHARD_TRY(check_not_null(name, "name"));
+    RESHARD_TRY(check_not_null(tensor, "tensor"));
+    *tensor = layout->layout->find_tensor(name);
+    return {};
+  });
+}
+
 reshard_status_t reshard_layout_num_buffers(reshard_layout_t layout, int32_t rank, int64_t* num_buffers) {
   return guard([&]() -> Status {
     RESHARD_TRY(check_rank(layout, rank));
@@ -169,6 +179,40 @@ reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank,
       write_block(rank, at(blocks, index), block);
       return {};
     });
+  });
+}
+
+reshard_status_t reshard_layout_get_blocks(reshard_layout_t layout, int32_t rank, int64_t capacity,
+                                           reshard_block_t* blocks, int64_t* num_blocks) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_rank(layout, rank));
+    RESHARD_TRY(check_not_null(num_blocks, "num_blocks"));
+    if (capacity < 0) return invalid_argument(fmt::format("capacity is {}; give 0 or more", capacity));
+    if (capacity > 0) RESHARD_TRY(check_struct(blocks, "reshard_block_t"));
+    std::vector<Block> found;
+    for (std::int64_t t = 0; t < std::ssize(layout->layout->tensors()); ++t) {
+      const std::vector<Block> of_tensor = layout->layout->blocks(rank, t);
+      found.insert(found.end(), of_tensor.begin(), of_tensor.end());
+    }
+    if (capacity > 0 && capacity < std::ssize(found)) {
+      return invalid_argument(
+          fmt::format("rank {} has {} blocks and the array holds {}", rank, found.size(), capacity));
+    }
+    for (std::size_t i = 0; i < found.size() && capacity > 0; ++i) {
+      api::init_struct(&blocks[i]);
+      write_block(rank, found[i], &blocks[i]);
+    }
+    *num_blocks = std::ssize(found);
+    return {};
+  });
+}
+
+reshard_status_t reshard_layout_describe_rank(reshard_layout_t layout, int32_t rank, const char** text) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_rank(layout, rank));
+    RESHARD_TRY(check_not_null(text, "text"));
+    *text = layout->text(rank).c_str();
+    return {};
   });
 }
 

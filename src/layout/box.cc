@@ -80,6 +80,8 @@ void for_each_box_of_range(const Box& box, std::int64_t begin, std::int64_t end,
 
 namespace {
 
+/// Appends what `inner` leaves of `partial`, which is cut to size in the dims before `dim`; `active` are the boxes of
+/// `inner` that cover it there. Where none is active the rest of `partial` is free; past the last dim it is covered.
 void complement_from(int dim, const Box& partial, const std::vector<Box>& inner,
                      const std::vector<std::int32_t>& active, std::vector<Box>* out) {
   if (active.empty()) {

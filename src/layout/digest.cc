@@ -30,7 +30,8 @@ std::uint64_t hash_of(const DimMap& map) {
   return hasher.digest();
 }
 
-/// Meshes and maps are shared by many tensors: each is hashed once.
+/// Meshes and maps are shared by many tensors: each is hashed once, known by its address, and enters the digest by its
+/// contents: layouts that share less, but say the same, have equal digests.
 class SharedHashes {
  public:
   template <typename T>

@@ -90,19 +90,9 @@ Status ModelLayout::place(std::int64_t tensor, Placement placement) {
 
 namespace {
 
-/// The bytes [begin, end) of the buffer that a strided block touches; strides may be negative.
-std::pair<std::int64_t, std::int64_t> byte_span(const Block& block, std::int64_t element_bytes) {
-  std::int64_t low = block.offset_bytes;
-  std::int64_t high = block.offset_bytes + element_bytes;
-  for (int d = 0; d < block.box.num_dims; ++d) {
-    const std::int64_t reach = (block.box.extent(d) - 1) * block.strides_bytes[d];
-    (reach < 0 ? low : high) += reach;
-  }
-  return {low, high};
-}
-
 /// Refuses strides whose reach leaves 63 bits before byte_span computes with them.
 bool strides_fit(const Block& block) {
+  // 2^59 for the offset and for each of at most 8 dims sum up to less than 2^63.
   constexpr std::int64_t kMost = std::int64_t{1} << 59;
   if (block.offset_bytes < 0 || block.offset_bytes > kMost) return false;
   for (int d = 0; d < block.box.num_dims; ++d) {
@@ -143,7 +133,7 @@ Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
   if (block.box.empty()) return {};
   const std::int64_t have = at(buffers_, block.buffer).size_bytes;
   const auto [low, high] =
-      strides_fit(block) ? byte_span(block, size_bytes(tensor.dtype)) : std::pair{INT64_MIN, INT64_MAX};
+      strides_fit(block) ? byte_span(block, size_bytes(tensor.dtype)) : ByteSpan{INT64_MIN, INT64_MAX};
   if (low < 0 || high > have) {
     return {RESHARD_ERR_BUFFER_TOO_SMALL,
             fmt::format("{}: its strides reach bytes [{}, {}) of buffer \"{}\", which has {}", where, low, high,
@@ -178,6 +168,7 @@ Status ModelLayout::add_flat_range(std::int32_t rank, std::int64_t tensor, std::
     return invalid_argument(
         fmt::format("flat range [{}, {}) of tensor \"{}\" lies at the offset {}", begin, end, flat.name, offset_bytes));
   }
+  // A range that begins and ends inside rows is several boxes. When one of them is refused, those before it go, too.
   const std::size_t num_before = at(rank_blocks_, tensor).size();
   Status status;
   for_each_box_of_range(whole, begin, end, [&](const Box& piece, std::int64_t position) {
@@ -202,6 +193,8 @@ std::vector<Block> ModelLayout::blocks(std::int32_t rank, std::int64_t tensor) c
     const std::int64_t index = placement.mesh->find(rank);
     if (index >= 0) append_blocks(at(tensors_, tensor), tensor, placement, index, element_bytes, &out);
   }
+  // Explicit blocks have no local tensor of their own: it is the smallest box of global indices that encloses them, so
+  // a block's place in it is its distance from the lowest corner.
   Dims low;
   bool first = true;
   const std::size_t placed = out.size();
@@ -225,7 +218,7 @@ bool ModelLayout::local_shape(std::int32_t rank, std::int64_t tensor, Dims* shap
     const std::int64_t index = placement.mesh->find(rank);
     if (index < 0) continue;
     *shape = placed_local_shape(at(tensors_, tensor), placement, index);
-    return true;
+    return true;  // of several placements on one rank the first speaks for all
   }
   bool found = false;
   for (const Block& block : blocks(rank, tensor)) {
@@ -243,7 +236,9 @@ Status ModelLayout::remove_ranks(const std::vector<std::int32_t>& lost) {
     return invalid_argument(fmt::format("rank {} cannot be removed; ranks are 0 to {}", rank, num_ranks_ - 1));
   }
   const auto is_lost = [&](std::int32_t rank) { return std::find(lost.begin(), lost.end(), rank) != lost.end(); };
-  std::unordered_map<const Mesh*, MeshPtr> changed;  // meshes stay shared: partitions go by their addresses
+  // Meshes that tensors share stay shared, because partitions of tensors are told apart by the addresses of their
+  // meshes. Positions of the others stay too, because coordinates follow from positions.
+  std::unordered_map<const Mesh*, MeshPtr> changed;
   for (std::vector<Placement>& of_tensor : places_) {
     for (Placement& placement : of_tensor) {
       MeshPtr& mesh = changed[placement.mesh.get()];

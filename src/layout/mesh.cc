@@ -9,11 +9,20 @@
 namespace reshard {
 
 Result<std::shared_ptr<const Mesh>> Mesh::create(std::vector<MeshAxis> axes, std::vector<std::int32_t> ranks) {
+  for (const std::int32_t rank : ranks) {
+    if (rank < 0) return invalid_argument(fmt::format("mesh has the negative rank {}", rank));
+  }
+  return create_with_gaps(std::move(axes), std::move(ranks));
+}
+
+Result<std::shared_ptr<const Mesh>> Mesh::create_with_gaps(std::vector<MeshAxis> axes,
+                                                           std::vector<std::int32_t> ranks) {
   std::int64_t product = 1;
   for (const MeshAxis& axis : axes) {
     if (axis.size < 1) {
       return invalid_argument(fmt::format("mesh axis \"{}\" has size {}; sizes are 1 or more", axis.name, axis.size));
     }
+    // Larger than the number of ranks already: the sizes cannot fit, and multiplying on might leave 63 bits.
     if (axis.size > static_cast<std::int64_t>(ranks.size()) / product + 1) {
       product = -1;
       break;
@@ -28,6 +37,7 @@ Result<std::shared_ptr<const Mesh>> Mesh::create(std::vector<MeshAxis> axes, std
   std::shared_ptr<Mesh> mesh(new Mesh(std::move(axes), std::move(ranks)));
   const auto& sorted = mesh->index_of_rank_;
   for (std::size_t i = 0; i < sorted.size(); ++i) {
+    if (sorted[i].first == kNoRank) continue;
     if (sorted[i].first < 0) return invalid_argument(fmt::format("mesh has the negative rank {}", sorted[i].first));
     if (i > 0 && sorted[i].first == sorted[i - 1].first) {
       return invalid_argument(fmt::format("rank {} is repeated in the mesh, at positions {} and {}", sorted[i].first,

@@ -23,6 +23,10 @@ class Mesh {
   /// Errors: an axis size < 1, a rank < 0, a repeated rank, or a rank count other than the product of the sizes.
   static Result<std::shared_ptr<const Mesh>> create(std::vector<MeshAxis> axes, std::vector<std::int32_t> ranks);
 
+  /// The same, but kNoRank may stand at any positions: a mesh that ranks have left, read back.
+  static Result<std::shared_ptr<const Mesh>> create_with_gaps(std::vector<MeshAxis> axes,
+                                                              std::vector<std::int32_t> ranks);
+
   /// The mesh without some of its ranks: kNoRank is at their positions.
   std::shared_ptr<const Mesh> without(const std::vector<std::int32_t>& lost) const;
   static constexpr std::int32_t kNoRank = -1;
@@ -30,6 +34,7 @@ class Mesh {
   const std::vector<MeshAxis>& axes() const { return axes_; }
   int num_axes() const { return static_cast<int>(axes_.size()); }
   const std::vector<std::int32_t>& ranks() const { return ranks_; }
+  std::int32_t highest_rank() const { return index_of_rank_.empty() ? kNoRank : index_of_rank_.back().first; }
 
   /// The coordinate of position `index` (into ranks()) along `axis`.
   std::int64_t coordinate(std::int64_t index, int axis) const {
@@ -44,7 +49,7 @@ class Mesh {
 
   std::vector<MeshAxis> axes_;
   std::vector<std::int32_t> ranks_;
-  std::vector<std::int64_t> strides_;
+  std::vector<std::int64_t> strides_;  // by axis: how far apart neighbours along it are in ranks_
   std::vector<std::pair<std::int32_t, std::int64_t>> index_of_rank_;  // sorted by rank
 };
 

@@ -80,6 +80,9 @@ struct Run {
   std::int64_t place = 0;
 };
 
+/// Where segments leave gaps that belong to other tensors, the local tensor closes them: its indices count this
+/// tensor's elements only, and `place` differs from the index in the buffer. Own padding counts, so there the two
+/// agree.
 std::vector<Run> runs_of(const DimPart& part, bool owns_padding) {
   std::vector<Run> runs;
   std::int64_t place = 0;
@@ -116,7 +119,7 @@ void append_product(const std::vector<std::vector<Run>>& runs, const Block& prot
   for (const auto& of_dim : runs) num_blocks *= static_cast<std::int64_t>(of_dim.size());
   for (std::int64_t i = 0; i < num_blocks; ++i) {
     Block block = prototype;
-    std::int64_t rest = i;
+    std::int64_t rest = i;  // i counts the combinations as a number whose digit of dim d has runs[d].size() values
     for (int d = block.box.num_dims - 1; d >= 0; --d) {
       const auto count = static_cast<std::int64_t>(at(runs, d).size());
       const Run& run = at(at(runs, d), rest % count);
@@ -171,10 +174,9 @@ Status check_placement(const Tensor& tensor, const Placement& placement, std::in
     return invalid_argument(
         fmt::format("the placement has {} dims where the tensor has {}", placement.dims.size(), tensor.shape.size()));
   }
-  for (const std::int32_t rank : placement.mesh->ranks()) {
-    if (rank >= num_ranks) {
-      return invalid_argument(fmt::format("the mesh has rank {}; ranks are 0 to {}", rank, num_ranks - 1));
-    }
+  if (placement.mesh->highest_rank() >= num_ranks) {
+    return invalid_argument(
+        fmt::format("the mesh has rank {}; ranks are 0 to {}", placement.mesh->highest_rank(), num_ranks - 1));
   }
   if (!placement.order.empty()) {
     std::vector<int> sorted = placement.order;
@@ -218,6 +220,15 @@ Dims buffer_extents(const Tensor& tensor, const Placement& placement, std::int64
   return extents;
 }
 
+ByteSpan byte_span(const Block& block, std::int64_t element_bytes) {
+  ByteSpan span{block.offset_bytes, block.offset_bytes + element_bytes};
+  for (int d = 0; d < block.box.num_dims; ++d) {
+    const std::int64_t reach = (block.box.extent(d) - 1) * block.strides_bytes[d];
+    (reach < 0 ? span.begin : span.end) += reach;
+  }
+  return span;
+}
+
 ByteSpan placed_span(const Tensor& tensor, const Placement& placement, std::int64_t index) {
   const Dims extents = buffer_extents(tensor, placement, index);
   std::int64_t bytes = size_bytes(tensor.dtype);
@@ -241,6 +252,7 @@ void append_blocks(const Tensor& tensor, std::int64_t tensor_index, const Placem
                    std::int64_t element_bytes, std::vector<Block>* out) {
   const int num_dims = static_cast<int>(tensor.shape.size());
   const Dims extents = buffer_extents(tensor, placement, index);
+  // The array is dense: each dim's stride is the size of all that lies faster in the memory order.
   Dims strides_bytes;
   std::int64_t stride = element_bytes;
   for (int i = num_dims - 1; i >= 0; --i) {

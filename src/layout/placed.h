@@ -22,11 +22,16 @@ std::int64_t part_index(const Mesh& mesh, const std::vector<int>& axes, std::int
 /// Extents of the rank's buffer per dimension.
 Dims buffer_extents(const Tensor& tensor, const Placement& placement, std::int64_t index);
 
-/// The bytes [begin, end) of its buffer that the rank's array takes; {0, 0} for an array without elements.
+/// Bytes [begin, end) of a buffer.
 struct ByteSpan {
   std::int64_t begin = 0;
   std::int64_t end = 0;
 };
+
+/// From the first to the last byte of a block that is not empty; strides may be negative, and leave gaps in between.
+ByteSpan byte_span(const Block& block, std::int64_t element_bytes);
+
+/// What the rank's array takes of its buffer; {0, 0} for an array without elements.
 ByteSpan placed_span(const Tensor& tensor, const Placement& placement, std::int64_t index);
 
 /// Extents of the rank's local tensor per dimension: own padding included, other tensors of the buffer not.

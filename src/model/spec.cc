@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "src/model/axis_placement.h"
@@ -58,6 +59,14 @@ Result<std::int64_t> read_count(const Json& value) {
 Result<std::string> read_string(const Json& value) {
   if (!value.is_string()) return wrong_type(value, "a string");
   return value.get<std::string>();
+}
+
+/// Names leave the library as C strings, in messages and as keys of dumps.
+Result<std::string> read_name(const Json& value) {
+  RESHARD_TRY(std::string name, read_string(value));
+  if (name.empty()) return invalid_argument("is empty");
+  if (name.find('\0') != std::string::npos) return invalid_argument("contains a NUL character");
+  return name;
 }
 
 /// Every entry of a list through `read`; the context of an error is its index.
@@ -153,25 +162,43 @@ Result<AxisRule> read_placement(const Json& value) {
 /// Reads tensors into the two layouts. Equal meshes are built once and shared.
 class SpecReader {
  public:
-  explicit SpecReader(std::int32_t num_ranks) : layouts_{ModelLayout(num_ranks), ModelLayout(num_ranks)} {}
+  explicit SpecReader(std::int32_t num_ranks) : src_{ModelLayout(num_ranks), {}}, dst_{ModelLayout(num_ranks), {}} {}
 
   Status read_tensor(const Json& value);
-  SpecLayouts&& take() { return std::move(layouts_); }
+  Result<SpecLayouts> take();
 
  private:
-  Status read_side(const Json& value, Tensor tensor, ModelLayout* layout);
+  /// One placement of a tensor as a side says it.
+  struct SidePlacement {
+    DType dtype = DType::kBF16;
+    AxisPlacement axes;
+    std::optional<std::string> buffer;
+    std::int64_t offset_bytes = 0;
+  };
+
+  /// One of the two layouts, and its shared buffers by their names.
+  struct Side {
+    ModelLayout layout;
+    std::map<std::string, std::int64_t> buffers;
+  };
+
+  Status read_side(const Json& value, Tensor tensor, Side* side);
+  Result<SidePlacement> read_side_placement(const Json& value);
+  static Status place(const Tensor& tensor, std::int64_t index, const SidePlacement& given, Side* side);
+  static Status check_buffer_names(const Side& side);
   Result<MeshPtr> read_mesh(const Json& value);
   Result<std::int32_t> read_rank(const Json& value) const;
 
-  SpecLayouts layouts_;
+  Side src_;
+  Side dst_;
   std::map<std::pair<std::vector<std::pair<std::string, std::int64_t>>, std::vector<std::int32_t>>, MeshPtr> meshes_;
 };
 
 Result<std::int32_t> SpecReader::read_rank(const Json& value) const {
   RESHARD_TRY(const std::int64_t rank, read_int(value));
-  if (rank < 0 || rank >= layouts_.src.num_ranks()) {
+  if (rank < 0 || rank >= src_.layout.num_ranks()) {
     return invalid_argument(
-        fmt::format("rank {} is outside the world of {} ranks (\"ranks\")", rank, layouts_.src.num_ranks()));
+        fmt::format("rank {} is outside the world of {} ranks (\"ranks\")", rank, src_.layout.num_ranks()));
   }
   return static_cast<std::int32_t>(rank);
 }
@@ -201,10 +228,11 @@ Result<MeshPtr> SpecReader::read_mesh(const Json& value) {
   return mesh;
 }
 
-Status SpecReader::read_side(const Json& value, Tensor tensor, ModelLayout* layout) {
-  RESHARD_TRY(check_keys(value, {"dtype", "mesh", "placements"}, {"nest", "order", "pad_to"}));
-  AxisPlacement axes;
-  RESHARD_TRY(tensor.dtype, member<DType>(value, "dtype", read_dtype));
+Result<SpecReader::SidePlacement> SpecReader::read_side_placement(const Json& value) {
+  RESHARD_TRY(check_keys(value, {"dtype", "mesh", "placements"}, {"nest", "order", "pad_to", "buffer", "offset"}));
+  SidePlacement side;
+  AxisPlacement& axes = side.axes;
+  RESHARD_TRY(side.dtype, member<DType>(value, "dtype", read_dtype));
   RESHARD_TRY(axes.mesh, member<MeshPtr>(value, "mesh", [this](const Json& mesh) { return read_mesh(mesh); }));
   const auto read_axes = [](const Json& list) { return read_list<AxisRule>(list, read_placement); };
   RESHARD_TRY(axes.axes, member<std::vector<AxisRule>>(value, "placements", read_axes));
@@ -217,29 +245,87 @@ Status SpecReader::read_side(const Json& value, Tensor tensor, ModelLayout* layo
   if (value.contains("pad_to")) {
     RESHARD_TRY(axes.pad_to, member<std::vector<std::int64_t>>(value, "pad_to", read_counts));
   }
+  if (value.contains("buffer")) {
+    RESHARD_TRY(side.buffer, member<std::string>(value, "buffer", read_name));
+  }
+  if (value.contains("offset")) {
+    if (!side.buffer)
+      return invalid_argument("offset: there is no \"buffer\" for it; without one the tensor has its own");
+    RESHARD_TRY(side.offset_bytes, member<std::int64_t>(value, "offset", read_count));
+  }
+  return side;
+}
+
+Status SpecReader::place(const Tensor& tensor, std::int64_t index, const SidePlacement& given, Side* side) {
+  RESHARD_TRY(Placement placement, make_placement(tensor, given.axes));
+  if (given.buffer) {
+    const auto [entry, is_new] = side->buffers.try_emplace(*given.buffer, -1);
+    if (is_new) entry->second = side->layout.add_offset_buffer(*given.buffer);
+    placement.buffer = entry->second;
+    placement.offset_bytes = given.offset_bytes;
+  } else {
+    placement.buffer = side->layout.add_buffer(tensor.name, tensor.dtype);
+  }
+  return side->layout.place(index, std::move(placement));
+}
+
+/// A side is one placement or a list of them.
+Status SpecReader::read_side(const Json& value, Tensor tensor, Side* side) {
+  std::vector<SidePlacement> given;
+  if (value.is_array() && !value.empty()) {
+    const auto read = [this](const Json& entry) { return read_side_placement(entry); };
+    RESHARD_TRY(given, read_list<SidePlacement>(value, read));
+  } else {
+    RESHARD_TRY(SidePlacement only, read_side_placement(value));
+    given.push_back(std::move(only));
+  }
+  tensor.dtype = given.front().dtype;
+  for (std::size_t i = 1; i < given.size(); ++i) {
+    if (given[i].dtype == tensor.dtype) continue;
+    return invalid_argument(fmt::format("entry {}: dtype: is {}, and {} in entry 0; a tensor has one on a side", i,
+                                        name(given[i].dtype), name(tensor.dtype)));
+  }
   // The tensor first: shapes that it refuses never reach the placement.
-  const std::string name = tensor.name;
-  const DType dtype = tensor.dtype;
-  RESHARD_TRY(const std::int64_t index, layout->add_tensor(tensor));
-  RESHARD_TRY(Placement placement, make_placement(tensor, axes));
-  placement.buffer = layout->add_buffer(name, dtype);
-  return layout->place(index, std::move(placement));
+  RESHARD_TRY(const std::int64_t index, side->layout.add_tensor(tensor));
+  for (const SidePlacement& placement : given) RESHARD_TRY(place(tensor, index, placement, side));
+  return {};
+}
+
+/// A shared buffer with the name of a tensor that has a buffer of its own beside it: the reader of the spec would take
+/// them for one.
+Status SpecReader::check_buffer_names(const Side& side) {
+  for (const auto& [name, buffer] : side.buffers) {
+    const std::int64_t tensor = side.layout.find_tensor(name);
+    if (tensor < 0) continue;
+    for (const Placement& placement : side.layout.placements(tensor)) {
+      if (at(side.layout.buffers(), placement.buffer).by_offset) continue;
+      return invalid_argument(
+          fmt::format("buffer {} is shared, and tensor {} has a buffer of its own with this name; "
+                      "give the tensor a \"buffer\", too, or choose another name",
+                      describe(name), describe(name)));
+    }
+  }
+  return {};
+}
+
+Result<SpecLayouts> SpecReader::take() {
+  RESHARD_TRY(check_buffer_names(src_).with_context("src"));
+  RESHARD_TRY(check_buffer_names(dst_).with_context("dst"));
+  return SpecLayouts{std::move(src_.layout), std::move(dst_.layout)};
 }
 
 Status SpecReader::read_tensor(const Json& value) {
   RESHARD_TRY(check_keys(value, {"name", "shape", "src", "dst"}, {"group"}));
   Tensor tensor;
-  RESHARD_TRY(tensor.name, member<std::string>(value, "name", read_string));
-  // Names leave the library as C strings, in messages and as keys of dumps.
-  if (tensor.name.find('\0') != std::string::npos) return invalid_argument("name: contains a NUL character");
+  RESHARD_TRY(tensor.name, member<std::string>(value, "name", read_name));
   const std::string context = fmt::format("tensor {}", describe(tensor.name));
   const auto read_rest = [&]() -> Status {
     RESHARD_TRY(tensor.shape, member<std::vector<std::int64_t>>(value, "shape", read_counts));
     if (value.contains("group")) {
       RESHARD_TRY(tensor.group, member<std::int64_t>(value, "group", read_int));
     }
-    RESHARD_TRY(read_side(value.at("src"), tensor, &layouts_.src).with_context("src"));
-    return read_side(value.at("dst"), tensor, &layouts_.dst).with_context("dst");
+    RESHARD_TRY(read_side(value.at("src"), tensor, &src_).with_context("src"));
+    return read_side(value.at("dst"), tensor, &dst_).with_context("dst");
   };
   return read_rest().with_context(context);
 }

@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "src/exec/exchange.h"
 #include "tests/unit/exec/run.h"
 
 namespace reshard {
@@ -173,47 +172,6 @@ TEST(EngineTest, CallsOutOfOrderAreRefused) {
     EXPECT_EQ(engine.start().code(), RESHARD_ERR_INVALID_STATE);
     EXPECT_TRUE(engine.finish(Deadline(kTimeoutUs)).ok());
     EXPECT_TRUE(transport->allgather({}, Deadline(kTimeoutUs)).ok());
-    return "";
-  });
-}
-
-/// Every rank describes its own half of a tensor; replicas describe the same.
-TEST(ExchangeTest, RanksThatKnowOnlyTheirOwnBlocksGetTheWholeLayout) {
-  run_ranks(4, [&](Transport* transport) -> std::string {
-    ModelLayout local(4);
-    const std::int64_t w = *local.add_tensor({"w", DType::kF32, {6, 5}, 3});
-    Block block;
-    block.tensor = w;
-    block.buffer = *local.add_rank_buffer(transport->rank(), "half", 60);
-    block.box = whole_box({3, 5});
-    block.box.begin[0] += transport->rank() % 2 * 3;
-    block.box.end[0] += transport->rank() % 2 * 3;
-    block.strides_bytes[0] = 20;
-    block.strides_bytes[1] = 4;
-    EXPECT_TRUE(local.add_block(transport->rank(), block).ok());
-    const Result<ModelLayout> merged = exchange_layout(local, transport, Deadline(kTimeoutUs));
-    EXPECT_TRUE(merged.ok());
-    if (!merged.ok()) return "";
-    EXPECT_EQ(merged->tensors().size(), 1U);
-    for (std::int32_t rank = 0; rank < 4; ++rank) {
-      const auto blocks = merged->blocks(rank, 0);
-      EXPECT_EQ(blocks.size(), 1U);
-      EXPECT_EQ(blocks[0].box.begin[0], rank % 2 * 3);
-      EXPECT_EQ(merged->buffers_of(rank).size(), 1U);
-      EXPECT_EQ(merged->buffer_size_bytes(rank, merged->buffers_of(rank)[0]), 60);
-    }
-    return "";
-  });
-}
-
-TEST(ExchangeTest, ATensorDescribedDifferentlyIsNamedOnEveryRank) {
-  run_ranks(3, [&](Transport* transport) -> std::string {
-    ModelLayout local(3);
-    EXPECT_TRUE(local.add_tensor({"w", DType::kF32, {transport->rank() == 2 ? 7 : 6}, 0}).ok());
-    const Result<ModelLayout> merged = exchange_layout(local, transport, Deadline(kTimeoutUs));
-    EXPECT_FALSE(merged.ok());
-    EXPECT_EQ(merged.status().code(), RESHARD_ERR_LAYOUT_MISMATCH);
-    EXPECT_THAT(merged.status().message(), HasSubstr("rank 2 describes tensor \"w\""));
     return "";
   });
 }

@@ -127,6 +127,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadSpec{"OrderOutside", "/tensors/0/dst/order", "[1, 2]", {"order [1, 2]"}},
         BadSpec{"OrderHuge", "/tensors/0/dst/order", "[1, 4294967296]", {"order [1, 4294967296]"}},
         BadSpec{"OrderAsNumber", "/tensors/0/dst/order", "1", {"\"w\"", "dst", "order", "list"}},
+        BadSpec{"BufferAsNumber", "/tensors/0/dst/buffer", "7", {"\"w\"", "dst", "buffer", "7"}},
+        BadSpec{"BufferEmpty", "/tensors/0/dst/buffer", "\"\"", {"\"w\"", "dst", "buffer", "empty"}},
+        BadSpec{"BufferWithNul", "/tensors/0/dst/buffer", "\"a\\u0000\"", {"dst", "buffer", "NUL"}},
+        BadSpec{"OffsetHuge",
+                "/tensors/0/dst",
+                R"({"dtype": "bf16", "mesh": {"axes": [["x", 1]], "ranks": [0]},
+            "placements": ["replicate"], "buffer": "other", "offset": 9223372036854775807})",
+                {"\"w\"", "dst", "offset"}},
+        BadSpec{"OffsetWithoutBuffer", "/tensors/0/dst/offset", "8", {"\"w\"", "dst", "offset", "\"buffer\""}},
         BadSpec{"PadTooSmall", "/tensors/0/dst/pad_to", "[240, 60]", {"\"w\"", "dst", "dim 1", "60", "61"}},
         BadSpec{"PadWholeTooSmall", "/tensors/0/dst/pad_to", "[239, 61]", {"dim 0", "239", "240"}},
         BadSpec{"PadTooShort", "/tensors/0/dst/pad_to", "[240]", {"\"w\"", "dst", "pad_to [240]"}},
@@ -225,6 +234,26 @@ TEST(SpecErrorTest, AbsurdSizesAreRefusedBeforeTheyAreAllocated) {
     for (int i = 2; i < 20000; i += 2) row.push_back(i);
   }
   expect_refused(spec, {"\"w\"", "dst", "pieces"});
+}
+
+TEST(SpecErrorTest, PlacementsOfOneTensorHaveOneDtype) {
+  Json spec = example_spec();
+  Json& dst = spec["tensors"][0]["dst"];
+  dst = Json::array({dst, dst});
+  dst[1]["dtype"] = "F32";
+  expect_refused(spec, {"\"w\"", "dst", "entry 1", "F32", "BF16"});
+  dst[1]["mesh"]["ranks"][0] = 8;
+  expect_refused(spec, {"\"w\"", "dst", "entry 1", "mesh", "rank 8"});
+}
+
+TEST(SpecErrorTest, ASharedBufferHasNoNameThatATensorsOwnHas) {
+  Json spec = example_spec();
+  spec["tensors"].push_back(spec["tensors"][0]);
+  spec["tensors"][1]["name"] = "v";
+  spec["tensors"][1]["src"]["buffer"] = "w";
+  expect_refused(spec, {"src", "buffer \"w\"", "tensor \"w\""});
+  spec["tensors"][0]["src"]["buffer"] = "w";
+  EXPECT_TRUE(parse_spec(spec.dump()).ok());
 }
 
 TEST(SpecErrorTest, NamesAreUnique) {

@@ -34,6 +34,9 @@ const std::vector<Json>& seeds() {
     nested["tensors"][0]["dst"]["placements"] =
         Json::parse(R"([{"shard": 0, "cuts": [0, 1, 4]}, {"shard": 0, "block": 2}])");
     seeds.push_back(nested);
+    Json shared = spec_with("[6]", 2, R"([{"shard": 0}])", R"({"buffer": "all", "offset": 100})");
+    shared["tensors"][0]["src"] = Json::array({shared["tensors"][0]["src"], shared["tensors"][0]["src"]});
+    seeds.push_back(shared);
     seeds.push_back(spec_with("[]", 1, R"(["replicate"])"));
     seeds.back()["tensors"].push_back(example_spec()["tensors"][0]);
     seeds.back()["tensors"][1]["name"] = "second";
@@ -80,9 +83,10 @@ Json random_leaf() {
 }
 
 Json random_json(int depth) {
-  static const std::vector<std::string> kKeys = {"version", "ranks", "tensors", "name", "group",      "shape", "src",
-                                                 "dst",     "dtype", "mesh",    "axes", "placements", "nest",  "order",
-                                                 "pad_to",  "shard", "rule",    "cuts", "block",      "table", "other"};
+  static const std::vector<std::string> kKeys = {"version", "ranks", "tensors", "name",   "group", "shape",
+                                                 "src",     "dst",   "dtype",   "mesh",   "axes",  "placements",
+                                                 "nest",    "order", "pad_to",  "shard",  "rule",  "cuts",
+                                                 "block",   "table", "buffer",  "offset", "other"};
   const std::int64_t kind = depth == 0 ? 0 : random(0, 2);
   if (kind == 0) return random_leaf();
   Json json = kind == 1 ? Json::array() : Json::object();

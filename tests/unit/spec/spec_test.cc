@@ -92,6 +92,38 @@ TEST(SpecTest, EachTensorHasItsOwnBufferAndSidesTheirOwnDtype) {
   EXPECT_EQ(layouts.dst.tensors()[1].dtype, DType::kBF16);
 }
 
+TEST(SpecTest, TensorsShareTheBufferThatTheyName) {
+  Json spec = example_spec();
+  Json second = spec["tensors"][0];
+  second["name"] = "v";
+  second["dst"]["buffer"] = "all";
+  second["dst"]["offset"] = 29282;  // behind the largest piece of "w"
+  spec["tensors"][0]["dst"]["buffer"] = "all";
+  spec["tensors"].push_back(second);
+  const SpecLayouts layouts = parsed(spec);
+  EXPECT_EQ(layouts.src.buffers().size(), 2U);
+  ASSERT_EQ(layouts.dst.buffers().size(), 1U);
+  EXPECT_EQ(layouts.dst.buffers()[0].name, "all");
+  EXPECT_EQ(layouts.dst.blocks(4, 0).at(0).offset_bytes, 0);
+  EXPECT_EQ(layouts.dst.blocks(4, 1).at(0).offset_bytes, 29282);
+  EXPECT_EQ(layouts.dst.buffer_size_bytes(4, 0), 29282 + 240 * 61 * 2);
+  EXPECT_EQ(layouts.dst.buffer_size_bytes(7, 0), 29282 + 240 * 58 * 2);
+}
+
+TEST(SpecTest, AListOfPlacementsPlacesATensorMoreThanOnce) {
+  Json spec = example_spec();
+  Json& dst = spec["tensors"][0]["dst"];
+  Json whole = dst;
+  whole["mesh"] = Json::parse(R"({"axes": [["x", 2]], "ranks": [1, 4]})");
+  whole["placements"] = {"replicate"};
+  dst = Json::array({dst, whole});
+  const SpecLayouts layouts = parsed(spec);
+  EXPECT_EQ(layouts.dst.placements(0).size(), 2U);
+  EXPECT_EQ(boxes(layouts.dst, 1), (std::vector<std::string>{"[0:240, 0:241]"}));
+  EXPECT_EQ(boxes(layouts.dst, 4), (std::vector<std::string>{"[0:240, 0:61]", "[0:240, 0:241]"}));
+  EXPECT_EQ(layouts.dst.buffers_of(4), (Indices{0, 1}));  // each placement has a buffer of its own
+}
+
 TEST(SpecTest, ChunkIsTheDefaultRuleAndLeavesEmptyShards) {
   const std::vector<Indices> want = {{0, 1}, {2, 3}, {4}, {}};
   EXPECT_EQ(held_by_all(spec_with("[5]", 4, R"([{"shard": 0}])"), 4), want);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/layout/merge.h"
+
+#include <fmt/format.h>
+
+namespace reshard {
+namespace {
+
+/// Adds the blocks that one rank has of tensor `from` of `source`, as `rank`'s of tensor `to`. Buffers keep their
+/// order, so a buffer's id differs by `first_buffer` only.
+Status copy_blocks(const ModelLayout& source, std::int64_t from, std::int32_t rank, std::int64_t first_buffer,
+                   std::int64_t to, ModelLayout* target) {
+  for (const RankBlock& given : source.rank_blocks(from)) {
+    Block block = given.block;
+    block.tensor = to;
+    block.buffer += first_buffer;
+    RESHARD_TRY(target->add_block(rank, block));
+  }
+  return {};
+}
+
+Status copy_buffers(const ModelLayout& source, std::int32_t rank, ModelLayout* target) {
+  for (const Buffer& buffer : source.buffers()) {
+    RESHARD_TRY([[maybe_unused]] const std::int64_t id, target->add_rank_buffer(rank, buffer.name, buffer.size_bytes));
+  }
+  return {};
+}
+
+/// The tensor's index in the merged layout, added when it is new there.
+Result<std::int64_t> merge_tensor(const Tensor& tensor, std::int32_t rank, ModelLayout* merged) {
+  const std::int64_t known = merged->find_tensor(tensor.name);
+  if (known < 0) return merged->add_tensor(tensor);
+  const Tensor& other = at(merged->tensors(), known);
+  if (other.shape == tensor.shape && other.dtype == tensor.dtype && other.group == tensor.group) return known;
+  return Status(
+      RESHARD_ERR_LAYOUT_MISMATCH,
+      fmt::format("rank {} describes tensor \"{}\" as {} [{}] in group {} and a lower rank as {} [{}] in group {}",
+                  rank, tensor.name, name(tensor.dtype), fmt::join(tensor.shape, ", "), tensor.group, name(other.dtype),
+                  fmt::join(other.shape, ", "), other.group));
+}
+
+Status check_own(const ModelLayout& local, std::int32_t rank) {
+  for (const Buffer& buffer : local.buffers()) {
+    if (buffer.rank == rank || buffer.rank < 0) continue;  // placements are refused with their tensors
+    return invalid_argument(
+        fmt::format("buffer \"{}\" is on rank {}; rank {} describes its own", buffer.name, buffer.rank, rank));
+  }
+  for (std::int64_t t = 0; t < std::ssize(local.tensors()); ++t) {
+    if (local.placements(t).empty()) continue;
+    return invalid_argument(fmt::format("tensor \"{}\" is placed on a mesh; only explicit blocks are exchanged",
+                                        at(local.tensors(), t).name));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ModelLayout> isolate(const ModelLayout& local, std::int32_t rank) {
+  RESHARD_TRY(check_own(local, rank));
+  ModelLayout isolated(1);
+  RESHARD_TRY(copy_buffers(local, 0, &isolated));
+  for (std::int64_t t = 0; t < std::ssize(local.tensors()); ++t) {
+    RESHARD_TRY(const std::int64_t to, isolated.add_tensor(at(local.tensors(), t)));
+    RESHARD_TRY(copy_blocks(local, t, 0, 0, to, &isolated));
+  }
+  return isolated;
+}
+
+Status merge(const ModelLayout& isolated, std::int32_t rank, ModelLayout* merged) {
+  const auto first_buffer = std::ssize(merged->buffers());
+  RESHARD_TRY(copy_buffers(isolated, rank, merged));
+  for (std::int64_t t = 0; t < std::ssize(isolated.tensors()); ++t) {
+    RESHARD_TRY(const std::int64_t to, merge_tensor(at(isolated.tensors(), t), rank, merged));
+    RESHARD_TRY(copy_blocks(isolated, t, rank, first_buffer, to, merged));
+  }
+  return {};
+}
+
+}  // namespace reshard
