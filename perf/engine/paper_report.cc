@@ -60,7 +60,7 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
                       "max/mean", "lower bound", "ranks", "used");
   text += side_line("sent", report.at("senders"));
   text += side_line("received", report.at("receivers"));
-  text += line("busiest rank", bytes(report.at("bound_bytes")) + " cannot be avoided whatever sources are chosen");
+  text += line("busiest rank", bytes(report.at("bound_bytes")) + " cannot be avoided, whatever the plan");
   if (has_machine) text += machine_report_text(report);
   text += "\n" + line("atoms, bundles", fmt::format("{}, {}", report.at("atoms").dump(), report.at("bundles").dump()));
   text += line("messages", report.at("messages").dump());

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <map>
 #include <numeric>
 
@@ -42,6 +43,7 @@ class BoundFinder {
   BoundFinder(const Plan& plan, const std::vector<std::int64_t>& loads)
       : plan_(plan), machine_(*plan.options.machine), loads_(loads), domains_(machine_, plan.sets) {
     count();
+    find_reached_ports();
   }
 
   std::vector<Bound> run() {
@@ -49,7 +51,7 @@ class BoundFinder {
     out.push_back(regions("LB5 leaf", blocks(), ResourceKind::kLeafUp));
     out.push_back(regions("LB5 pod", pods(), ResourceKind::kPodUp));
     if (machine_.rail_isolated) out.push_back(rails());
-    out.push_back(inside());
+    out.push_back(whole_domain());
     out.push_back(memory());
     out.push_back(pcie());
     out.push_back(prices());
@@ -104,6 +106,33 @@ class BoundFinder {
     return fmt::format("domain {} ({})", domain, first == last ? first : first + " to " + last);
   }
 
+  /// What a port takes in: 0 where no port of another domain reaches it.
+  std::int64_t reached_in(std::int32_t port) const {
+    const Machine::Port& mine = at(machine_.ports, port);
+    return at(is_reached_, port) ? mine.in.bytes_per_s() : 0;
+  }
+
+  /// A port is reached if another domain has one that sends, on its rail where rails are isolated.
+  void find_reached_ports() {
+    using Sums = std::map<std::int32_t, std::int64_t>;  // by rail; one entry where rails are joined
+    const auto rail_of = [&](const Machine::Port& port) { return machine_.rail_isolated ? port.rail : 0; };
+    Sums out_of_all;
+    for (const Machine::Port& port : machine_.ports) out_of_all[rail_of(port)] += port.out.bytes_per_s();
+    is_reached_.resize(machine_.ports.size());
+    for (const Machine::Domain& domain : machine_.domains) {
+      Sums out_of_mine;
+      for (const std::int32_t id : domain.ports) {
+        out_of_mine[rail_of(at(machine_.ports, id))] += at(machine_.ports, id).out.bytes_per_s();
+      }
+      for (const std::int32_t id : domain.ports) {
+        const std::int32_t rail = rail_of(at(machine_.ports, id));
+        is_reached_[static_cast<std::size_t>(id)] = out_of_all[rail] > out_of_mine[rail];
+      }
+    }
+  }
+
+  /// What a rank needs and does not hold comes to it at least once, over its links from its domain or through its port.
+  /// Where it comes from, how often it was passed on, and what else comes to the rank to be passed on only adds to it.
   Bound gpu_ingress() const {
     Largest out("LB1 gpu ingress");
     for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
@@ -111,13 +140,15 @@ class BoundFinder {
       const std::int64_t link = gpu.link.bytes_per_s();
       const bool has_neighbours = at(machine_.domains, gpu.domain).ranks.size() > 1;
       if (has_neighbours && link == 0) continue;  // no limit
-      const std::int64_t port = gpu.port < 0 ? 0 : at(machine_.ports, gpu.port).in.bytes_per_s();
+      const std::int64_t port = gpu.port < 0 ? 0 : reached_in(gpu.port);
       out.offer(at(needed_, r), (has_neighbours ? link : 0) + port,
                 [&] { return fmt::format("links and port into rank {}", r); });
     }
     return out.take();
   }
 
+  /// A byte that some rank of a domain needs and none holds comes into the domain at least once, through one of its
+  /// ports. It may come more often.
   Bound domain_ingress() const {
     Largest out("LB2 domain ingress");
     for (std::size_t d = 0; d < entering_.size(); ++d) {
@@ -127,6 +158,8 @@ class BoundFinder {
     return out.take();
   }
 
+  /// A byte that only ranks of one domain hold and some rank elsewhere needs leaves the domain at least once, through
+  /// one of its ports: every tree that brings it begins at a holder and has a hop out of the domain.
   Bound domain_egress() const {
     Largest out("LB3 domain egress");
     for (std::size_t d = 0; d < leaving_.size(); ++d) {
@@ -136,7 +169,8 @@ class BoundFinder {
     return out.take();
   }
 
-  /// Every byte that some domain lacks leaves one of its holders' domains at least once.
+  /// Every byte that some domain lacks leaves one of its holders' domains at least once. So those that only domains of
+  /// a set hold leave the set's ports at least once each; the certificate is that quotient of the best level set.
   Bound source_sets() const {
     std::map<std::vector<std::int32_t>, std::int64_t> bytes;  // by holders' domains, ascending
     for (const Bundle& bundle : plan_.bundles) {
@@ -162,6 +196,9 @@ class BoundFinder {
               [] { return "ports out of the domains that alone hold what others need"; });
     return out.take();
   }
+
+  // LB5: a region is a set of whole domains, so bytes get into and out of it over the network only, and what comes from
+  // a region into another passes the switches' uplinks out of the one and into the other, at least once.
 
   /// Sets of domains behind the same switches: by domain, -1 where a domain is behind none alone.
   std::vector<std::int32_t> blocks() const {
@@ -250,6 +287,8 @@ class BoundFinder {
     return out.take();
   }
 
+  /// Where rails are isolated, what comes into a domain by a rail's ports has left another domain by that rail: in time
+  /// T no more of it than the lesser of the two rates allows. LB2 with that in place of the ports.
   Bound rails() const {
     std::map<std::int32_t, std::int64_t> out_of_all;
     for (const Machine::Port& port : machine_.ports) out_of_all[port.rail] += port.out.bytes_per_s();
@@ -268,22 +307,29 @@ class BoundFinder {
     return out.take();
   }
 
-  Bound inside() const {
-    Largest out("LB7 domain links");
+  /// Every rank of a domain receives what it needs and does not hold, over its links or through a port; so their sum is
+  /// at most the time times all their links and ports. (Not over the links alone, beyond one copy that came through a
+  /// port: a plan may let the same byte in several times, and does where ports are faster than links.)
+  Bound whole_domain() const {
+    Largest out("LB7 domain links and ports");
     for (std::size_t d = 0; d < entering_.size(); ++d) {
+      const std::vector<std::int32_t>& ranks = machine_.domains[d].ranks;
       std::int64_t rate = 0;
       bool is_limited = true;
-      for (const std::int32_t rank : machine_.domains[d].ranks) {
+      for (const std::int32_t rank : ranks) {
+        if (ranks.size() == 1) break;  // no links to anybody
         rate += at(machine_.gpus, rank).link.bytes_per_s();
         is_limited = is_limited && at(machine_.gpus, rank).link.bytes_per_s() > 0;
       }
       if (!is_limited) continue;
-      out.offer(needed_inside_[d] - entering_[d], rate,
-                [&] { return "links inside " + domain_name(static_cast<std::int32_t>(d)); });
+      for (const std::int32_t port : machine_.domains[d].ports) rate += reached_in(port);
+      out.offer(needed_inside_[d], rate,
+                [&] { return "links and ports of " + domain_name(static_cast<std::int32_t>(d)); });
     }
     return out.take();
   }
 
+  /// What a rank needs and does not hold is written to its memory once, beside what it stages.
   Bound memory() const {
     Largest out("LB8 memory");
     for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
@@ -293,6 +339,7 @@ class BoundFinder {
     return out.take();
   }
 
+  /// LB2 over the ways from the ports to the ranks: a byte that comes into a domain comes to a rank with a port.
   Bound pcie() const {
     Largest out("LB8 pcie");
     for (std::size_t d = 0; d < entering_.size(); ++d) {
@@ -317,6 +364,10 @@ class BoundFinder {
     return 1;
   }
 
+  /// For any prices y >= 0 of resources: if a plan takes T, no resource carries more than T * capacity, so T * sum of
+  /// capacity * y >= sum over resources of load * y = sum over bundles of bytes * price of the trees that bring them,
+  /// and no tree is cheaper than least_price(). The prices here are 1 for ports that are busy almost all the time, else
+  /// 0.
   Bound prices() const {
     constexpr double kTight = 0.97;
     double most = 0;
@@ -334,14 +385,15 @@ class BoundFinder {
       is_tight[r] = busy[r] > 0 && busy[r] >= kTight * most;
       if (is_tight[r]) capacity += static_cast<double>(machine_.link_of(static_cast<std::int32_t>(r)).bytes_per_s());
     }
-    std::vector<double> price_in;
-    std::vector<double> price_out;
+    Prices prices;
     for (std::size_t d = 0; d < machine_.domains.size(); ++d) {
-      price_in.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicIn, is_tight));
-      price_out.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicOut, is_tight));
+      prices.in.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicIn, is_tight));
+      prices.out.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicOut, is_tight));
+      if (prices.out.back() == 0) prices.through = std::min(prices.through, prices.in.back());
     }
     double cost = 0;
-    for (const Bundle& bundle : plan_.bundles) cost += price(bundle, price_in, price_out);
+    for (const Bundle& bundle : plan_.bundles)
+      cost += static_cast<double>(bundle.size_bytes) * least_price(bundle, prices);
     Bound out;
     out.name = "LB9 prices";
     if (capacity > 0) out.seconds = cost / capacity;
@@ -350,23 +402,35 @@ class BoundFinder {
     return out;
   }
 
-  /// Each domain is entered once; the first copy leaves a holder, later ones a holder or a domain that has it.
-  double price(const Bundle& bundle, const std::vector<double>& in, const std::vector<double>& out) const {
+  /// By domain: of its cheapest port in and out.
+  struct Prices {
+    std::vector<double> in;
+    std::vector<double> out;
+    double through = std::numeric_limits<double>::infinity();  ///< least `in` of domains whose `out` is 0
+  };
+
+  /// A bound on the price of any tree. Each domain that lacks the bytes is entered, in all `entries` or more times;
+  /// every crossing leaves a domain that has the bytes, the first one a holder's. The others leave a holder's domain or
+  /// one of those that want the bytes, at `later` each, unless the tree passes a third domain: then it has a crossing
+  /// more, pays to enter the third, and each crossing but the first costs at least the third's `out` or `later`. With
+  /// prices of 0 and 1 that is no less than `later` for each unless some third domain lets bytes out for 0.
+  double least_price(const Bundle& bundle, const Prices& prices) const {
     double entries = 0;
     double first = 1;
-    for (const std::int32_t d : domains_.of(bundle.sources).domains) first = std::min(first, at(out, d));
+    for (const std::int32_t d : domains_.of(bundle.sources).domains) first = std::min(first, at(prices.out, d));
     double later = first;
     double sum = 0;
     for (const std::int32_t d : domains_.of(bundle.destinations).domains) {
       if (domains_.touches(bundle.sources, d)) continue;
       ++entries;
-      sum += at(in, d);
-      later = std::min(later, at(out, d));
+      sum += at(prices.in, d);
+      later = std::min(later, at(prices.out, d));
     }
     if (entries == 0) return 0;
-    return static_cast<double>(bundle.size_bytes) * (sum + first + (entries - 1) * later);
+    return sum + first + std::min((entries - 1) * later, prices.through);
   }
 
+  /// Something that has to cross takes the latencies of one port out and one port in, at least.
   Bound latency() const {
     Bound out;
     out.name = "LB10 latency";
@@ -386,6 +450,7 @@ class BoundFinder {
   const Machine& machine_;
   const std::vector<std::int64_t>& loads_;
   DomainSets domains_;
+  std::vector<bool> is_reached_;      // by port: from another domain
   std::vector<std::int64_t> needed_;  // by rank: what it needs and has not
   PerDomain entering_;                // what nobody in the domain has
   PerDomain leaving_;                 // what only it holds and others need

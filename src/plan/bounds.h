@@ -19,20 +19,23 @@ struct Bound {
 /// All bounds of the plan's layouts, options and machine. `loads` (bytes by resource) are those of any plan: they set
 /// the prices of LB9 and nothing else.
 ///
-/// A byte crosses a cut once, whoever is behind it, because plans make copies behind the cut; so each bound is the
-/// bytes that are needed on one side and held only on the other, over what joins the two:
+/// A plan is any set of trees of hops that brings every byte once to each rank that wants it and does not hold it, from
+/// ranks that hold it, through any other ranks: it may relay, stage, enter a domain as often as it likes, and pass on
+/// what a rank keeps. Whatever it does, a byte that is needed on one side of a cut and held only on the other crosses
+/// the cut at least once, so the bytes of a cut over what joins its sides is a bound. The proof of each stands at the
+/// function that computes it:
 ///  LB1  a GPU: what it needs and has not, over its links and its port
 ///  LB2  into a domain: over its ports
 ///  LB3  out of a domain: what nobody else holds
 ///  LB4  out of any set of domains: what only they hold (the certificate of water-filling over domains)
 ///  LB5  into and out of the blocks behind leaf switches, and pods
 ///  LB6  into a domain, rail by rail, where rails are isolated
-///  LB7  inside a domain: what its GPUs need beyond one copy that came over the network, over their links
+///  LB7  a domain's GPUs together: LB1 with a port that they share counted once
 ///  LB8  a GPU's memory and a domain's PCIe
 ///  LB9  prices: for any y >= 0, sum over bundles of bytes * least price of serving it / sum of capacity * y
 ///  LB10 latency: one crossing of the network (not one for each doubling of the domains that have a byte: a sender need
 ///       not wait for one copy to arrive before it sends the next)
-///  LB11 order: LB2 and LB3 group by group, as far as few open groups leave few senders busy
+///  LB11 order: what few open groups of a fixed order cost, since they leave few senders busy
 std::vector<Bound> find_bounds(const Plan& plan, const std::vector<std::int64_t>& loads);
 
 /// The largest; its name is empty when there is nothing to move.

@@ -105,9 +105,9 @@ class RouteBuilder {
 
   std::int32_t domain_of(std::int32_t rank) const { return at(network_.machine.gpus, rank).domain; }
 
-  std::int32_t add_hop(std::int32_t src, std::int32_t dst, std::int32_t parent, std::int16_t delay, bool to_staging) {
+  std::int32_t add_hop(std::int32_t src, std::int32_t dst, std::int32_t parent, std::int32_t delay, bool to_staging) {
     Hop hop{src, dst, parent, delay, 0, to_staging};
-    if (parent >= 0) hop.step = static_cast<std::int16_t>(at(plan_->hops, route().first_hop + parent).step + 1);
+    if (parent >= 0) hop.step = at(plan_->hops, route().first_hop + parent).step + 1;
     plan_->hops.push_back(hop);
     return route().num_hops++;
   }
@@ -141,14 +141,14 @@ class RouteBuilder {
     Keeper last{rank, -1};
     for (std::int32_t l = 0; l < passage.num_landings; ++l) {
       const std::int32_t landing = at(passages_.landings, passage.first_landing + l);
-      parent = l == 0 ? parent : leave(last, landing, static_cast<std::int16_t>(l), parent);
+      parent = l == 0 ? parent : leave(last, landing, l, parent);
       rank = l == 0 ? rank : at(plan_->hops, route().first_hop + parent).dst;
-      last = land(passage, rank, landing, static_cast<std::int16_t>(l), &parent);
+      last = land(passage, rank, landing, l, &parent);
     }
   }
 
   /// Brings the bytes to a rank of the keeper's domain that reaches the next landing; the hop that did.
-  std::int32_t leave(const Keeper& keeper, std::int32_t landing, std::int16_t delay, std::int32_t parent) {
+  std::int32_t leave(const Keeper& keeper, std::int32_t landing, std::int32_t delay, std::int32_t parent) {
     const std::int32_t exit = network_.exit_towards(keeper.rank, landing, keeper.staged_at);
     if (exit == keeper.rank) return parent;
     // It may have the bytes already, being one of those that wanted them.
@@ -157,7 +157,7 @@ class RouteBuilder {
   }
 
   /// Enters a domain and serves all in it that want the bytes; *parent becomes the hop that brings them to the keeper.
-  Keeper land(const Passage& passage, std::int32_t from, std::int32_t landing, std::int16_t delay,
+  Keeper land(const Passage& passage, std::int32_t from, std::int32_t landing, std::int32_t delay,
               std::int32_t* parent) {
     const std::int32_t destinations = at(plan_->bundles, passage.range.bundle).destinations;
     const Keeper keeper = domains_.keeper(destinations, domain_of(landing), landing);

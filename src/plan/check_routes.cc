@@ -13,6 +13,9 @@
 namespace reshard {
 namespace {
 
+// A window's place in the order has a round and a hop's delay added up, in 32 bits.
+constexpr std::int32_t kMostRounds = 1 << 30;
+
 /// Bytes of a bundle that come to a rank to stay.
 struct Arrival {
   std::int32_t rank;
@@ -40,6 +43,12 @@ class RouteChecker {
     if (plan_.first_groups.size() != static_cast<std::size_t>(plan_.num_ranks)) {
       return {RESHARD_ERR_INTERNAL, fmt::format("the plan has orders of groups for {} ranks and not for {}",
                                                 plan_.first_groups.size(), plan_.num_ranks)};
+    }
+    for (const std::int32_t group : plan_.first_groups) {
+      // Without tensors there are no groups, and every order is the empty one.
+      if (group >= 0 && group < std::max<std::int64_t>(1, size(plan_.groups))) continue;
+      return {RESHARD_ERR_INTERNAL,
+              fmt::format("an order of the plan begins with group {} of {}", group, plan_.groups.size())};
     }
     std::int64_t known_ranges = 0;  // those up to here are some route's
     std::int64_t first_hop = 0;
@@ -75,12 +84,10 @@ class RouteChecker {
       if (range.begin < 0 || range.begin >= range.end || range.end > at(plan_.bundles, range.bundle).size_bytes) {
         return "goes beyond its bundle";
       }
-      bytes += range.end - range.begin;
+      if (__builtin_add_overflow(bytes, range.end - range.begin, &bytes)) return "has more bytes than can be counted";
     }
     if (bytes != route.size_bytes) return "has another size than its ranges";
-    if (route.first_slot < 0 || route.num_slots < 0 || route.first_slot + route.num_slots > size(plan_.slots)) {
-      return "has rounds that are not there";
-    }
+    if (std::string what = check_rounds(route); !what.empty()) return what;
     if (route.first_group < 0 || route.first_group >= size(plan_.groups))
       return "begins with a group that is not there";
     is_used_.assign(static_cast<std::size_t>(route.num_hops), false);
@@ -98,6 +105,22 @@ class RouteChecker {
       if (plan_.begin_hops(route)[h].to_staging && !is_used_[static_cast<std::size_t>(h)]) return "ends in staging";
     }
     return {};
+  }
+
+  /// Rounds ascend, for windows follow each other in them.
+  std::string check_rounds(const Route& route) const {
+    const std::int64_t end = std::int64_t{route.first_round} + route.num_rounds;
+    if (route.first_round < 0 || route.num_rounds < 0 || end > size(plan_.rounds)) {
+      return "has rounds that are not there";
+    }
+    std::int32_t before = 0;
+    std::int32_t delay = 0;
+    for (std::int64_t i = route.first_round; i < end; ++i) {
+      if (at(plan_.rounds, i) < before) return "has rounds that do not ascend";
+      before = at(plan_.rounds, i);
+    }
+    for (std::int32_t h = 0; h < route.num_hops; ++h) delay = std::max(delay, plan_.begin_hops(route)[h].delay);
+    return std::max(before, delay) >= kMostRounds ? "has rounds that cannot be counted" : "";
   }
 
   std::string check(const Route& route, std::int32_t index) {

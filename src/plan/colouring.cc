@@ -119,7 +119,7 @@ class Halver {
   void halve_to(const std::vector<Edge>& edges, std::size_t depth) {
     if (edges.empty()) return;
     if (depth == halves_.size()) {
-      for (const Edge& edge : edges) at(rounds_->slots, at(cursor_, edge.entry)++) = rounds_->num_rounds;
+      for (const Edge& edge : edges) at(rounds_->numbers, at(cursor_, edge.entry)++) = rounds_->num_rounds;
       ++rounds_->num_rounds;
       return;
     }
@@ -166,7 +166,7 @@ void place_small(const std::vector<Entry>& entries, std::vector<std::int32_t> sm
     while (end < small.size() && at(entries, small[end]).src == at(entries, small[begin]).src) ++end;
     const auto count = static_cast<std::int64_t>(end - begin);
     for (std::int64_t i = 0; i < count; ++i) {
-      at(rounds->slots, at(rounds->first, small[begin++])) =
+      at(rounds->numbers, at(rounds->first, small[begin++])) =
           static_cast<std::int32_t>((2 * i + 1) * rounds->num_rounds / (2 * count));
     }
   }
@@ -192,7 +192,7 @@ Rounds colour(const std::vector<Entry>& entries, std::int32_t num_src, std::int3
   round_chunks(&edges, &split);
   for (const Edge& edge : edges) at(rounds.first, edge.entry + 1) = edge.multiplicity;
   for (std::size_t i = 0; i < entries.size(); ++i) rounds.first[i + 1] += rounds.first[i];
-  rounds.slots.resize(static_cast<std::size_t>(rounds.first.back()));
+  rounds.numbers.resize(static_cast<std::size_t>(rounds.first.back()));
   Halver(&split, log2_rounds, &rounds).halve_to(edges, 0);
   place_small(entries, std::move(small), std::max(num_src, num_dst), &rounds);
   return rounds;

@@ -18,8 +18,8 @@ struct Entry {
 struct Rounds {
   std::int32_t num_rounds = 0;
   std::int64_t chunk_bytes = 1;
-  std::vector<std::int64_t> first;  ///< per entry, and one more: where its slots begin in `slots`
-  std::vector<std::int32_t> slots;  ///< rounds, ascending per entry
+  std::vector<std::int64_t> first;    ///< per entry, and one more: where its rounds begin in `numbers`
+  std::vector<std::int32_t> numbers;  ///< rounds, ascending per entry
 
   /// Too small to hold a port for a round: it gets one slot, beside what is scheduled there.
   bool is_small(const Entry& entry) const { return entry.bytes > 0 && entry.bytes < chunk_bytes / 8; }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
 #include "src/plan/line.h"
@@ -12,6 +13,9 @@
 
 namespace reshard {
 namespace {
+
+/// Numbers of rails, each once, descending; of any size. Not used, and empty, where rails are joined.
+using Rails = std::vector<std::int32_t>;
 
 /// A bundle that a domain needs and has not got.
 struct Need {
@@ -65,25 +69,29 @@ class LandingChooser {
     }
   }
 
-  /// The rails by which the holders' domains reach out; all of them where rails are joined.
-  std::uint64_t rails_of(std::int32_t sources) {
-    if (!network_.machine.rail_isolated) return ~std::uint64_t{0};
-    const auto [entry, is_new] = rails_.try_emplace(sources, 0);
-    if (!is_new) return entry->second;
+  /// The rails by which the holders' domains reach out, where rails are isolated.
+  const Rails& rails_of(std::int32_t sources) {
+    const auto [entry, is_new] = rails_.try_emplace(sources);
+    Rails& rails = entry->second;
+    if (!is_new || !network_.machine.rail_isolated) return rails;
     for (const std::int32_t domain : domains_.of(sources).domains) {
       for (const std::int32_t rank : at(network_.machine.domains, domain).ranks) {
-        if (network_.out(rank) > 0) entry->second |= std::uint64_t{1} << (network_.rail(rank) % 64);
+        if (network_.out(rank) > 0) rails.push_back(network_.rail(rank));
       }
     }
-    return entry->second;
+    std::sort(rails.begin(), rails.end(), std::greater());
+    rails.erase(std::unique(rails.begin(), rails.end()), rails.end());
+    return rails;
   }
 
-  bool can_land(std::int32_t rank, std::uint64_t rails) const {
-    return network_.in(rank) > 0 && (rails >> (network_.rail(rank) % 64) & 1) != 0;
+  bool can_land(std::int32_t rank, const Rails& rails) const {
+    if (network_.in(rank) == 0) return false;
+    return !network_.machine.rail_isolated ||
+           std::binary_search(rails.begin(), rails.end(), network_.rail(rank), std::greater());
   }
 
   template <typename Ranks>
-  std::vector<std::int32_t> landable(const Ranks& ranks, std::uint64_t rails) const {
+  std::vector<std::int32_t> landable(const Ranks& ranks, const Rails& rails) const {
     std::vector<std::int32_t> out;
     for (const std::int32_t rank : ranks) {
       if (can_land(rank, rails)) out.push_back(rank);
@@ -92,10 +100,11 @@ class LandingChooser {
   }
 
   Status enter(std::int32_t domain) {
-    std::map<std::pair<std::uint64_t, std::vector<std::int32_t>>, Pool> by_ranks;  // the key decides what may take it
+    // Bundles that the same rails bring and the same ranks want may land on the same ranks: one pool for them.
+    std::map<std::pair<Rails, std::vector<std::int32_t>>, Pool> by_ranks;
     for (const Need& need : at(needs_, domain)) {
       const Bundle& bundle = at(plan_.bundles, need.bundle);
-      const std::uint64_t rails = rails_of(bundle.sources);
+      const Rails& rails = rails_of(bundle.sources);
       const auto wanted = domains_.of(bundle.destinations).ranks_of(static_cast<std::size_t>(need.group));
       Pool& pool = by_ranks[{rails, {wanted.begin(), wanted.end()}}];
       if (pool.bundles.empty()) pool.ranks = landable(wanted, rails);
@@ -105,7 +114,7 @@ class LandingChooser {
       pool.bytes += bundle.size_bytes;
     }
     std::vector<Pool> pools;
-    std::vector<std::uint64_t> rails;
+    std::vector<Rails> rails;
     for (auto& [key, pool] : by_ranks) {
       rails.push_back(key.first);
       pools.push_back(std::move(pool));
@@ -128,7 +137,7 @@ class LandingChooser {
         network_.machine.rail_isolated ? " on the same rail" : ""));
   }
 
-  void divide(std::int32_t domain, const std::vector<std::uint64_t>& rails, std::vector<Pool>* pools) {
+  void divide(std::int32_t domain, const std::vector<Rails>& rails, std::vector<Pool>* pools) {
     const std::vector<std::int32_t>& ranks = at(network_.machine.domains, domain).ranks;
     std::vector<std::int64_t> capacities;
     std::vector<std::int64_t> carried_before;
@@ -178,7 +187,7 @@ class LandingChooser {
   }
 
   /// Lets all ranks of the domain take the bytes of a pool whose own ranks would be too busy.
-  void widen(const std::vector<std::int32_t>& ranks, const std::vector<std::int64_t>& carried, std::uint64_t rails,
+  void widen(const std::vector<std::int32_t>& ranks, const std::vector<std::int64_t>& carried, const Rails& rails,
              Pool* pool) const {
     for (const std::int32_t rank : pool->ranks) {
       const auto place = std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin();
@@ -208,7 +217,7 @@ class LandingChooser {
   const DomainSets& domains_;
   const Kept& kept_;
   std::vector<std::vector<Need>> needs_;  // by domain
-  std::map<std::int32_t, std::uint64_t> rails_;
+  std::map<std::int32_t, Rails> rails_;   // by source set
   Landings out_;
 };
 

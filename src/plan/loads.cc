@@ -66,6 +66,26 @@ Busiest busiest_of(const Machine& machine, const std::vector<std::int64_t>& load
 
 }  // namespace
 
+bool is_busier(const Machine& machine, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
+  __extension__ using Wide = __int128;
+  struct Quotient {
+    std::int64_t bytes = 0;
+    std::int64_t bytes_per_s = 1;
+    bool operator<(const Quotient& other) const {
+      return Wide{bytes} * other.bytes_per_s < Wide{other.bytes} * bytes_per_s;
+    }
+  };
+  const auto most = [&](const std::vector<std::int64_t>& loads) {
+    Quotient out;
+    for (std::int32_t resource = 0; resource < machine.num_resources(); ++resource) {
+      const Quotient its{at(loads, resource), machine.link_of(resource).bytes_per_s()};
+      if (its.bytes_per_s > 0 && out < its) out = its;
+    }
+    return out;
+  };
+  return most(b) < most(a);
+}
+
 Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads) {
   return busiest_of(machine, loads, 0, machine.num_resources());
 }

@@ -34,6 +34,9 @@ class GroupSplitter {
 /// Bytes that pass each resource of the plan's machine, in all.
 std::vector<std::int64_t> loads_of(const Plan& plan);
 
+/// Whether the busiest resource takes longer with the loads `a` than with `b`. Exact, for choices rest on it.
+bool is_busier(const Machine& machine, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b);
+
 /// The time the busiest of them takes, and which it is. Resources without a limit take none.
 struct Busiest {
   double seconds = 0;

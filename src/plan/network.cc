@@ -46,4 +46,26 @@ Machine unknown_machine(std::int32_t num_ranks) {
   return machine;
 }
 
+std::optional<Machine> split_slow_domains(const Machine& machine) {
+  const Network network(machine);
+  const auto is_slow = [&](std::int32_t rank) {
+    const std::int64_t link = at(machine.gpus, rank).link.bytes_per_s();
+    return link > 0 && network.out(rank) > 0 && link < network.in(rank);
+  };
+  Machine out = machine;
+  out.domains.clear();
+  for (const Machine::Domain& domain : machine.domains) {
+    if (domain.ranks.size() == 1 || !std::all_of(domain.ranks.begin(), domain.ranks.end(), is_slow)) {
+      out.domains.push_back(domain);
+      continue;
+    }
+    for (const std::int32_t rank : domain.ranks) out.domains.push_back({{rank}, {at(machine.gpus, rank).port}});
+  }
+  if (out.domains.size() == machine.domains.size()) return std::nullopt;
+  for (std::size_t d = 0; d < out.domains.size(); ++d) {
+    for (const std::int32_t rank : out.domains[d].ranks) at(out.gpus, rank).domain = static_cast<std::int32_t>(d);
+  }
+  return out;
+}
+
 }  // namespace reshard

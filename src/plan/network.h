@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "src/plan/domain_sets.h"
@@ -43,5 +44,10 @@ struct Network {
 
 /// Ranks of equal links, each for itself: what a plan without a machine assumes.
 Machine unknown_machine(std::int32_t num_ranks);
+
+/// The machine with every rank of a domain whose links are slower than their parts of ports a domain of its own: what
+/// routes are chosen on where a copy from outside is quicker than one from the neighbour. Nothing where there is no
+/// such domain.
+std::optional<Machine> split_slow_domains(const Machine& machine);
 
 }  // namespace reshard

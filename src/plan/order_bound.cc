@@ -13,9 +13,9 @@
 namespace reshard {
 namespace {
 
-/// Domains that need the same bundles, and what only they need.
-struct DomainClass {
-  std::vector<std::int32_t> domains;
+/// Ranks that need the same bundles, and what only they need.
+struct RankClass {
+  std::vector<std::int32_t> ranks;
   std::vector<std::int64_t> bytes;              ///< by group
   std::vector<std::set<std::int32_t>> holders;  ///< by group: domains
 };
@@ -30,32 +30,33 @@ class OrderBound {
     count();
     Bound out;
     out.name = "LB11 order";
-    for (const DomainClass& of_class : classes_) {
+    for (const RankClass& of_class : classes_) {
       const double seconds = bound_of(of_class);
       if (seconds <= out.seconds) continue;
       out.seconds = seconds;
-      out.resource = fmt::format("groups in order into {} domains from {} on, {} open at once", of_class.domains.size(),
-                                 of_class.domains.front(), plan_.options.open_groups);
+      out.resource = fmt::format("groups in order into {} ranks from {} on, {} open at once", of_class.ranks.size(),
+                                 of_class.ranks.front(), plan_.options.open_groups);
     }
     return out;
   }
 
  private:
   void find_classes() {
-    std::vector<std::vector<std::int32_t>> needed(machine_.domains.size());
+    std::vector<std::vector<std::int32_t>> needed(static_cast<std::size_t>(plan_.num_ranks));
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
-      for (const std::int32_t d : lacking(plan_.bundles[b])) at(needed, d).push_back(static_cast<std::int32_t>(b));
+      for (const std::int32_t rank : lacking(plan_.bundles[b]))
+        at(needed, rank).push_back(static_cast<std::int32_t>(b));
     }
     std::map<std::vector<std::int32_t>, std::size_t> ids;
     class_of_.assign(needed.size(), -1);
-    for (std::size_t d = 0; d < needed.size(); ++d) {
-      if (needed[d].empty()) continue;
-      const auto [entry, is_new] = ids.try_emplace(std::move(needed[d]), classes_.size());
+    for (std::size_t rank = 0; rank < needed.size(); ++rank) {
+      if (needed[rank].empty()) continue;
+      const auto [entry, is_new] = ids.try_emplace(std::move(needed[rank]), classes_.size());
       if (is_new) classes_.emplace_back();
-      classes_[entry->second].domains.push_back(static_cast<std::int32_t>(d));
-      class_of_[d] = static_cast<std::ptrdiff_t>(entry->second);
+      classes_[entry->second].ranks.push_back(static_cast<std::int32_t>(rank));
+      class_of_[rank] = static_cast<std::ptrdiff_t>(entry->second);
     }
-    for (DomainClass& of_class : classes_) {
+    for (RankClass& of_class : classes_) {
       of_class.bytes.resize(plan_.groups.size());
       of_class.holders.resize(plan_.groups.size());
     }
@@ -63,10 +64,17 @@ class OrderBound {
 
   std::vector<std::int32_t> lacking(const Bundle& bundle) const {
     std::vector<std::int32_t> out;
-    for (const std::int32_t d : domains_.of(bundle.destinations).domains) {
-      if (!domains_.touches(bundle.sources, d)) out.push_back(d);
+    for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
+      if (!plan_.sets.contains(bundle.sources, rank)) out.push_back(rank);
     }
     return out;
+  }
+
+  /// Whether one of the ranks can take the bytes from a neighbour without any port.
+  bool is_held_near(const Bundle& bundle, const std::vector<std::int32_t>& ranks) const {
+    return std::any_of(ranks.begin(), ranks.end(), [&](std::int32_t rank) {
+      return domains_.touches(bundle.sources, at(machine_.gpus, rank).domain);
+    });
   }
 
   void count() {
@@ -75,10 +83,10 @@ class OrderBound {
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
       const Bundle& bundle = plan_.bundles[b];
       const std::vector<std::int32_t> into = lacking(bundle);
-      if (into.empty() || bundle.size_bytes == 0) continue;
+      if (into.empty() || bundle.size_bytes == 0 || is_held_near(bundle, into)) continue;
       const std::ptrdiff_t id = at(class_of_, into.front());
-      if (std::any_of(into.begin(), into.end(), [&](std::int32_t d) { return at(class_of_, d) != id; })) continue;
-      DomainClass& of_class = at(classes_, id);
+      if (std::any_of(into.begin(), into.end(), [&](std::int32_t rank) { return at(class_of_, rank) != id; })) continue;
+      RankClass& of_class = at(classes_, id);
       parts.clear();
       splitter.split({static_cast<std::int32_t>(b), 0, bundle.size_bytes}, &parts);
       for (const GroupBytes& part : parts) {
@@ -88,13 +96,34 @@ class OrderBound {
     }
   }
 
-  double bound_of(const DomainClass& of_class) const {
+  std::int64_t ports_in(std::int32_t domain) const {
+    std::int64_t sum = 0;
+    for (const std::int32_t p : at(machine_.domains, domain).ports) sum += at(machine_.ports, p).in.bytes_per_s();
+    return sum;
+  }
+
+  /// Into the domains of the class, or into its ranks themselves where that is less.
+  std::int64_t rate_into(const RankClass& of_class) const {
+    std::set<std::int32_t> entered;
+    std::int64_t into_ranks = 0;
+    bool is_limited = true;
+    for (const std::int32_t rank : of_class.ranks) {
+      const Machine::Gpu& gpu = at(machine_.gpus, rank);
+      entered.insert(gpu.domain);
+      if (gpu.port >= 0) into_ranks += at(machine_.ports, gpu.port).in.bytes_per_s();
+      if (at(machine_.domains, gpu.domain).ranks.size() == 1) continue;
+      into_ranks += gpu.link.bytes_per_s();
+      is_limited = is_limited && gpu.link.bytes_per_s() > 0;
+    }
+    std::int64_t into_domains = 0;
+    for (const std::int32_t d : entered) into_domains += ports_in(d);
+    return is_limited ? std::min(into_ranks, into_domains) : into_domains;
+  }
+
+  double bound_of(const RankClass& of_class) const {
     const auto count = static_cast<std::int64_t>(plan_.groups.size());
     const std::int64_t k = plan_.options.open_groups;
-    std::int64_t rate_in = 0;
-    for (const std::int32_t d : of_class.domains) {
-      for (const std::int32_t p : at(machine_.domains, d).ports) rate_in += at(machine_.ports, p).in.bytes_per_s();
-    }
+    const std::int64_t rate_in = rate_into(of_class);
     double seconds = 0;
     for (std::int64_t g = 0; g < count; ++g) {
       if (at(of_class.bytes, g) == 0) continue;
@@ -114,8 +143,8 @@ class OrderBound {
   const Plan& plan_;
   const Machine& machine_;
   const DomainSets& domains_;
-  std::vector<DomainClass> classes_;
-  std::vector<std::ptrdiff_t> class_of_;  // by domain; -1: it needs nothing from outside
+  std::vector<RankClass> classes_;
+  std::vector<std::ptrdiff_t> class_of_;  // by rank; -1: it needs nothing
 };
 
 }  // namespace

@@ -39,17 +39,19 @@ std::uint64_t hash_plan(const Plan& plan) {
   hasher.add(plan.options.staging_bytes);
   hasher.add(plan.window_bytes);
   hasher.add(plan.num_slots);
+  hasher.add(plan.most_in_flight);
+  hasher.add(plan.splits_slow_domains ? 1 : 0);
   hasher.add(plan.certificate.level_bytes);
   hasher.add(plan.certificate.bound_bytes);
   hasher.add(plan.options.machine == nullptr ? 0 : static_cast<std::int64_t>(plan.options.machine->digest()));
   hasher.add(static_cast<std::int64_t>(plan.options.order));
   hasher.add(plan.options.open_groups);
   hasher.add_all(plan.first_groups);
-  hasher.add_all(plan.slots);
+  hasher.add_all(plan.rounds);
   for (const Route& route : plan.routes) {
     for (const std::int64_t value :
          {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
-          std::int64_t{route.first_group}, std::int64_t{route.first_slot}, std::int64_t{route.num_slots}}) {
+          std::int64_t{route.first_group}, std::int64_t{route.first_round}, std::int64_t{route.num_rounds}}) {
       hasher.add(value);
     }
   }
@@ -61,8 +63,7 @@ std::uint64_t hash_plan(const Plan& plan) {
     }
   }
   for (const Hop& hop : plan.hops) {
-    for (const std::int32_t value :
-         {hop.src, hop.dst, hop.parent, std::int32_t{hop.delay}, std::int32_t{hop.step}, hop.to_staging ? 1 : 0}) {
+    for (const std::int32_t value : {hop.src, hop.dst, hop.parent, hop.delay, hop.step, hop.to_staging ? 1 : 0}) {
       hasher.add(value);
     }
   }

@@ -134,8 +134,8 @@ struct Hop {
   std::int32_t src = -1;
   std::int32_t dst = -1;
   std::int32_t parent = -1;  ///< hop of the same route that brings the bytes to src; -1: src holds them as a source
-  std::int16_t delay = 0;    ///< rounds by which it follows the route's first crossing of the network
-  std::int16_t step = 0;     ///< hops before this one, from the source on
+  std::int32_t delay = 0;    ///< rounds by which it follows the route's first crossing of the network
+  std::int32_t step = 0;     ///< hops before this one, from the source on
   bool to_staging = false;   ///< dst does not need the bytes: it keeps each window until all hops from it are sent
 };
 
@@ -148,14 +148,16 @@ struct Route {
   std::int32_t num_hops = 0;
   std::int64_t size_bytes = 0;
   std::int32_t first_group = 0;  ///< index in Plan::groups with which its receivers' order begins
-  std::int32_t first_slot = 0;   ///< in Plan::slots
-  std::int32_t num_slots = 0;    ///< 0: its windows are numbered from 0 within each group
+  std::int32_t first_round = 0;  ///< in Plan::rounds
+  std::int32_t num_rounds = 0;   ///< 0: its windows are numbered from 0 within each group
 };
 
-/// The min-max proof of the choice of sources: no choice keeps the busiest sender below bound_bytes.
+/// The min-max proof of the choice of sources. Both are levels of water-filling: of a sender that carries b bytes over a
+/// port's part of rate c, b * (fastest part of any port) / c. They are bytes only where all ports are alike; and they
+/// are of the chains and candidates that were chosen, so no bound on other plans.
 struct Certificate {
-  std::int64_t level_bytes = 0;  ///< busiest sender under the (divisible) optimum found
-  std::int64_t bound_bytes = 0;  ///< lower bound from the sources whose candidates lie within a level set
+  std::int64_t level_bytes = 0;  ///< of the busiest sender under the (divisible) optimum found
+  std::int64_t bound_bytes = 0;  ///< no division is below it: from the sources whose candidates lie within a level set
 };
 
 /// Which bytes go where, in which order. A plain value: computed without communication, with integers only, equal on
@@ -176,12 +178,15 @@ struct Plan {
   std::vector<Range> ranges;
   std::vector<Hop> hops;
   std::vector<Route> routes;
-  std::vector<std::int32_t> slots;         ///< rounds of the schedule, ascending for each route
+  std::vector<std::int32_t> rounds;        ///< of the schedule: numbers, ascending for each route
   std::vector<std::int32_t> first_groups;  ///< by rank, index in groups with which its order begins
   Certificate certificate;
   std::int64_t window_bytes = 0;    ///< most wire bytes of one message
-  std::int32_t num_slots = 0;       ///< windows staged at once per direction and rank
-  std::int32_t most_in_flight = 0;  ///< messages posted at once per direction and rank
+  std::int32_t num_slots = 0;       ///< of staging: windows staged at once per direction and rank
+  std::int32_t most_in_flight = 1;  ///< messages posted at once per direction and rank; at least 1
+  /// Whether domains whose links are slower than their ports are entered by each rank that wants a byte, as if it were
+  /// alone, and not once for all of them.
+  bool splits_slow_domains = false;
   std::uint64_t hash = 0;
 
   std::int64_t num_atoms() const;

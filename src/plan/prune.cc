@@ -82,8 +82,8 @@ class Pruner {
         // Staging that stands before a crossing goes with it; what follows one goes with that one.
         const bool goes_ahead = crosses || (hop.to_staging && before > 0);
         hop.parent = hop.parent < 0 ? -1 : at(new_index, hop.parent);
-        hop.delay = static_cast<std::int16_t>(goes_ahead ? before : std::max(0, before - 1));
-        hop.step = static_cast<std::int16_t>(hop.parent < 0 ? 0 : at(out, hop.parent).step + 1);
+        hop.delay = goes_ahead ? before : std::max(0, before - 1);
+        hop.step = hop.parent < 0 ? 0 : at(out, hop.parent).step + 1;
         new_index[h] = static_cast<std::int32_t>(out.size());
         out.push_back(hop);
         crossings.push_back(before + (crosses ? 1 : 0));

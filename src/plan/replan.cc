@@ -72,13 +72,13 @@ class Replanner {
       : old_(old),
         now_(*now),
         changes_(*changes),
-        unknown_(old.options.machine == nullptr ? unknown_machine(now->num_ranks) : Machine()),
-        machine_(old.options.machine == nullptr ? unknown_ : *old.options.machine),
+        machine_(routing_machine(old)),
         network_(machine_),
         domains_(machine_, now->sets) {}
 
   Status run() {
     now_.first_groups = old_.first_groups;
+    now_.splits_slow_domains = old_.splits_slow_domains;
     match_bundles();
     keep_routes();
     RESHARD_TRY(add_routes(kept_, &now_));
@@ -222,8 +222,7 @@ class Replanner {
   const Plan& old_;
   Plan& now_;
   Changes& changes_;
-  Machine unknown_;
-  const Machine& machine_;
+  Machine machine_;  // that the routes of both plans are chosen on
   Network network_;
   DomainSets domains_;
   std::vector<std::int32_t> match_;  // by old bundle: the new one that keeps its routes

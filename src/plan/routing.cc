@@ -6,9 +6,56 @@
 
 #include "src/plan/build_routes.h"
 #include "src/plan/inside.h"
+#include "src/plan/loads.h"
 #include "src/plan/schedule.h"
 
 namespace reshard {
+namespace {
+
+/// What routing decides of a plan.
+struct Choices {
+  std::vector<Range> ranges;
+  std::vector<Hop> hops;
+  std::vector<Route> routes;
+  std::vector<std::int32_t> rounds;
+  std::vector<std::int32_t> first_groups;
+  Certificate certificate;
+  std::int32_t most_in_flight = 1;
+  bool splits_slow_domains = false;
+};
+
+void exchange_choices(Plan* plan, Choices* choices) {
+  std::swap(plan->ranges, choices->ranges);
+  std::swap(plan->hops, choices->hops);
+  std::swap(plan->routes, choices->routes);
+  std::swap(plan->rounds, choices->rounds);
+  std::swap(plan->first_groups, choices->first_groups);
+  std::swap(plan->certificate, choices->certificate);
+  std::swap(plan->most_in_flight, choices->most_in_flight);
+  std::swap(plan->splits_slow_domains, choices->splits_slow_domains);
+}
+
+/// Where copies from outside are quicker than those from a neighbour, routes are chosen a second time, with such
+/// domains taken apart, and the plan keeps what leaves the busiest resource of the true machine less busy: a rank that
+/// takes its own copy also costs its sources one.
+void try_split_domains(Plan* plan) {
+  if (plan->options.machine == nullptr || !split_slow_domains(*plan->options.machine).has_value()) return;
+  Choices whole;
+  exchange_choices(plan, &whole);
+  plan->splits_slow_domains = true;
+  const bool is_routed = add_routes({}, plan).ok();  // isolated rails may not join single ranks
+  const std::vector<std::int64_t> loads_split = is_routed ? loads_of(*plan) : std::vector<std::int64_t>();
+  exchange_choices(plan, &whole);
+  if (is_routed && is_busier(*plan->options.machine, loads_of(*plan), loads_split)) exchange_choices(plan, &whole);
+}
+
+}  // namespace
+
+Machine routing_machine(const Plan& plan) {
+  if (plan.options.machine == nullptr) return unknown_machine(plan.num_ranks);
+  if (!plan.splits_slow_domains) return *plan.options.machine;
+  return split_slow_domains(*plan.options.machine).value_or(*plan.options.machine);
+}
 
 namespace {
 
@@ -29,7 +76,9 @@ Status build_all_routes(const Network& network, const DomainSets& domains, const
 }  // namespace
 
 Status choose_routes(Plan* plan) {
-  return add_routes({}, plan);
+  RESHARD_TRY(add_routes({}, plan));
+  try_split_domains(plan);
+  return {};
 }
 
 Status add_routes(const Kept& kept, Plan* plan) {
@@ -38,8 +87,8 @@ Status add_routes(const Kept& kept, Plan* plan) {
     return {RESHARD_ERR_LAYOUT_MISMATCH, fmt::format("the machine has {} ranks and the layouts have {}",
                                                      options.machine->num_ranks(), plan->num_ranks)};
   }
-  const Machine unknown = options.machine == nullptr ? unknown_machine(plan->num_ranks) : Machine();
-  const Network network(options.machine == nullptr ? unknown : *options.machine);
+  const Machine machine = routing_machine(*plan);
+  const Network network(machine);
   const DomainSets domains(network.machine, plan->sets);
   if (plan->routes.empty()) choose_first_groups(domains, network, plan);
   RESHARD_TRY(build_all_routes(network, domains, kept, plan));

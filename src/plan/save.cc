@@ -4,12 +4,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 namespace reshard {
 namespace {
 
-constexpr int kFormatVersion = 2;
+// 2 had no most_in_flight, so that a plan came back without its limit of open messages.
+constexpr int kFormatVersion = 3;
 
 using Json = nlohmann::json;
 
@@ -25,12 +28,33 @@ Status damaged(const std::string& what) {
   return mismatch("the saved plan is damaged: " + what + "; plan again");
 }
 
+/// False when it is no integer, or one beyond 64 bits with a sign.
+bool read(const Json& json, std::int64_t* value) {
+  if (!json.is_number_integer()) return false;
+  if (json.is_number_unsigned() && json.get<std::uint64_t>() > std::uint64_t{INT64_MAX}) return false;
+  *value = json.get<std::int64_t>();
+  return true;
+}
+
 /// An integer member; false when it is missing or of another kind.
 bool read(const Json& object, const char* key, std::int64_t* value) {
   const auto found = object.find(key);
-  if (found == object.end() || !found->is_number_integer()) return false;
-  *value = found->get<std::int64_t>();
-  return true;
+  return found != object.end() && read(*found, value);
+}
+
+/// The text as JSON; what is none is refused with the place where it stops being so.
+Result<Json> parse(const std::string& text) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    // Its byte counts from 1 and is the first that does not fit, or one beyond the end.
+    const std::size_t read = std::min(text.size(), error.byte == 0 ? 0 : error.byte - 1);
+    const std::string before = text.substr(0, read);
+    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+    const std::size_t line_start = before.rfind('\n') + 1;  // 0 in the first line: npos + 1
+    return damaged(fmt::format("it is no JSON from line {}, column {} on{}", line, read - line_start + 1,
+                               read == text.size() ? ", where it ends" : ""));
+  }
 }
 
 Status check_layout(const Json& json, const char* side, const ModelLayout& layout) {
@@ -54,46 +78,53 @@ Status check_machine(const Json& json, const PlanOptions& options) {
                               found->get<std::string>(), machine_text(options)));
 }
 
-/// Reads a list of integers, `width` of them for each element of the list that is filled by `make`.
-template <typename Make>
-Status read_rows(const Json& json, const char* key, std::size_t width, const Make& make) {
+constexpr std::int64_t kInt32 = INT32_MAX;
+constexpr std::int64_t kInt64 = INT64_MAX;
+constexpr std::int64_t kBool = 1;
+
+/// Reads a list of integers, one row after the other. Each number of a row is at least -1, which stands for "none", and
+/// at most the one at its place in `most`: what is stored in fewer bits fits there, and sums do not overflow.
+template <std::size_t kWidth, typename Make>
+Status read_rows(const Json& json, const char* key, const std::int64_t (&most)[kWidth], const Make& make) {
   const auto found = json.find(key);
-  if (found == json.end() || !found->is_array() || found->size() % width != 0) return damaged(key);
-  std::vector<std::int64_t> row(width);
-  for (std::size_t i = 0; i < found->size(); i += width) {
-    for (std::size_t k = 0; k < width; ++k) {
+  if (found == json.end() || !found->is_array()) return damaged(fmt::format("no list \"{}\"", key));
+  if (found->size() % kWidth != 0) {
+    return damaged(fmt::format("\"{}\" has {} numbers, not a multiple of {}", key, found->size(), kWidth));
+  }
+  std::array<std::int64_t, kWidth> row;
+  for (std::size_t i = 0; i < found->size(); i += kWidth) {
+    for (std::size_t k = 0; k < kWidth; ++k) {
       const Json& value = (*found)[i + k];
-      if (!value.is_number_integer()) return damaged(fmt::format("{} holds what is not an integer", key));
-      row[k] = value.get<std::int64_t>();
+      if (!read(value, &row[k]) || row[k] < -1 || row[k] > most[k]) {
+        return damaged(fmt::format("number {} of \"{}\" is {}", i + k, key, value.dump()));
+      }
     }
     make(row);
   }
   return {};
 }
 
-template <typename Int>
-Int narrow(std::int64_t value) {
-  return static_cast<Int>(value);  // what does not fit gives another hash
+/// @pre the value was read with a limit that fits
+std::int32_t narrow(std::int64_t value) {
+  return static_cast<std::int32_t>(value);
 }
 
 Status read_routes(const Json& json, Plan* plan) {
-  RESHARD_TRY(
-      read_rows(json, "slots", 1, [&](const auto& row) { plan->slots.push_back(narrow<std::int32_t>(row[0])); }));
+  RESHARD_TRY(read_rows(json, "rounds", {kInt32}, [&](const auto& row) { plan->rounds.push_back(narrow(row[0])); }));
   plan->first_groups.clear();
-  RESHARD_TRY(read_rows(json, "first_groups", 1,
-                        [&](const auto& row) { plan->first_groups.push_back(narrow<std::int32_t>(row[0])); }));
-  RESHARD_TRY(read_rows(json, "ranges", 3, [&](const auto& row) {
-    plan->ranges.push_back({narrow<std::int32_t>(row[0]), row[1], row[2]});
+  RESHARD_TRY(read_rows(json, "first_groups", {kInt32},
+                        [&](const auto& row) { plan->first_groups.push_back(narrow(row[0])); }));
+  RESHARD_TRY(read_rows(json, "ranges", {kInt32, kInt64, kInt64}, [&](const auto& row) {
+    plan->ranges.push_back({narrow(row[0]), row[1], row[2]});
   }));
-  RESHARD_TRY(read_rows(json, "hops", 6, [&](const auto& row) {
-    plan->hops.push_back({narrow<std::int32_t>(row[0]), narrow<std::int32_t>(row[1]), narrow<std::int32_t>(row[2]),
-                          narrow<std::int16_t>(row[3]), narrow<std::int16_t>(row[4]), row[5] != 0});
+  RESHARD_TRY(read_rows(json, "hops", {kInt32, kInt32, kInt32, kInt32, kInt32, kBool}, [&](const auto& row) {
+    plan->hops.push_back({narrow(row[0]), narrow(row[1]), narrow(row[2]), narrow(row[3]), narrow(row[4]), row[5] == 1});
   }));
   std::int64_t first_range = 0;
   std::int64_t first_hop = 0;
-  return read_rows(json, "routes", 6, [&](const auto& row) {
-    plan->routes.push_back({first_range, first_hop, narrow<std::int32_t>(row[0]), narrow<std::int32_t>(row[1]), row[2],
-                            narrow<std::int32_t>(row[3]), narrow<std::int32_t>(row[4]), narrow<std::int32_t>(row[5])});
+  return read_rows(json, "routes", {kInt32, kInt32, kInt64, kInt32, kInt32, kInt32}, [&](const auto& row) {
+    plan->routes.push_back({first_range, first_hop, narrow(row[0]), narrow(row[1]), row[2], narrow(row[3]),
+                            narrow(row[4]), narrow(row[5])});
     first_range += row[0];
     first_hop += row[1];
   });
@@ -109,7 +140,7 @@ Json routes_json(const Plan& plan) {
   }
   Json hops = Json::array();
   for (const Hop& hop : plan.hops) {
-    for (const int value : {hop.src, hop.dst, hop.parent, int{hop.delay}, int{hop.step}, hop.to_staging ? 1 : 0}) {
+    for (const std::int32_t value : {hop.src, hop.dst, hop.parent, hop.delay, hop.step, hop.to_staging ? 1 : 0}) {
       hops.push_back(value);
     }
   }
@@ -117,11 +148,11 @@ Json routes_json(const Plan& plan) {
   for (const Route& route : plan.routes) {
     for (const std::int64_t value :
          {std::int64_t{route.num_ranges}, std::int64_t{route.num_hops}, route.size_bytes,
-          std::int64_t{route.first_group}, std::int64_t{route.first_slot}, std::int64_t{route.num_slots}}) {
+          std::int64_t{route.first_group}, std::int64_t{route.first_round}, std::int64_t{route.num_rounds}}) {
       routes.push_back(value);
     }
   }
-  return {{"slots", plan.slots},
+  return {{"rounds", plan.rounds},
           {"first_groups", plan.first_groups},
           {"ranges", std::move(ranges)},
           {"hops", std::move(hops)},
@@ -141,16 +172,19 @@ std::string save_plan(const Plan& plan) {
   json["skips_unmatched"] = plan.options.unmatched == Unmatched::kSkip ? 1 : 0;
   json["hash"] = hex(plan.hash);
   json["staging_bytes"] = plan.options.staging_bytes;
+  json["most_in_flight"] = plan.most_in_flight;
+  json["splits_slow_domains"] = plan.splits_slow_domains;
   json["certificate"] = {plan.certificate.level_bytes, plan.certificate.bound_bytes};
   return json.dump();
 }
 
 Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayout> src,
                        std::shared_ptr<const ModelLayout> dst, std::shared_ptr<const Machine> machine) {
-  const Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object()) return damaged("it is not a JSON object");
+  RESHARD_TRY(const Json json, parse(text));
   std::int64_t version = 0;
-  if (!read(json, "reshard_plan", &version)) return damaged("it is not a plan");
+  if (!json.is_object() || !read(json, "reshard_plan", &version)) {
+    return mismatch("this is not a saved plan: it has no number \"reshard_plan\", the version of the format");
+  }
   if (version != kFormatVersion) {
     return mismatch(
         fmt::format("the saved plan has format {}; this library reads {}; plan again", version, kFormatVersion));
@@ -164,17 +198,25 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   std::int64_t order = 0;
   if (!read(json, "order", &order) || order < 0 || order > static_cast<int>(GroupOrder::kAny)) return damaged("order");
   options.order = static_cast<GroupOrder>(order);
-  if (!read(json, "open_groups", &options.open_groups)) return damaged("no open_groups");
+  if (!read(json, "open_groups", &options.open_groups) || options.open_groups < 0) return damaged("open_groups");
   std::int64_t skips_unmatched = 0;
   (void)read(json, "skips_unmatched", &skips_unmatched);  // plans saved before it existed skip nothing
   options.unmatched = skips_unmatched == 0 ? Unmatched::kRefuse : Unmatched::kSkip;
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
-  const auto certificate = json.find("certificate");
-  if (certificate == json.end() || !certificate->is_array() || certificate->size() != 2 ||
-      !(*certificate)[0].is_number_integer() || !(*certificate)[1].is_number_integer()) {
-    return damaged("certificate");
+  std::int64_t most_in_flight = 0;
+  if (!read(json, "most_in_flight", &most_in_flight) || most_in_flight < 1 || most_in_flight > kInt32) {
+    return damaged("most_in_flight");
   }
-  plan.certificate = {(*certificate)[0].get<std::int64_t>(), (*certificate)[1].get<std::int64_t>()};
+  plan.most_in_flight = narrow(most_in_flight);
+  const auto splits = json.find("splits_slow_domains");
+  if (splits == json.end() || !splits->is_boolean()) return damaged("splits_slow_domains");
+  plan.splits_slow_domains = splits->get<bool>();
+  std::vector<Certificate> certificates;
+  RESHARD_TRY(read_rows(json, "certificate", {kInt64, kInt64}, [&](const auto& row) {
+    certificates.push_back({row[0], row[1]});
+  }));
+  if (certificates.size() != 1) return damaged("certificate");
+  plan.certificate = certificates.front();
   RESHARD_TRY(read_routes(json, &plan));
   plan.hash = hash_plan(plan);
   if (json.value("hash", Json()) != hex(plan.hash)) return damaged("its hash does not match its content");

@@ -11,7 +11,8 @@
 namespace reshard {
 namespace {
 
-// A port with more open connections than this loses speed to their state.
+// A port with more open connections than this loses speed to their state. Every message in flight may be with another
+// peer, so the ranks of a port share this number; one message each is the least that moves anything.
 constexpr std::int32_t kMostPeersPerPort = 64;
 
 // Rounds: enough that one is short beside the whole, few enough to colour thousands of domains in a second.
@@ -64,7 +65,7 @@ std::vector<std::int32_t> stage_starts(const Plan& plan) {
 }  // namespace
 
 void schedule_routes(const Network& network, Plan* plan) {
-  plan->most_in_flight = kMostPeersPerPort / network.most_ranks_per_port();
+  plan->most_in_flight = std::max(1, kMostPeersPerPort / network.most_ranks_per_port());
   if (plan->options.machine == nullptr) return;
   std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> index;
   std::vector<Entry> entries;
@@ -84,15 +85,15 @@ void schedule_routes(const Network& network, Plan* plan) {
   Rounds rounds = colour(entries, num_domains, num_domains,
                          network.machine.domains.size() > kMany ? kLog2RoundsOfMany : kLog2Rounds);
   // What stays inside a domain is spread over all rounds.
-  const auto all_rounds = static_cast<std::int32_t>(rounds.slots.size());
-  plan->slots = std::move(rounds.slots);
-  for (std::int32_t i = 0; i < std::max(1, rounds.num_rounds); ++i) plan->slots.push_back(i);
+  const auto all_rounds = static_cast<std::int32_t>(rounds.numbers.size());
+  plan->rounds = std::move(rounds.numbers);
+  for (std::int32_t i = 0; i < std::max(1, rounds.num_rounds); ++i) plan->rounds.push_back(i);
   for (std::size_t r = 0; r < plan->routes.size(); ++r) {
     Route& route = plan->routes[r];
-    route.first_slot = entry_of[r] < 0 ? all_rounds : static_cast<std::int32_t>(at(rounds.first, entry_of[r]));
+    route.first_round = entry_of[r] < 0 ? all_rounds : static_cast<std::int32_t>(at(rounds.first, entry_of[r]));
     const auto end =
-        entry_of[r] < 0 ? static_cast<std::int64_t>(plan->slots.size()) : at(rounds.first, entry_of[r] + 1);
-    route.num_slots = static_cast<std::int32_t>(end) - route.first_slot;
+        entry_of[r] < 0 ? static_cast<std::int64_t>(plan->rounds.size()) : at(rounds.first, entry_of[r] + 1);
+    route.num_rounds = static_cast<std::int32_t>(end) - route.first_round;
   }
 }
 

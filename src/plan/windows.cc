@@ -91,12 +91,12 @@ WindowOrder window_order(const Plan& plan, std::int64_t id, const Window& window
   const Hop& head = *plan.begin_hops(route);
   WindowOrder order;
   // Without a schedule the groups are the coarsest order; with one they are its business, unless receivers insist.
-  const bool by_group = route.num_slots == 0 || plan.options.open_groups > 0;
+  const bool by_group = route.num_rounds == 0 || plan.options.open_groups > 0;
   order.phase = by_group ? plan.position_of(window.first_group, route.first_group) : 0;
   order.round = window.ordinal;
-  if (route.num_slots > 0) {
-    const std::int64_t passed = window.offset_bytes * route.num_slots / route.size_bytes;
-    order.round = at(plan.slots, route.first_slot + passed);
+  if (route.num_rounds > 0) {
+    const std::int64_t passed = window.offset_bytes * route.num_rounds / route.size_bytes;
+    order.round = at(plan.rounds, route.first_round + passed);
   }
   order.round += hop.delay;
   order.shift = (head.dst - head.src + plan.num_ranks) % plan.num_ranks;

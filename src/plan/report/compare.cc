@@ -117,21 +117,43 @@ class OtherWays {
 
   OtherWay unicast() const {
     std::vector<std::int64_t> loads = no_load();
-    std::vector<std::int32_t> path;
     std::map<std::int32_t, std::size_t> next;  // by holders: whose turn it is
     for (const Bundle& bundle : plan_.bundles) {
       const std::vector<std::int32_t>& holders = plan_.sets.ranks(bundle.sources);
       for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
         if (plan_.sets.contains(bundle.sources, rank)) continue;
-        const std::int32_t source = holders[next[bundle.sources]++ % holders.size()];
-        if (!machine_.same_domain(source, rank) && !machine_.reaches(source, rank)) continue;  // it has no way at all
-        path.clear();
-        machine_.append_path(source, rank, &path);
-        for (const std::int32_t resource : path) at(loads, resource) += bundle.size_bytes;
+        const std::vector<std::int32_t> way = way_from(holders, next[bundle.sources]++, rank);
+        for (std::size_t i = 1; i < way.size(); ++i) add_leg(way[i - 1], way[i], bundle.size_bytes, &loads);
       }
     }
     const Busiest most = busiest(machine_, loads);
     return finish("unicast to every destination", loads, most.seconds, most.resource);
+  }
+
+  void add_leg(std::int32_t src, std::int32_t dst, std::int64_t bytes, std::vector<std::int64_t>* loads) const {
+    std::vector<std::int32_t> path;
+    machine_.append_path(src, dst, &path);
+    for (const std::int32_t resource : path) at(*loads, resource) += bytes;
+  }
+
+  /// The ranks that bytes pass from the holder whose turn it is to the one that wants them. Where no port of the two
+  /// meets, e.g. on isolated rails, neighbours whose ports do lend them, as collectives do that send over the rail of
+  /// the receiver; and where not even such neighbours are, it is the next holder's turn. One has a way: the plan, which
+  /// was proved, brings these bytes out of a holder's domain into the receiver's.
+  std::vector<std::int32_t> way_from(const std::vector<std::int32_t>& holders, std::size_t turn,
+                                     std::int32_t rank) const {
+    for (std::size_t i = 0; i < holders.size(); ++i) {
+      const std::int32_t source = holders[(turn + i) % holders.size()];
+      if (machine_.same_domain(source, rank) || machine_.reaches(source, rank)) return {source, rank};
+      const std::vector<std::int32_t>& near = at(machine_.domains, at(machine_.gpus, rank).domain).ranks;
+      for (const std::int32_t exit : at(machine_.domains, at(machine_.gpus, source).domain).ranks) {
+        if (machine_.reaches(exit, rank)) return {source, exit, rank};
+        const auto entry =
+            std::find_if(near.begin(), near.end(), [&](std::int32_t r) { return machine_.reaches(exit, r); });
+        if (entry != near.end()) return {source, exit, *entry, rank};
+      }
+    }
+    return {};
   }
 
   const Plan& plan_;

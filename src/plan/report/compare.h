@@ -21,7 +21,7 @@ struct OtherWay {
 ///  gather everything, then slice: every destination rank receives the whole model by one pipelined broadcast;
 ///  broadcast per pipeline stage: the same, one stage after the other, each tensor from the first of its holders;
 ///  unicast to every destination: each destination rank gets its own copy of what it needs, destinations taking the
-///  holders in turn, none passing anything on.
+///  holders in turn, none passing anything on but neighbours that lend their ports where rails are isolated.
 /// @pre the plan has a machine
 std::vector<OtherWay> other_ways(const Plan& plan);
 

@@ -8,10 +8,12 @@
 #include <bit>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <tuple>
 
 #include "src/plan/report/report_time.h"
+#include "src/plan/water_fill.h"
 #include "src/plan/windows.h"
 
 namespace reshard {
@@ -127,6 +129,37 @@ std::vector<std::int64_t> tensor_bytes(const Plan& plan) {
   return bytes;
 }
 
+/// By rank: what it needs and does not hold.
+std::vector<std::int64_t> needed_bytes(const Plan& plan) {
+  std::vector<std::int64_t> bytes(static_cast<std::size_t>(plan.num_ranks));
+  for (const Bundle& bundle : plan.bundles) {
+    for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) {
+      if (!plan.sets.contains(bundle.sources, rank)) at(bytes, rank) += bundle.size_bytes;
+    }
+  }
+  return bytes;
+}
+
+/// Some rank sends as much as this in every plan, also in those in which receivers and other ranks pass bytes on. A
+/// byte that somebody lacks is sent by one of its holders at least once: so water-filling over the holders, all alike,
+/// certifies what the busiest of them sends. And as much as all need is sent by all ranks together.
+std::int64_t least_sent_bytes(const Plan& plan, const std::vector<std::int64_t>& needed) {
+  std::map<std::int32_t, std::int64_t> bytes_of_holders;  // by source set
+  for (const Bundle& bundle : plan.bundles) {
+    const std::vector<std::int32_t>& wanted = plan.sets.ranks(bundle.destinations);
+    const bool is_sent = std::any_of(wanted.begin(), wanted.end(),
+                                     [&](std::int32_t rank) { return !plan.sets.contains(bundle.sources, rank); });
+    if (is_sent) bytes_of_holders[bundle.sources] += bundle.size_bytes;
+  }
+  std::vector<Demand> demands;
+  for (const auto& [holders, bytes] : bytes_of_holders) demands.push_back({bytes, plan.sets.ranks(holders)});
+  const std::int64_t of_holders =
+      water_fill(demands, std::vector<std::int64_t>(static_cast<std::size_t>(plan.num_ranks), 1)).bound;
+  const std::int64_t all = std::accumulate(needed.begin(), needed.end(), std::int64_t{0});
+  const std::int64_t of_all = plan.num_ranks == 0 ? 0 : (all + plan.num_ranks - 1) / plan.num_ranks;
+  return std::max(of_holders, of_all);
+}
+
 void add_rank(std::int64_t bytes, PlanStats::Side* side) {
   side->max_bytes = std::max(side->max_bytes, bytes);
   side->total_bytes += bytes;
@@ -165,7 +198,7 @@ PlanStats count_plan(const Plan& plan) {
   const std::vector<std::int64_t> tensors = tensor_bytes(plan);
   for (std::size_t r = 0; r < ranks.size(); ++r) {
     const RankCount& rank = ranks[r];
-    if (rank.can_send) add_rank(rank.sent_bytes, &stats.senders);
+    if (rank.can_send || rank.sent_bytes > 0) add_rank(rank.sent_bytes, &stats.senders);
     if (rank.received_bytes > 0) add_rank(rank.received_bytes, &stats.receivers);
     const std::int64_t slots = std::min<std::int64_t>(plan.num_slots, rank.num_sends) +
                                std::min<std::int64_t>(plan.num_slots, rank.num_receives);
@@ -173,9 +206,10 @@ PlanStats count_plan(const Plan& plan) {
     stats.peak_memory_bytes = std::max(stats.peak_memory_bytes, tensors[r] + slots * rank.largest_bytes);
   }
   stats.bytes_crossed = stats.receivers.total_bytes;
-  stats.senders.bound_bytes = plan.certificate.bound_bytes;
-  // What a rank needs and does not hold must come to it, whatever the choice of sources.
-  stats.receivers.bound_bytes = stats.receivers.max_bytes;
+  const std::vector<std::int64_t> needed = needed_bytes(plan);
+  stats.senders.bound_bytes = least_sent_bytes(plan, needed);
+  // What a rank needs and does not hold comes to it in every plan; what it receives to pass it on does not.
+  if (!needed.empty()) stats.receivers.bound_bytes = *std::max_element(needed.begin(), needed.end());
   return stats;
 }
 

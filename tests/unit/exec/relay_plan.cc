@@ -88,9 +88,9 @@ class Relayer {
     route.num_ranges = static_cast<std::int32_t>(load.ranges.size());
     route.first_group = at(plan_->first_groups, load.receivers.front());
     for (const Range& range : load.ranges) route.size_bytes += range.end - range.begin;
-    route.first_slot = static_cast<std::int32_t>(plan_->slots.size());
-    route.num_slots = pick(4);
-    for (std::int32_t i = 0, round = 0; i < route.num_slots; ++i) plan_->slots.push_back(round += pick(3));
+    route.first_round = static_cast<std::int32_t>(plan_->rounds.size());
+    route.num_rounds = pick(4);
+    for (std::int32_t i = 0, round = 0; i < route.num_rounds; ++i) plan_->rounds.push_back(round += pick(3));
     const std::vector<Hop> hops = grow_tree(load);
     route.num_hops = static_cast<std::int32_t>(hops.size());
     plan_->ranges.insert(plan_->ranges.end(), load.ranges.begin(), load.ranges.end());

@@ -22,14 +22,14 @@ struct Matrix {
 };
 
 std::vector<std::int32_t> slots_of(const Rounds& rounds, std::size_t entry) {
-  return {rounds.slots.begin() + rounds.first[entry], rounds.slots.begin() + rounds.first[entry + 1]};
+  return {rounds.numbers.begin() + rounds.first[entry], rounds.numbers.begin() + rounds.first[entry + 1]};
 }
 
 /// Entries that are scheduled, small and empty have the right number of slots, in ascending order.
 void check_counts(const Matrix& matrix, const Rounds& rounds) {
   RC_ASSERT(rounds.first.size() == matrix.entries.size() + 1);
   RC_ASSERT(rounds.first.front() == 0);
-  RC_ASSERT(rounds.first.back() == static_cast<std::int64_t>(rounds.slots.size()));
+  RC_ASSERT(rounds.first.back() == static_cast<std::int64_t>(rounds.numbers.size()));
   for (std::size_t i = 0; i < matrix.entries.size(); ++i) {
     const std::int64_t bytes = matrix.entries[i].bytes;
     const auto slots = slots_of(rounds, i);
@@ -175,7 +175,7 @@ TEST(ColouringTest, NothingToSendTakesNoRound) {
 TEST(ColouringTest, OneByteTakesOneRound) {
   const Rounds rounds = colour({{1, 0, 1}}, 2, 1, 10);
   EXPECT_EQ(rounds.num_rounds, 1);
-  EXPECT_EQ(rounds.slots, (std::vector<std::int32_t>{0}));
+  EXPECT_EQ(rounds.numbers, (std::vector<std::int32_t>{0}));
 }
 
 }  // namespace

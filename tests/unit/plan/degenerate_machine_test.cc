@@ -68,8 +68,8 @@ TEST(DegenerateMachineTest, InOneDomainNothingCrossesTheNetwork) {
   EXPECT_EQ(bound_of(found, "LB2 domain ingress"), 0);
   EXPECT_EQ(bound_of(found, "LB3 domain egress"), 0);
   EXPECT_EQ(bound_of(found, "LB9 prices"), 0);
-  EXPECT_DOUBLE_EQ(bound_of(found, "LB1 gpu ingress"), 8.0 / (8 + 2));  // it counts the port, which is of no use here
-  EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links"), 16.0 / (4 * 8));
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB1 gpu ingress"), 8.0 / 8);  // nothing reaches the port
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links and ports"), 16.0 / (4 * 8));
   EXPECT_NEAR(found.seconds - found.fill_seconds, 1.0, 1e-9);  // 8 MB into each destination at 8 MB/s
 }
 
@@ -82,7 +82,7 @@ TEST(DegenerateMachineTest, RanksThatAreDomainsPassOneCopyOn) {
   EXPECT_DOUBLE_EQ(bound_of(found, "LB2 domain ingress"), 2.0);
   EXPECT_DOUBLE_EQ(bound_of(found, "LB3 domain egress"), 2.0);
   EXPECT_NEAR(bound_of(found, "LB4 source set"), 2.0, 2e-6);
-  EXPECT_EQ(bound_of(found, "LB7 domain links"), 0);
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links and ports"), 2.0);
   EXPECT_NEAR(found.seconds - found.fill_seconds, 2.0, 0.02);
   EXPECT_LE(found.fill_seconds, 2 * 0.0164);  // two more windows of 16 KiB
 }
@@ -142,6 +142,55 @@ TEST(DegenerateMachineTest, IsolatedRailsAreEnteredByTheRankOnTheRail) {
   EXPECT_EQ(hops[1]["dst"], 2);
   EXPECT_EQ(hops[1]["to_staging"], false);
   EXPECT_EQ(hops[1]["network"], false);
+}
+
+TEST(DegenerateMachineTest, ADomainOfSlowLinksIsEnteredByEachRankThatWantsTheByte) {
+  // Four ranks of a node want all of 8 MB, each with a port of 2 MB/s; from four holders of as fast ports.
+  const auto seconds = [](std::int64_t link, bool* is_split) {
+    std::vector<HandRank> ranks;
+    for (std::int32_t i = 0; i < 8; ++i) ranks.push_back({i / 4, i % 4, 2 * kMega, link});
+    const Plan plan = replicate(hand_machine(ranks), {0, 1, 2, 3}, {4, 5, 6, 7}, 8 * kMega);
+    *is_split = plan.splits_slow_domains;
+    EXPECT_EQ(network_load(plan), (*is_split ? 4 : 1) * 8 * kMega);
+    const Estimate found = *estimate(plan);
+    EXPECT_LE(found.bound.seconds, found.seconds);
+    return found.seconds - found.fill_seconds;
+  };
+  bool is_split = false;
+  EXPECT_NEAR(seconds(kMega / 2, &is_split), 4.0, 0.05);  // all of it by each port; once and over links it is 12 s
+  EXPECT_TRUE(is_split);
+  EXPECT_NEAR(seconds(16 * kMega, &is_split), 1.0, 0.05);
+  EXPECT_FALSE(is_split);
+}
+
+TEST(DegenerateMachineTest, RailsHaveAnyNumber) {
+  // 64 rails apart is another rail, and number 4000 is one like others.
+  for (const std::int32_t far : {1, 63, 64, 65, 4000}) {
+    Machine machine = hand_machine({{0, 0}, {0, 1}, {1, far + 1}, {1, 1}});
+    machine.rail_isolated = true;
+    const Plan plan = replicate(machine, {0, 1}, {2, 3});
+    EXPECT_EQ(load(plan, ResourceKind::kNicIn, at(machine.gpus, 3).port), 2 * kMega) << far;
+    EXPECT_EQ(load(plan, ResourceKind::kNicIn, at(machine.gpus, 2).port), 0) << far;
+  }
+}
+
+TEST(DegenerateMachineTest, AChainMayBeAsLongAsThereAreDomains) {
+  constexpr std::int32_t kDomains = 33'000;
+  std::vector<HandRank> ranks;
+  std::vector<std::int32_t> destinations;
+  for (std::int32_t rank = 0; rank < kDomains; ++rank) ranks.push_back({rank});
+  for (std::int32_t rank = 1; rank < kDomains; ++rank) destinations.push_back(rank);
+  const Plan plan = replicate(hand_machine(ranks), {0}, destinations, 1000);
+  ASSERT_FALSE(plan.hops.empty());
+  EXPECT_EQ(plan.hops.back().step, kDomains - 2);
+  EXPECT_EQ(plan.hops.back().delay, kDomains - 2);
+}
+
+TEST(DegenerateMachineTest, ManyRanksOfOnePortSendAMessageEach) {
+  std::vector<HandRank> ranks(65, HandRank{0});
+  ranks.push_back({1});
+  EXPECT_EQ(replicate(hand_machine(ranks), {0}, {65}).most_in_flight, 1);
+  EXPECT_EQ(replicate(hand_machine({{0}, {0}, {1}}), {0}, {2}).most_in_flight, 32);
 }
 
 TEST(DegenerateMachineTest, RailsThatNobodyElseHasDoNotCount) {

@@ -106,11 +106,21 @@ class Brute {
     return ports_of(domain, [](const Machine::Port& port) { return port.out.bytes_per_s(); });
   }
 
+  /// 0 if no rank of another domain can send to the port.
+  std::int64_t reached_in(const Machine::Port& port, std::int32_t domain) const {
+    const bool is_reached = std::any_of(machine_.gpus.begin(), machine_.gpus.end(), [&](const Machine::Gpu& gpu) {
+      if (gpu.domain == domain || gpu.port < 0) return false;
+      const Machine::Port& other = at(machine_.ports, gpu.port);
+      return other.out.bytes_per_s() > 0 && (!machine_.rail_isolated || other.rail == port.rail);
+    });
+    return is_reached ? port.in.bytes_per_s() : 0;
+  }
+
   void of_gpus() {
     for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
       const Machine::Gpu& gpu = at(machine_.gpus, r);
       const bool is_alone = std::count(domain_of_.begin(), domain_of_.end(), gpu.domain) == 1;
-      std::int64_t rate = gpu.port < 0 ? 0 : at(machine_.ports, gpu.port).in.bytes_per_s();
+      std::int64_t rate = gpu.port < 0 ? 0 : reached_in(at(machine_.ports, gpu.port), gpu.domain);
       if (!is_alone) rate = gpu.link.bytes_per_s() == 0 ? 0 : rate + gpu.link.bytes_per_s();
       offer("LB1 gpu ingress", lacks(r), rate);
       offer("LB8 memory", lacks(r), gpu.memory_bytes_per_s);
@@ -136,7 +146,9 @@ class Brute {
         if (gpu.port >= 0) pcie += gpu.pcie.bytes_per_s();
         pcie_limits = pcie_limits && (gpu.port < 0 || gpu.pcie.bytes_per_s() > 0);
       }
-      offer("LB7 domain links", lacking - entering(d, domain_of_), links_limit ? links : 0);
+      const bool has_links = std::count(domain_of_.begin(), domain_of_.end(), d) > 1;
+      const std::int64_t ports = ports_of(d, [&](const Machine::Port& port) { return reached_in(port, d); });
+      offer("LB7 domain links and ports", lacking, !has_links ? ports : links_limit ? links + ports : 0);
       offer("LB8 pcie", entering(d, domain_of_), pcie_limits ? pcie : 0);
     }
   }

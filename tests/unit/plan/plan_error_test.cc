@@ -97,6 +97,10 @@ TEST(PlanErrorTest, DestinationBlocksThatOverlapAreRefusedExactly) {
   EXPECT_TRUE(plan_two_blocks(12, 24).ok());  // rows of the two interleave
   expect_error(plan_two_blocks(11, 24), RESHARD_ERR_INVALID_ARGUMENT, {"overlap", "byte 11", "\"dst\"", "rank 1"});
   expect_error(plan_two_blocks(20, 12), RESHARD_ERR_INVALID_ARGUMENT, {"overlap", "byte 20"});
+  // By a single byte: of one run and the next, and of rows that interleave.
+  expect_error(plan_two_blocks(23, 12), RESHARD_ERR_INVALID_ARGUMENT, {"overlap", "byte 23"});
+  expect_error(plan_two_blocks(13, 24), RESHARD_ERR_INVALID_ARGUMENT, {"overlap", "byte 24"});
+  EXPECT_TRUE(plan_two_blocks(24, 24 + 24).ok());
 }
 
 TEST(PlanErrorTest, ABlockThatOverlapsItselfIsRefused) {

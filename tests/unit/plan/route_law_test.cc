@@ -35,6 +35,7 @@ RC_GTEST_PROP(RouteTest, CrossTheNetworkOnceIntoEachDomainAndOnlyIfNobodyInItHol
   const std::vector<std::uint32_t> numbers = random_numbers();
   const std::optional<Plan> plan = random_plan(numbers);
   if (!plan.has_value()) return;
+  if (plan->splits_slow_domains) return;  // they are entered as often as that is quicker
   const Machine& machine = *plan->options.machine;
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> entered;  // (domain, bundle): bytes
   for (const Route& route : plan->routes) {
