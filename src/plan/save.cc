@@ -120,14 +120,20 @@ Status read_routes(const Json& json, Plan* plan) {
   RESHARD_TRY(read_rows(json, "hops", {kInt32, kInt32, kInt32, kInt32, kInt32, kBool}, [&](const auto& row) {
     plan->hops.push_back({narrow(row[0]), narrow(row[1]), narrow(row[2]), narrow(row[3]), narrow(row[4]), row[5] == 1});
   }));
+  // Whoever walks over the ranges of a route, as the hash does before anything is proved, must find them there.
   std::int64_t first_range = 0;
   std::int64_t first_hop = 0;
-  return read_rows(json, "routes", {kInt32, kInt32, kInt64, kInt32, kInt32, kInt32}, [&](const auto& row) {
+  bool is_counted = true;
+  RESHARD_TRY(read_rows(json, "routes", {kInt32, kInt32, kInt64, kInt32, kInt32, kInt32}, [&](const auto& row) {
+    is_counted = is_counted && row[0] >= 0 && row[1] >= 0;
     plan->routes.push_back({first_range, first_hop, narrow(row[0]), narrow(row[1]), row[2], narrow(row[3]),
                             narrow(row[4]), narrow(row[5])});
     first_range += row[0];
     first_hop += row[1];
-  });
+  }));
+  const bool is_whole = is_counted && first_range == static_cast<std::int64_t>(plan->ranges.size()) &&
+                        first_hop == static_cast<std::int64_t>(plan->hops.size());
+  return is_whole ? Status() : damaged("the routes have other ranges or hops than there are");
 }
 
 Json routes_json(const Plan& plan) {
