@@ -412,9 +412,9 @@ RESHARD_API void reshard_machine_destroy(reshard_machine_t machine);
 RESHARD_API reshard_status_t reshard_machine_num_ranks(reshard_machine_t machine, int32_t* num_ranks);
 
 /**
- * What a reader or a discovery took with doubt: a NIC that serves no GPU, a link that seems too slow, domains that a file
- * leaves open. Each is a line of text that names the file or the host. The machine is as the lines say; show them to the
- * person who described it. [out] num_warnings 0 where nothing was in doubt.
+ * What a reader or a discovery took with doubt: a NIC that serves no GPU, a link that seems too slow, domains that a
+ * file leaves open. Each is a line of text that names the file or the host. The machine is as the lines say; show them
+ * to the person who described it. [out] num_warnings 0 where nothing was in doubt.
  */
 RESHARD_API reshard_status_t reshard_machine_num_warnings(reshard_machine_t machine, int32_t* num_warnings);
 

@@ -16,7 +16,7 @@ namespace reshard::perf {
 struct Job {
   Layout src;
   Layout dst;
-  Machine machine;  ///< null when unknown
+  Machine machine;                    ///< null when unknown
   std::vector<std::string> warnings;  ///< what the description of the machine left in doubt
   std::int32_t num_ranks = 0;
   double layout_seconds = 0;  ///< time to build both layouts

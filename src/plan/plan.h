@@ -152,8 +152,8 @@ struct Route {
   std::int32_t num_rounds = 0;   ///< 0: its windows are numbered from 0 within each group
 };
 
-/// The min-max proof of the choice of sources. Both are levels of water-filling: of a sender that carries b bytes over a
-/// port's part of rate c, b * (fastest part of any port) / c. They are bytes only where all ports are alike; and they
+/// The min-max proof of the choice of sources. Both are levels of water-filling: of a sender that carries b bytes over
+/// a port's part of rate c, b * (fastest part of any port) / c. They are bytes only where all ports are alike; and they
 /// are of the chains and candidates that were chosen, so no bound on other plans.
 struct Certificate {
   std::int64_t level_bytes = 0;  ///< of the busiest sender under the (divisible) optimum found
