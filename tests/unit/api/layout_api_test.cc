@@ -187,6 +187,15 @@ TEST(LayoutApiTest, ASharedBufferIsFilledByARun) {
     reshard_binding_t binding = nullptr;
     ASSERT_EQ(reshard_binding_create(&desc, &binding), RESHARD_OK) << reshard_last_error();
     EXPECT_EQ(reshard_binding_start(binding, nullptr), RESHARD_OK) << reshard_last_error();
+    std::int32_t is_complete = 0;
+    std::int64_t groups[2] = {-1, -1};
+    std::int64_t num_groups = 0;
+    while (is_complete == 0) {
+      ASSERT_EQ(reshard_binding_poll(binding, 2, groups, &num_groups, &is_complete), RESHARD_OK)
+          << reshard_last_error();
+    }
+    EXPECT_EQ(num_groups, 2);
+    EXPECT_THAT(groups, ElementsAre(0, 1));
     EXPECT_EQ(reshard_binding_finish(binding, kTimeoutUs), RESHARD_OK) << reshard_last_error();
     reshard_binding_destroy(binding);
     if (rank == 1) {
