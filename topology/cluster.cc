@@ -236,7 +236,7 @@ class NodeFinder {
  private:
   /// 12 of "n0012", if that is how node 12 is called.
   static Result<std::int64_t> parse_number(const std::string& name) {
-    const Result<std::int64_t> number =
+    Result<std::int64_t> number =
         parse_integer(std::string_view(name).substr(0, 1) == "n" ? name.substr(1) : "", 1, kMaxRanks, "a node");
     if (number.ok() && default_name(*number - 1) == name) return number;
     return invalid_argument("not a name that nodes get");

@@ -86,7 +86,7 @@ Result<std::unique_ptr<Binding>> Binding::create(const BindOptions& options) {
 /// First phase: arguments, plans and the binding's number. A rank takes part whatever is wrong with its arguments.
 Status Binding::agree(const BindOptions& options) {
   sweep_deserted();
-  const Status arguments = check_bind_options(options, &memory_);
+  Status arguments = check_bind_options(options, &memory_);
   const std::int64_t hash = plan_ == nullptr ? 0 : static_cast<std::int64_t>(plan_->hash);
   const Answer mine{arguments.code(), arguments.message(), hash, numbers_->propose()};
   RESHARD_TRY(const auto blobs, transport_->allgather(mine.write(), Deadline(options.timeout_us)));
