@@ -21,7 +21,7 @@ find_package(pugixml REQUIRED)
 find_package(yaml-cpp REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 set(standard_headers <algorithm> <functional> <map> <memory> <optional> <set> <string> <vector>)
-reshard_precompile(room_headers LIBRARIES fmt::fmt HEADERS ${standard_headers} <fmt/format.h>)
+reshard_precompile(room_headers PIC LIBRARIES fmt::fmt HEADERS ${standard_headers} <fmt/format.h>)
 
 find_package(ucx CONFIG QUIET)
 set(RESHARD_HAVE_UCX ${ucx_FOUND})

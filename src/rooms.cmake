@@ -22,11 +22,11 @@ function(reshard_configure_flags)
   endif()
 endfunction()
 
-# reshard_precompile(TARGET LIBRARIES ... OPTIONS ... HEADERS ...): a target whose headers are parsed once for all targets
+# reshard_precompile(TARGET [PIC] LIBRARIES ... OPTIONS ... HEADERS ...): a target whose headers are parsed once for all targets
 # that say reshard_precompiled(OTHER TARGET); they must link the same libraries, as far as those define macros. Only where
 # RESHARD_PRECOMPILE says so: a build without it shows which file forgot to include what it uses.
 function(reshard_precompile target)
-  cmake_parse_arguments(HEADERS "" "" "LIBRARIES;OPTIONS;HEADERS" ${ARGN})
+  cmake_parse_arguments(HEADERS "PIC" "" "LIBRARIES;OPTIONS;HEADERS" ${ARGN})
   if(NOT RESHARD_PRECOMPILE)
     return()
   endif()
@@ -34,7 +34,7 @@ function(reshard_precompile target)
   target_link_libraries(${target} PRIVATE reshard_flags ${HEADERS_LIBRARIES})
   target_compile_options(${target} PRIVATE ${HEADERS_OPTIONS} $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>) # for ccache
   target_precompile_headers(${target} PRIVATE ${HEADERS_HEADERS})
-  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ${HEADERS_PIC}) # as those that take them
 endfunction()
 function(reshard_precompiled target from)
   if(RESHARD_PRECOMPILE)
