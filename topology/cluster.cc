@@ -221,8 +221,8 @@ class NodeFinder {
   /// Nothing where there is none.
   std::optional<FoundNode> find(const std::string& name) const {
     if (const auto found = named_.find(name); found != named_.end()) return found->second;
-    const Result<std::int64_t> number = parse_number(name);
-    if (!number.ok()) return std::nullopt;
+    const std::optional<std::int64_t> number = parse_number(name);
+    if (!number) return std::nullopt;
     std::int64_t first = 0;
     for (const ClusterSpec::Group& group : spec_.groups) {
       const std::int64_t index = *number - 1;
@@ -235,11 +235,11 @@ class NodeFinder {
 
  private:
   /// 12 of "n0012", if that is how node 12 is called.
-  static Result<std::int64_t> parse_number(const std::string& name) {
-    Result<std::int64_t> number =
-        parse_integer(std::string_view(name).substr(0, 1) == "n" ? name.substr(1) : "", 1, kMaxRanks, "a node");
-    if (number.ok() && default_name(*number - 1) == name) return number;
-    return invalid_argument("not a name that nodes get");
+  static std::optional<std::int64_t> parse_number(const std::string& name) {
+    if (!name.starts_with('n')) return std::nullopt;
+    auto number = parse_integer(name.substr(1), 1, kMaxRanks, "a node");
+    if (!number.ok() || default_name(*number - 1) != name) return std::nullopt;
+    return *number;
   }
 
   const ClusterSpec& spec_;
