@@ -83,7 +83,7 @@ Blob encode_ranks(const std::vector<std::int32_t>& ranks) {
 
 std::vector<std::int32_t> decode_ranks(const Blob& payload, std::int32_t num_ranks) {
   std::vector<std::int32_t> ranks(payload.size() / sizeof(std::int32_t));
-  std::memcpy(ranks.data(), payload.data(), ranks.size() * sizeof(std::int32_t));
+  if (!ranks.empty()) std::memcpy(ranks.data(), payload.data(), ranks.size() * sizeof(std::int32_t));
   std::erase_if(ranks, [num_ranks](std::int32_t rank) { return rank < 0 || rank >= num_ranks; });
   return ranks;
 }
