@@ -47,9 +47,11 @@ def check_warnings(name, command, folder):
 
 def check_domains(plan, folder):
     """Sources and destinations in racks of their own: everything crosses the network; in one rack nothing does."""
-    for topology, domains, crosses in (("topograph_labels.json", 2, True), ("uneven_blocks.conf", 2, True),
-                                       ("slurm.yaml", 2, True), ("topograph.json", 2, True)):
-        found, _ = report([plan], folder, "gb200-nvl72:topology=%s" % (DATA / topology), "fsdp:shard=8", "vllm:tp=4")
+    # The source takes as many trays, of four GPUs each, as the first rack has.
+    for topology, shards, domains, crosses in (("topograph_labels.json", 8, 2, True), ("uneven_blocks.conf", 12, 2, True),
+                                               ("slurm.yaml", 12, 2, True), ("topograph.json", 8, 2, True)):
+        found, _ = report([plan], folder, "gb200-nvl72:topology=%s" % (DATA / topology), "fsdp:shard=%d" % shards,
+                          "vllm:tp=4")
         check("the domains of " + topology, found["domains"], domains)
         check("that %s crosses the network" % topology, found["traffic"]["bytes_network"] > 0, crosses)
     found, err = report([plan], folder, "gb200-nvl72:topology=%s" % (DATA / "topology.conf"), "fsdp:shard=8", "vllm:tp=4")

@@ -37,7 +37,7 @@ static void check_init_functions(void) {
   } while (0)
   INIT(tensor_desc, 1);
   INIT(axis_placement, 1);
-  INIT(placement_desc, 1);
+  INIT(placement_desc, 2);
   INIT(block, 1);
   INIT(buffer_info, 1);
   INIT(tensor_info, 1);
