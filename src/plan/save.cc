@@ -4,9 +4,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+
+#include "src/base/json_fault.h"
+#include "src/base/text_position.h"
 
 namespace reshard {
 namespace {
@@ -44,17 +46,12 @@ bool read(const Json& object, const char* key, std::int64_t* value) {
 
 /// The text as JSON; what is none is refused with the place where it stops being so.
 Result<Json> parse(const std::string& text) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    // Its byte counts from 1 and is the first that does not fit, or one beyond the end.
-    const std::size_t read = std::min(text.size(), error.byte == 0 ? 0 : error.byte - 1);
-    const std::string before = text.substr(0, read);
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const std::size_t line_start = before.rfind('\n') + 1;  // 0 in the first line: npos + 1
-    return damaged(fmt::format("it is no JSON from line {}, column {} on{}", line, read - line_start + 1,
-                               read == text.size() ? ", where it ends" : ""));
-  }
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_discarded()) return json;
+  const std::size_t offset = find_json_fault(text).offset;
+  const auto [line, column] = text_position(text, offset);
+  return damaged(fmt::format("it is no JSON from line {}, column {} on{}", line, column,
+                             offset == text.size() ? ", where it ends" : ""));
 }
 
 Status check_layout(const Json& json, const char* side, const ModelLayout& layout) {

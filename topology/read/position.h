@@ -8,14 +8,14 @@
 #include <string>
 #include <string_view>
 
+#include "src/base/text_position.h"
+
 namespace reshard {
 
-/// "topo.xml:12:5": the line and the column, in bytes, of a place in a text. Both count from 1, as editors do.
+/// "topo.xml:12:5": the line and the column of a place in a text, for messages.
 inline std::string position(std::string_view text, std::size_t offset, const std::string& file) {
-  const std::string_view before = text.substr(0, offset);
-  const std::size_t last_end = before.rfind('\n');
-  const std::size_t column = last_end == std::string_view::npos ? before.size() : before.size() - last_end - 1;
-  return fmt::format("{}:{}:{}", file, 1 + std::count(before.begin(), before.end(), '\n'), column + 1);
+  const auto [line, column] = text_position(text, offset);
+  return fmt::format("{}:{}:{}", file, line, column);
 }
 
 /// What stands at a place of a text, up to the end of its line, for a message.

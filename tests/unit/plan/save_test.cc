@@ -170,6 +170,7 @@ TEST(SaveTest, WhatIsNoPlanIsCalledSo) {
   };
   EXPECT_THAT(message("{\"model\": 1}"), ::testing::HasSubstr("not a saved plan"));
   EXPECT_THAT(message("{\n \"a\": 1,\n \"b\" 2}"), ::testing::HasSubstr("line 3, column 6"));
+  EXPECT_THAT(message("{\n \"reshard_plan\": 1e999}"), ::testing::HasSubstr("line 2, column 22"));
   const std::string text = save_plan(plan);
   EXPECT_THAT(message(text.substr(0, text.size() / 2)), ::testing::HasSubstr("where it ends"));
 }
