@@ -13,7 +13,7 @@ namespace reshard {
 /// One strided n-D copy, conversion or fill. Element i of the box lies at base + sum(i[d] * stride[d]) on each side.
 /// Packing, unpacking, local moves and zero-fill are the same operation with other strides.
 struct CopyOp {
-  static constexpr int kMaxDims = 8;
+  static constexpr int kMaxDims = RESHARD_MAX_DIMS;
   const void* src = nullptr;  ///< null: fill the destination with zero bytes
   void* dst = nullptr;
   DType src_dtype = DType::kU8;

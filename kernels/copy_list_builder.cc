@@ -18,11 +18,6 @@ bool have_same_form(const CopyOp& a, const CopyOp& b) {
          std::equal(a.dst_strides_bytes, a.dst_strides_bytes + n, b.dst_strides_bytes);
 }
 
-// Addresses may belong to different allocations, so that the distance is one of integers. Of fills it is 0.
-std::intptr_t bytes_between(const void* from, const void* to) {
-  return reinterpret_cast<std::intptr_t>(to) - reinterpret_cast<std::intptr_t>(from);
-}
-
 void move(std::intptr_t src_step, std::intptr_t dst_step, CopyOp* op) {
   if (op->src != nullptr) op->src = static_cast<const std::byte*>(op->src) + src_step;
   op->dst = static_cast<std::byte*>(op->dst) + dst_step;

@@ -10,11 +10,6 @@ namespace {
 // Patterns of one hash that a list is compared with: more differ by something that has no constant step.
 constexpr int kMostTried = 4;
 
-// Addresses may belong to different allocations, so that the distance is one of integers. Of fills it is 0.
-std::intptr_t bytes_between(const void* from, const void* to) {
-  return reinterpret_cast<std::intptr_t>(to) - reinterpret_cast<std::intptr_t>(from);
-}
-
 std::uint64_t hash_of(const std::vector<PlacedCopy>& list, std::uint64_t kin) {
   std::uint64_t hash = mix_hash(kin, static_cast<std::int64_t>(list.size()));
   for (const PlacedCopy& copy : list) hash = mix_hash(hash, copy.shape);

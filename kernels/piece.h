@@ -7,6 +7,12 @@
 
 namespace reshard {
 
+/// Addresses may belong to different allocations, so that the distance is one of integers. Of fills, whose source is
+/// null, it is 0.
+inline std::intptr_t bytes_between(const void* from, const void* to) {
+  return reinterpret_cast<std::intptr_t>(to) - reinterpret_cast<std::intptr_t>(from);
+}
+
 /// One dimension of a copy: how many, and how far apart on each side in bytes.
 struct CopyDim {
   std::int64_t extent = 1;

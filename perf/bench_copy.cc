@@ -24,7 +24,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -38,6 +37,7 @@
 #endif
 
 #include "kernels/copy_list.h"
+#include "perf/thread_seconds.h"
 
 namespace reshard {
 namespace {
@@ -110,13 +110,6 @@ void stream_copy(std::byte* dst, const std::byte* src, std::int64_t num_bytes) {
 #else
   std::memcpy(dst, src, static_cast<std::size_t>(num_bytes));
 #endif
-}
-
-// CPU time of this thread: a copy never waits, and the turns that other processes get do not count.
-double thread_seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
 double seconds_of(const std::function<void()>& work, std::int64_t repeats) {

@@ -20,7 +20,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -29,6 +28,7 @@
 #include <string>
 #include <vector>
 
+#include "perf/thread_seconds.h"
 #include "src/exec/program.h"
 #include "src/model/model.h"
 #include "topology/cluster.h"
@@ -78,12 +78,6 @@ bool parse(int argc, char** argv, Options* options) {
     }
   }
   return !options->model.empty() && !options->from.empty() && !options->to.empty() && options->ranks_per_host > 0;
-}
-
-double seconds_of_thread() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
 /// VmRSS or VmHWM of this process, in megabytes.
@@ -182,9 +176,9 @@ Result<nlohmann::json> measure(const Plan& plan, std::int32_t rank, const Option
   const RankMemory memory = made_up_memory(plan, rank, options.ranks_per_host);
   reset_peak();
   const double before_mb = resident_mb("VmRSS");
-  const double start = seconds_of_thread();
+  const double start = thread_seconds();
   RESHARD_TRY(const Program program, build_program(plan, rank, memory));
-  const double seconds = seconds_of_thread() - start;
+  const double seconds = thread_seconds() - start;
   const double peak_mb = resident_mb("VmHWM") - before_mb;
   malloc_trim(0);
   const double kept_mb = resident_mb("VmRSS") - before_mb;
@@ -197,9 +191,9 @@ Result<nlohmann::json> measure(const Plan& plan, std::int32_t rank, const Option
 
 Status run(Options options) {
   std::int32_t first_dst = 0;
-  const double start = seconds_of_thread();
+  const double start = thread_seconds();
   RESHARD_TRY(const Plan plan, make_plan(options, &first_dst));
-  nlohmann::json report = {{"plan_seconds", seconds_of_thread() - start}, {"programs", nlohmann::json::array()}};
+  nlohmann::json report = {{"plan_seconds", thread_seconds() - start}, {"programs", nlohmann::json::array()}};
   std::printf("%d ranks, %zu routes, %lld atoms\n", plan.num_ranks, plan.routes.size(),
               static_cast<long long>(plan.num_atoms()));
   std::printf("%6s %10s %10s %10s %10s %10s\n", "rank", "seconds", "peak MB", "kept MB", "messages", "copies");

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "src/base/arithmetic.h"
 #include "src/base/at.h"
 #include "topology/machine_builder.h"
 #include "topology/read/number.h"
@@ -17,16 +18,12 @@
 namespace reshard {
 namespace {
 
-constexpr std::int64_t kMaxRanks = 1 << 22;
-constexpr std::int64_t kMaxPorts = 2 * kMaxRanks;  // a gigabyte of them
+constexpr std::int64_t kMaxMachineRanks = 1 << 22;
+constexpr std::int64_t kMaxPorts = 2 * kMaxMachineRanks;  // a gigabyte of them
 
 /// Of a node that has none of its own: n0001 is the first.
 std::string default_name(std::int64_t index) {
   return fmt::format("n{:04}", index + 1);
-}
-
-std::int64_t ceil_divide(std::int64_t value, std::int64_t by) {
-  return (value + by - 1) / by;
 }
 
 /// The index of a NIC among those of its node.
@@ -121,7 +118,8 @@ Status check_spec(const ClusterSpec& spec) {
     }
     num_nodes += group.num_nodes;
   }
-  if (num_nodes > kMaxRanks) return invalid_argument(fmt::format("{} nodes; at most {}", num_nodes, kMaxRanks));
+  if (num_nodes > kMaxMachineRanks)
+    return invalid_argument(fmt::format("{} nodes; at most {}", num_nodes, kMaxMachineRanks));
   const bool is_open = !spec.groups.empty() && spec.groups.back().num_nodes == 0;
   if (!spec.places.empty() && (is_open || static_cast<std::int64_t>(spec.places.size()) != num_nodes)) {
     return invalid_argument(fmt::format("places for {} nodes of {}", spec.places.size(), num_nodes));
@@ -135,8 +133,8 @@ Status check_segments(const std::vector<std::int32_t>& segments) {
     if (segment < 0) return invalid_argument(fmt::format("a segment of {} ranks", segment));
     num_ranks += segment;
   }
-  if (num_ranks < 1 || num_ranks > kMaxRanks) {
-    return invalid_argument(fmt::format("a machine for {} ranks; give 1 to {}", num_ranks, kMaxRanks));
+  if (num_ranks < 1 || num_ranks > kMaxMachineRanks) {
+    return invalid_argument(fmt::format("a machine for {} ranks; give 1 to {}", num_ranks, kMaxMachineRanks));
   }
   return {};
 }
@@ -154,7 +152,7 @@ Result<std::int64_t> count_nodes(const ClusterSpec& spec, const std::vector<std:
       const ClusterSpec::Group& group = spec.groups[g];
       const NodeType& type = at(spec.types, group.type);
       const auto num_gpus = static_cast<std::int64_t>(type.gpus.size());
-      std::int64_t taken = ceil_divide(left, num_gpus);
+      std::int64_t taken = ceil_div(left, num_gpus);
       if (group.num_nodes > 0) taken = std::min(taken, group.num_nodes - taken_of_group);
       left -= std::min(left, taken * num_gpus);
       num_taken += taken;
@@ -165,7 +163,7 @@ Result<std::int64_t> count_nodes(const ClusterSpec& spec, const std::vector<std:
       ++g;
     }
     const std::size_t num_gpus = spec.groups.empty() ? 1 : at(spec.types, spec.groups.back().type).gpus.size();
-    num_missing += ceil_divide(left, static_cast<std::int64_t>(num_gpus));
+    num_missing += ceil_div(left, static_cast<std::int64_t>(num_gpus));
   }
   if (num_missing > 0) {
     return invalid_argument(
@@ -237,7 +235,7 @@ class NodeFinder {
   /// 12 of "n0012", if that is how node 12 is called.
   static std::optional<std::int64_t> parse_number(const std::string& name) {
     if (!name.starts_with('n')) return std::nullopt;
-    auto number = parse_integer(name.substr(1), 1, kMaxRanks, "a node");
+    auto number = parse_integer(name.substr(1), 1, kMaxMachineRanks, "a node");
     if (!number.ok() || default_name(*number - 1) != name) return std::nullopt;
     return *number;
   }

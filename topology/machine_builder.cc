@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "src/base/arithmetic.h"
 #include "src/base/at.h"
 
 namespace reshard {
@@ -118,7 +119,7 @@ class MachineBuilder {
   /// Turns the sums of what ports bring into uplinks.
   void limit_uplinks() {
     const auto uplink = [&](std::int64_t below, std::int32_t oversubscription_permille) {
-      const auto nominal = static_cast<std::int64_t>(static_cast<__int128>(below) * 1000 / oversubscription_permille);
+      const auto nominal = static_cast<std::int64_t>(Wide{below} * 1000 / oversubscription_permille);
       return Link{std::max(nominal, kLeastBytesPerS), fabric_.uplink_efficiency_permille, kHopLatencyNs};
     };
     for (Machine::Leaf& leaf : machine_.leaves) {

@@ -6,19 +6,20 @@
 
 #include <algorithm>
 
+#include "src/base/arithmetic.h"
 #include "src/base/at.h"
 
 namespace reshard {
 
 Link port_link(const NodeType::Port& port, const std::vector<std::int32_t>& permille) {
   Link sum{0, 1000, 0};
-  __int128 weighted = 0;
+  Wide weighted = 0;
   for (std::size_t i = 0; i < port.nics.size(); ++i) {
     const Link& link = port.nics[i].link;
     sum.nominal_bytes_per_s += link.nominal_bytes_per_s;
     sum.latency_ns = std::max(sum.latency_ns, link.latency_ns);
-    weighted += static_cast<__int128>(link.nominal_bytes_per_s) * link.efficiency_permille *
-                (permille.empty() ? 1000 : permille[i]) / 1000;
+    weighted +=
+        Wide{link.nominal_bytes_per_s} * link.efficiency_permille * (permille.empty() ? 1000 : permille[i]) / 1000;
   }
   if (sum.is_limited()) {
     sum.efficiency_permille = std::max(1, static_cast<std::int32_t>(weighted / sum.nominal_bytes_per_s));

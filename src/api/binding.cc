@@ -11,10 +11,9 @@ using namespace reshard;  // NOLINT(google-build-using-namespace): this file is 
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
+using reshard::api::kDefaultTimeoutUs;
 
 namespace {
-
-constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
 
 Status check_buffer(const reshard_buffer_t& given, const std::string& name) {
   RESHARD_TRY(check_struct(&given, "reshard_buffer_t"));

@@ -19,10 +19,9 @@ using namespace reshard;  // NOLINT(google-build-using-namespace): this file is 
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
+using reshard::api::kDefaultTimeoutUs;
 
 namespace {
-
-constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
 
 Result<std::int64_t> timeout_of(const reshard_comm_options_t* options) {
   if (options == nullptr) return kDefaultTimeoutUs;

@@ -114,6 +114,13 @@ struct reshard_plan {
   }
 };
 
+namespace reshard::api {
+
+/// Of every structure with a timeout, until the caller sets another; the public header says so at each of them.
+inline constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
+
+}  // namespace reshard::api
+
 struct reshard_comm {
   std::shared_ptr<reshard::Transport> transport;  // bindings outlive the handle
   std::shared_ptr<reshard::BindingNumbers> numbers = std::make_shared<reshard::BindingNumbers>();

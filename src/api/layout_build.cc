@@ -168,9 +168,9 @@ Result<ModelLayoutOptions> to_model_options(const reshard_model_options_t& given
   options.num_ranks = given.num_ranks;
   options.first_rank = given.first_rank;
   if (given.rank_list != nullptr) {
-    if (given.rank_list_size < 1 || given.rank_list_size > kMaxLayoutRanks) {
+    if (given.rank_list_size < 1 || given.rank_list_size > kMaxRanks) {
       return invalid_argument(
-          fmt::format("rank_list_size is {}; a list has 1 to {} ranks", given.rank_list_size, kMaxLayoutRanks));
+          fmt::format("rank_list_size is {}; a list has 1 to {} ranks", given.rank_list_size, kMaxRanks));
     }
     options.ranks.assign(given.rank_list, given.rank_list + given.rank_list_size);
   }

@@ -17,11 +17,10 @@ using namespace reshard;  // NOLINT(google-build-using-namespace): this file is 
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
+using reshard::api::kDefaultTimeoutUs;
 using reshard::api::OwnNode;
 
 namespace {
-
-constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
 
 reshard_machine_discover_options_t defaults() {
   reshard_machine_discover_options_t options;

@@ -10,12 +10,8 @@
 namespace reshard {
 namespace {
 
-// Copies are run in pieces of this size, so that messages advance in between.
-constexpr std::int64_t kCopyBudgetBytes = std::int64_t{1} << 20;
-
-// Giving a run up takes at most this long for telling the peers, and this long for taking messages back.
+// Giving a run up takes at most this long for telling the peers, and Transport::kCancelUs for taking messages back.
 constexpr std::int64_t kAnnounceUs = 20'000;
-constexpr std::int64_t kCancelUs = 100'000;
 
 }  // namespace
 
@@ -224,7 +220,7 @@ void Flight::abandon() {
   wiring_.control->announce(Snapshot::kAbandoned, Deadline(kAnnounceUs));
   std::vector<Request*> requests;
   messages_.add_pending(&requests);
-  transport_->cancel_all(requests, Deadline(kCancelUs));
+  transport_->cancel_all(requests, Deadline(Transport::kCancelUs));
   discard(run_);
 }
 

@@ -9,9 +9,6 @@
 namespace reshard {
 namespace {
 
-// Copies are run in pieces of this size, so that messages advance in between.
-constexpr std::int64_t kCopyBudgetBytes = std::int64_t{1} << 20;
-
 // Messages between tensors themselves need no slot; this bounds how many of them are posted at once.
 constexpr std::int32_t kMostDirect = 32;
 

@@ -12,6 +12,9 @@
 
 namespace reshard {
 
+/// Copies are run in pieces of this size, so that messages advance in between.
+inline constexpr std::int64_t kCopyBudgetBytes = std::int64_t{1} << 20;
+
 /// The messages of a program in its current run: two lanes in each direction. Sized once; a run allocates nothing.
 class Messages {
  public:

@@ -112,7 +112,6 @@ std::vector<Box> complement(const Box& outer, const std::vector<Box>& inner) {
 }
 
 Result<std::int64_t> checked_num_elements(const std::vector<std::int64_t>& shape) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 62;
   bool has_zero = false;
   for (const std::int64_t extent : shape) {
     if (extent < 0) return invalid_argument(fmt::format("extent {} is negative; extents are 0 or more", extent));
@@ -121,7 +120,7 @@ Result<std::int64_t> checked_num_elements(const std::vector<std::int64_t>& shape
   std::int64_t count = 1;
   for (const std::int64_t extent : shape) {
     const std::int64_t factor = std::max<std::int64_t>(1, extent);
-    if (count > kMost / factor) {
+    if (count > kMostCounted / factor) {
       return invalid_argument(fmt::format("shape [{}] has more than 2^62 elements", fmt::join(shape, ", ")));
     }
     count *= factor;

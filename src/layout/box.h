@@ -13,6 +13,10 @@ namespace reshard {
 
 inline constexpr int kMaxDims = RESHARD_MAX_DIMS;
 
+/// Most elements of a tensor, and most bytes that a local tensor and its offset reach together. Half of what 64 bits
+/// with a sign hold: code behind these checks may add to such numbers without checking again.
+inline constexpr std::int64_t kMostCounted = std::int64_t{1} << 62;
+
 /// One number per dimension.
 struct Dims {
   std::int64_t values[kMaxDims] = {};

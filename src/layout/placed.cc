@@ -57,19 +57,18 @@ Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std:
 
 /// Sizes and offsets in bytes that the code below computes freely stay within 63 bits.
 Status check_reach(const Tensor& tensor, const Placement& placement) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 62;
   std::int64_t bytes = size_bytes(tensor.dtype);
   for (std::size_t d = 0; d < placement.dims.size(); ++d) {
     std::int64_t extent = std::max<std::int64_t>(1, tensor.shape[d]);
     if (placement.dims[d].map != nullptr) {
       for (const DimPart& part : placement.dims[d].map->parts) extent = std::max(extent, part.extent);
     }
-    if (extent > kMost / bytes) {
+    if (extent > kMostCounted / bytes) {
       return invalid_argument(fmt::format("{} indices of dim {} make the local shape more than 2^62 bytes", extent, d));
     }
     bytes *= extent;
   }
-  if (placement.offset_bytes >= 0 && placement.offset_bytes <= kMost - bytes) return {};
+  if (placement.offset_bytes >= 0 && placement.offset_bytes <= kMostCounted - bytes) return {};
   return invalid_argument(
       fmt::format("the offset {} with up to {} bytes behind it is outside 0 to 2^62", placement.offset_bytes, bytes));
 }

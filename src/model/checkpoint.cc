@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "src/base/arithmetic.h"
 #include "src/model/schemes.h"
 
 namespace reshard {
@@ -39,7 +40,7 @@ Status place_split(std::int32_t num_ranks, LayoutBuilder* builder) {
   std::vector<MeshPtr> meshes(static_cast<std::size_t>(num_ranks));
   std::int64_t total = 0;
   for (const Param& param : builder->params()) total += bytes_of(param);
-  const std::int64_t share = std::max<std::int64_t>(1, (total + num_ranks - 1) / num_ranks);
+  const std::int64_t share = std::max<std::int64_t>(1, ceil_div(total, num_ranks));
   std::int64_t before = 0;
   for (std::size_t i = 0; i < builder->params().size(); ++i) {
     const std::int64_t bytes = bytes_of(builder->params()[i]);

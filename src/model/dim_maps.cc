@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include "src/base/arithmetic.h"
+
 namespace reshard {
 namespace {
 
@@ -29,7 +31,7 @@ DimMapPtr make_parts(std::int64_t num_parts, const std::function<DimPart(std::in
 DimMapPtr DimMaps::chunk(std::int64_t extent, std::int64_t num_parts) {
   DimMapPtr& map = maps_[{Kind::kChunk, extent, num_parts, 0, 0}];
   if (map != nullptr) return map;
-  const std::int64_t size = (extent + num_parts - 1) / num_parts;
+  const std::int64_t size = ceil_div(extent, num_parts);
   map = make_parts(num_parts, [&](std::int64_t index) {
     const std::int64_t begin = std::min(extent, index * size), end = std::min(extent, begin + size);
     return one_segment(begin, end, 0, end - begin);

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "src/layout/layout.h"
+
 namespace reshard {
 namespace {
 
@@ -86,8 +88,8 @@ Result<std::int32_t> LayoutText::integer(std::string_view key, std::int32_t fall
   std::int32_t value = 0;
   const char* end = text->data() + text->size();
   const auto [stop, errc] = std::from_chars(text->data(), end, value);
-  if (errc != std::errc{} || stop != end || value < min || value > kMaxLayoutRanks) {
-    return error(fmt::format("{} is \"{}\", expected an integer from {} to {}", key, *text, min, kMaxLayoutRanks));
+  if (errc != std::errc{} || stop != end || value < min || value > kMaxRanks) {
+    return error(fmt::format("{} is \"{}\", expected an integer from {} to {}", key, *text, min, kMaxRanks));
   }
   return value;
 }
@@ -112,8 +114,8 @@ Status LayoutText::check_divides(std::string_view size_name, std::int64_t size, 
 Result<std::int32_t> LayoutText::num_ranks(std::initializer_list<std::int32_t> sizes) const {
   std::int64_t product = 1;
   for (const std::int32_t size : sizes) {
-    product *= size;  // both factors are at most kMaxLayoutRanks
-    if (product > kMaxLayoutRanks) return error(fmt::format("needs more than {} ranks", kMaxLayoutRanks));
+    product *= size;  // both factors are at most kMaxRanks
+    if (product > kMaxRanks) return error(fmt::format("needs more than {} ranks", kMaxRanks));
   }
   return static_cast<std::int32_t>(product);
 }

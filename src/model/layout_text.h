@@ -13,9 +13,6 @@
 
 namespace reshard {
 
-/// More ranks than any machine has; keeps a mistyped setting from asking for gigabytes of layout.
-inline constexpr std::int32_t kMaxLayoutRanks = 1 << 18;
-
 /// A line such as "megatron:tp=2,pp=2": the kind of layout and its settings, all of them known to that kind.
 class LayoutText {
  public:
@@ -28,7 +25,7 @@ class LayoutText {
   /// The value of a key, or nullptr when it was not given.
   const std::string* find(std::string_view key) const;
 
-  /// The value as an integer of [min, kMaxLayoutRanks]; `fallback` when it was not given.
+  /// The value as an integer of [min, kMaxRanks]; `fallback` when it was not given.
   Result<std::int32_t> integer(std::string_view key, std::int32_t fallback, std::int32_t min = 1) const;
 
   /// The value, which must be one of `words`; the first of them when it was not given.
@@ -41,7 +38,7 @@ class LayoutText {
   Status check_divides(std::string_view size_name, std::int64_t size, std::string_view count_name,
                        std::int64_t count) const;
 
-  /// The product of positive sizes. Error: more than kMaxLayoutRanks.
+  /// The product of positive sizes. Error: more than kMaxRanks.
   Result<std::int32_t> num_ranks(std::initializer_list<std::int32_t> sizes) const;
 
  private:

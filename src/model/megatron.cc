@@ -6,6 +6,7 @@
 #include <array>
 #include <numeric>
 
+#include "src/base/arithmetic.h"
 #include "src/model/schemes.h"
 
 namespace reshard {
@@ -202,7 +203,7 @@ class MegatronPlacer {
   void make_maps() {
     // make_vocab_size_divisible_by = 128, Megatron's default; the rows behind the vocabulary are padding.
     const std::int64_t multiple = std::int64_t{128} * settings_.tp;
-    const std::int64_t padded = (config_.vocab_size + multiple - 1) / multiple * multiple;
+    const std::int64_t padded = ceil_div(config_.vocab_size, multiple) * multiple;
     vocab_ = builder_->maps().padded(config_.vocab_size, settings_.tp, padded / settings_.tp);
     if (config_.has_latent_attention) return;
     const std::int64_t rep = config_.num_heads / config_.num_kv_heads;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "src/base/arithmetic.h"
 #include "src/base/at.h"
 #include "src/plan/euler_split.h"
 
@@ -15,12 +16,6 @@ constexpr std::int64_t kChunkPrecision = 4096;
 // Chunks are counted in 256ths until they are rounded.
 constexpr int kFractionBits = 8;
 constexpr std::int64_t kOneChunk = std::int64_t{1} << kFractionBits;
-
-__extension__ using Wide = __int128;
-
-std::int64_t ceil_div(Wide a, std::int64_t b) {
-  return static_cast<std::int64_t>((a + b - 1) / b);
-}
 
 /// In 256ths; whole for those that are always rounded up, 0 for small ones.
 std::int64_t num_chunks(const Rounds& rounds, const Entry& entry) {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "src/base/arithmetic.h"
+
 namespace reshard {
 
 GroupSplitter::GroupSplitter(const Plan& plan) {
@@ -67,7 +69,6 @@ Busiest busiest_of(const Machine& machine, const std::vector<std::int64_t>& load
 }  // namespace
 
 bool is_busier(const Machine& machine, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
-  __extension__ using Wide = __int128;
   struct Quotient {
     std::int64_t bytes = 0;
     std::int64_t bytes_per_s = 1;

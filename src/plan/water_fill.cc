@@ -6,6 +6,7 @@
 #include <cassert>
 #include <numeric>
 
+#include "src/base/arithmetic.h"
 #include "src/base/at.h"
 
 namespace reshard {
@@ -18,12 +19,6 @@ constexpr std::int64_t kMaxPours = 20'000'000;
 constexpr std::int64_t kGapDivisor = 1000;
 // Above this many sources an insertion sort is no longer the quickest.
 constexpr std::size_t kFewSources = 16;
-
-__extension__ using Wide = __int128;  // products of bytes and capacities
-
-std::int64_t ceil_div(Wide a, Wide b) {
-  return static_cast<std::int64_t>((a + b - 1) / b);
-}
 
 class Vessel {
  public:

@@ -13,7 +13,7 @@ namespace reshard {
 /// A message is matched by 64 bits: the source rank in the upper 20, the caller's tag in the lower 44.
 inline constexpr int kNumTagBits = 44;
 inline constexpr std::uint64_t kMaxTag = (std::uint64_t{1} << kNumTagBits) - 1;
-inline constexpr std::int32_t kMaxRanks = std::int32_t{1} << (64 - kNumTagBits);
+inline constexpr std::int32_t kMaxTaggedRanks = std::int32_t{1} << (64 - kNumTagBits);
 
 /// What every transport asks of the arguments of send(), recv() and map().
 inline Status check_peer(std::int32_t peer, std::int32_t num_ranks) {
@@ -30,9 +30,9 @@ inline Status check_post(std::int32_t peer, std::int32_t num_ranks, std::uint64_
 }
 
 inline Status check_num_ranks(std::int32_t rank, std::int32_t num_ranks) {
-  if (num_ranks >= 1 && num_ranks <= kMaxRanks && rank >= 0 && rank < num_ranks) return {};
+  if (num_ranks >= 1 && num_ranks <= kMaxTaggedRanks && rank >= 0 && rank < num_ranks) return {};
   return invalid_argument(
-      fmt::format("rank {} of {}: there must be 1 to {} ranks, counted from 0", rank, num_ranks, kMaxRanks));
+      fmt::format("rank {} of {}: there must be 1 to {} ranks, counted from 0", rank, num_ranks, kMaxTaggedRanks));
 }
 
 }  // namespace reshard

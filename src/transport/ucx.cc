@@ -18,6 +18,8 @@ namespace {
 
 // Teardown never waits longer for peers that do not answer any more.
 constexpr std::int64_t kTeardownUs = 300'000;
+constexpr std::uint64_t kWholeTag = ~std::uint64_t{0};  // a mask: every bit of a tag must match
+
 std::uint64_t wire_tag(std::int32_t source, std::uint64_t tag) {
   return static_cast<std::uint64_t>(source) << kNumTagBits | tag;
 }
@@ -164,7 +166,6 @@ Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std:
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   ucp_request_param_t params = begin_post(request);
   params.cb.recv = on_received;
-  constexpr std::uint64_t kWholeTag = ~std::uint64_t{0};
   return track(ucp_tag_recv_nbx(worker_->worker(), data, size_bytes, wire_tag(peer, tag), kWholeTag, &params),
                "a receive from", peer, false, request);
 }
@@ -206,7 +207,6 @@ bool UcxTransport::cancel_all(std::span<Request* const> requests, const Deadline
 }
 
 std::int32_t UcxTransport::discard(std::int32_t peer, std::uint64_t tag) {
-  constexpr std::uint64_t kWholeTag = ~std::uint64_t{0};
   std::int32_t num_discarded = 0;
   ucp_tag_recv_info_t info{};
   while (ucp_tag_message_h message = ucp_tag_probe_nb(worker_->worker(), wire_tag(peer, tag), kWholeTag, 1, &info)) {

@@ -22,6 +22,7 @@ using Xml = pugi::xml_node;
 constexpr int kMostLevels = 32;  // of PCI bridges; this recursion is as deep
 constexpr std::size_t kMostNodes = 4096;
 constexpr std::size_t kMostWarnings = 100;
+constexpr std::int64_t kMostLinks = 1000;  // of a GPU, to switches, GPUs or its CPU
 
 /// Attributes of elements, with what is wrong about them.
 class Elements {
@@ -230,7 +231,6 @@ class TreeReader {
   }
 
   Status read_nvlink(Xml element, NcclGpu* gpu) {
-    constexpr std::int64_t kMostLinks = 1000;
     RESHARD_TRY(const std::int64_t count, elements_.integer(element, "count", -1, kMostLinks));
     if (count < 1) return elements_.error(element, "has no count of links");
     RESHARD_TRY(const std::uint32_t link_class, elements_.hex(element, "tclass"));
@@ -255,7 +255,6 @@ class TreeReader {
   /// The links of a GPU to its CPU, in MB/s each: data to NICs that are not below the GPU's own PCI bridges takes them,
   /// and not the GPU's PCIe, which may be narrow or idle there.
   Status read_c2c(Xml element, NcclGpu* gpu) {
-    constexpr std::int64_t kMostLinks = 1000;
     constexpr std::int64_t kMaxMbPerS = 10'000'000;
     RESHARD_TRY(const std::int64_t count, elements_.integer(element, "count", 1, kMostLinks));
     RESHARD_TRY(const std::int64_t mb_per_s, elements_.integer(element, "bw", -1, kMaxMbPerS));

@@ -3,20 +3,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "reshard/reshard.h"
+#include "tests/unit/api/transfer.h"
+#include "tests/unit/temporary_file.h"
 
 // The library through its C boundary alone.
 
 namespace {
 
+using ::reshard::testing::kTimeoutUs;
 using ::testing::HasSubstr;
-
-constexpr std::int64_t kTimeoutUs = 20'000'000;
 
 struct Layouts {
   reshard_layout_t src = nullptr;
@@ -172,14 +172,15 @@ TEST(ApiTest, PlansAreSavedAndLoaded) {
   make_layouts(&others, 12);
   reshard_plan_t plan = nullptr;
   ASSERT_EQ(reshard_plan_create(layouts.src, layouts.dst, nullptr, &plan), RESHARD_OK);
-  const std::string path = ::testing::TempDir() + "reshard_api_test.plan";
-  ASSERT_EQ(reshard_plan_save(plan, path.c_str()), RESHARD_OK) << reshard_last_error();
+  const reshard::TemporaryFile file(".plan");
+  ASSERT_EQ(reshard_plan_save(plan, file.path().c_str()), RESHARD_OK) << reshard_last_error();
   EXPECT_EQ(reshard_plan_save(plan, "/no/such/folder/plan"), RESHARD_ERR_IO);
   reshard_plan_t loaded = nullptr;
-  EXPECT_EQ(reshard_plan_load(path.c_str(), others.src, others.dst, nullptr, &loaded), RESHARD_ERR_PLAN_MISMATCH);
+  EXPECT_EQ(reshard_plan_load(file.path().c_str(), others.src, others.dst, nullptr, &loaded),
+            RESHARD_ERR_PLAN_MISMATCH);
   EXPECT_EQ(reshard_plan_load("/no/such/plan", layouts.src, layouts.dst, nullptr, &loaded), RESHARD_ERR_IO);
   EXPECT_THAT(reshard_last_error(), HasSubstr("/no/such/plan"));
-  ASSERT_EQ(reshard_plan_load(path.c_str(), layouts.src, layouts.dst, nullptr, &loaded), RESHARD_OK)
+  ASSERT_EQ(reshard_plan_load(file.path().c_str(), layouts.src, layouts.dst, nullptr, &loaded), RESHARD_OK)
       << reshard_last_error();
   reshard_plan_info_t infos[2];
   for (reshard_plan_info_t& info : infos) reshard_plan_info_init(&info);
@@ -188,7 +189,6 @@ TEST(ApiTest, PlansAreSavedAndLoaded) {
   EXPECT_EQ(infos[0].hash, infos[1].hash);
   reshard_plan_destroy(plan);
   reshard_plan_destroy(loaded);
-  std::remove(path.c_str());
 }
 
 TEST(ApiTest, NullArgumentsAreNamed) {

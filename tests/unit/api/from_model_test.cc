@@ -12,8 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/api/transfer.h"
+#include "tests/unit/temporary_file.h"
+
 namespace {
 
+using reshard::testing::LayoutOf;
 using testing::HasSubstr;
 
 const char* const kConfig = R"({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8, "vocab_size": 64,
@@ -26,18 +30,6 @@ reshard_model_options_t options_of(const char* text) {
   options.layout = text;
   return options;
 }
-
-class LayoutOf {
- public:
-  explicit LayoutOf(const reshard_model_options_t& options) {
-    EXPECT_EQ(reshard_layout_create_from_model(&options, &handle), RESHARD_OK) << reshard_last_error();
-  }
-  ~LayoutOf() { reshard_layout_destroy(handle); }
-  LayoutOf(const LayoutOf&) = delete;
-  LayoutOf& operator=(const LayoutOf&) = delete;
-
-  reshard_layout_t handle = nullptr;
-};
 
 std::int64_t num_buffers(const LayoutOf& layout, std::int32_t rank) {
   std::int64_t count = -1;
@@ -156,9 +148,9 @@ TEST_F(UnmatchedTest, AreListedWhenSkippedAlsoBySavedPlans) {
   options.unmatched = RESHARD_UNMATCHED_SKIP;
   reshard_plan_t made = nullptr, loaded = nullptr;
   ASSERT_EQ(reshard_plan_create(src_.handle, dst_.handle, &options, &made), RESHARD_OK) << reshard_last_error();
-  const std::string path = testing::TempDir() + "reshard_unmatched_test.json";
-  ASSERT_EQ(reshard_plan_save(made, path.c_str()), RESHARD_OK) << reshard_last_error();
-  ASSERT_EQ(reshard_plan_load(path.c_str(), src_.handle, dst_.handle, nullptr, &loaded), RESHARD_OK)
+  const reshard::TemporaryFile file(".plan");
+  ASSERT_EQ(reshard_plan_save(made, file.path().c_str()), RESHARD_OK) << reshard_last_error();
+  ASSERT_EQ(reshard_plan_load(file.path().c_str(), src_.handle, dst_.handle, nullptr, &loaded), RESHARD_OK)
       << reshard_last_error();
   for (reshard_plan_t plan : {made, loaded}) {
     std::int64_t count = 0;

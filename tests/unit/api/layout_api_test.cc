@@ -19,19 +19,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr std::int64_t kTimeoutUs = 20'000'000;
-
-/// A layout of 4 ranks that frees itself.
-struct LayoutOf {
-  explicit LayoutOf(std::int32_t num_ranks = 4) {
-    EXPECT_EQ(reshard_layout_create(num_ranks, &handle), RESHARD_OK) << reshard_last_error();
-  }
-  ~LayoutOf() { reshard_layout_destroy(handle); }
-  LayoutOf(const LayoutOf&) = delete;
-  LayoutOf& operator=(const LayoutOf&) = delete;
-  reshard_layout_t handle = nullptr;
-};
-
 std::int64_t add_tensor(reshard_layout_t layout, const char* name, const std::vector<std::int64_t>& shape,
                         reshard_dtype_t dtype = RESHARD_F32) {
   reshard_tensor_desc_t desc;

@@ -3,13 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "tests/unit/api/transfer.h"
+#include "tests/unit/temporary_file.h"
 
 namespace reshard::testing {
 namespace {
@@ -114,18 +114,17 @@ class SavedPlan : public ::testing::Test {
   void SetUp() override {
     const PlanOf plan(sides_, machine_.handle);
     hash_ = plan.info().hash;
-    ASSERT_EQ(reshard_plan_save(plan.handle, path_.c_str()), RESHARD_OK) << reshard_last_error();
+    ASSERT_EQ(reshard_plan_save(plan.handle, file_.path().c_str()), RESHARD_OK) << reshard_last_error();
     std::ostringstream text;
-    text << std::ifstream(path_, std::ios::binary).rdbuf();
+    text << std::ifstream(file_.path(), std::ios::binary).rdbuf();
     text_ = text.str();
   }
-  void TearDown() override { std::remove(path_.c_str()); }
 
-  void write(const std::string& text) const { std::ofstream(path_, std::ios::binary) << text; }
+  void write(const std::string& text) const { write_text_file(file_.path(), text); }
   /// What loading it for a machine says; empty on success.
   std::string load(reshard_machine_t machine) {
     reshard_plan_t plan = nullptr;
-    const reshard_status_t status = reshard_plan_load(path_.c_str(), sides_.src, sides_.dst, machine, &plan);
+    const reshard_status_t status = reshard_plan_load(file_.path().c_str(), sides_.src, sides_.dst, machine, &plan);
     if (status == RESHARD_OK) {
       reshard_plan_info_t info;
       reshard_plan_info_init(&info);
@@ -142,7 +141,7 @@ class SavedPlan : public ::testing::Test {
 
   const Sides sides_{replicating_spec(24, 5)};
   const MachineOf machine_{kTwoHosts, {4, 4}};
-  const std::string path_ = ::testing::TempDir() + "reshard_machine_plan_test.plan";
+  const TemporaryFile file_{".plan"};
   std::string text_;
   std::uint64_t hash_ = 0;
 };
@@ -160,7 +159,7 @@ TEST_F(SavedPlan, ComesBackForItsMachineOnly) {
 
 TEST_F(SavedPlan, OfNoMachineIsNotForOne) {
   const PlanOf plan(sides_, nullptr);
-  ASSERT_EQ(reshard_plan_save(plan.handle, path_.c_str()), RESHARD_OK);
+  ASSERT_EQ(reshard_plan_save(plan.handle, file_.path().c_str()), RESHARD_OK);
   EXPECT_THAT(load(machine_.handle), HasSubstr("another machine (digest none"));
 }
 

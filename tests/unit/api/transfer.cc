@@ -11,7 +11,6 @@
 namespace reshard::testing {
 namespace {
 
-constexpr std::int64_t kTimeoutUs = 20'000'000;
 constexpr int kPoison = 0xa5;
 
 /// What element `flat` of a tensor holds in a run: whole numbers below 2^24, which a float has exactly.
@@ -131,6 +130,14 @@ std::string spec_text(std::int64_t rows, std::int64_t cols, int per_side) {
 
 Sides::Sides(const std::string& spec) {
   EXPECT_EQ(reshard_layout_create_from_spec(spec.c_str(), &src, &dst), RESHARD_OK) << reshard_last_error();
+}
+
+LayoutOf::LayoutOf(std::int32_t num_ranks) {
+  EXPECT_EQ(reshard_layout_create(num_ranks, &handle), RESHARD_OK) << reshard_last_error();
+}
+
+LayoutOf::LayoutOf(const reshard_model_options_t& options) {
+  EXPECT_EQ(reshard_layout_create_from_model(&options, &handle), RESHARD_OK) << reshard_last_error();
 }
 
 Sides::~Sides() {

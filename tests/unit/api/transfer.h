@@ -13,6 +13,19 @@
 
 namespace reshard::testing {
 
+/// Longer than any call takes unless it hangs.
+inline constexpr std::int64_t kTimeoutUs = 20'000'000;
+
+/// A layout that frees itself: an empty one, or a model's.
+struct LayoutOf {
+  explicit LayoutOf(std::int32_t num_ranks = 4);
+  explicit LayoutOf(const reshard_model_options_t& options);
+  ~LayoutOf() { reshard_layout_destroy(handle); }
+  LayoutOf(const LayoutOf&) = delete;
+  LayoutOf& operator=(const LayoutOf&) = delete;
+  reshard_layout_t handle = nullptr;
+};
+
 /// Both sides of a transfer.
 struct Sides {
   explicit Sides(const std::string& spec);

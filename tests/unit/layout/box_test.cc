@@ -13,7 +13,6 @@ namespace reshard {
 namespace {
 
 using oracle::Indices;
-using oracle::random;
 
 Box random_box_in(const Box& outer) {
   Box box;

@@ -11,7 +11,6 @@ namespace reshard {
 namespace {
 
 using oracle::Indices;
-using oracle::random;
 
 Split rule(Rule rule, std::int64_t num_parts) {
   Split split;

@@ -13,7 +13,6 @@ namespace reshard {
 namespace {
 
 using oracle::Indices;
-using oracle::random;
 
 constexpr std::int32_t kNumRanks = 9;
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "src/layout/layout.h"
+#include "tests/unit/random_number.h"
 
 namespace reshard::oracle {
 
@@ -122,11 +123,6 @@ inline bool contains(const Box& box, const Indices& index) {
     if (at(index, d) < box.begin[d] || at(index, d) >= box.end[d]) return false;
   }
   return true;
-}
-
-/// Uniform in [low, high] from the first case on: extents are small anyway, and growing ranges would waste the cases.
-inline std::int64_t random(std::int64_t low, std::int64_t high) {
-  return *rc::gen::resize(rc::kNominalSize, rc::gen::inRange(low, high + 1));
 }
 
 inline Indices random_shape(std::int64_t max_dims, std::int64_t max_extent) {

@@ -15,8 +15,6 @@
 namespace reshard {
 namespace {
 
-using oracle::random;
-
 constexpr std::int32_t kNumRanks = 4;
 
 /// Adds a random tensor at a random offset of one of the buffers.

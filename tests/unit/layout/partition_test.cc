@@ -11,7 +11,6 @@ namespace reshard {
 namespace {
 
 using oracle::Indices;
-using oracle::random;
 
 constexpr std::int32_t kNumRanks = 9;
 

@@ -14,7 +14,6 @@
 namespace reshard {
 namespace {
 
-using oracle::random;
 using Bytes = std::vector<std::byte>;
 
 constexpr std::int32_t kNumRanks = 4;

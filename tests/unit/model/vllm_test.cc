@@ -7,11 +7,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
 
 #include "memory.h"
 #include "src/model/model.h"
+#include "tests/unit/temporary_file.h"
 
 namespace reshard {
 namespace {
@@ -354,21 +353,9 @@ TEST(VllmTest, RedundantSlotsRepeatTheFirstExperts) {
   EXPECT_EQ(experts_of(layout, 3), (Experts{0, 1}));
 }
 
-/// A file that is removed at the end of the test.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const std::string& text) : path_(testing::TempDir() + "reshard_eplb_test.json") {
-    std::ofstream(path_) << text;
-  }
-  ~TemporaryFile() { std::remove(path_.c_str()); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 TEST(VllmTest, ExpertMapDecidesTheSlotsLayerByLayerOnEveryReplica) {
-  const TemporaryFile file(R"({"physical_to_logical": [[0, 1, 3, 2, 3, 0], [3, 2, 1, 0, 0, 0]]})");
+  const TemporaryFile file(".json");
+  write_text_file(file.path(), R"({"physical_to_logical": [[0, 1, 3, 2, 3, 0], [3, 2, 1, 0, 0, 0]]})");
   const ModelLayout layout = layout_of(with_experts(4), "vllm:tp=2,ep=2,replicas=2,eplb=" + file.path());
   for (const std::int32_t engine : {0, 2}) {
     EXPECT_EQ(experts_of(layout, engine, 0), (Experts{0, 1, 3}));
@@ -381,7 +368,8 @@ TEST(VllmTest, ExpertMapDecidesTheSlotsLayerByLayerOnEveryReplica) {
 TEST(VllmTest, DenseLayersHaveNoRowInTheExpertMap) {
   Json config = tiny_qwen3_moe();
   config.update({{"num_hidden_layers", 3}, {"mlp_only_layers", {0}}});
-  const TemporaryFile file(R"({"physical_to_logical": [[0, 1, 2, 3], [3, 2, 1, 0]]})");
+  const TemporaryFile file(".json");
+  write_text_file(file.path(), R"({"physical_to_logical": [[0, 1, 2, 3], [3, 2, 1, 0]]})");
   const ModelLayout layout = layout_of(config, "vllm:ep=2,eplb=" + file.path());
   EXPECT_EQ(experts_of(layout, 0, 1), (Experts{0, 1}));
   EXPECT_EQ(experts_of(layout, 0, 2), (Experts{3, 2}));

@@ -9,7 +9,7 @@
 
 #include "perf/data/convert.h"
 #include "perf/engine/error.h"
-#include "tests/unit/perf/temporary_file.h"
+#include "tests/unit/temporary_file.h"
 
 namespace reshard::perf {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "perf/engine/error.h"
 #include "perf/engine/text.h"
-#include "tests/unit/perf/temporary_file.h"
+#include "tests/unit/temporary_file.h"
 
 namespace reshard::perf {
 namespace {

@@ -7,16 +7,13 @@
 #include <rapidcheck/gtest.h>
 
 #include "src/model/spec.h"
+#include "tests/unit/random_number.h"
 #include "tests/unit/spec/spec_text.h"
 
 namespace reshard {
 namespace {
 
 using Json = nlohmann::json;
-
-std::int64_t random(std::int64_t low, std::int64_t high) {
-  return *rc::gen::resize(rc::kNominalSize, rc::gen::inRange(low, high + 1));
-}
 
 template <typename T>
 const T& pick(const std::vector<T>& values) {

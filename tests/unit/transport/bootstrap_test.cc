@@ -47,19 +47,6 @@ Join join_id(const reshard_unique_id_t& id, std::int32_t num_ranks, std::int64_t
   return [=](std::int32_t rank) { return create_tcp_bootstrap(id, rank, num_ranks, Deadline(timeout_us)); };
 }
 
-reshard_unique_id_t new_id() {
-  auto id = create_unique_id(nullptr);
-  EXPECT_TRUE(id.ok()) << id.status().message();
-  return *id;
-}
-
-// The port that an id tells, found by a look at which ports of this process listen.
-std::uint16_t port_of(const reshard_unique_id_t& id) {
-  std::int32_t listener = 0;
-  std::memcpy(&listener, id.data + 24, sizeof(listener));
-  return listening_port(listener);
-}
-
 class TcpBootstrap : public testing::TestWithParam<std::int32_t> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, TcpBootstrap, testing::Values(1, 2, 3, 8, 16));
 

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "tests/unit/transport/ranks.h"
 
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -12,10 +13,12 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "src/transport/bootstrap.h"
 #include "src/transport/local.h"
+#include "src/transport/socket.h"
 #ifdef RESHARD_HAVE_UCX
 #include "src/transport/ucx.h"
 #endif
@@ -192,6 +195,18 @@ Verdict await(Transport& transport, std::span<Request> requests) {
     }
   }
   return {};
+}
+
+reshard_unique_id_t new_id() {
+  auto id = create_unique_id(nullptr);
+  EXPECT_TRUE(id.ok()) << id.status().message();
+  return *id;
+}
+
+std::uint16_t port_of(const reshard_unique_id_t& id) {
+  std::int32_t listener = 0;
+  std::memcpy(&listener, id.data + 24, sizeof(listener));
+  return listening_port(listener);
 }
 
 Verdict barrier(Transport& transport) {

@@ -58,6 +58,12 @@ Verdict run_threads(std::int32_t num_ranks, const std::function<Verdict(std::int
 /// A generous limit for what must happen; tests of the limit itself choose a short one.
 inline constexpr std::int64_t kPatienceUs = 60'000'000;
 
+/// An id of this process, which is then the one to be rank 0.
+reshard_unique_id_t new_id();
+
+/// The port at which the process that made the id waits, of the socket whose number the id holds.
+std::uint16_t port_of(const reshard_unique_id_t& id);
+
 /// Progresses until none of the requests is pending; says which still are.
 Verdict await(Transport& transport, std::span<Request> requests);
 Verdict barrier(Transport& transport);

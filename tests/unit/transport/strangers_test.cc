@@ -26,18 +26,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-reshard_unique_id_t new_id() {
-  auto id = create_unique_id(nullptr);
-  EXPECT_TRUE(id.ok()) << id.status().message();
-  return *id;
-}
-
-std::uint16_t port_of(const reshard_unique_id_t& id) {
-  std::int32_t listener = 0;
-  std::memcpy(&listener, id.data + 24, sizeof(listener));
-  return listening_port(listener);
-}
-
 Channel connect_stranger(std::uint16_t port) {
   auto fd = connect_to("127.0.0.1", port, Deadline(kPatienceUs));
   EXPECT_TRUE(fd.ok()) << fd.status().message();

@@ -10,18 +10,18 @@
 #include <string>
 #include <string_view>
 
-namespace reshard::perf {
+namespace reshard {
 
 inline void write_text_file(const std::string& path, std::string_view text) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << text;
 }
 
-/// A path that no other test uses, removed at the end of the scope.
+/// A path that no other test uses, nor another run of the same one beside it; removed at the end of the scope.
 class TemporaryFile {
  public:
-  TemporaryFile() {
+  explicit TemporaryFile(const char* suffix = ".safetensors") {
     const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    path_ = ::testing::TempDir() + "reshard_" + std::to_string(getpid()) + "_" + test->name() + ".safetensors";
+    path_ = ::testing::TempDir() + "reshard_" + std::to_string(getpid()) + "_" + test->name() + suffix;
   }
   ~TemporaryFile() { std::remove(path_.c_str()); }
   TemporaryFile(const TemporaryFile&) = delete;
@@ -33,4 +33,4 @@ class TemporaryFile {
   std::string path_;
 };
 
-}  // namespace reshard::perf
+}  // namespace reshard
