@@ -610,10 +610,12 @@ RESHARD_API reshard_status_t reshard_unique_id_destroy(const reshard_unique_id_t
  * Joins the ranks of a unique id over UCX. Collective over all num_ranks ranks; options NULL for the defaults.
  * The ranks prove to each other that they hold the id, without sending its secret; strangers on the port are dropped
  * and cost a few bytes for a second at most. After that the connections are neither authenticated nor encrypted.
- * Rank 0 needs a file descriptor for every other rank (ulimit -n).
- * Errors: RESHARD_ERR_INVALID_ARGUMENT (rank or num_ranks out of range, or not the same num_ranks on all ranks; a rank
- * twice; a damaged id), RESHARD_ERR_INVALID_STATE (rank 0 in a process that did not make the id, or used it before),
- * RESHARD_ERR_TIMEOUT naming the ranks that did not come, RESHARD_ERR_PEER_FAILED, RESHARD_ERR_TRANSPORT.
+ * Rank 0 needs a file descriptor for every other rank (ulimit -n), and keeps a thread that sleeps until a rank leaves
+ * or dies and then tells the others, whatever rank 0 itself is doing. Once rank 0 has destroyed its comm the others
+ * learn of lost ranks no more, only of passed deadlines. Errors: RESHARD_ERR_INVALID_ARGUMENT (rank or num_ranks out of
+ * range, or not the same num_ranks on all ranks; a rank twice; a damaged id), RESHARD_ERR_INVALID_STATE (rank 0 in a
+ * process that did not make the id, or used it before), RESHARD_ERR_TIMEOUT naming the ranks that did not come,
+ * RESHARD_ERR_PEER_FAILED, RESHARD_ERR_TRANSPORT.
  */
 RESHARD_API reshard_status_t reshard_comm_create_from_id(const reshard_unique_id_t* id, int32_t rank, int32_t num_ranks,
                                                          const reshard_comm_options_t* options, reshard_comm_t* comm);
@@ -811,8 +813,8 @@ RESHARD_API reshard_status_t reshard_binding_poll(reshard_binding_t binding, int
 /**
  * Blocks until the run is complete, no peer reads this rank's source any more, and this rank has confirmed what it
  * gave. Errors: RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED, RESHARD_ERR_TRANSPORT, and RESHARD_ERR_ABANDONED when a
- * peer that this rank still needs gave the run up. Each comes at most 0.2 s after the deadline, and abandons the run on
- * this rank:
+ * peer that this rank still needs gave the run up, or left. A peer that died or left is told as soon as nothing else
+ * moves, not at the deadline. Each error comes at most 0.2 s after the deadline, and abandons the run on this rank:
  *  - The peers that still need this rank are told, and fail at once. None reports a group complete that got bytes of it
  *    which this rank had not confirmed.
  *  - Groups that were complete (reshard_binding_stats_t) stay valid; the other destinations hold anything.

@@ -22,6 +22,10 @@ std::size_t Control::index_of(std::int32_t rank) const {
   return static_cast<std::size_t>(std::lower_bound(ranks_.begin(), ranks_.end(), rank) - ranks_.begin());
 }
 
+bool Control::has(std::int32_t rank) const {
+  return std::binary_search(ranks_.begin(), ranks_.end(), rank);
+}
+
 void Control::begin(std::int64_t run) {
   run_ = run;
   for (Peer& peer : peers_) {

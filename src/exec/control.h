@@ -35,7 +35,8 @@ class Control {
   Control& operator=(const Control&) = delete;
 
   const std::vector<std::int32_t>& peers() const { return ranks_; }
-  std::size_t index_of(std::int32_t rank) const;
+  std::size_t index_of(std::int32_t rank) const;  ///< of one of them
+  bool has(std::int32_t rank) const;
 
   void begin(std::int64_t run);
   Status receive(bool* moved);  ///< takes what came
@@ -55,6 +56,9 @@ class Control {
     kLeft
   };
   Loss loss(std::size_t peer) const;
+
+  /// Nothing more will come of this peer: it is known to have left, though its word for that has not come.
+  void lose(std::size_t peer) { peers_[peer].has_left = true; }
 
   bool is_flushed() const;  ///< all that was said is sent
 

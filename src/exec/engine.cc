@@ -13,6 +13,9 @@ namespace {
 // How long a broken connection may take to show whether its peer died or gave the run up.
 constexpr std::int64_t kLearnUs = 20'000;
 
+// Looking for lost peers costs a system call, and idle turns are many.
+constexpr auto kLookPause = std::chrono::milliseconds(1);
+
 // Failed runs whose late messages are looked for at each start. A peer that is so far behind has other worries.
 constexpr std::size_t kMostSwept = 64;
 
@@ -76,10 +79,20 @@ Status Engine::check_started() const {
   return {};
 }
 
-/// Moves everything a little; where nothing moves, a peer may be gone.
+/// Where nothing moves, a peer may be gone: dead, which fails everybody, or in order, which fails whom it left waiting.
+Status Engine::look_for_losses() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < looked_ + kLookPause) return {};
+  looked_ = now;
+  RESHARD_TRY(transport_->health());
+  flight_->heed_departures(transport_->departed());
+  return {};
+}
+
+/// Moves everything a little.
 Status Engine::step(bool* moved) {
   Status status = flight_->step(moved);
-  if (status.ok() && !*moved) status = transport_->health();
+  if (status.ok() && !*moved) status = look_for_losses();
   return status.ok() ? Status() : fail(std::move(status));
 }
 

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -52,6 +53,7 @@ class Engine {
   void sweep() const;
   Status check_started() const;
   Status step(bool* moved);
+  Status look_for_losses();
   Status wait(const std::function<bool()>& is_complete, const Deadline& deadline);
   Status fail(Status status);
   void learn_more(Status* status);
@@ -65,6 +67,7 @@ class Engine {
   std::int64_t num_runs_ = 0;
   std::int32_t num_groups_complete_ = 0;  // of a failed run
   bool is_running_ = false;
+  std::chrono::steady_clock::time_point looked_;  // for losses, last
   Status failure_;
 };
 

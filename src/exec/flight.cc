@@ -13,6 +13,9 @@ namespace {
 // Giving a run up takes at most this long for telling the peers, and Transport::kCancelUs for taking messages back.
 constexpr std::int64_t kAnnounceUs = 20'000;
 
+// How long the last messages of a rank that has left may be under way without a sign of them.
+constexpr auto kLastWords = std::chrono::milliseconds(200);
+
 }  // namespace
 
 std::vector<std::int32_t> peers_of(const Program& program, const std::vector<bool>& read_by) {
@@ -57,6 +60,7 @@ Status Flight::begin(std::int64_t run) {
   local_position_ = {};
   pull_done_.assign(pull_done_.size(), false);
   was_lost_.assign(was_lost_.size(), false);
+  quiet_since_.reset();
   first_pull_ = 0;
   is_pulling_ = false;
   groups_.begin();
@@ -105,7 +109,25 @@ Status Flight::step(bool* moved) {
   tell_sources();
   step_local(moved);
   messages_.confirmations().exchange();
-  return wiring_.control->send(moved);
+  RESHARD_TRY(wiring_.control->send(moved));
+  if (*moved) quiet_since_.reset();
+  return {};
+}
+
+/// The news that a rank has left goes another way than its messages, and may overtake them: this rank may be about to
+/// get all that it needs. So they count only once nothing at all has come for a while. Most often the peer's own word
+/// comes first, and at once (Snapshot::kLeft); it is lost where the peer's connection to this rank was too slow for it.
+void Flight::heed_departures(std::span<const std::int32_t> departed) {
+  for (; num_heeded_ < departed.size(); ++num_heeded_) {
+    const std::int32_t rank = departed[num_heeded_];
+    if (wiring_.control->has(rank)) parting_.push_back(wiring_.control->index_of(rank));
+  }
+  if (parting_.empty()) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (!quiet_since_) quiet_since_ = now;
+  if (now < *quiet_since_ + kLastWords) return;
+  for (const std::size_t peer : parting_) wiring_.control->lose(peer);
+  parting_.clear();
 }
 
 /// Whether this rank's run still depends on a peer that takes no more part in it.

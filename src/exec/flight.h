@@ -3,7 +3,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +58,10 @@ class Flight {
   /// Moves everything a little; *moved says whether anything did. RESHARD_ERR_ABANDONED when a peer that is still
   /// needed gave the run up.
   Status step(bool* moved);
+
+  /// Takes in which ranks have left the transport: Transport::departed(). To be called now and then while nothing
+  /// moves.
+  void heed_departures(std::span<const std::int32_t> departed);
 
   bool is_complete() const;
   std::int32_t num_groups_complete() const { return groups_.num_complete(); }
@@ -114,6 +121,10 @@ class Flight {
   std::vector<Source> sources_;  // ascending
   std::vector<Reader> readers_;  // ascending
   std::vector<bool> was_lost_;   // by peer, at the last step
+
+  std::size_t num_heeded_ = 0;        // of the ranks that have left the transport
+  std::vector<std::size_t> parting_;  // peers among them whose last messages may still be under way
+  std::optional<std::chrono::steady_clock::time_point> quiet_since_;  // nothing has moved since
 };
 
 /// Ranks that a program exchanges anything with, ascending: the peers of its control stream.

@@ -33,12 +33,12 @@ class Mail {
   Mail& operator=(const Mail&) = delete;
 
   Status send(std::int32_t peer, std::vector<std::byte> bytes) {
-    Letter& letter = letters_->emplace_back(Letter{{}, std::move(bytes)});
+    Letter& letter = letters_->emplace_back(Letter{peer, {}, std::move(bytes)});
     return transport_->send(peer, tag_, letter.bytes.data(), letter.bytes.size(), &letter.request);
   }
   /// Receives into the next of received().
   Status recv(std::int32_t peer, std::size_t size_bytes) {
-    Letter& letter = letters_->emplace_back(Letter{{}, std::vector<std::byte>(size_bytes)});
+    Letter& letter = letters_->emplace_back(Letter{peer, {}, std::vector<std::byte>(size_bytes)});
     received_.push_back(&letter.bytes);
     return transport_->recv(peer, tag_, letter.bytes.data(), size_bytes, &letter.request);
   }
@@ -49,6 +49,7 @@ class Mail {
     while (std::any_of(letters_->begin(), letters_->end(), is_pending)) {
       if (transport_->progress()) continue;
       RESHARD_TRY(transport_->health());
+      RESHARD_TRY(check_departed());
       if (deadline_.expired()) {
         return {RESHARD_ERR_TIMEOUT,
                 fmt::format("memory keys were not exchanged within {} us", deadline_.timeout_us())};
@@ -62,9 +63,20 @@ class Mail {
 
  private:
   struct Letter {
+    std::int32_t peer = -1;
     Request request;
     std::vector<std::byte> bytes;
   };
+
+  /// No rank leaves before the vote that ends a bind, unless it has given the bind up.
+  Status check_departed() const {
+    for (const std::int32_t rank : transport_->departed()) {
+      const auto is_awaited = [rank](const Letter& letter) { return letter.peer == rank && letter.request.pending(); };
+      if (std::none_of(letters_->begin(), letters_->end(), is_awaited)) continue;
+      return {RESHARD_ERR_PEER_FAILED, fmt::format("rank {} left while memory keys were exchanged", rank)};
+    }
+    return {};
+  }
 
   Transport* transport_;
   std::uint64_t tag_;

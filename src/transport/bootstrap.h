@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,12 +34,13 @@ class Bootstrap {
   virtual Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) = 0;
 
   /// OK, or RESHARD_ERR_PEER_FAILED naming a rank whose process ended without destroying its bootstrap. Never blocks.
-  /// Rank 0 takes the news in and passes them on whenever it calls this or waits in an all-gather.
+  /// A thread of rank 0's takes the news in and passes them on, whatever rank 0 itself is doing.
   virtual Status health() = 0;
 
-  /// Whether the rank is known to have destroyed its bootstrap, as of the last call of the above. Nothing is wrong with
-  /// that unless somebody still waits for it. Once rank 0 has left nobody learns of other ranks any more.
-  virtual bool has_left(std::int32_t rank) const = 0;
+  /// The ranks that are known to have destroyed their bootstrap, as of the last call of the above, in the order of the
+  /// news: the list only grows. Nothing is wrong with that unless somebody still waits for one of them. Once rank 0 has
+  /// left nobody learns of other ranks any more.
+  virtual std::span<const std::int32_t> departed() const = 0;
 };
 
 /// Called with a sentence that says for whom a rank waits when that takes longer than two seconds; may be empty.
@@ -53,7 +55,7 @@ Result<reshard_unique_id_t> create_unique_id(const char* address);
 Status destroy_unique_id(const reshard_unique_id_t& id);
 
 /// Joins the ranks that hold the id, over TCP: a star over rank 0. Its connections stay open: later all-gathers go over
-/// them, and a closed one tells everybody that the rank is gone.
+/// them, and a closed one tells everybody that the rank is gone: rank 0 keeps a thread that sleeps until then.
 Result<std::unique_ptr<Bootstrap>> create_tcp_bootstrap(const reshard_unique_id_t& id, std::int32_t rank,
                                                         std::int32_t num_ranks, const Deadline& deadline,
                                                         const Notice& notice = {});

@@ -51,7 +51,11 @@ class LocalTransport final : public Transport {
 
   Result<std::vector<std::vector<std::byte>>> allgather(const std::vector<std::byte>& mine,
                                                         const Deadline& deadline) override;
-  Status health() const override { return {}; }  // a thread does not die alone
+  Status health() override {  // a thread does not die alone, but may leave
+    world_->update_departed(&departed_);
+    return {};
+  }
+  std::span<const std::int32_t> departed() const override { return departed_; }
 
  private:
   struct Receive {
@@ -77,6 +81,7 @@ class LocalTransport final : public Transport {
   std::vector<LocalSend*> finished_;
   std::vector<std::pair<LocalSend*, Receive>> matched_;
   std::uint64_t sequence_ = 0;  // of the next all-gather
+  std::vector<std::int32_t> departed_;
   int num_idle_ = 0;
 };
 

@@ -132,9 +132,7 @@ Result<void*> LocalMemory::map(const MemoryKey& key) const {
 }
 
 LocalWorld::LocalWorld(std::int32_t num_ranks)
-    : num_ranks_(num_ranks),
-      mailboxes_(static_cast<std::size_t>(num_ranks)),
-      has_left_(static_cast<std::size_t>(num_ranks)) {}
+    : num_ranks_(num_ranks), mailboxes_(static_cast<std::size_t>(num_ranks)) {}
 
 LocalWorld::Collective& LocalWorld::collective(std::uint64_t sequence) {
   Collective& collective = collectives_[sequence];
@@ -150,8 +148,13 @@ void LocalWorld::contribute(std::uint64_t sequence, std::int32_t rank, const std
 
 void LocalWorld::leave(std::int32_t rank) {
   std::lock_guard lock(mutex_);
-  has_left_[static_cast<std::size_t>(rank)] = true;
+  left_.push_back(rank);
   poke_all();
+}
+
+void LocalWorld::update_departed(std::vector<std::int32_t>* departed) {
+  std::lock_guard lock(mutex_);
+  departed->insert(departed->end(), left_.begin() + static_cast<std::ptrdiff_t>(departed->size()), left_.end());
 }
 
 void LocalWorld::adopt(std::unique_ptr<LocalSend> send) {
@@ -167,7 +170,7 @@ Status LocalWorld::judge(const Collective& collective, const std::vector<std::in
                          const Deadline& deadline) const {
   if (!collective.failure.ok() || missing.empty()) return collective.failure;
   for (std::int32_t rank : missing) {
-    if (has_left_[static_cast<std::size_t>(rank)]) {
+    if (std::find(left_.begin(), left_.end(), rank) != left_.end()) {
       return {RESHARD_ERR_PEER_FAILED, fmt::format("all-gather: rank {} has destroyed its transport", rank)};
     }
   }

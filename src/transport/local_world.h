@@ -101,6 +101,8 @@ class LocalWorld {
   using Gathered = Result<std::vector<std::vector<std::byte>>>;
   std::optional<Gathered> poll(std::uint64_t sequence, const Deadline& deadline);  ///< empty: not yet
   void leave(std::int32_t rank);
+  /// Appends those that have left since the list was brought up to date last.
+  void update_departed(std::vector<std::int32_t>* departed);
 
   /// Keeps a message whose sender leaves before it was taken.
   void adopt(std::unique_ptr<LocalSend> send);
@@ -122,7 +124,7 @@ class LocalWorld {
   LocalMemory memory_;
   std::mutex mutex_;
   std::map<std::uint64_t, Collective> collectives_;
-  std::vector<bool> has_left_;
+  std::vector<std::int32_t> left_;  // in this order
 };
 
 }  // namespace reshard

@@ -71,6 +71,8 @@ class Poller {
   /// The events of at most kMostEvents sockets; the rest show in the next call. Valid until then.
   std::span<const epoll_event> wait(std::int64_t timeout_ms);
 
+  int fd() const { return epoll_.get(); }  ///< readable while there are events
+
  private:
   static constexpr std::size_t kMostEvents = 1024;
   Fd epoll_;

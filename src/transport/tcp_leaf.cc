@@ -22,10 +22,7 @@ constexpr std::size_t kMostFailureBytes = 4096;
 class TcpLeaf final : public Bootstrap {
  public:
   TcpLeaf(std::unique_ptr<Channel> channel, std::int32_t rank, std::int32_t num_ranks)
-      : channel_(std::move(channel)),
-        rank_(rank),
-        num_ranks_(num_ranks),
-        has_left_(static_cast<std::size_t>(num_ranks)) {}
+      : channel_(std::move(channel)), rank_(rank), num_ranks_(num_ranks) {}
   ~TcpLeaf() override {
     channel_->send(encode({FrameType::kGoodbye, sequence_, {}}));
     drain({channel_.get()});
@@ -35,9 +32,7 @@ class TcpLeaf final : public Bootstrap {
   std::int32_t num_ranks() const override { return num_ranks_; }
   Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) override;
   Status health() override;
-  bool has_left(std::int32_t rank) const override {
-    return rank == 0 ? root_left_ : has_left_[static_cast<std::size_t>(rank)];
-  }
+  std::span<const std::int32_t> departed() const override { return departed_; }
 
  private:
   using Outcome = std::optional<Result<std::vector<Blob>>>;
@@ -49,8 +44,8 @@ class TcpLeaf final : public Bootstrap {
   const std::int32_t num_ranks_;
   std::uint64_t sequence_ = 0;  // of the next all-gather
   bool root_left_ = false;
-  std::vector<bool> has_left_;  // the others, as rank 0 tells
-  Status failure_;              // once set, nothing works any more
+  std::vector<std::int32_t> departed_;  // as rank 0 tells, and rank 0 itself
+  Status failure_;                      // once set, nothing works any more
 };
 
 // Takes in what rank 0 sent; the outcome of all-gather `sequence` when it is there. Older ones are stale: this rank had
@@ -68,11 +63,11 @@ TcpLeaf::Outcome TcpLeaf::read(std::uint64_t sequence) {
     } else if (frame->type == FrameType::kFailure && frame->sequence == sequence_) {
       return std::nullopt;  // rank 0 gave up on an all-gather that this rank has yet to begin
     } else if (frame->type == FrameType::kDeparture) {
-      for (const std::int32_t rank : decode_ranks(frame->payload, num_ranks_)) {
-        has_left_[static_cast<std::size_t>(rank)] = true;
-      }
-    } else if (frame->type == FrameType::kGoodbye) {
+      const std::vector<std::int32_t> ranks = decode_ranks(frame->payload, num_ranks_);
+      departed_.insert(departed_.end(), ranks.begin(), ranks.end());
+    } else if (frame->type == FrameType::kGoodbye && !root_left_) {
       root_left_ = true;
+      departed_.push_back(0);
     }
     channel_->pop();
     if (outcome) return outcome;

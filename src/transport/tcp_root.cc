@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <optional>
 
 #include "src/transport/rank_list.h"
 #include "src/transport/tcp_lobby.h"
 #include "src/transport/tcp_star.h"
+#include "src/transport/watch.h"
 
 namespace reshard {
 namespace {
@@ -26,6 +28,10 @@ struct Member {
 
 // Whatever happens on a connection costs rank 0 work on that connection only, so that it stands thousands of ranks: the
 // poller names those with news, and counters answer what would need a look at all members.
+//
+// The leaves learn of each other only through rank 0, which may be busy with something else for minutes. So from the
+// rendezvous on a thread of its own, the watch, takes in what comes while nobody calls, and passes on who is lost. Both
+// threads hold mutex_ in whatever they do; an all-gather holds it to its end, as it serves all connections itself.
 class TcpRoot final : public Bootstrap {
  public:
   TcpRoot(Fd listener, const Secret& secret, std::int32_t num_ranks, Poller poller, const Notice& notice)
@@ -39,13 +45,17 @@ class TcpRoot final : public Bootstrap {
   std::int32_t num_ranks() const override { return static_cast<std::int32_t>(members_.size()); }
   Result<std::vector<Blob>> allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) override;
   Status health() override;
-  bool has_left(std::int32_t rank) const override { return member(rank).state == Member::State::kLeft; }
+  std::span<const std::int32_t> departed() const override { return departed_; }
 
  private:
   Member& member(std::int32_t rank) { return members_[static_cast<std::size_t>(rank)]; }
   const Member& member(std::int32_t rank) const { return members_[static_cast<std::size_t>(rank)]; }
 
   void pump(std::int64_t timeout_ms);
+  Result<std::vector<Blob>> gather(const Blob& mine, const Deadline& deadline, const Progress& progress);
+  Status start_watch();
+  int serve_watch();
+  void take_departed();
   void serve_lobby(std::uint64_t key);
   void admit(TcpLobby::Newcomer newcomer);
   void read_member(std::int32_t rank);
@@ -66,6 +76,7 @@ class TcpRoot final : public Bootstrap {
     return ranks_where([](const Member& member) { return !member.contribution; });
   }
 
+  std::mutex mutex_;               // for all that follows, but for departed_
   Poller poller_;                  // keys: the rank of a member; from TcpLobby::kFirstKey on the lobby's
   std::optional<TcpLobby> lobby_;  // until the rendezvous is over
   Patience patience_;              // with it
@@ -78,13 +89,17 @@ class TcpRoot final : public Bootstrap {
   std::int32_t num_gave_up_ = 0;
   Status refusal_;  // of a rank that cannot take part
 
-  std::int32_t num_left_ = 0;
-  std::vector<std::int32_t> ahead_;       // members that are: no event will name them when their frame is due
-  std::vector<std::int32_t> departures_;  // that the others have not been told of yet
-  std::chrono::steady_clock::time_point told_departures_;
+  std::vector<std::int32_t> ahead_;  // members that are: no event will name them when their frame is due
+  std::vector<std::int32_t> left_;   // in this order
+  std::size_t num_told_ = 0;         // of left_: the others know of these
+  std::chrono::steady_clock::time_point told_;
+
+  std::vector<std::int32_t> departed_;  // what the owner's thread has seen of left_
+  std::unique_ptr<Watch> watch_;        // from the rendezvous on
 };
 
 TcpRoot::~TcpRoot() {
+  watch_.reset();
   broadcast({FrameType::kGoodbye, sequence_, {}});
   std::vector<Channel*> channels;
   for (const Member& member : members_) {
@@ -210,8 +225,7 @@ void TcpRoot::lose_member(std::int32_t rank) {
   m.channel.reset();
   m.watches_output = false;
   if (m.state == Member::State::kLeft) {
-    ++num_left_;
-    departures_.push_back(rank);
+    left_.push_back(rank);
     return;
   }
   if (lobby_) {  // it may have given up, and may come again
@@ -227,18 +241,37 @@ void TcpRoot::lose_member(std::int32_t rank) {
 }
 
 // Many at a time, because at the end of a job all leave, and each is told of all others.
+constexpr auto kTellPause = std::chrono::milliseconds(10);
+
 void TcpRoot::tell_departures() {
-  constexpr auto kPause = std::chrono::milliseconds(10);
-  if (departures_.empty()) return;
+  if (num_told_ == left_.size()) return;
   const auto now = std::chrono::steady_clock::now();
-  if (now < told_departures_ + kPause) return;
-  told_departures_ = now;
-  broadcast({FrameType::kDeparture, sequence_, encode_ranks(departures_)});
-  departures_.clear();
+  if (now < told_ + kTellPause) return;
+  told_ = now;
+  const auto first = left_.begin() + static_cast<std::ptrdiff_t>(std::exchange(num_told_, left_.size()));
+  broadcast({FrameType::kDeparture, sequence_, encode_ranks({first, left_.end()})});
+}
+
+void TcpRoot::take_departed() {
+  departed_.insert(departed_.end(), left_.begin() + static_cast<std::ptrdiff_t>(departed_.size()), left_.end());
+}
+
+Status TcpRoot::start_watch() {
+  if (num_ranks() == 1 || watch_ != nullptr) return {};
+  RESHARD_TRY(watch_, Watch::start(poller_.fd(), [this] { return serve_watch(); }));
+  return {};
+}
+
+int TcpRoot::serve_watch() {
+  const std::lock_guard lock(mutex_);
+  pump(0);
+  return num_told_ < left_.size() ? static_cast<int>(kTellPause.count()) : -1;
 }
 
 Status TcpRoot::health() {
+  const std::lock_guard lock(mutex_);
   pump(0);
+  take_departed();
   return failure_;
 }
 
@@ -246,7 +279,7 @@ Status TcpRoot::health() {
 Status TcpRoot::judge(const Deadline& deadline) const {
   if (!failure_.ok()) return failure_;
   if (!refusal_.ok()) return refusal_;
-  if (num_left_ > 0) {
+  if (!left_.empty()) {
     const auto left =
         ranks_where([](const Member& member) { return member.state == Member::State::kLeft && !member.contribution; });
     if (!left.empty()) {
@@ -286,6 +319,7 @@ Status TcpRoot::fail(Status status) {
 
 Result<std::vector<Blob>> TcpRoot::publish(const Deadline& deadline, const Progress& progress) {
   lobby_.reset();  // before anyone can think of a next rendezvous at the same place
+  if (Status status = start_watch(); !status.ok()) return fail(std::move(status));
   std::vector<Blob> blobs;
   for (Member& member : members_) blobs.push_back(std::move(*member.contribution));
   broadcast({FrameType::kResult, sequence_, pack_blobs(blobs)});
@@ -303,6 +337,13 @@ Result<std::vector<Blob>> TcpRoot::publish(const Deadline& deadline, const Progr
 }
 
 Result<std::vector<Blob>> TcpRoot::allgather(const Blob& mine, const Deadline& deadline, const Progress& progress) {
+  const std::lock_guard lock(mutex_);
+  auto gathered = gather(mine, deadline, progress);
+  take_departed();
+  return gathered;
+}
+
+Result<std::vector<Blob>> TcpRoot::gather(const Blob& mine, const Deadline& deadline, const Progress& progress) {
   Status mistake = check_contribution(mine.size());
   members_[0].contribution = mistake.ok() ? mine : Blob();
   pump(0);

@@ -116,8 +116,12 @@ class Transport {
   virtual Result<std::vector<std::vector<std::byte>>> allgather(const std::vector<std::byte>& mine,
                                                                 const Deadline& deadline) = 0;
 
-  /// OK, or RESHARD_ERR_PEER_FAILED naming a peer that is known to be gone.
-  virtual Status health() const = 0;
+  /// OK, or RESHARD_ERR_PEER_FAILED naming a peer that is known to be gone. Costs a system call: not for every turn.
+  virtual Status health() = 0;
+
+  /// The ranks that are known, as of the last health() or allgather(), to have destroyed their transport, in the order
+  /// of the news: the list only grows. Messages that such a rank sent before may still come.
+  virtual std::span<const std::int32_t> departed() const = 0;
 
   /// Whose turn it is to use this object.
   Turn& turn() { return turn_; }

@@ -65,7 +65,8 @@ class UcxTransport final : public Transport {
 
   Result<std::vector<std::vector<std::byte>>> allgather(const std::vector<std::byte>& mine,
                                                         const Deadline& deadline) override;
-  Status health() const override { return bootstrap_->health(); }
+  Status health() override { return bootstrap_->health(); }
+  std::span<const std::int32_t> departed() const override { return bootstrap_->departed(); }
 
  private:
   void progress_until_idle(std::span<Request* const> requests, const Deadline& deadline);

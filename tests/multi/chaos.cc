@@ -243,7 +243,10 @@ class Round {
       static_cast<void>(reshard_binding_wait_group(binding, 0, 1000));  // some of the run, then the harm
       if (comes_to_harm(setting_, "in_run")) return false;
     }
-    if (reshard_binding_finish(binding, kDeadlineUs) != RESHARD_OK) {
+    const reshard_status_t status = reshard_binding_finish(binding, kDeadlineUs);
+    // Only who is stopped may be alive and so must be waited for.
+    if (status == RESHARD_ERR_TIMEOUT && setting_.action != "stop") wrong(setting_, "a lost rank was not told");
+    if (status != RESHARD_OK) {
       std::memset(src, 0, num_src * sizeof(float));  // as the header allows
       return false;
     }

@@ -26,27 +26,29 @@ using test::Verdict;
 constexpr std::int64_t kBytes = 48 << 20;
 constexpr auto kReused = std::byte{0x5A};
 
-/// All of one tensor goes from rank 0 to rank 1.
-std::shared_ptr<const Plan> one_way_plan() {
+/// All of one tensor goes from rank `source` to the next.
+std::shared_ptr<const Plan> one_way_plan(std::int32_t num_ranks, std::int32_t source) {
   std::shared_ptr<ModelLayout> sides[2];
-  for (std::int32_t rank = 0; rank < 2; ++rank) {
-    auto side = std::make_shared<ModelLayout>(2);
+  for (std::int32_t i = 0; i < 2; ++i) {
+    auto side = std::make_shared<ModelLayout>(num_ranks);
     Placement placement;
-    placement.mesh = *Mesh::create({{"r", 1}}, {rank});
+    placement.mesh = *Mesh::create({{"r", 1}}, {source + i});
     placement.dims.resize(1);
     placement.buffer = side->add_buffer("w", DType::kU8);
     static_cast<void>(side->place(*side->add_tensor({"w", DType::kU8, {kBytes}, 0}), placement).ok());
-    sides[rank] = side;
+    sides[i] = side;
   }
   return std::make_shared<const Plan>(*create_plan(sides[0], sides[1], {}));
 }
 
 /// A rank's one buffer, and its binding.
 struct End {
-  End(Transport* given, bool is_mappable, BindingNumbers* numbers) : transport(given), heap(is_mappable ? 0 : kBytes) {
+  End(Transport* given, bool is_mappable, BindingNumbers* numbers, std::int32_t source = 0)
+      : transport(given), heap(is_mappable ? 0 : kBytes) {
     data = is_mappable ? static_cast<std::byte*>(*transport->allocate(kBytes)) : heap.data();
-    BindOptions options{one_way_plan(), transport, {}, {}, numbers, kPatienceUs};
-    (transport->rank() == 0 ? options.src : options.dst).push_back({0, data, kBytes});
+    BindOptions options{one_way_plan(transport->num_ranks(), source), transport, {}, {}, numbers, kPatienceUs};
+    if (transport->rank() == source) options.src.push_back({0, data, kBytes});
+    if (transport->rank() == source + 1) options.dst.push_back({0, data, kBytes});
     binding = Binding::create(options).take();
   }
   void fill(std::byte value) const { std::memset(data, static_cast<int>(value), kBytes); }
@@ -130,6 +132,25 @@ Verdict stop_in_the_middle(Transport& t, bool is_mappable) {
   return test::barrier(t);
 }
 
+/// Rank 1 dies while rank 2 waits for it, in a run that rank 0 has nothing to do with: it sleeps, outside the library.
+Verdict die_while_awaited(Transport& t, bool is_mappable, const test::SharedCount& told) {
+  BindingNumbers numbers;
+  const End end(&t, is_mappable, &numbers, 1);
+  RESHARD_REQUIRE_HOLDS(test::barrier(t));
+  if (t.rank() == 0) {
+    RESHARD_REQUIRE(told.await(1));
+    return {};
+  }
+  if (t.rank() == 1) kill(getpid(), SIGKILL);
+  const auto begin = std::chrono::steady_clock::now();
+  const Status status = end.run(kPatienceUs);
+  told.add_one();
+  // Far above what it takes: the cores are shared.
+  RESHARD_REQUIRE(std::chrono::steady_clock::now() - begin < std::chrono::seconds(15));
+  if (status.code() == RESHARD_ERR_PEER_FAILED) return {};
+  return "the run ended with: " + status.message();
+}
+
 class ProcessesTest : public ::testing::TestWithParam<std::tuple<Kind, bool>> {
  protected:
   static void run(const test::Scenario& scenario) {
@@ -144,6 +165,12 @@ TEST_P(ProcessesTest, ASourceThatGivesUpSpoilsNoSuccess) {
 
 TEST_P(ProcessesTest, AReceiverThatGivesUpKeepsItsMemory) {
   run([](Transport& t) { return give_up(t, is_mappable(), 1); });
+}
+
+TEST_P(ProcessesTest, ADeathIsToldWhileRankZeroIsBusy) {
+  const test::SharedCount told;
+  const auto scenario = [&](Transport& t) { return die_while_awaited(t, is_mappable(), told); };
+  EXPECT_EQ(test::run_ranks(std::get<0>(GetParam()), 3, scenario, {1}), "");
 }
 
 TEST_P(ProcessesTest, ADestroyedBindingWritesNothing) {

@@ -184,11 +184,10 @@ TEST(BootstrapTest, EveryRankLearnsWhoHasLeft) {
       RESHARD_REQUIRE_HOLDS(gathers_ranks(**bootstrap));
       if (rank == leaver) return {};
       const Deadline deadline(kPatienceUs);
-      while ((*bootstrap)->health().ok() && !(*bootstrap)->has_left(leaver) && !deadline.expired()) {
+      while ((*bootstrap)->health().ok() && (*bootstrap)->departed().empty() && !deadline.expired()) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
       }
-      RESHARD_REQUIRE((*bootstrap)->has_left(leaver));
-      RESHARD_REQUIRE(!(*bootstrap)->has_left(rank) && !(*bootstrap)->has_left((leaver + 1) % 4));
+      RESHARD_REQUIRE((*bootstrap)->departed().size() == 1 && (*bootstrap)->departed()[0] == leaver);
       if (leaver == 0) return {};
       // And an all-gather that needs it fails at once, for everybody.
       const auto blobs = (*bootstrap)->allgather({}, Deadline(kPatienceUs), {});

@@ -81,6 +81,32 @@ TEST_P(FailureConformance, RankThatLeavesDoesNotDisturbTheOthers) {
   });
 }
 
+// Rank 0, which all news pass through, is not in the library at all meanwhile. Then the last rank leaves, or dies, and
+// all others must learn of it.
+constexpr std::int64_t kLearnUs = 20'000'000;
+
+Verdict learn_of_a_departure(Transport& t, const SharedCount& learnt) {
+  RESHARD_REQUIRE_HOLDS(barrier(t));
+  const std::int32_t last = t.num_ranks() - 1;
+  if (t.rank() == last) return {};
+  if (t.rank() == 0) RESHARD_REQUIRE(learnt.await(last - 1, 2 * kLearnUs));
+  const Deadline deadline(kLearnUs);
+  while (t.departed().empty() && !deadline.expired()) {
+    RESHARD_REQUIRE_OK(t.health());
+    if (!t.progress()) t.idle();
+  }
+  RESHARD_REQUIRE(t.departed().size() == 1 && t.departed()[0] == last);
+  learnt.add_one();
+  if (t.rank() != 0) RESHARD_REQUIRE(learnt.await(last));
+  return {};
+}
+
+TEST_P(FailureConformance, RanksLearnWhoLeftWhileRankZeroIsBusy) {
+  if (num_ranks() < 3) GTEST_SKIP() << "takes rank 0, one that leaves, and one that learns of it";
+  const SharedCount learnt;
+  run([&](Transport& t) { return learn_of_a_departure(t, learnt); });
+}
+
 #ifdef RESHARD_HAVE_UCX
 // A thread cannot die alone, so this is for processes.
 class DeathConformance : public Conformance {
@@ -185,6 +211,24 @@ Verdict take_back_from_a_stopped_peer(Transport& t) {
 
 TEST_P(DeathConformance, MessagesWithAStoppedPeerComeBackTogether) {
   if (num_ranks() == 2) run(take_back_from_a_stopped_peer);
+}
+
+TEST_P(DeathConformance, SurvivorsLearnOfADeadPeerWhileRankZeroIsBusy) {
+  if (num_ranks() < 3) GTEST_SKIP() << "takes rank 0, one that dies, and one that learns of it";
+  const SharedCount learnt;
+  const std::int32_t last = num_ranks() - 1;
+  const auto learn = [&](Transport& t) -> Verdict {
+    RESHARD_REQUIRE_HOLDS(barrier(t));
+    if (t.rank() == last) kill(getpid(), SIGKILL);
+    if (t.rank() == 0) RESHARD_REQUIRE(learnt.await(last - 1, 2 * kLearnUs));
+    const Deadline deadline(kLearnUs);
+    while (t.health().ok() && !deadline.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    RESHARD_REQUIRE(t.health().code() == RESHARD_ERR_PEER_FAILED);
+    RESHARD_REQUIRE(names_rank(t.health(), last));
+    learnt.add_one();
+    return {};
+  };
+  run(learn, {last});
 }
 
 TEST_P(DeathConformance, SurvivorsLearnOfADeadPeer) {

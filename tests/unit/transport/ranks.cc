@@ -226,6 +226,22 @@ std::vector<std::byte> pattern(std::size_t size_bytes, std::int32_t source, std:
 
 constexpr std::byte kGuard{0xA5};
 
+SharedCount::SharedCount() {
+  void* memory = mmap(nullptr, sizeof(*count_), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) std::abort();
+  count_ = new (memory) std::atomic<int>(0);
+}
+
+SharedCount::~SharedCount() {
+  munmap(count_, sizeof(*count_));
+}
+
+bool SharedCount::await(int count, std::int64_t timeout_us) const {
+  const Deadline deadline(timeout_us);
+  while (count_->load() < count && !deadline.expired()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return count_->load() >= count;
+}
+
 GuardedBuffer::GuardedBuffer(std::size_t size_bytes)
     : size_bytes_(size_bytes), bytes_(size_bytes + 2 * kGuardBytes, kGuard) {}
 

@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <set>
@@ -71,6 +72,21 @@ Verdict barrier(Transport& transport);
 /// size_bytes that depend on who sends to whom and on `salt`, so that a mix-up shows.
 std::vector<std::byte> pattern(std::size_t size_bytes, std::int32_t source, std::int32_t destination,
                                std::uint64_t salt = 0);
+
+/// A number that the ranks of a test share, be they threads or processes. Made before they start.
+class SharedCount {
+ public:
+  SharedCount();
+  ~SharedCount();
+  SharedCount(const SharedCount&) = delete;
+  SharedCount& operator=(const SharedCount&) = delete;
+  void add_one() const { count_->fetch_add(1); }
+  /// Sleeps until the count is reached, without touching any transport; false after `timeout_us`.
+  bool await(int count, std::int64_t timeout_us = kPatienceUs) const;
+
+ private:
+  std::atomic<int>* count_;
+};
 
 /// A receive buffer between guard zones that must stay untouched.
 class GuardedBuffer {
