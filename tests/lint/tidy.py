@@ -22,6 +22,8 @@ import sys
 ROOMS = ("src/", "topology/", "kernels/")
 KEPT = "tests/data/tidy_passed.json"
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
+# A string, which is kept whole, or a comment. No source of the project has a raw string with a quote in it.
+STRING_OR_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 
 def commands_of(root, build):
@@ -37,7 +39,7 @@ def commands_of(root, build):
 
 
 class Texts:
-    """What clang-tidy sees of files: their lines without those of comments alone, unless these speak to it."""
+    """What clang-tidy sees of files: their words, without comments, unless these speak to it."""
 
     def __init__(self, root):
         self.root = root
@@ -52,8 +54,8 @@ class Texts:
 
     @staticmethod
     def parse(text):
-        lines = [line for line in text.splitlines() if not line.lstrip().startswith("//") or "NOLINT" in line]
-        return "\n".join(lines), [name for found in INCLUDE.findall(text) for name in (found, "include/" + found)]
+        words = STRING_OR_COMMENT.sub(lambda found: found[0] if found[1] or "NOLINT" in found[0] else " ", text)
+        return " ".join(words.split()), [name for found in INCLUDE.findall(text) for name in (found, "include/" + found)]
 
     def closure(self, name):
         """All files of the project that `name` includes, itself among them, in an order that does not change."""
@@ -90,7 +92,8 @@ def main():
     commands = commands_of(root, build)
     if not commands:
         sys.exit(f"no sources of the library in {build}/compile_commands.json; configure first")
-    version = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["clang-tidy", "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"version \S+", said)[0]  # the rest names the processor, which differs between machines
     tool = version + (root / ".clang-tidy").read_text(encoding="utf-8")
     texts = Texts(root)
     hashes = {name: hash_of(texts, name, flags, tool) for name, flags in commands.items()}
