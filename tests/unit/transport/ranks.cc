@@ -216,7 +216,8 @@ Verdict barrier(Transport& transport) {
 
 std::vector<std::byte> pattern(std::size_t size_bytes, std::int32_t source, std::int32_t destination,
                                std::uint64_t salt) {
-  // Word by word, and compared by memcmp: under the thread sanitizer each access of a byte would cost as much as a word's.
+  // Word by word, and compared by memcmp: under the thread sanitizer each access of a byte would cost as much as a
+  // word's.
   std::vector<std::uint64_t> words(size_bytes / 8 + 1);
   const std::uint64_t seed = static_cast<std::uint64_t>(source * 131 + destination) * 1009 + salt * 7919;
   for (std::size_t i = 0; i < words.size(); ++i) {
@@ -224,7 +225,7 @@ std::vector<std::byte> pattern(std::size_t size_bytes, std::int32_t source, std:
     words[i] = mixed ^ (mixed >> 29);
   }
   std::vector<std::byte> bytes(size_bytes);
-  std::memcpy(bytes.data(), words.data(), size_bytes);
+  if (size_bytes > 0) std::memcpy(bytes.data(), words.data(), size_bytes);
   return bytes;
 }
 
