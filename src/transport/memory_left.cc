@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <limits>
 #include <string>
@@ -15,6 +16,9 @@ namespace reshard {
 namespace {
 
 constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
+
+// What UCX allocates while it maps a segment: a few pages and what the allocator takes at a time.
+constexpr std::size_t kSpaceForOthers = std::size_t{8} << 20;
 
 std::size_t less(std::size_t limit, std::size_t used) {
   return limit > used ? limit - used : 0;
@@ -53,20 +57,45 @@ std::size_t address_space_left() {
   return pages == kUnlimited ? kUnlimited : less(limit.rlim_cur, pages * page_bytes);
 }
 
+/// A limit, and what a person can do about it.
+struct Left {
+  std::size_t size_bytes;
+  const char* whose;
+  const char* advice;
+};
+
+Left least_left() {
+  const std::array<Left, 3> all{{
+      {host_left(), "the host", "take less, or more hosts"},
+      {group_left(), "the control group", "raise its memory.max"},
+      {address_space_left(), "the limit of address space", "raise it (ulimit -v)"},
+  }};
+  return *std::min_element(all.begin(), all.end(),
+                           [](const Left& a, const Left& b) { return a.size_bytes < b.size_bytes; });
+}
+
 }  // namespace
 
 std::size_t memory_left() {
-  return std::min({host_left(), group_left(), address_space_left()});
+  return least_left().size_bytes;
 }
 
 Status check_memory_left(std::size_t size_bytes) {
-  const std::size_t left = memory_left();
-  if (size_bytes <= left) return {};
+  const Left left = least_left();
+  if (size_bytes <= left.size_bytes) return {};
+  return {RESHARD_ERR_OUT_OF_MEMORY, fmt::format("{} bytes were asked for, and {} leaves {}; {}", size_bytes,
+                                                 left.whose, left.size_bytes, left.advice)};
+}
+
+Status check_address_space(std::size_t size_bytes) {
+  const std::size_t left = address_space_left();
+  if (left == kUnlimited || (size_bytes <= left && left - size_bytes >= kSpaceForOthers)) return {};
   return {
       RESHARD_ERR_OUT_OF_MEMORY,
-      fmt::format("{} bytes were asked for, and the host, its control group or the process's limit of address space "
-                  "leaves {}",
-                  size_bytes, left)};
+      fmt::format("mapping {} bytes of a peer needs that much address space and {} for the rest, and the limit of it "
+                  "leaves {}; raise it (ulimit -v), or give sources in memory of the heap in place of "
+                  "reshard_alloc (reshard_perf --alloc heap), which is sent and not mapped",
+                  size_bytes, kSpaceForOthers, left)};
 }
 
 }  // namespace reshard

@@ -16,4 +16,8 @@ std::size_t memory_left();
 /// space for more than there is, and kills whoever uses it.
 Status check_memory_left(std::size_t size_bytes);
 
+/// RESHARD_ERR_OUT_OF_MEMORY when the process's limit of address space (RLIMIT_AS) does not let it map a peer's segment
+/// of this size, which costs address space and no memory.
+Status check_address_space(std::size_t size_bytes);
+
 }  // namespace reshard

@@ -10,6 +10,14 @@
 #include "src/transport/memory_left.h"
 
 namespace reshard {
+namespace {
+
+struct KeyHead {
+  std::uint64_t address;
+  std::uint64_t segment_bytes;
+};
+
+}  // namespace
 
 UcxMemory::~UcxMemory() {
   for (const Mapping& mapping : mappings_) ucp_rkey_destroy(mapping.rkey);
@@ -52,29 +60,31 @@ MemoryKey UcxMemory::export_range(const void* ptr, std::size_t size_bytes) const
   void* rkey = nullptr;
   std::size_t rkey_bytes = 0;
   if (ucp_rkey_pack(worker_->context(), allocation->value, &rkey, &rkey_bytes) != UCS_OK) return {};
-  const auto address = reinterpret_cast<std::uint64_t>(ptr);
-  MemoryKey key(sizeof(address) + rkey_bytes);
-  std::memcpy(key.data(), &address, sizeof(address));
-  std::memcpy(key.data() + sizeof(address), rkey, rkey_bytes);
+  const KeyHead head{reinterpret_cast<std::uint64_t>(ptr), allocation->size_bytes};
+  MemoryKey key(sizeof(head) + rkey_bytes);
+  std::memcpy(key.data(), &head, sizeof(head));
+  std::memcpy(key.data() + sizeof(head), rkey, rkey_bytes);
   ucp_rkey_buffer_release(rkey);
   return key;
 }
 
 Result<void*> UcxMemory::map(std::int32_t peer, const MemoryKey& key) {
   if (key.empty()) return nullptr;
-  std::uint64_t address = 0;
-  if (key.size() <= sizeof(address)) {
+  KeyHead head{};
+  if (key.size() <= sizeof(head)) {
     return invalid_argument(fmt::format("a memory key of {} bytes is not from this transport", key.size()));
   }
-  std::memcpy(&address, key.data(), sizeof(address));
-  if (peer == rank_) return reinterpret_cast<void*>(address);
+  std::memcpy(&head, key.data(), sizeof(head));
+  if (peer == rank_) return reinterpret_cast<void*>(head.address);
+  // UCX 1.13 attaches a segment as it unpacks the key, and dies of a signal when that fails.
+  if (worker_->is_near(peer)) RESHARD_TRY(check_address_space(head.segment_bytes));
   RESHARD_TRY(ucp_ep_h endpoint, worker_->endpoint(peer));
   ucp_rkey_h rkey = nullptr;
-  const ucs_status_t unpacked = ucp_ep_rkey_unpack(endpoint, key.data() + sizeof(address), &rkey);
+  const ucs_status_t unpacked = ucp_ep_rkey_unpack(endpoint, key.data() + sizeof(head), &rkey);
   if (unpacked == UCS_ERR_UNREACHABLE) return nullptr;
   if (unpacked != UCS_OK) return ucx_error(fmt::format("UCX refused a memory key of rank {}", peer), unpacked);
   void* ptr = nullptr;
-  if (ucp_rkey_ptr(rkey, address, &ptr) != UCS_OK) {  // another host, or no shared memory between the two
+  if (ucp_rkey_ptr(rkey, head.address, &ptr) != UCS_OK) {  // another host, or no shared memory between the two
     ucp_rkey_destroy(rkey);
     return nullptr;
   }

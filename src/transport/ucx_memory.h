@@ -12,7 +12,8 @@
 namespace reshard {
 
 /// Memory that UCX allocates, each piece a shared segment of its own where shared memory is to be had, and the segments
-/// of peers that are mapped here. A key is the address in the owner followed by UCX's packed rkey.
+/// of peers that are mapped here. A key is the address in the owner, the size of the whole segment, and UCX's packed
+/// rkey.
 class UcxMemory {
  public:
   UcxMemory(UcxWorker* worker, std::int32_t rank) : worker_(worker), rank_(rank) {}

@@ -3,9 +3,11 @@
 //
 // What every transport must do with memory.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 
 #include "tests/unit/transport/conformance.h"
 
@@ -94,6 +96,34 @@ TEST_P(MemoryConformance, MessagesMoveBetweenAllocatedBuffers) {
     const Bytes expected = pattern(kBytes, previous, t.rank());
     RESHARD_REQUIRE(std::memcmp(*destination, expected.data(), kBytes) == 0);
     return barrier(t);  // what is left allocated goes with the transport
+  });
+}
+
+// The segment of a peer finds no room: an error that says what to do, where UCX would die of a signal.
+TEST_P(MemoryConformance, AMappingThatFindsNoAddressSpaceIsRefused) {
+  if (kind() != Kind::kUcx) GTEST_SKIP() << "nothing is mapped here";
+  run([](Transport& t) -> Verdict {
+    constexpr std::size_t kBytes = 64 << 20;
+    const auto memory = t.allocate(kBytes);
+    RESHARD_REQUIRE_OK(memory);
+    const auto keys = t.allgather(t.export_memory(*memory, kBytes), Deadline(kPatienceUs));
+    RESHARD_REQUIRE_OK(keys);
+    rlimit before{};
+    getrlimit(RLIMIT_AS, &before);
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlimit tight{pages * static_cast<std::size_t>(getpagesize()) + kBytes, before.rlim_max};
+    RESHARD_REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
+    const std::int32_t peer = (t.rank() + 1) % t.num_ranks();
+    const MemoryKey& key = (*keys)[static_cast<std::size_t>(peer)];
+    const auto refused = t.map(peer, key);
+    setrlimit(RLIMIT_AS, &before);
+    if (peer != t.rank()) {
+      RESHARD_REQUIRE(refused.status().code() == RESHARD_ERR_OUT_OF_MEMORY);
+      RESHARD_REQUIRE(refused.status().message().find("ulimit -v") != std::string::npos);
+    }
+    RESHARD_REQUIRE_OK(t.map(peer, key));
+    return barrier(t);
   });
 }
 
