@@ -9,7 +9,7 @@
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}"
-build_preset dev reshard reshard_perf reshard_plan chaos
+build_preset dev reshard reshard_perf reshard_plan chaos deadlines slow_link
 
 bin=build/dev/bin
 end=$((SECONDS + 60 * ${1:-60}))
@@ -20,6 +20,8 @@ numpy=/usr/bin/python3  # Debian's, which has it
 for ((round = 0; SECONDS < end; ++round, ++seed)); do
   heading "round $round, seed $seed"
   python3 -B tests/multi/run_chaos.py --chaos "$bin/chaos" --count 100 --seed "$seed"
+  for ways in direct relayed hopeless; do "$bin/deadlines" 8 1000 $((seed % 1000000)) "$ways"; done
+  python3 -B tests/multi/run_slow_link.py --program "$bin/slow_link" || [ $? -eq 77 ]
   python3 -B tests/multi/run_random.py "${perf[@]}" --transport ucx --seed "$seed" --count 50 --max-ranks 8
   python3 -B tests/multi/run_random.py "${perf[@]}" --transport ucx --seed "$seed" --count 50 --max-ranks 8 --machines
   python3 -B tests/multi/run_random.py "${perf[@]}" "${plan[@]}" --transport local --seed "$seed" --count 200 --machines
