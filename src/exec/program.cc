@@ -60,7 +60,8 @@ class ProgramBuilder {
     program_.most_in_flight = plan_.most_in_flight;
     program_.work_of_group.resize(plan_.groups.size());
     add_local();
-    for (std::size_t r = 0; r < plan_.routes.size(); ++r) add_route(static_cast<std::int64_t>(r));
+    std::int64_t id = 0;
+    for (const Route& route : plan_.routes) add_route(id++, route);
     std::stable_sort(program_.pulls.begin(), program_.pulls.end(), [&](const GroupCopies& a, const GroupCopies& b) {
       return std::pair{a.position, shift_from(a.peer)} < std::pair{b.position, shift_from(b.peer)};
     });
@@ -121,9 +122,8 @@ class ProgramBuilder {
     }
   }
 
-  void add_route(std::int64_t id) {
-    const Route& route = at(plan_.routes, id);
-    const Hop* hops = plan_.begin_hops(route);
+  void add_route(std::int64_t id, const Route& route) {
+    const HopIterator hops = plan_.begin_hops(route);
     const auto is_mine = [&](const Hop& hop) { return hop.src == rank_ || hop.dst == rank_; };
     if (std::none_of(hops, hops + route.num_hops, is_mine)) return;
     // Peers' memory is read only where nobody waits for this rank to pass something on.
@@ -165,7 +165,7 @@ class ProgramBuilder {
   }
 
   DraftMessage* add_message(std::int64_t id, std::int32_t hop_index, const Window& window) {
-    const Hop* hops = plan_.begin_hops(at(plan_.routes, id));
+    const HopIterator hops = plan_.begin_hops(at(plan_.routes, id));
     const Hop& hop = hops[hop_index];
     const bool is_send = hop.src == rank_;
     DraftMessage draft;

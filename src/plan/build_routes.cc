@@ -3,12 +3,14 @@
 #include "src/plan/build_routes.h"
 
 #include <algorithm>
-#include <numeric>
+#include <map>
 #include <span>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 
 #include "src/base/hasher.h"
+#include "src/plan/passage_lists.h"
 
 namespace reshard {
 namespace {
@@ -16,24 +18,19 @@ namespace {
 class RouteBuilder {
  public:
   RouteBuilder(const Network& network, const DomainSets& domains, const Passages& passages, Plan* plan)
-      : network_(network), domains_(domains), passages_(passages), plan_(plan) {}
+      : network_(network),
+        domains_(domains),
+        passages_(passages),
+        lists_(passages, plan->num_ranks),
+        plan_(plan),
+        routes_(plan->routes) {}
 
   void run() {
-    const std::vector<std::size_t> by_landing = sort_by_landing();
-    std::vector<Way> ways;
-    for (std::size_t i = 0; i < by_landing.size();) {
-      ways.clear();
-      const std::int32_t landing = first_landing(by_landing[i]);
-      for (; i < by_landing.size() && first_landing(by_landing[i]) == landing; ++i) {
-        ways.push_back(way_of(by_landing[i]));
-      }
-      std::sort(ways.begin(), ways.end(), [&](const Way& a, const Way& b) { return is_before(a, b); });
-      build(ways);
-    }
+    for (std::int32_t rank = 0; rank < plan_->num_ranks; ++rank) add_routes_to(rank);
   }
 
  private:
-  /// What decides which passages are one route, but for the landing, which those compared have in common.
+  /// What decides which passages are one route, but for the first landing, which those compared have in common.
   struct Way {
     std::int32_t exit;
     std::int32_t origin;
@@ -43,57 +40,138 @@ class RouteBuilder {
     auto key() const { return std::tuple{exit, origin, audience, num_landings}; }
   };
 
-  std::int32_t first_landing(std::size_t passage) const {
-    return at(passages_.landings, passages_.all[passage].first_landing);
+  /// What decides which routes a rank gets by its common lists: which they are, and the group with which its order
+  /// begins.
+  using Membership = std::pair<std::vector<std::int32_t>, std::int32_t>;
+
+  /// The ways of one route, which follow each other.
+  struct Slot {
+    std::size_t first = 0;
+    std::size_t end = 0;
+    std::int64_t distinct = -1;  ///< the route, once it was built
+  };
+
+  /// The routes by which the common lists of some ranks bring them the same, by exit.
+  struct Family {
+    std::vector<Way> ways;
+    std::vector<Slot> slots;
+    std::span<const Way> ways_of(const Slot& slot) const { return {ways.data() + slot.first, slot.end - slot.first}; }
+    std::int32_t exit_of(const Slot& slot) const { return ways[slot.first].exit; }
+  };
+
+  /// The routes that come to a rank first, by exit. Those of exits by which it gets nothing but what its family gets
+  /// are the family's, repeated; others are its own.
+  void add_routes_to(std::int32_t rank) {
+    std::vector<Way> own = ways_of(lists_.rare_lists_of(rank));
+    const std::vector<std::int32_t>& common = lists_.common_lists_of(rank);
+    Family& family = common.empty() ? alone_ : family_of({common, at(plan_->first_groups, rank)});
+    auto way = own.cbegin();
+    for (auto slot = family.slots.begin(); slot != family.slots.end();) {
+      const std::int32_t exit = family.exit_of(*slot);
+      const auto before = std::find_if(way, own.cend(), [&](const Way& w) { return w.exit >= exit; });
+      add_own({way, before}, rank);
+      way = before;
+      if (way == own.cend() || way->exit != exit) {
+        add_repeated(family, &*slot++, rank);
+        continue;
+      }
+      std::vector<Way> merged;
+      for (; way != own.cend() && way->exit == exit; ++way) merged.push_back(*way);
+      for (; slot != family.slots.end() && family.exit_of(*slot) == exit; ++slot) {
+        const std::span<const Way> theirs = family.ways_of(*slot);
+        merged.insert(merged.end(), theirs.begin(), theirs.end());
+      }
+      sort(&merged);
+      add_own(merged, rank);
+    }
+    add_own({way, own.cend()}, rank);
+  }
+
+  Family& family_of(Membership membership) {
+    const auto [known, is_new] = families_.try_emplace(std::move(membership));
+    Family& family = known->second;
+    if (!is_new) return family;
+    family.ways = ways_of(known->first.first);
+    for (std::size_t i = 0; i < family.ways.size(); i = family.slots.back().end) {
+      family.slots.push_back({i, end_of_route(family.ways, i)});
+    }
+    return family;
+  }
+
+  /// The passages of these lists in the order of routes.
+  std::vector<Way> ways_of(const std::vector<std::int32_t>& lists) const {
+    std::vector<Way> ways;
+    for (const std::int32_t list : lists) {
+      for (const std::size_t passage : lists_.passages_of(list)) ways.push_back(way_of(passage));
+    }
+    sort(&ways);
+    return ways;
+  }
+
+  void sort(std::vector<Way>* ways) const {
+    std::sort(ways->begin(), ways->end(), [&](const Way& a, const Way& b) { return is_before(a, b); });
   }
 
   Way way_of(std::size_t passage) const {
     const Passage& p = passages_.all[passage];
-    return {p.exit, p.origin, audience_of(p), p.num_landings, passage};
+    return {p.exit, p.origin, audience_of(p), p.relation == Relation::kEach ? 1 : p.num_landings, passage};
   }
 
-  std::span<const std::int32_t> landings(const Way& way) const {
-    return {passages_.landings.data() + passages_.all[way.passage].first_landing,
-            static_cast<std::size_t>(way.num_landings)};
+  /// Where a chain goes on from its first landing.
+  std::span<const std::int32_t> later_landings(const Way& way) const {
+    const std::int32_t* first = &at(passages_.landings, passages_.all[way.passage].first_landing);
+    return {first + 1, static_cast<std::size_t>(way.num_landings) - 1};
   }
 
   bool is_before(const Way& a, const Way& b) const {
     if (a.key() != b.key()) return a.key() < b.key();
-    const auto its = landings(b);
-    const auto mine = landings(a);
+    const auto its = later_landings(b);
+    const auto mine = later_landings(a);
     const auto [differs, other] = std::mismatch(mine.begin(), mine.end(), its.begin());
     return differs != mine.end() ? *differs < *other : a.passage < b.passage;
   }
 
   bool is_one_route(const Way& a, const Way& b) const {
-    return a.key() == b.key() && std::equal(landings(a).begin(), landings(a).end(), landings(b).begin());
+    return a.key() == b.key() && std::ranges::equal(later_landings(a), later_landings(b));
   }
 
-  /// Passages by the rank on which they land first, in their order. There are millions, of few thousand ranks: counting
-  /// leaves only short lists to be sorted by comparison.
-  std::vector<std::size_t> sort_by_landing() const {
-    std::vector<std::size_t> next(static_cast<std::size_t>(plan_->num_ranks) + 1);
-    for (std::size_t i = 0; i < passages_.all.size(); ++i) ++at(next, first_landing(i) + 1);
-    std::partial_sum(next.begin(), next.end(), next.begin());
-    std::vector<std::size_t> sorted(passages_.all.size());
-    for (std::size_t i = 0; i < passages_.all.size(); ++i) sorted[at(next, first_landing(i))++] = i;
-    return sorted;
+  /// All that go the same way, and so stand next to each other, are one route.
+  std::size_t end_of_route(std::span<const Way> ways, std::size_t first) const {
+    std::size_t end = first + 1;
+    while (end < ways.size() && is_one_route(ways[first], ways[end])) ++end;
+    return end;
   }
 
-  /// One route of all that go the same way, which stand next to each other.
-  void build(const std::vector<Way>& ways) {
+  void add_own(std::span<const Way> ways, std::int32_t rank) {
     for (std::size_t i = 0; i < ways.size();) {
-      const Way& first = ways[i];
-      begin(passages_.all[first.passage]);
-      for (; i < ways.size() && is_one_route(ways[i], first); ++i) add(passages_.all[ways[i].passage].range);
-      share_ranges();
+      const std::size_t end = end_of_route(ways, i);
+      build(ways.subspan(i, end - i), rank, rank);
+      routes_.push_back(route_);
+      i = end;
     }
+  }
+
+  void add_repeated(const Family& family, Slot* slot, std::int32_t rank) {
+    if (slot->distinct < 0) {
+      build(family.ways_of(*slot), rank, kReceiver);
+      slot->distinct = static_cast<std::int64_t>(routes_.distinct().size());
+      routes_.keep(route_);
+    }
+    routes_.repeat(slot->distinct, 1, rank);
+  }
+
+  /// Makes route_ of ways that are one route to a rank, which the hops call by this name.
+  void build(std::span<const Way> ways, std::int32_t rank, std::int32_t name) {
+    begin(passages_.all[ways.front().passage], name);
+    route_.first_group = at(plan_->first_groups, rank);
+    for (const Way& way : ways) add(passages_.all[way.passage].range);
+    share_ranges();
   }
 
   /// Who gets the bytes, as far as the landings do not tell: the destination set, or -1 when each landing is the only
   /// one in its domain.
   std::int32_t audience_of(const Passage& passage) const {
-    if (passage.is_in_domain) return -1;
+    if (passage.relation != Relation::kChain) return -1;
     const std::int32_t id = at(plan_->bundles, passage.range.bundle).destinations;
     for (std::int32_t l = 0; l < passage.num_landings; ++l) {
       const std::int32_t rank = at(passages_.landings, passage.first_landing + l);
@@ -107,42 +185,40 @@ class RouteBuilder {
 
   std::int32_t add_hop(std::int32_t src, std::int32_t dst, std::int32_t parent, std::int32_t delay, bool to_staging) {
     Hop hop{src, dst, parent, delay, 0, to_staging};
-    if (parent >= 0) hop.step = at(plan_->hops, route().first_hop + parent).step + 1;
+    if (parent >= 0) hop.step = at(plan_->hops, route_.first_hop + parent).step + 1;
     plan_->hops.push_back(hop);
-    return route().num_hops++;
+    return route_.num_hops++;
   }
 
   /// The hop that brings the bytes to a rank to stay; -1 if there is none yet.
   std::int32_t hop_to(std::int32_t rank) {
-    for (std::int32_t h = 0; h < route().num_hops; ++h) {
-      const Hop& hop = at(plan_->hops, route().first_hop + h);
+    for (std::int32_t h = 0; h < route_.num_hops; ++h) {
+      const Hop& hop = at(plan_->hops, route_.first_hop + h);
       if (hop.dst == rank && !hop.to_staging) return h;
     }
     return -1;
   }
 
-  Route& route() { return plan_->routes.back(); }
-
-  void begin(const Passage& passage) {
-    Route& made = plan_->routes.emplace_back();
-    made.first_range = static_cast<std::int64_t>(plan_->ranges.size());
-    made.first_hop = static_cast<std::int64_t>(plan_->hops.size());
-    made.first_group = at(plan_->first_groups, at(passages_.landings, passage.first_landing));
+  /// A route without ranges, to the rank and from there to the passage's other landings.
+  void begin(const Passage& passage, std::int32_t first_landing) {
+    route_ = {};
+    route_.first_range = static_cast<std::int64_t>(plan_->ranges.size());
+    route_.first_hop = static_cast<std::int64_t>(plan_->hops.size());
     std::int32_t rank = passage.origin;
     std::int32_t parent = -1;
     if (passage.exit != passage.origin) {
       parent = add_hop(rank, passage.exit, parent, 0, true);
       rank = passage.exit;
     }
-    if (passage.is_in_domain) {
-      add_hop(rank, at(passages_.landings, passage.first_landing), parent, 0, false);
+    if (passage.relation != Relation::kChain) {
+      add_hop(rank, first_landing, parent, 0, false);
       return;
     }
     Keeper last{rank, -1};
     for (std::int32_t l = 0; l < passage.num_landings; ++l) {
       const std::int32_t landing = at(passages_.landings, passage.first_landing + l);
       parent = l == 0 ? parent : leave(last, landing, l, parent);
-      rank = l == 0 ? rank : at(plan_->hops, route().first_hop + parent).dst;
+      rank = l == 0 ? rank : at(plan_->hops, route_.first_hop + parent).dst;
       last = land(passage, rank, landing, l, &parent);
     }
   }
@@ -170,8 +246,8 @@ class RouteBuilder {
   }
 
   void add(const Range& range) {
-    ++route().num_ranges;
-    route().size_bytes += range.end - range.begin;
+    ++route_.num_ranges;
+    route_.size_bytes += range.end - range.begin;
     plan_->ranges.push_back(range);
   }
 
@@ -182,28 +258,33 @@ class RouteBuilder {
   /// Drops the route's ranges, the last ones made, where an earlier route has the same: replicas of a server get the
   /// same from a source, so that of 12 million ranges from 2048 shards to 64 replicas few hundred thousand stay.
   void share_ranges() {
-    const Range* mine = plan_->begin_ranges(route());
+    const Range* mine = plan_->begin_ranges(route_);
     Hasher hasher;
-    for (const Range* range = mine; range != mine + route().num_ranges; ++range) {
+    for (const Range* range = mine; range != mine + route_.num_ranges; ++range) {
       for (const std::int64_t value : {std::int64_t{range->bundle}, range->begin, range->end}) hasher.add(value);
     }
-    const auto [begin, end] = lists_.equal_range(hasher.digest());
+    const auto [begin, end] = range_lists_.equal_range(hasher.digest());
     for (auto known = begin; known != end; ++known) {
       const auto [first, count] = known->second;
-      if (count != route().num_ranges) continue;
+      if (count != route_.num_ranges) continue;
       if (!std::equal(mine, mine + count, plan_->ranges.data() + first, is_same)) continue;
-      plan_->ranges.resize(static_cast<std::size_t>(route().first_range));
-      route().first_range = first;
+      plan_->ranges.resize(static_cast<std::size_t>(route_.first_range));
+      route_.first_range = first;
       return;
     }
-    lists_.emplace(hasher.digest(), std::pair{route().first_range, route().num_ranges});
+    range_lists_.emplace(hasher.digest(), std::pair{route_.first_range, route_.num_ranges});
   }
 
   const Network& network_;
   const DomainSets& domains_;
   const Passages& passages_;
+  PassageLists lists_;
   Plan* plan_;
-  std::unordered_multimap<std::uint64_t, std::pair<std::int64_t, std::int32_t>> lists_;  // by hash: first, number
+  Routes& routes_;  // of the plan
+  Route route_;     // in the making
+  std::map<Membership, Family> families_;
+  Family alone_;  // of ranks that stand in no common list: no routes
+  std::unordered_multimap<std::uint64_t, std::pair<std::int64_t, std::int32_t>> range_lists_;  // by hash: first, number
 };
 
 }  // namespace

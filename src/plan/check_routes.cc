@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
-#include <tuple>
 #include <unordered_map>
 
 #include "src/plan/plan.h"
@@ -16,13 +15,18 @@ namespace {
 // A window's place in the order has a round and a hop's delay added up, in 32 bits.
 constexpr std::int32_t kMostRounds = 1 << 30;
 
-/// Bytes of a bundle that come to a rank to stay.
-struct Arrival {
-  std::int32_t rank;
-  std::int64_t begin;
-  std::int64_t end;
-  auto key() const { return std::tuple{rank, begin, end}; }
-  bool operator<(const Arrival& other) const { return key() < other.key(); }
+/// How far a bundle's stream has come to a rank to stay.
+struct Arrived {
+  std::int32_t bundle = -1;  ///< of which something came last
+  std::int64_t end = 0;
+};
+
+/// Distinct routes [first, end), and for whom they stand: for themselves, with the one receiver -1, or for each of the
+/// receivers.
+struct Segment {
+  std::int64_t first = 0;
+  std::int64_t end = 0;
+  std::vector<std::int32_t> receivers;
 };
 
 /// A range in a list of ranges that some routes share.
@@ -31,7 +35,7 @@ struct Use {
   std::int32_t list;
 };
 
-Status broken(std::size_t route, const std::string& what) {
+Status broken(std::int64_t route, const std::string& what) {
   return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan {}", route, what)};
 }
 
@@ -50,21 +54,15 @@ class RouteChecker {
       return {RESHARD_ERR_INTERNAL,
               fmt::format("an order of the plan begins with group {} of {}", group, plan_.groups.size())};
     }
-    std::int64_t known_ranges = 0;  // those up to here are some route's
-    std::int64_t first_hop = 0;
-    for (std::size_t r = 0; r < plan_.routes.size(); ++r) {
-      const Route& route = plan_.routes[r];
-      const bool is_in_order = route.first_range >= 0 && route.first_range <= known_ranges &&
-                               route.first_hop == first_hop && route.num_ranges > 0 && route.num_hops > 0;
-      if (!is_in_order) return broken(r, "does not follow the one before it");
-      known_ranges = std::max(known_ranges, route.first_range + route.num_ranges);
-      first_hop += route.num_hops;
-      if (known_ranges > size(plan_.ranges) || first_hop > size(plan_.hops))
-        return broken(r, "has parts that are not there");
-      if (const std::string what = check(route); !what.empty()) return broken(r, what);
+    RESHARD_TRY(find_segments());
+    for (const Segment& segment : segments_) {
+      for (std::int64_t r = segment.first; r < segment.end; ++r) {
+        if (const std::string what = check_parts(r); !what.empty()) return broken(r, what);
+        if (const std::string what = check(r, segment.receivers); !what.empty()) return broken(r, what);
+      }
     }
-    if (known_ranges != size(plan_.ranges) || first_hop != size(plan_.hops)) {
-      return broken(plan_.routes.size(), "is missing");
+    if (known_ranges_ != size(plan_.ranges) || known_hops_ != size(plan_.hops)) {
+      return broken(size(plan_.routes.distinct()), "is missing");
     }
     return check_arrivals();
   }
@@ -73,6 +71,79 @@ class RouteChecker {
   template <typename T>
   static std::int64_t size(const std::vector<T>& items) {
     return static_cast<std::int64_t>(items.size());
+  }
+
+  /// Cuts the distinct routes wherever a run begins or ends: those between two cuts stand for the same receivers.
+  Status find_segments() {
+    const Routes& routes = plan_.routes;
+    std::vector<std::int64_t> cuts = {0, size(routes.distinct())};
+    for (std::size_t run = 0; run < routes.runs().size(); ++run) {
+      const Routes::Run& those = routes.runs()[run];
+      const std::int64_t end = those.first_distinct + routes.size_of(run);
+      if (those.first_distinct < 0 || end > cuts[1]) return broken(those.first_distinct, "is not there");
+      cuts.insert(cuts.end(), {those.first_distinct, end});
+    }
+    std::sort(cuts.begin(), cuts.end());
+    cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+    for (std::size_t i = 0; i + 1 < cuts.size(); ++i) segments_.push_back({cuts[i], cuts[i + 1], {}});
+    for (std::size_t run = 0; run < routes.runs().size(); ++run) {
+      const Routes::Run& those = routes.runs()[run];
+      const std::int64_t end = those.first_distinct + routes.size_of(run);
+      for (Segment* segment = segment_of(those.first_distinct); segment != &segments_.back() + 1; ++segment) {
+        if (segment->first >= end) break;
+        segment->receivers.push_back(those.receiver);
+      }
+    }
+    return {};
+  }
+
+  Segment* segment_of(std::int64_t route) {
+    const auto after = std::upper_bound(segments_.begin(), segments_.end(), route,
+                                        [](std::int64_t r, const Segment& s) { return r < s.first; });
+    return &*(after - 1);
+  }
+
+  /// Whether a route has ranges and hops, which follow those of the routes before it.
+  std::string check_parts(std::int64_t id) {
+    const Route& route = at(plan_.routes.distinct(), id);
+    const bool is_in_order = route.first_range >= 0 && route.first_range <= known_ranges_ &&
+                             route.first_hop == known_hops_ && route.num_ranges > 0 && route.num_hops > 0;
+    if (!is_in_order) return "does not follow the one before it";
+    known_ranges_ = std::max(known_ranges_, route.first_range + route.num_ranges);
+    known_hops_ += route.num_hops;
+    if (known_ranges_ > size(plan_.ranges) || known_hops_ > size(plan_.hops)) return "has parts that are not there";
+    return {};
+  }
+
+  /// What is wrong with a route for one of its receivers; empty when nothing is. All is checked for the first of them,
+  /// and for the others what depends on the receiver. (That these do not hold what they are brought is a part of
+  /// check_arrivals().)
+  std::string check(std::int64_t id, const std::vector<std::int32_t>& receivers) {
+    if (receivers.empty()) return "is no route of any rank";
+    Route route = at(plan_.routes.distinct(), id);
+    route.receiver = receivers.front();
+    if (std::string what = check(route); !what.empty()) return what;
+    for (std::size_t i = 1; i < receivers.size(); ++i) {
+      route.receiver = receivers[i];
+      if (std::string what = check_receiver(route); !what.empty()) return what;
+    }
+    return {};
+  }
+
+  std::string check_receiver(const Route& route) const {
+    const std::int32_t receiver = route.receiver;
+    if (receiver < 0 || receiver >= plan_.num_ranks) return "is repeated for a rank that is none";
+    for (std::int64_t h = route.first_hop; h < route.first_hop + route.num_hops; ++h) {
+      const Hop& hop = at(plan_.hops, h);
+      if (hop.src == receiver || hop.dst == receiver) return fmt::format("comes to its receiver {} twice", receiver);
+    }
+    const bool has_order = plan_.options.open_groups > 0;
+    return has_order && at(plan_.first_groups, receiver) != route.first_group ? wrong_order(route, receiver) : "";
+  }
+
+  std::string wrong_order(const Route& route, std::int32_t receiver) const {
+    return fmt::format("begins with group {} and its receiver {} with group {}", route.first_group, receiver,
+                       at(plan_.first_groups, receiver));
   }
 
   /// What is wrong with a route; empty when nothing is.
@@ -124,21 +195,23 @@ class RouteChecker {
   }
 
   std::string check(const Route& route, std::int32_t index) {
-    const Hop* hops = plan_.begin_hops(route);
+    const HopIterator hops = plan_.begin_hops(route);
     const Hop& hop = hops[index];
     const auto is_rank = [&](std::int32_t rank) { return rank >= 0 && rank < plan_.num_ranks; };
     if (!is_rank(hop.src) || !is_rank(hop.dst) || hop.src == hop.dst) return "has a hop between ranks that are none";
     if (hop.parent >= index || hop.parent < -1) return "has a hop before the one that feeds it";
     const bool is_first = hop.parent < 0;
     if (!is_first && hops[hop.parent].dst != hop.src) return "has a hop from a rank that the bytes do not reach";
+    if (!is_first && at(plan_.hops, route.first_hop + hop.parent).dst == kReceiver) {
+      return "goes on from its receiver, which is another each time";
+    }
     if (hop.step != (is_first ? 0 : hops[hop.parent].step + 1)) return "has a hop with the wrong step";
     if (!is_first && hops[hop.parent].to_staging && hop.delay != hops[hop.parent].delay) {
       return fmt::format("keeps bytes in the staging of rank {} for {} rounds", hop.src,
                          hop.delay - hops[hop.parent].delay);
     }
     if (!hop.to_staging && plan_.options.open_groups > 0 && at(plan_.first_groups, hop.dst) != route.first_group) {
-      return fmt::format("begins with group {} and its receiver {} with group {}", route.first_group, hop.dst,
-                         at(plan_.first_groups, hop.dst));
+      return wrong_order(route, hop.dst);
     }
     if (hop.delay < (is_first ? 0 : hops[hop.parent].delay)) return "has a hop before its bytes are there";
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
@@ -155,7 +228,7 @@ class RouteChecker {
   /// are many and lists of ranges few: both are grouped by counting, so that no list of all arrivals is ever made.
   Status check_arrivals() {
     const std::vector<std::int32_t> list_of_route = find_lists();
-    std::vector<std::int64_t> routes;
+    std::vector<std::int64_t> routes;  // distinct
     const std::vector<std::int64_t> first_route = group(lists_.size(), routes, [&](const auto& add) {
       for (std::size_t r = 0; r < list_of_route.size(); ++r) add(list_of_route[r], static_cast<std::int64_t>(r));
     });
@@ -167,26 +240,32 @@ class RouteChecker {
         }
       }
     });
+    arrived_.resize(static_cast<std::size_t>(plan_.num_ranks));
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
-      arrivals_.clear();
+      const auto id = static_cast<std::int32_t>(b);
+      num_reached_ = 0;
+      // In the order of the stream, so that at each rank one range must begin where the one before it ended.
+      std::sort(uses.begin() + first_use[b], uses.begin() + first_use[b + 1], [&](const Use& x, const Use& y) {
+        return at(plan_.ranges, x.range).begin < at(plan_.ranges, y.range).begin;
+      });
       for (std::int64_t u = first_use[b]; u < first_use[b + 1]; ++u) {
         const Use& use = at(uses, u);
         for (std::int64_t i = at(first_route, use.list); i < at(first_route, use.list + 1); ++i) {
-          add_arrivals(at(plan_.routes, at(routes, i)), at(plan_.ranges, use.range));
+          RESHARD_TRY(deliver(at(routes, i), at(plan_.ranges, use.range)));
         }
       }
-      std::sort(arrivals_.begin(), arrivals_.end());
-      RESHARD_TRY(check_arrivals_of(static_cast<std::int32_t>(b)));
+      RESHARD_TRY(check_reached(id));
     }
     return {};
   }
 
-  /// Fills lists_ with the different (first range, number of ranges) that routes have; which of them each route has.
+  /// Fills lists_ with the different (first range, number of ranges) that routes have; which of them each distinct one
+  /// has.
   std::vector<std::int32_t> find_lists() {
     std::unordered_map<std::int64_t, std::map<std::int32_t, std::int32_t>> known;  // by first range, by number
     std::vector<std::int32_t> list_of_route;
-    list_of_route.reserve(plan_.routes.size());
-    for (const Route& route : plan_.routes) {
+    list_of_route.reserve(plan_.routes.distinct().size());
+    for (const Route& route : plan_.routes.distinct()) {
       const auto [entry, is_new] =
           known[route.first_range].try_emplace(route.num_ranges, static_cast<std::int32_t>(lists_.size()));
       if (is_new) lists_.emplace_back(route.first_range, route.num_ranges);
@@ -208,40 +287,70 @@ class RouteChecker {
     return first;
   }
 
-  void add_arrivals(const Route& route, const Range& range) {
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      const Hop& hop = plan_.begin_hops(route)[h];
-      if (!hop.to_staging) arrivals_.push_back({hop.dst, range.begin, range.end});
+  /// A range comes to all ranks to which a distinct route brings it, for each of its receivers.
+  Status deliver(std::int64_t distinct, const Range& range) {
+    const std::vector<std::int32_t>& receivers = segment_of(distinct)->receivers;
+    const Route& route = at(plan_.routes.distinct(), distinct);
+    for (std::int64_t h = route.first_hop; h < route.first_hop + route.num_hops; ++h) {
+      const Hop& hop = at(plan_.hops, h);
+      if (hop.to_staging) continue;
+      for (const std::int32_t receiver : receivers) {
+        RESHARD_TRY(arrive(hop.dst == kReceiver ? receiver : hop.dst, range));
+      }
     }
+    return {};
   }
 
-  Status check_arrivals_of(std::int32_t id) const {
-    const Bundle& bundle = at(plan_.bundles, id);
-    auto arrival = arrivals_.begin();
-    for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
-      if (bundle.size_bytes == 0 || plan_.sets.contains(bundle.sources, rank)) continue;
-      std::int64_t position = 0;
-      for (; arrival != arrivals_.end() && arrival->rank == rank; ++arrival) {
-        if (arrival->begin != position) break;
-        position = arrival->end;
-      }
-      if (position == bundle.size_bytes) continue;
-      return {RESHARD_ERR_INTERNAL,
-              fmt::format("the routes do not bring bundle {} to rank {} exactly once: byte {} of {}", id, rank,
-                          position, bundle.size_bytes)};
+  Status arrive(std::int32_t rank, const Range& range) {
+    Arrived& before = at(arrived_, rank);
+    if (before.bundle != range.bundle) {
+      before = {range.bundle, 0};
+      ++num_reached_;
     }
-    if (arrival == arrivals_.end()) return {};
-    return {
-        RESHARD_ERR_INTERNAL,
-        fmt::format("the routes bring bundle {} to rank {} too often, or where nobody wants it", id, arrival->rank)};
+    if (before.end != range.begin) return not_once(range.bundle, rank, std::min(before.end, range.begin));
+    before.end = range.end;
+    return {};
+  }
+
+  Status not_once(std::int32_t bundle, std::int32_t rank, std::int64_t byte) const {
+    return {RESHARD_ERR_INTERNAL,
+            fmt::format("the routes do not bring bundle {} to rank {} exactly once: byte {} of {}", bundle, rank, byte,
+                        at(plan_.bundles, bundle).size_bytes)};
+  }
+
+  /// Whether all of the bundle came to those that need it, and nothing of it to others.
+  Status check_reached(std::int32_t id) const {
+    const Bundle& bundle = at(plan_.bundles, id);
+    std::int64_t num_wanting = 0;
+    const auto is_wanting = [&](std::int32_t rank) {
+      return bundle.size_bytes > 0 && !plan_.sets.contains(bundle.sources, rank);
+    };
+    for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
+      if (!is_wanting(rank)) continue;
+      ++num_wanting;
+      const Arrived& all = at(arrived_, rank);
+      const std::int64_t end = all.bundle == id ? all.end : 0;
+      if (end != bundle.size_bytes) return not_once(id, rank, end);
+    }
+    if (num_wanting == num_reached_) return {};
+    std::int32_t rank = 0;
+    while (at(arrived_, rank).bundle != id || (plan_.sets.contains(bundle.destinations, rank) && is_wanting(rank))) {
+      ++rank;
+    }
+    return {RESHARD_ERR_INTERNAL,
+            fmt::format("the routes bring bundle {} to rank {}, which does not need it", id, rank)};
   }
 
   const Plan& plan_;
+  std::vector<Segment> segments_;
+  std::int64_t known_ranges_ = 0;  // those up to here are some route's
+  std::int64_t known_hops_ = 0;
   std::vector<std::pair<std::int64_t, std::int32_t>> lists_;  // of ranges: first, number
-  // Of the route or bundle at hand; members, so that millions of routes do not allocate them anew.
+  std::vector<Arrived> arrived_;                              // by rank
+  std::int64_t num_reached_ = 0;                              // ranks, of the bundle at hand
+  // Of the route at hand; members, so that millions of routes do not allocate them anew.
   std::vector<bool> is_used_;
   std::vector<std::int32_t> reached_;
-  std::vector<Arrival> arrivals_;
 };
 
 }  // namespace

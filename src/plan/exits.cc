@@ -8,6 +8,8 @@
 #include <array>
 #include <map>
 #include <span>
+#include <tuple>
+#include <utility>
 
 #include "src/plan/line.h"
 #include "src/plan/loads.h"
@@ -99,7 +101,9 @@ class ExitChooser {
                                                   network.fastest_out() / network.fastest_in());
     for (std::int32_t r = 0; r < plan.num_ranks; ++r) capacities_.push_back(network.out(r));
     targets_.assign(capacities_.size(), target);
-    if (plan.options.open_groups > 0 && plan.options.order == GroupOrder::kFixed) {
+    // Nothing is relieved without a machine, and so nothing compared with the targets.
+    const bool has_targets = plan.options.machine != nullptr;
+    if (has_targets && plan.options.open_groups > 0 && plan.options.order == GroupOrder::kFixed) {
       targets_ = targets_in_order(plan, network, domains, landings_);
     }
   }
@@ -121,7 +125,15 @@ class ExitChooser {
     return kChainLengths[static_cast<std::size_t>(at(chain_, sources))];
   }
 
-  /// Calls visit(bundle, begin, end, landing ranks in the order of the chain) for all that leaves sources.
+  /// What leaves a source's port once: for a chain, or for each of these ranks once.
+  struct Departure {
+    Range range;
+    std::span<const std::int32_t> landings;  ///< in the order of the chain
+    std::int32_t receivers = -1;             ///< the landings' id in Landings::receivers; -1: of a chain
+    std::int64_t num_copies() const { return receivers < 0 ? 1 : static_cast<std::int64_t>(landings.size()); }
+  };
+
+  /// Calls visit(departure) for all that leaves sources.
   template <typename Visit>
   void for_each_chain(const Visit& visit) const {
     for (auto first = landings_.all.begin(); first != landings_.all.end();) {
@@ -129,12 +141,19 @@ class ExitChooser {
       while (last != landings_.all.end() && last->bundle == first->bundle) ++last;
       const std::int32_t length = chain_length(at(plan_.bundles, first->bundle).sources);
       if (length == 1) {
-        for (auto l = first; l != last; ++l) visit(l->bundle, l->begin, l->end, std::span(&l->rank, 1));
+        for (auto l = first; l != last; ++l) visit(alone(*l));
       } else {
         for_each_chain_of({&*first, static_cast<std::size_t>(last - first)}, length, visit);
       }
       first = last;
     }
+  }
+
+  /// A landing that nobody hands on.
+  Departure alone(const Landing& landing) const {
+    const Range range{landing.bundle, landing.begin, landing.end};
+    if (landing.receivers < 0) return {range, {&landing.rank, 1}, -1};
+    return {range, landings_.receivers.ranks(landing.receivers), landing.receivers};
   }
 
   /// The bundle is cut wherever some domain changes the landing; each piece has one landing in every domain.
@@ -170,7 +189,7 @@ class ExitChooser {
     std::size_t first = 0;
     for (std::size_t i = 1; i <= ranks.size(); ++i) {
       if (i < ranks.size() && can_pass(range.bundle, ranks[i - 1], ranks[i])) continue;
-      visit(range.bundle, range.begin, range.end, ranks.subspan(first, i - first));
+      visit(Departure{range, ranks.subspan(first, i - first), -1});
       first = i;
     }
   }
@@ -186,11 +205,21 @@ class ExitChooser {
     relayed_ = kept_.out_bytes;
     relayed_.resize(capacities_.size());
     for (Pool& pool : pools_) pool.bytes = 0;
-    for_each_chain([&](std::int32_t bundle, std::int64_t begin, std::int64_t end, std::span<const std::int32_t> chain) {
-      pool_of(at(plan_.bundles, bundle).sources, network_.leaf(chain.front())).bytes += end - begin;
-      for (std::size_t i = 0; i + 1 < chain.size(); ++i) at(relayed_, chain[i]) += end - begin;
+    for_each_chain([&](const Departure& departure) {
+      const std::int64_t bytes = departure.range.end - departure.range.begin;
+      pool_of(sources_of(departure), leaf_of(departure)).bytes += bytes * departure.num_copies();
+      if (departure.receivers >= 0) return;
+      const std::span<const std::int32_t> relays = departure.landings.first(departure.landings.size() - 1);
+      for (const std::int32_t rank : relays) at(relayed_, rank) += bytes;
     });
   }
+
+  std::int32_t sources_of(const Departure& departure) const {
+    return at(plan_.bundles, departure.range.bundle).sources;
+  }
+
+  /// Ranks that get a copy each are all behind one leaf.
+  std::int32_t leaf_of(const Departure& departure) const { return network_.leaf(departure.landings.front()); }
 
   Pool& pool_of(std::int32_t sources, std::int32_t leaf) {
     const auto [entry, is_new] = pool_ids_.try_emplace({sources, leaf}, pools_.size());
@@ -359,53 +388,123 @@ class ExitChooser {
     return at(most_domains_, sources);
   }
 
+  /// What a pool has to send to a landing, or to each of some.
+  struct Item {
+    Range range;
+    std::int64_t first_landing;
+    std::int32_t num_landings;
+    Relation relation;
+  };
+
+  /// The ranks of a pool that send something, or could, and what each of them sends.
+  struct Senders {
+    std::vector<std::int32_t> exits;
+    std::vector<std::int64_t> bytes;
+    std::int64_t tolerance = 0;  ///< within which a sender's bytes may be more or less
+  };
+
   /// Cuts what each pool sends among its ranks.
   void pass_network() {
-    struct Item {
-      Range range;
-      std::int64_t first_landing;
-      std::int32_t num_landings;
-    };
     std::vector<std::vector<Item>> items(pools_.size());
-    for_each_chain([&](std::int32_t bundle, std::int64_t begin, std::int64_t end, std::span<const std::int32_t> chain) {
-      const std::int32_t sources = at(plan_.bundles, bundle).sources;
-      items[pool_ids_.at({sources, network_.leaf(chain.front())})].push_back(
-          {{bundle, begin, end},
-           static_cast<std::int64_t>(out_.landings.size()),
-           static_cast<std::int32_t>(chain.size())});
-      out_.landings.insert(out_.landings.end(), chain.begin(), chain.end());
+    for_each_chain([&](const Departure& departure) {
+      items[pool_ids_.at({sources_of(departure), leaf_of(departure)})].push_back(item_of(departure));
     });
     landings_ = {};
-    out_.all.reserve(out_.landings.size());
+    std::size_t num_items = 0;
+    for (const std::vector<Item>& of_pool : items) num_items += of_pool.size();
+    out_.all.reserve(num_items);
     std::vector<std::int64_t> pools_of_rank(capacities_.size());
     for (std::size_t p = 0; p < pools_.size(); ++p) {
       for (const auto& [rank, bytes] : shares(p)) ++at(pools_of_rank, rank);
     }
     for (std::size_t p = 0; p < pools_.size(); ++p) {
-      const auto head = [&](const Item& item) { return at(out_.landings, item.first_landing); };
-      std::stable_sort(items[p].begin(), items[p].end(),
-                       [&](const Item& a, const Item& b) { return head(a) < head(b); });
-      Line line(plan_);
-      for (const Item& item : items[p]) line.add(item.range, head(item));
-      // A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in
-      // all.
-      std::int64_t most_pools = 1;
-      std::vector<std::int32_t> exits;
-      std::vector<std::int64_t> bytes;
-      for (const auto& [rank, share] : shares(p)) {
-        most_pools = std::max(most_pools, at(pools_of_rank, rank));
-        exits.push_back(rank);
-        bytes.push_back(share);
+      const Senders senders = senders_of(p, pools_of_rank);
+      if (!items[p].empty() && items[p].front().relation == Relation::kEach) {
+        send_to_each(senders, items[p]);
+      } else {
+        send(p, senders, &items[p]);
       }
-      line.divide(
-          bytes, fill_.level / (100 * most_pools), [&](std::size_t part, std::size_t index, const Range& range) {
-            const std::int32_t exit = exits[part];
-            const Item& item = items[p][index];
-            out_.all.push_back(
-                {origin_of(exit, pools_[p].sources), exit, range, item.first_landing, item.num_landings, false});
-          });
       items[p] = {};
     }
+  }
+
+  Item item_of(const Departure& departure) {
+    const auto num_landings = static_cast<std::int32_t>(departure.landings.size());
+    if (departure.receivers < 0) {
+      return {departure.range, add_landings(departure.landings), num_landings, Relation::kChain};
+    }
+    first_of_receivers_.resize(static_cast<std::size_t>(landings_.receivers.size()), -1);
+    std::int64_t& first = at(first_of_receivers_, departure.receivers);
+    if (first < 0) first = add_landings(departure.landings);
+    return {departure.range, first, num_landings, Relation::kEach};
+  }
+
+  std::int64_t add_landings(std::span<const std::int32_t> ranks) {
+    const auto first = static_cast<std::int64_t>(out_.landings.size());
+    out_.landings.insert(out_.landings.end(), ranks.begin(), ranks.end());
+    return first;
+  }
+
+  /// A source deviates by at most one tolerance at each end of its share of each of its pools: 2 % of the level in all.
+  Senders senders_of(std::size_t pool, const std::vector<std::int64_t>& pools_of_rank) const {
+    Senders out;
+    std::int64_t most_pools = 1;
+    for (const auto& [rank, share] : shares(pool)) {
+      most_pools = std::max(most_pools, at(pools_of_rank, rank));
+      out.exits.push_back(rank);
+      out.bytes.push_back(share);
+    }
+    out.tolerance = fill_.level / (100 * most_pools);
+    return out;
+  }
+
+  void send(std::size_t pool, const Senders& senders, std::vector<Item>* items) {
+    const auto head = [&](const Item& item) { return at(out_.landings, item.first_landing); };
+    std::stable_sort(items->begin(), items->end(), [&](const Item& a, const Item& b) { return head(a) < head(b); });
+    Line line(plan_);
+    for (const Item& item : *items) line.add(item.range, head(item));
+    line.divide(senders.bytes, senders.tolerance, [&](std::size_t part, std::size_t index, const Range& range) {
+      const std::int32_t exit = senders.exits[part];
+      const Item& item = (*items)[index];
+      out_.all.push_back({origin_of(exit, pools_[pool].sources), exit, range, item.first_landing, item.num_landings,
+                          Relation::kChain});
+    });
+  }
+
+  /// The same for copies that each of many ranks gets for itself, on a line on which those of each rank follow each
+  /// other. The senders hold the bytes themselves. Ranks that get the same from the same sender are one passage again.
+  void send_to_each(const Senders& senders, const std::vector<Item>& items) {
+    if (senders.exits.size() == 1) {
+      const std::int32_t exit = senders.exits.front();
+      for (const Item& item : items) add_to_each(exit, item.range, item.first_landing, item.num_landings);
+      return;
+    }
+    std::vector<std::pair<std::int32_t, std::size_t>> copies;  // (rank, item)
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      for (std::int32_t l = 0; l < items[i].num_landings; ++l) {
+        copies.emplace_back(at(out_.landings, items[i].first_landing + l), i);
+      }
+    }
+    std::sort(copies.begin(), copies.end());
+    Line line(plan_);
+    for (const auto& [rank, item] : copies) line.add(items[item].range, rank);
+    // In the order of items, so that what one rank gets from one sender stays in the order of the line.
+    std::map<std::tuple<std::size_t, std::int64_t, std::int64_t, std::size_t>, std::vector<std::int32_t>> ranks_of;
+    line.divide(senders.bytes, senders.tolerance, [&](std::size_t part, std::size_t index, const Range& range) {
+      const auto& [rank, item] = copies[index];
+      ranks_of[{item, range.begin, range.end, part}].push_back(rank);
+    });
+    for (const auto& [key, ranks] : ranks_of) {
+      const auto& [item, begin, end, part] = key;
+      const auto [list, is_new] = first_of_ranks_.try_emplace(ranks, 0);
+      if (is_new) list->second = add_landings(ranks);
+      add_to_each(senders.exits[part], {items[item].range.bundle, begin, end}, list->second,
+                  static_cast<std::int32_t>(ranks.size()));
+    }
+  }
+
+  void add_to_each(std::int32_t exit, const Range& range, std::int64_t first_landing, std::int32_t num_landings) {
+    out_.all.push_back({exit, exit, range, first_landing, num_landings, Relation::kEach});
   }
 
   /// The rank itself if it holds the bytes, else a holder in its domain; several exits use several holders.
@@ -431,6 +530,9 @@ class ExitChooser {
   std::vector<Pool> pools_;
   std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> pool_ids_;
   WaterFill fill_;
+  // Where lists of ranks that get a copy each begin in out_.landings: as they came, and as they were divided.
+  std::vector<std::int64_t> first_of_receivers_;
+  std::map<std::vector<std::int32_t>, std::int64_t> first_of_ranks_;
   Passages out_;
 };
 

@@ -8,19 +8,26 @@
 
 namespace reshard {
 
-/// Bytes that leave a rank's port, or its link, for the first of their landings, which hands them on to the next.
+/// What the landings of a passage are to each other.
+enum class Relation : std::int8_t {
+  kChain,      ///< ranks of different domains, each of which hands the bytes on to the next
+  kNeighbour,  ///< one rank, in the origin's own domain
+  kEach,       ///< ranks that get a copy each from the origin: as many passages of one landing
+};
+
+/// Bytes that leave a rank's port, or its link.
 struct Passage {
   std::int32_t origin = -1;  ///< the holder they are read from
   std::int32_t exit = -1;    ///< whose port they leave by: the origin, or a rank of its domain
   Range range;
-  std::int64_t first_landing = 0;  ///< in Passages::landings
+  std::int64_t first_landing = 0;  ///< in Passages::landings; passages to each of the same ranks share them
   std::int32_t num_landings = 0;
-  bool is_in_domain = false;  ///< origin and landing share a domain
+  Relation relation = Relation::kChain;
 };
 
 struct Passages {
   std::vector<Passage> all;
-  std::vector<std::int32_t> landings;  ///< ranks, one of each domain passed
+  std::vector<std::int32_t> landings;  ///< ranks
   Certificate certificate;
 };
 

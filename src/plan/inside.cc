@@ -47,6 +47,7 @@ Pools collect(const Plan& plan, const DomainSets& domains, const Kept& kept) {
 
 void add_inside(const Plan& plan, const Network& network, const DomainSets& domains, const Kept& kept,
                 Passages* passages) {
+  if (plan.options.machine == nullptr) return;  // nobody has neighbours
   Pools pools = collect(plan, domains, kept);
   std::vector<Demand> demands;
   for (auto& [holders, pool] : pools) {
@@ -65,8 +66,8 @@ void add_inside(const Plan& plan, const Network& network, const DomainSets& doma
     Line line(plan);
     for (const auto& [rank, b] : pool.wanted) line.add({b, 0, at(plan.bundles, b).size_bytes}, rank);
     line.divide(fill.shares[p], fill.level / 100, [&](std::size_t part, std::size_t index, const Range& range) {
-      passages->all.push_back(
-          {holders[part], holders[part], range, static_cast<std::int64_t>(passages->landings.size()), 1, true});
+      passages->all.push_back({holders[part], holders[part], range,
+                               static_cast<std::int64_t>(passages->landings.size()), 1, Relation::kNeighbour});
       passages->landings.push_back(pool.wanted[index].first);
     });
     ++p;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <map>
 
 #include "src/plan/line.h"
@@ -36,6 +37,10 @@ class LandingChooser {
       : plan_(plan), network_(network), domains_(domains), kept_(kept), needs_(network.machine.domains.size()) {}
 
   Result<Landings> run() {
+    if (plan_.options.machine == nullptr) {
+      land_on_each();
+      return std::move(out_);
+    }
     collect_needs();
     for (std::size_t d = 0; d < needs_.size(); ++d) {
       RESHARD_TRY(enter(static_cast<std::int32_t>(d)));
@@ -47,6 +52,29 @@ class LandingChooser {
   }
 
  private:
+  /// Without a machine ranks are equal and alone: each gets a copy of its own, by its own port, of all that it needs.
+  void land_on_each() {
+    for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
+      const auto id = static_cast<std::int32_t>(b);
+      const Bundle& bundle = plan_.bundles[b];
+      if (bundle.size_bytes == 0) continue;
+      std::vector<std::int32_t> receivers = others(bundle);
+      std::erase_if(receivers, [&](std::int32_t rank) { return kept_.serves(id, rank); });
+      if (receivers.empty()) continue;
+      out_.all.push_back({id, 0, -1, out_.receivers.intern(std::move(receivers)), 0, bundle.size_bytes});
+    }
+  }
+
+  /// The destinations that do not hold the bundle.
+  std::vector<std::int32_t> others(const Bundle& bundle) const {
+    const std::vector<std::int32_t>& wanted = plan_.sets.ranks(bundle.destinations);
+    const std::vector<std::int32_t>& held = plan_.sets.ranks(bundle.sources);
+    std::vector<std::int32_t> out;
+    out.reserve(wanted.size());
+    std::set_difference(wanted.begin(), wanted.end(), held.begin(), held.end(), std::back_inserter(out));
+    return out;
+  }
+
   void collect_needs() {
     std::vector<std::int64_t> bytes(needs_.size());
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
@@ -201,14 +229,14 @@ class LandingChooser {
     const std::int32_t place = at(domains_.place_of_domain(), domain);
     if (pool.ranks.size() == 1) {
       for (const std::int32_t b : pool.bundles) {
-        out_.all.push_back({b, place, pool.ranks.front(), 0, at(plan_.bundles, b).size_bytes});
+        out_.all.push_back({b, place, pool.ranks.front(), -1, 0, at(plan_.bundles, b).size_bytes});
       }
       return;
     }
     Line line(plan_);
     for (const std::int32_t b : pool.bundles) line.add({b, 0, at(plan_.bundles, b).size_bytes}, b);
     line.divide(bytes, tolerance, [&](std::size_t part, std::size_t, const Range& range) {
-      out_.all.push_back({range.bundle, place, pool.ranks[part], range.begin, range.end});
+      out_.all.push_back({range.bundle, place, pool.ranks[part], -1, range.begin, range.end});
     });
   }
 

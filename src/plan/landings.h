@@ -9,18 +9,23 @@
 
 namespace reshard {
 
-/// Bytes [begin, end) of a bundle enter a domain at one of its ranks, once, whoever in the domain needs them.
+/// Bytes [begin, end) of a bundle enter a domain at one of its ranks, once, whoever in the domain needs them. Where
+/// every rank is a domain of its own, one landing stands for those on all ranks that need the bundle.
 struct Landing {
   std::int32_t bundle = -1;
-  std::int32_t place = 0;  ///< of the domain in the order of chains
-  std::int32_t rank = -1;
+  std::int32_t place = 0;       ///< of the domain in the order of chains; only of a landing on one rank
+  std::int32_t rank = -1;       ///< -1: on each of the receivers
+  std::int32_t receivers = -1;  ///< id in Landings::receivers; -1: on the rank alone
   std::int64_t begin = 0;
   std::int64_t end = 0;
 };
 
 struct Landings {
-  std::vector<Landing> all;        ///< by bundle, place, begin
-  std::int64_t busiest_bytes = 0;  ///< of the domain whose network takes longest, as bytes of the fastest rank's part
+  std::vector<Landing> all;  ///< by bundle, place, begin
+  RankSets receivers;
+  /// Of the domain whose network takes longest, as bytes of the fastest rank's part. Without a machine there is nothing
+  /// that could be relieved, and it is 0.
+  std::int64_t busiest_bytes = 0;
 };
 
 /// What an older plan's routes do already.

@@ -10,6 +10,22 @@
 
 namespace reshard {
 
+Plan::RunHops Plan::hops_of(std::size_t run) const {
+  const std::vector<Route>& distinct = routes.distinct();
+  const Routes::Run& those = routes.runs()[run];
+  const std::int64_t after = those.first_distinct + routes.size_of(run);
+  const std::int64_t begin = at(distinct, those.first_distinct).first_hop;
+  const bool is_last = after == static_cast<std::int64_t>(distinct.size());
+  const std::int64_t end = is_last ? static_cast<std::int64_t>(hops.size()) : at(distinct, after).first_hop;
+  return {{hops.data() + begin, those.receiver}, end - begin};
+}
+
+std::int64_t Plan::num_hops() const {
+  std::int64_t count = 0;
+  for (std::size_t run = 0; run < routes.runs().size(); ++run) count += hops_of(run).count;
+  return count;
+}
+
 Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                           const PlanOptions& options) {
   Plan plan;
@@ -55,16 +71,20 @@ std::uint64_t hash_plan(const Plan& plan) {
       hasher.add(value);
     }
   }
-  // Route by route: which routes share a list of ranges is no choice, only how it is kept.
+  // Route by route: which routes are repeated, and which share a list of ranges, is no choice, only how it is kept.
   for (const Route& route : plan.routes) {
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan.begin_ranges(route)[i];
       for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) hasher.add(value);
     }
   }
-  for (const Hop& hop : plan.hops) {
-    for (const std::int32_t value : {hop.src, hop.dst, hop.parent, hop.delay, hop.step, hop.to_staging ? 1 : 0}) {
-      hasher.add(value);
+  for (std::size_t run = 0; run < plan.routes.runs().size(); ++run) {
+    auto [hop, count] = plan.hops_of(run);
+    for (std::int64_t h = 0; h < count; ++h, ++hop) {
+      const Hop& leg = *hop;
+      for (const std::int32_t value : {leg.src, leg.dst, leg.parent, leg.delay, leg.step, leg.to_staging ? 1 : 0}) {
+        hasher.add(value);
+      }
     }
   }
   return hasher.digest();

@@ -10,6 +10,7 @@
 
 #include "src/layout/layout.h"
 #include "src/layout/partition.h"
+#include "src/plan/routes.h"
 #include "topology/machine.h"
 
 namespace reshard {
@@ -129,29 +130,6 @@ struct Range {
   std::int64_t end = 0;
 };
 
-/// One leg of a route: all its bytes, from one rank to another.
-struct Hop {
-  std::int32_t src = -1;
-  std::int32_t dst = -1;
-  std::int32_t parent = -1;  ///< hop of the same route that brings the bytes to src; -1: src holds them as a source
-  std::int32_t delay = 0;    ///< rounds by which it follows the route's first crossing of the network
-  std::int32_t step = 0;     ///< hops before this one, from the source on
-  bool to_staging = false;   ///< dst does not need the bytes: it keeps each window until all hops from it are sent
-};
-
-/// A tree of hops and the bytes that travel along all of it, cut into the same windows on every hop. A rank forwards
-/// from its final buffers, or from staging where the hop that fed it says so.
-struct Route {
-  std::int64_t first_range = 0;  ///< in Plan::ranges; routes that carry the same share them
-  std::int64_t first_hop = 0;    ///< in Plan::hops; parents before children
-  std::int32_t num_ranges = 0;
-  std::int32_t num_hops = 0;
-  std::int64_t size_bytes = 0;
-  std::int32_t first_group = 0;  ///< index in Plan::groups with which its receivers' order begins
-  std::int32_t first_round = 0;  ///< in Plan::rounds
-  std::int32_t num_rounds = 0;   ///< 0: its windows are numbered from 0 within each group
-};
-
 /// The min-max proof of the choice of sources. Both are levels of water-filling: of a sender that carries b bytes over
 /// a port's part of rate c, b * (fastest part of any port) / c. They are bytes only where all ports are alike; and they
 /// are of the chains and candidates that were chosen, so no bound on other plans.
@@ -176,8 +154,8 @@ struct Plan {
   std::vector<StrandPattern> patterns;
   std::vector<AtomRun> runs;  ///< of all bundles, one bundle after the other
   std::vector<Range> ranges;
-  std::vector<Hop> hops;
-  std::vector<Route> routes;
+  std::vector<Hop> hops;  ///< of the distinct routes, one after the other
+  Routes routes;
   std::vector<std::int32_t> rounds;        ///< of the schedule: numbers, ascending for each route
   std::vector<std::int32_t> first_groups;  ///< by rank, index in groups with which its order begins
   Certificate certificate;
@@ -192,7 +170,14 @@ struct Plan {
   std::int64_t num_atoms() const;
   Strands strands(const Bundle& bundle) const { return {at(patterns, bundle.pattern), runs.data() + bundle.first_run}; }
   const Range* begin_ranges(const Route& route) const { return ranges.data() + route.first_range; }
-  const Hop* begin_hops(const Route& route) const { return hops.data() + route.first_hop; }
+  HopIterator begin_hops(const Route& route) const { return {hops.data() + route.first_hop, route.receiver}; }
+  /// The hops of a run of routes, one route after the other, as they are for its receiver.
+  struct RunHops {
+    HopIterator begin;
+    std::int64_t count = 0;
+  };
+  RunHops hops_of(std::size_t run) const;
+  std::int64_t num_hops() const;  ///< of all routes, repeated ones as often as they are
   /// Place of a group in an order that begins with first_group: that one has 0.
   std::int32_t position_of(std::int32_t group, std::int32_t first_group) const {
     const auto count = static_cast<std::int32_t>(groups.size());

@@ -123,14 +123,14 @@ class Replanner {
 
   /// A route as the new plan's bundle has it: without the ranks that do not want it any more.
   std::optional<std::vector<Hop>> cut(const Route& route, std::int32_t bundle) const {
-    const std::span<const Hop> hops(old_.begin_hops(route), static_cast<std::size_t>(route.num_hops));
+    const std::vector<Hop> hops(old_.begin_hops(route), old_.begin_hops(route) + route.num_hops);
     const std::int32_t wanted = at(now_.bundles, bundle).destinations;
     std::vector<bool> is_wanted;
     for (const Hop& hop : hops) is_wanted.push_back(now_.sets.contains(wanted, hop.dst));
     if (std::all_of(hops.begin(), hops.end(), [&](const Hop& hop) {
           return hop.to_staging || is_wanted[static_cast<std::size_t>(&hop - hops.data())];
         })) {
-      return std::vector<Hop>(hops.begin(), hops.end());
+      return hops;
     }
     return prune(network_, hops, is_wanted);
   }

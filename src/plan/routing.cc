@@ -16,7 +16,7 @@ namespace {
 struct Choices {
   std::vector<Range> ranges;
   std::vector<Hop> hops;
-  std::vector<Route> routes;
+  Routes routes;
   std::vector<std::int32_t> rounds;
   std::vector<std::int32_t> first_groups;
   Certificate certificate;

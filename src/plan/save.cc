@@ -142,9 +142,13 @@ Json routes_json(const Plan& plan) {
     }
   }
   Json hops = Json::array();
-  for (const Hop& hop : plan.hops) {
-    for (const std::int32_t value : {hop.src, hop.dst, hop.parent, hop.delay, hop.step, hop.to_staging ? 1 : 0}) {
-      hops.push_back(value);
+  for (std::size_t run = 0; run < plan.routes.runs().size(); ++run) {
+    auto [hop, count] = plan.hops_of(run);
+    for (std::int64_t h = 0; h < count; ++h, ++hop) {
+      const Hop& leg = *hop;
+      for (const std::int32_t value : {leg.src, leg.dst, leg.parent, leg.delay, leg.step, leg.to_staging ? 1 : 0}) {
+        hops.push_back(value);
+      }
     }
   }
   Json routes = Json::array();

@@ -69,9 +69,10 @@ void schedule_routes(const Network& network, Plan* plan) {
   if (plan->options.machine == nullptr) return;
   std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> index;
   std::vector<Entry> entries;
-  std::vector<std::ptrdiff_t> entry_of(plan->routes.size(), -1);
-  for (std::size_t r = 0; r < plan->routes.size(); ++r) {
-    const Route& route = plan->routes[r];
+  std::vector<Route>& routes = plan->routes.distinct();  // on a machine none is repeated: each has rounds of its own
+  std::vector<std::ptrdiff_t> entry_of(routes.size(), -1);
+  for (std::size_t r = 0; r < routes.size(); ++r) {
+    const Route& route = routes[r];
     const std::int32_t crossing = first_crossing(network.machine, *plan, route);
     if (crossing < 0) continue;
     const Hop& hop = plan->begin_hops(route)[crossing];
@@ -88,8 +89,8 @@ void schedule_routes(const Network& network, Plan* plan) {
   const auto all_rounds = static_cast<std::int32_t>(rounds.numbers.size());
   plan->rounds = std::move(rounds.numbers);
   for (std::int32_t i = 0; i < std::max(1, rounds.num_rounds); ++i) plan->rounds.push_back(i);
-  for (std::size_t r = 0; r < plan->routes.size(); ++r) {
-    Route& route = plan->routes[r];
+  for (std::size_t r = 0; r < routes.size(); ++r) {
+    Route& route = routes[r];
     route.first_round = entry_of[r] < 0 ? all_rounds : static_cast<std::int32_t>(at(rounds.first, entry_of[r]));
     const auto end =
         entry_of[r] < 0 ? static_cast<std::int64_t>(plan->rounds.size()) : at(rounds.first, entry_of[r] + 1);

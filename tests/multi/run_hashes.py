@@ -30,6 +30,11 @@ JOBS = [
     ("Meta-Llama-3.1-70B", "megatron:tp=8,pp=4,dp=4", "vllm:tp=8,replicas=16", "--cluster", "hgx-h100", "--lose",
      "136-143"),
     ("Qwen3-0.6B", "fsdp:shard=8", "vllm:tp=2,replicas=4", "--colocated", "--cluster", "host:nodes=2,ranks=4"),
+    # Routes that are kept once for many receivers: of several senders each, and of receivers that are senders.
+    ("Qwen3-30B-A3B", "fsdp:shard=64", "vllm:tp=4,ep=8,replicas=8"),
+    ("DeepSeek-V3", "fsdp:shard=32,replicate=4", "vllm:tp=32,replicas=8"),
+    ("Qwen3-30B-A3B", "fsdp:shard=64", "vllm:tp=4,ep=8,replicas=8", "--colocated", "--open-groups", "2", "--order",
+     "rotated"),
 ]
 
 

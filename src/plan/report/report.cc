@@ -230,7 +230,7 @@ std::string report_json(const PlanReport& given) {
       {"atoms", plan.num_atoms()},
       {"bundles", plan.bundles.size()},
       {"routes", plan.routes.size()},
-      {"hops", plan.hops.size()},
+      {"hops", plan.num_hops()},
       {"messages", stats.num_messages},
       {"message_sizes", sizes},
       {"bytes_crossed", stats.bytes_crossed},

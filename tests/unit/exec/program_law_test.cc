@@ -219,7 +219,7 @@ class Expectation {
   }
 
   void add_route(const Route& route) {
-    const Hop* hops = plan_.begin_hops(route);
+    const HopIterator hops = plan_.begin_hops(route);
     if (route.num_hops == 1 && hops->dst == rank_ && memory_.mapped_src.contains(hops->src)) {
       for (std::int32_t i = 0; i < route.num_ranges; ++i) add_moves(plan_.begin_ranges(route)[i], hops->src);
       return;

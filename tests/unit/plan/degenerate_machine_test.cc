@@ -106,7 +106,7 @@ TEST(DegenerateMachineTest, ARankWithoutPortGetsItsBytesFromItsNeighbour) {
   ASSERT_FALSE(plan.routes.empty());
   for (const Route& route : plan.routes) {
     ASSERT_EQ(route.num_hops, 2);
-    const Hop* hops = plan.begin_hops(route);
+    const HopIterator hops = plan.begin_hops(route);
     EXPECT_EQ(hops[0].dst, 1);
     EXPECT_TRUE(hops[0].to_staging);
     EXPECT_EQ(hops[1].src, 1);

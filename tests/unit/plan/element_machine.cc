@@ -61,7 +61,7 @@ void ElementMachine::make_legs() {
     for (const Window& window : windows_[r]) {
       for (std::int32_t h = 0; h < route.num_hops; ++h) {
         const Hop& hop = plan_.begin_hops(route)[h];
-        legs_.push_back({window_order(plan_, static_cast<std::int64_t>(r), window, hop), &route, &window, h});
+        legs_.push_back({window_order(plan_, static_cast<std::int64_t>(r), window, hop), route, &window, h});
       }
     }
   }
@@ -88,7 +88,7 @@ std::string ElementMachine::execute(const Leg& leg) {
 }
 
 std::string ElementMachine::load(const Leg& leg, Values* values) {
-  const Hop* hops = plan_.begin_hops(*leg.route);
+  const HopIterator hops = plan_.begin_hops(leg.route);
   const Hop& hop = hops[leg.hop];
   if (hop.parent >= 0 && hops[hop.parent].dst != hop.src) return "a hop does not begin where its parent ends";
   if (hop.parent >= 0 && hops[hop.parent].to_staging) {
@@ -112,11 +112,11 @@ std::string ElementMachine::load(const Leg& leg, Values* values) {
 }
 
 std::string ElementMachine::store(const Leg& leg, const Values& values) {
-  const Hop* hops = plan_.begin_hops(*leg.route);
+  const HopIterator hops = plan_.begin_hops(leg.route);
   const Hop& hop = hops[leg.hop];
   if (hop.to_staging) {
     Staged staged{values, 0};
-    for (std::int32_t h = 0; h < leg.route->num_hops; ++h) staged.sends_left += hops[h].parent == leg.hop ? 1 : 0;
+    for (std::int32_t h = 0; h < leg.route.num_hops; ++h) staged.sends_left += hops[h].parent == leg.hop ? 1 : 0;
     if (staged.sends_left == 0) return fmt::format("rank {} stages what nobody wants", hop.dst);
     at(staging_, hop.dst)[leg.window] = std::move(staged);
     most_slots_ = std::max(most_slots_, static_cast<std::int32_t>(at(staging_, hop.dst).size()));

@@ -14,7 +14,7 @@ namespace reshard::testing {
 /// One window on one hop.
 struct Leg {
   WindowOrder order;
-  const Route* route = nullptr;
+  Route route;
   const Window* window = nullptr;
   std::int32_t hop = 0;  ///< of the route
 };

@@ -115,7 +115,7 @@ TEST(SaveTest, EveryFieldAtItsExtremesIsRefusedOrHarmless) {
 /// cannot be walked over, and reading counts them before anything else (the test above).
 std::vector<std::pair<std::int32_t*, std::int64_t*>> numbers_of(Plan* plan) {
   std::vector<std::pair<std::int32_t*, std::int64_t*>> out;
-  for (Route& route : plan->routes) {
+  for (Route& route : plan->routes.distinct()) {
     for (std::int32_t* n : {&route.num_hops, &route.first_group, &route.first_round, &route.num_rounds})
       out.push_back({n, nullptr});
     out.push_back({nullptr, &route.size_bytes});
