@@ -176,14 +176,14 @@ Result<std::int64_t> count_nodes(const ClusterSpec& spec, const std::vector<std:
 
 /// Gives ranks their nodes and GPUs. Nodes are taken one after the other, so that their indices are those of the spec.
 /// @pre count_nodes
-void place(const ClusterSpec& spec, const std::vector<std::int32_t>& segments, std::vector<PlacedNode>* nodes,
-           std::vector<PlacedRank>* ranks) {
+void place(const ClusterSpec& spec, const std::vector<std::int32_t>& segments, IndexedVector<NodeId, PlacedNode>* nodes,
+           IndexedVector<RankId, PlacedRank>* ranks) {
   NodeCursor cursor(spec);
   for (std::int32_t left : segments) {
     for (; left > 0; cursor.next()) {
       const std::int32_t num_gpus = std::min(left, static_cast<std::int32_t>(cursor.type().gpus.size()));
       for (std::int32_t gpu = 0; gpu < num_gpus; ++gpu) {
-        ranks->push_back({static_cast<std::int32_t>(nodes->size()), gpu});
+        ranks->push_back({nodes->end_id(), gpu});
       }
       left -= num_gpus;
       nodes->push_back(cursor.placed());
@@ -272,10 +272,10 @@ Result<std::vector<FoundNic>> find_degraded(const ClusterSpec& spec, std::int64_
   return found;
 }
 
-void degrade(const std::vector<FoundNic>& found, std::vector<PlacedNode>* nodes) {
+void degrade(const std::vector<FoundNic>& found, IndexedVector<NodeId, PlacedNode>* nodes) {
   for (const FoundNic& degraded : found) {
     if (degraded.node.index >= static_cast<std::int64_t>(nodes->size())) continue;  // it has no ranks
-    std::vector<std::int32_t>& permille = at(*nodes, degraded.node.index).permille;
+    std::vector<std::int32_t>& permille = (*nodes)[NodeId(degraded.node.index)].permille;
     if (permille.empty()) {
       std::size_t num_nics = 0;
       for (const NodeType::Port& port : degraded.node.type->ports) num_nics += port.nics.size();
@@ -310,8 +310,8 @@ Result<Machine> make_machine(const ClusterSpec& spec, const std::vector<std::int
   RESHARD_TRY(check_segments(segments));
   RESHARD_TRY(const std::int64_t num_used, count_nodes(spec, segments));
   RESHARD_TRY(const std::vector<FoundNic> degraded, find_degraded(spec, num_used));
-  std::vector<PlacedNode> nodes;
-  std::vector<PlacedRank> ranks;
+  IndexedVector<NodeId, PlacedNode> nodes;
+  IndexedVector<RankId, PlacedRank> ranks;
   place(spec, segments, &nodes, &ranks);
   degrade(degraded, &nodes);
   Machine machine = build_machine(nodes, ranks, spec.fabric);

@@ -6,7 +6,6 @@
 
 #include <array>
 
-#include "src/base/at.h"
 #include "src/base/hasher.h"
 
 namespace reshard {
@@ -19,9 +18,9 @@ struct Span {
 };
 
 Span span_of(const Machine& machine, int kind) {
-  const auto num_ports = static_cast<std::int32_t>(machine.ports.size());
-  const auto num_leaves = static_cast<std::int32_t>(machine.leaves.size());
-  const auto num_pods = static_cast<std::int32_t>(machine.pods.size());
+  const std::int32_t num_ports = machine.ports.end_id();
+  const std::int32_t num_leaves = machine.leaves.end_id();
+  const std::int32_t num_pods = machine.pods.end_id();
   const std::int32_t first_port = 4 * machine.num_ranks();
   const std::int32_t first_leaf = first_port + 2 * num_ports;
   const std::int32_t first_pod = first_leaf + 2 * num_leaves;
@@ -50,7 +49,7 @@ std::int32_t Machine::resource(ResourceKind kind, std::int32_t index) const {
 }
 
 std::int32_t Machine::num_resources() const {
-  return resource(ResourceKind::kPodDown, static_cast<std::int32_t>(pods.size()));
+  return resource(ResourceKind::kPodDown, pods.end_id());
 }
 
 ResourceKind Machine::kind_of(std::int32_t resource) const {
@@ -70,22 +69,22 @@ const Link& Machine::link_of(std::int32_t resource) const {
   switch (kind_of(resource)) {
     case ResourceKind::kLinkOut:
     case ResourceKind::kLinkIn:
-      return at(gpus, index).link;
+      return gpus[RankId(index)].link;
     case ResourceKind::kPcieOut:
     case ResourceKind::kPcieIn:
-      return at(gpus, index).pcie;
+      return gpus[RankId(index)].pcie;
     case ResourceKind::kNicOut:
-      return at(ports, index).out;
+      return ports[PortId(index)].out;
     case ResourceKind::kNicIn:
-      return at(ports, index).in;
+      return ports[PortId(index)].in;
     case ResourceKind::kLeafUp:
-      return at(leaves, index).up;
+      return leaves[LeafId(index)].up;
     case ResourceKind::kLeafDown:
-      return at(leaves, index).down;
+      return leaves[LeafId(index)].down;
     case ResourceKind::kPodUp:
-      return at(pods, index).up;
+      return pods[PodId(index)].up;
     default:
-      return at(pods, index).down;
+      return pods[PodId(index)].down;
   }
 }
 
@@ -95,33 +94,35 @@ std::string Machine::describe(std::int32_t resource) const {
   switch (kind) {
     case ResourceKind::kNicOut:
     case ResourceKind::kNicIn: {
-      const Port& port = at(ports, index);
-      return fmt::format("{} of {} on {}", reshard::name(kind), port.name, at(nodes, port.node).name);
+      const Port& port = ports[PortId(index)];
+      return fmt::format("{} of {} on {}", reshard::name(kind), port.name, nodes[port.node].name);
     }
     case ResourceKind::kLeafUp:
-    case ResourceKind::kLeafDown:
-      return fmt::format("{} of leaf {} (block {}, {})", reshard::name(kind), index, at(leaves, index).block,
-                         at(leaves, index).rail < 0 ? "all rails" : fmt::format("rail {}", at(leaves, index).rail));
+    case ResourceKind::kLeafDown: {
+      const Leaf& leaf = leaves[LeafId(index)];
+      const std::string rail = leaf.rail.valid() ? fmt::format("rail {}", leaf.rail.value()) : "all rails";
+      return fmt::format("{} of leaf {} (block {}, {})", reshard::name(kind), index, leaf.block, rail);
+    }
     case ResourceKind::kPodUp:
     case ResourceKind::kPodDown:
       return fmt::format("{} of pod {}", reshard::name(kind), index);
     default:
-      return fmt::format("{} of rank {} on {}", reshard::name(kind), index, at(nodes, at(gpus, index).node).name);
+      return fmt::format("{} of rank {} on {}", reshard::name(kind), index, nodes[gpus[RankId(index)].node].name);
   }
 }
 
-bool Machine::same_domain(std::int32_t a, std::int32_t b) const {
-  return at(gpus, a).domain == at(gpus, b).domain;
+bool Machine::same_domain(RankId a, RankId b) const {
+  return gpus[a].domain == gpus[b].domain;
 }
 
-bool Machine::reaches(std::int32_t src, std::int32_t dst) const {
-  const std::int32_t from = at(gpus, src).port;
-  const std::int32_t to = at(gpus, dst).port;
-  if (from < 0 || to < 0) return false;
-  return !rail_isolated || at(ports, from).rail == at(ports, to).rail;
+bool Machine::reaches(RankId src, RankId dst) const {
+  const PortId from = gpus[src].port;
+  const PortId to = gpus[dst].port;
+  if (!from.valid() || !to.valid()) return false;
+  return !rail_isolated || ports[from].rail == ports[to].rail;
 }
 
-void Machine::append_path(std::int32_t src, std::int32_t dst, std::vector<std::int32_t>* out) const {
+void Machine::append_path(RankId src, RankId dst, std::vector<std::int32_t>* out) const {
   const auto pass = [&](ResourceKind kind, std::int32_t index) {
     const std::int32_t id = resource(kind, index);
     if (link_of(id).is_limited()) out->push_back(id);
@@ -132,15 +133,15 @@ void Machine::append_path(std::int32_t src, std::int32_t dst, std::vector<std::i
     pass(ResourceKind::kLinkIn, dst);
     return;
   }
-  const std::int32_t from = at(gpus, src).port;
-  const std::int32_t to = at(gpus, dst).port;
-  const std::int32_t from_leaf = at(ports, from).leaf;
-  const std::int32_t to_leaf = at(ports, to).leaf;
+  const PortId from = gpus[src].port;
+  const PortId to = gpus[dst].port;
+  const LeafId from_leaf = ports[from].leaf;
+  const LeafId to_leaf = ports[to].leaf;
   pass(ResourceKind::kPcieOut, src);
   pass(ResourceKind::kNicOut, from);
   if (from_leaf != to_leaf) {
-    const std::int32_t from_pod = at(leaves, from_leaf).pod;
-    const std::int32_t to_pod = at(leaves, to_leaf).pod;
+    const PodId from_pod = leaves[from_leaf].pod;
+    const PodId to_pod = leaves[to_leaf].pod;
     pass(ResourceKind::kLeafUp, from_leaf);
     if (from_pod != to_pod) {
       pass(ResourceKind::kPodUp, from_pod);
@@ -152,17 +153,17 @@ void Machine::append_path(std::int32_t src, std::int32_t dst, std::vector<std::i
   pass(ResourceKind::kPcieIn, dst);
 }
 
-std::int64_t Machine::latency_ns(std::int32_t src, std::int32_t dst) const {
+std::int64_t Machine::latency_ns(RankId src, RankId dst) const {
   if (src == dst) return 0;
-  if (same_domain(src, dst)) return at(gpus, src).link.latency_ns;
-  const Port& from = at(ports, at(gpus, src).port);
-  const Port& to = at(ports, at(gpus, dst).port);
+  if (same_domain(src, dst)) return gpus[src].link.latency_ns;
+  const Port& from = ports[gpus[src].port];
+  const Port& to = ports[gpus[dst].port];
   std::int64_t sum = from.out.latency_ns + to.in.latency_ns;
   if (from.leaf == to.leaf) return sum;
-  const Leaf& up = at(leaves, from.leaf);
-  const Leaf& down = at(leaves, to.leaf);
+  const Leaf& up = leaves[from.leaf];
+  const Leaf& down = leaves[to.leaf];
   sum += up.up.latency_ns + down.down.latency_ns;
-  if (up.pod != down.pod) sum += at(pods, up.pod).up.latency_ns + at(pods, down.pod).down.latency_ns;
+  if (up.pod != down.pod) sum += pods[up.pod].up.latency_ns + pods[down.pod].down.latency_ns;
   return sum;
 }
 
@@ -171,18 +172,18 @@ std::uint64_t Machine::digest() const {
   hasher.add(rail_isolated ? 1 : 0);
   for (const Node& node : nodes) hasher.add(node.block);
   for (const Gpu& gpu : gpus) {
-    for (const std::int64_t value : {gpu.node, gpu.domain, gpu.port}) hasher.add(value);
+    for (const std::int32_t value : {gpu.node.value(), gpu.domain.value(), gpu.port.value()}) hasher.add(value);
     add(gpu.link, &hasher);
     add(gpu.pcie, &hasher);
     hasher.add(gpu.memory_bytes_per_s);
   }
   for (const Port& port : ports) {
-    for (const std::int64_t value : {port.node, port.rail, port.leaf}) hasher.add(value);
+    for (const std::int32_t value : {port.node.value(), port.rail.value(), port.leaf.value()}) hasher.add(value);
     add(port.out, &hasher);
     add(port.in, &hasher);
   }
   for (const Leaf& leaf : leaves) {
-    for (const std::int64_t value : {leaf.pod, leaf.block, leaf.rail}) hasher.add(value);
+    for (const std::int32_t value : {leaf.pod.value(), leaf.block, leaf.rail.value()}) hasher.add(value);
     add(leaf.up, &hasher);
     add(leaf.down, &hasher);
   }

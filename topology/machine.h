@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/base/indexed_vector.h"
 #include "src/base/status.h"
 
 namespace reshard {
@@ -57,25 +58,25 @@ struct Machine {
     std::int32_t block = 0;  ///< nodes of one block hang on the same leaf switches
   };
   struct Gpu {
-    std::int32_t node = 0;
-    std::int32_t domain = 0;
-    std::int32_t port = -1;  ///< several GPUs may share one; -1: it has none, and the network is out of reach
-    Link link;               ///< to its domain, each direction
-    Link pcie;               ///< to its port, each direction
+    NodeId node{0};
+    DomainId domain{0};
+    PortId port{};  ///< several GPUs may share one; -1: it has none, and the network is out of reach
+    Link link;      ///< to its domain, each direction
+    Link pcie;      ///< to its port, each direction
     std::int64_t memory_bytes_per_s = kUnlimited;  ///< of its own memory
   };
   struct Port {
-    std::int32_t node = 0;
-    std::int32_t rail = 0;
-    std::int32_t leaf = 0;
+    NodeId node{0};
+    RailId rail{0};
+    LeafId leaf{0};
     Link out;
     Link in;
     std::string name;  ///< of its NIC or NICs, e.g. "mlx5_0"
   };
   struct Leaf {
-    std::int32_t pod = 0;
+    PodId pod{0};
     std::int32_t block = 0;
-    std::int32_t rail = -1;  ///< -1: all rails of its nodes
+    RailId rail{};  ///< -1: all rails of its nodes
     Link up;
     Link down;
   };
@@ -91,14 +92,14 @@ struct Machine {
 
   std::string name;            ///< what it was made from, e.g. "hgx-h100:nodes=64"
   bool rail_isolated = false;  ///< ports of different rails cannot reach each other
-  std::vector<Node> nodes;
-  std::vector<Gpu> gpus;
-  std::vector<Port> ports;
-  std::vector<Leaf> leaves;
-  std::vector<Pod> pods;
-  std::vector<Domain> domains;
+  IndexedVector<NodeId, Node> nodes;
+  IndexedVector<RankId, Gpu> gpus;
+  IndexedVector<PortId, Port> ports;
+  IndexedVector<LeafId, Leaf> leaves;
+  IndexedVector<PodId, Pod> pods;
+  IndexedVector<DomainId, Domain> domains;
 
-  std::int32_t num_ranks() const { return static_cast<std::int32_t>(gpus.size()); }
+  std::int32_t num_ranks() const { return gpus.end_id(); }
 
   /// Resources are numbered by kind, and within a kind by GPU, port, leaf or pod.
   std::int32_t resource(ResourceKind kind, std::int32_t index) const;
@@ -109,14 +110,14 @@ struct Machine {
   /// "nic out of mlx5_3 on n0042"
   std::string describe(std::int32_t resource) const;
 
-  bool same_domain(std::int32_t a, std::int32_t b) const;
+  bool same_domain(RankId a, RankId b) const;
   /// Whether the network joins the ports of two ranks of different domains.
-  bool reaches(std::int32_t src, std::int32_t dst) const;
+  bool reaches(RankId src, RankId dst) const;
   /// The resources that bytes from one rank to another pass, those without a limit left out; empty within a rank.
   /// Between domains it is the way over the network. @pre same_domain(src, dst) or reaches(src, dst)
-  void append_path(std::int32_t src, std::int32_t dst, std::vector<std::int32_t>* out) const;
+  void append_path(RankId src, RankId dst, std::vector<std::int32_t>* out) const;
   /// Sum of the latencies on that way.
-  std::int64_t latency_ns(std::int32_t src, std::int32_t dst) const;
+  std::int64_t latency_ns(RankId src, RankId dst) const;
 
   /// Of everything that a plan depends on; names are not.
   std::uint64_t digest() const;

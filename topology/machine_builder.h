@@ -22,7 +22,7 @@ struct PlacedNode {
 
 /// The GPU of a rank: a node in the list of those that have ranks, and the GPU's index there.
 struct PlacedRank {
-  std::int32_t node = 0;
+  NodeId node{0};
   std::int32_t gpu = 0;
 };
 
@@ -30,6 +30,7 @@ struct PlacedRank {
 Status check(const Fabric& fabric);
 
 /// Everything of a machine but its name. @pre every type passes check, and no two ranks share a GPU
-Machine build_machine(const std::vector<PlacedNode>& nodes, const std::vector<PlacedRank>& ranks, const Fabric& fabric);
+Machine build_machine(const IndexedVector<NodeId, PlacedNode>& nodes, const IndexedVector<RankId, PlacedRank>& ranks,
+                      const Fabric& fabric);
 
 }  // namespace reshard

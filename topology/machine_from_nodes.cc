@@ -6,7 +6,6 @@
 #include <set>
 #include <utility>
 
-#include "src/base/at.h"
 #include "topology/cluster.h"
 #include "topology/machine_builder.h"
 
@@ -19,10 +18,9 @@ class Gathering {
   explicit Gathering(const Fabric& fabric) : fabric_(fabric) {}
 
   Status add(std::size_t rank, const NodeOfRank& said) {
-    const auto [it, is_new] =
-        index_.try_emplace({said.boot_id, said.hostname}, static_cast<std::int32_t>(nodes_.size()));
+    const auto [it, is_new] = index_.try_emplace({said.boot_id, said.hostname}, nodes_.end_id());
     if (is_new) nodes_.push_back({name_of(said.hostname), &said.text, said.domain_id, {}});
-    Node& node = at(nodes_, it->second);
+    Node& node = nodes_[it->second];
     if (*node.text != said.text) {
       return invalid_argument(
           fmt::format("rank {} describes host {} otherwise than the ranks before it there", rank, said.hostname));
@@ -44,11 +42,11 @@ class Gathering {
   }
 
   Result<Machine> build() {
-    std::vector<NodeType> types(nodes_.size());  // of stable addresses: equal texts share the first one's
+    IndexedVector<NodeId, NodeType> types(nodes_.size());  // of stable addresses: equal texts share the first one's
     std::map<std::pair<std::string, std::int32_t>, const NodeType*> known;
     std::map<std::string, std::int64_t> domains;
-    std::vector<PlacedNode> placed;
-    for (std::size_t n = 0; n < nodes_.size(); ++n) {
+    IndexedVector<NodeId, PlacedNode> placed;
+    for (const NodeId n : nodes_.ids()) {
       const Node& node = nodes_[n];
       const std::int32_t last = *node.local.rbegin();
       // On a host without GPUs the number of processes is part of what it is.
@@ -57,9 +55,8 @@ class Gathering {
         RESHARD_TRY(types[n], read(node, last));
         type = &types[n];
       }
-      const auto index = static_cast<std::int32_t>(n);
-      const std::int32_t block = fabric_.block_of(index);
-      std::int64_t domain = index;
+      const std::int32_t block = fabric_.block_of(n);
+      std::int64_t domain = n;
       if (!node.domain_id.empty()) {
         domain = domains.try_emplace(node.domain_id, -1 - static_cast<std::int64_t>(domains.size())).first->second;
       }
@@ -92,10 +89,10 @@ class Gathering {
   }
 
   const Fabric& fabric_;
-  std::map<std::pair<std::string, std::string>, std::int32_t> index_;  // by boot id and name
+  std::map<std::pair<std::string, std::string>, NodeId> index_;  // by boot id and name
   std::map<std::string, std::int64_t> hosts_of_name_;
-  std::vector<Node> nodes_;
-  std::vector<PlacedRank> ranks_;
+  IndexedVector<NodeId, Node> nodes_;
+  IndexedVector<RankId, PlacedRank> ranks_;
 };
 
 }  // namespace

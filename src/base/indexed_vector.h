@@ -4,6 +4,7 @@
 
 #include <cassert>
 #include <compare>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -21,12 +22,13 @@ class Index {
   using Value = std::int32_t;
 
   constexpr Index() = default;
-  template <typename Integer>
+  template <std::integral Integer>
   explicit constexpr Index(Integer value) : value_(static_cast<Value>(value)) {
     assert(std::in_range<Value>(value));
   }
 
   constexpr operator Value() const { return value_; }  // NOLINT(google-explicit-constructor): reads as a number
+  constexpr Value value() const { return value_; }     ///< where the type is deduced: in formats and templates
   constexpr std::size_t position() const { return static_cast<std::size_t>(value_); }
   constexpr bool valid() const { return value_ >= 0; }
 
@@ -46,10 +48,16 @@ class Index {
 using RankId = Index<struct RankTag>;
 /// Ranks that reach each other without the network.
 using DomainId = Index<struct DomainTag>;
+/// A host.
+using NodeId = Index<struct NodeTag>;
+/// What a rank reaches the network by.
+using PortId = Index<struct PortTag>;
 /// A port of every node that meets the same port of other nodes in one switch.
 using RailId = Index<struct RailTag>;
 /// A switch that ports hang on.
 using LeafId = Index<struct LeafTag>;
+/// Leaves that reach each other without the core of the fabric.
+using PodId = Index<struct PodTag>;
 
 /// All values of an Index from 0 on: `for (const RankId rank : indices<RankId>(num_ranks))`.
 template <typename Id>
@@ -115,6 +123,9 @@ class IndexedVector {
     values_.push_back(std::move(value));
     return Id(values_.size() - 1);
   }
+  T& emplace_back() { return values_.emplace_back(); }
+  T& back() { return values_.back(); }
+  const T& back() const { return values_.back(); }
   void reserve(std::size_t size) { values_.reserve(size); }
   void resize(std::size_t size) { values_.resize(size); }
   void assign(std::size_t size, const T& value) { values_.assign(size, value); }
@@ -133,6 +144,18 @@ class IndexedVector {
  private:
   std::vector<T> values_;
 };
+
+/// For rooms that count with plain numbers, where at() of src/base/at.h serves the other containers.
+template <typename Id, typename T, typename Number>
+requires std::integral<Number> || std::same_as<Number, Id>
+decltype(auto) at(IndexedVector<Id, T>& values, Number number) {
+  return values[Id(number)];
+}
+template <typename Id, typename T, typename Number>
+requires std::integral<Number> || std::same_as<Number, Id>
+decltype(auto) at(const IndexedVector<Id, T>& values, Number number) {
+  return values[Id(number)];
+}
 
 }  // namespace reshard
 

@@ -232,8 +232,8 @@ class BoundFinder {
     PerDomain downs(num_regions);
     if (up == ResourceKind::kPodUp) {
       for (std::size_t p = 0; p < std::min(num_regions, machine_.pods.size()); ++p) {
-        ups[p] = machine_.pods[p].up.bytes_per_s();
-        downs[p] = machine_.pods[p].down.bytes_per_s();
+        ups[p] = at(machine_.pods, p).up.bytes_per_s();
+        downs[p] = at(machine_.pods, p).down.bytes_per_s();
       }
       return {ups, downs};
     }
@@ -295,7 +295,7 @@ class BoundFinder {
     Largest out("LB6 rail");
     for (std::size_t d = 0; d < entering_.size(); ++d) {
       std::map<std::int32_t, std::pair<std::int64_t, std::int64_t>> mine;  // by rail: in, out
-      for (const std::int32_t id : machine_.domains[d].ports) {
+      for (const std::int32_t id : at(machine_.domains, d).ports) {
         const Machine::Port& port = at(machine_.ports, id);
         mine[port.rail].first += port.in.bytes_per_s();
         mine[port.rail].second += port.out.bytes_per_s();
@@ -313,7 +313,7 @@ class BoundFinder {
   Bound whole_domain() const {
     Largest out("LB7 domain links and ports");
     for (std::size_t d = 0; d < entering_.size(); ++d) {
-      const std::vector<std::int32_t>& ranks = machine_.domains[d].ranks;
+      const std::vector<std::int32_t>& ranks = at(machine_.domains, d).ranks;
       std::int64_t rate = 0;
       bool is_limited = true;
       for (const std::int32_t rank : ranks) {
@@ -322,7 +322,7 @@ class BoundFinder {
         is_limited = is_limited && at(machine_.gpus, rank).link.bytes_per_s() > 0;
       }
       if (!is_limited) continue;
-      for (const std::int32_t port : machine_.domains[d].ports) rate += reached_in(port);
+      for (const std::int32_t port : at(machine_.domains, d).ports) rate += reached_in(port);
       out.offer(needed_inside_[d], rate,
                 [&] { return "links and ports of " + domain_name(static_cast<std::int32_t>(d)); });
     }
@@ -345,7 +345,7 @@ class BoundFinder {
     for (std::size_t d = 0; d < entering_.size(); ++d) {
       std::int64_t rate = 0;
       bool is_limited = true;
-      for (const std::int32_t rank : machine_.domains[d].ranks) {
+      for (const std::int32_t rank : at(machine_.domains, d).ranks) {
         if (at(machine_.gpus, rank).port < 0) continue;
         rate += at(machine_.gpus, rank).pcie.bytes_per_s();
         is_limited = is_limited && at(machine_.gpus, rank).pcie.bytes_per_s() > 0;

@@ -29,7 +29,7 @@ double in_order(const Plan& plan) {
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan.begin_hops(route)[h];
       path.clear();
-      machine.append_path(hop.src, hop.dst, &path);
+      machine.append_path(RankId(hop.src), RankId(hop.dst), &path);
       for (std::size_t block = 0; block < num_blocks; ++block) {
         if (bytes[block] == 0) continue;
         for (const std::int32_t resource : path) at(loads[block], resource) += bytes[block];
@@ -68,10 +68,10 @@ double fill_seconds_of(const Plan& plan, const Route& route) {
   double last = 0;
   for (std::int32_t h = 0; h < route.num_hops; ++h) {
     const Hop& hop = plan.begin_hops(route)[h];
-    double seconds = static_cast<double>(machine.latency_ns(hop.src, hop.dst)) * 1e-9;
+    double seconds = static_cast<double>(machine.latency_ns(RankId(hop.src), RankId(hop.dst))) * 1e-9;
     if (hop.parent >= 0) {
       path.clear();
-      machine.append_path(hop.src, hop.dst, &path);
+      machine.append_path(RankId(hop.src), RankId(hop.dst), &path);
       double transfer = 0;
       for (const std::int32_t resource : path) {
         transfer = std::max(transfer, window / static_cast<double>(machine.link_of(resource).bytes_per_s()));

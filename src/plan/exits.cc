@@ -64,7 +64,7 @@ std::vector<std::int64_t> targets_in_order(const Plan& plan, const Network& netw
   for (std::size_t d = 0; d < network.machine.domains.size(); ++d) {
     const std::vector<std::int64_t>& here = at(entering, at(domains.place_of_domain(), d));
     std::int64_t capacity = 0;
-    for (const std::int32_t rank : network.machine.domains[d].ranks) capacity += network.in(rank);
+    for (const std::int32_t rank : at(network.machine.domains, d).ranks) capacity += network.in(rank);
     for (std::size_t g = 0; g < here.size(); ++g) {
       busy[g] = std::max(busy[g],
                          static_cast<std::int64_t>(static_cast<__int128>(here[g]) * network.fastest_out() / capacity));

@@ -90,7 +90,7 @@ class LandingChooser {
     }
     for (std::size_t d = 0; d < bytes.size(); ++d) {
       std::int64_t capacity = 0;
-      for (const std::int32_t rank : network_.machine.domains[d].ranks) capacity += network_.in(rank);
+      for (const std::int32_t rank : at(network_.machine.domains, d).ranks) capacity += network_.in(rank);
       if (bytes[d] == 0 || capacity == 0) continue;
       const auto busy = static_cast<std::int64_t>(static_cast<__int128>(bytes[d]) * network_.fastest_in() / capacity);
       out_.busiest_bytes = std::max(out_.busiest_bytes, busy);

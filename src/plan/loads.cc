@@ -43,7 +43,7 @@ std::vector<std::int64_t> loads_of(const Plan& plan) {
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan.begin_hops(route)[h];
       path.clear();
-      machine.append_path(hop.src, hop.dst, &path);
+      machine.append_path(RankId(hop.src), RankId(hop.dst), &path);
       for (const std::int32_t resource : path) at(loads, resource) += route.size_bytes;
     }
   }

@@ -22,7 +22,9 @@ Network::Network(const Machine& given) : machine(given) {
 }
 
 std::int32_t Network::exit_towards(std::int32_t from, std::int32_t to, std::int32_t other) const {
-  const auto can = [&](std::int32_t rank) { return rank != other && out(rank) > 0 && machine.reaches(rank, to); };
+  const auto can = [&](std::int32_t rank) {
+    return rank != other && out(rank) > 0 && machine.reaches(RankId(rank), RankId(to));
+  };
   if (can(from)) return from;
   const std::vector<std::int32_t>& ranks = at(machine.domains, at(machine.gpus, from).domain).ranks;
   const auto found = std::find_if(ranks.begin(), ranks.end(), can);
@@ -37,9 +39,11 @@ Machine unknown_machine(std::int32_t num_ranks) {
   for (std::int32_t rank = 0; rank < num_ranks; ++rank) {
     machine.nodes.emplace_back();
     Machine::Gpu& gpu = machine.gpus.emplace_back();
-    gpu.node = gpu.domain = gpu.port = rank;
+    gpu.node = NodeId(rank);
+    gpu.domain = DomainId(rank);
+    gpu.port = PortId(rank);
     Machine::Port& port = machine.ports.emplace_back();
-    port.node = rank;
+    port.node = NodeId(rank);
     port.out = port.in = kLink;
     machine.domains.push_back({{rank}, {rank}});
   }
@@ -62,8 +66,8 @@ std::optional<Machine> split_slow_domains(const Machine& machine) {
     for (const std::int32_t rank : domain.ranks) out.domains.push_back({{rank}, {at(machine.gpus, rank).port}});
   }
   if (out.domains.size() == machine.domains.size()) return std::nullopt;
-  for (std::size_t d = 0; d < out.domains.size(); ++d) {
-    for (const std::int32_t rank : out.domains[d].ranks) at(out.gpus, rank).domain = static_cast<std::int32_t>(d);
+  for (const DomainId d : out.domains.ids()) {
+    for (const std::int32_t rank : out.domains[d].ranks) at(out.gpus, rank).domain = d;
   }
   return out;
 }

@@ -21,7 +21,7 @@ class Pruner {
   }
 
  private:
-  bool is_inside(const Hop& hop) const { return network_.machine.same_domain(hop.src, hop.dst); }
+  bool is_inside(const Hop& hop) const { return network_.machine.same_domain(RankId(hop.src), RankId(hop.dst)); }
 
   /// Someone of its domain takes its place if there is one; else its followers attach to what fed it.
   void leave_out(std::int32_t h) {
@@ -55,7 +55,7 @@ class Pruner {
   bool is_wanted_beside(std::int32_t h) const {
     const std::int32_t rank = at(hops_, h).dst;
     return std::any_of(hops_.begin(), hops_.end(), [&](const Hop& hop) {
-      return hop.dst != kGone && !hop.to_staging && network_.machine.same_domain(hop.dst, rank);
+      return hop.dst != kGone && !hop.to_staging && network_.machine.same_domain(RankId(hop.dst), RankId(rank));
     });
   }
 
@@ -71,7 +71,8 @@ class Pruner {
         Hop hop = hops_[h];
         if (hop.dst == kGone || new_index[h] >= 0 || (hop.parent >= 0 && at(new_index, hop.parent) < 0)) continue;
         const bool crosses = !is_inside(hop);
-        if (hop.src == hop.dst || (crosses && !network_.machine.reaches(hop.src, hop.dst))) return std::nullopt;
+        if (hop.src == hop.dst || (crosses && !network_.machine.reaches(RankId(hop.src), RankId(hop.dst))))
+          return std::nullopt;
         if (crosses && hop.to_staging && !is_wanted_beside(static_cast<std::int32_t>(h))) return std::nullopt;
         const std::int32_t before = hop.parent < 0 ? 0 : at(crossings, at(new_index, hop.parent));
         if (crosses) {

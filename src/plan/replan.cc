@@ -165,7 +165,7 @@ class Replanner {
     made.first_group = route.first_group;
     for (const Range& range : ranges) made.size_bytes += range.end - range.begin;
     for (const Hop& hop : hops) {
-      if (!machine_.same_domain(hop.src, hop.dst)) {
+      if (!machine_.same_domain(RankId(hop.src), RankId(hop.dst))) {
         at(kept_.in_bytes, hop.dst) += made.size_bytes;
         at(kept_.out_bytes, hop.src) += made.size_bytes;
       }

@@ -24,7 +24,7 @@ constexpr std::size_t kMany = 256;  // domains
 std::int32_t first_crossing(const Machine& machine, const Plan& plan, const Route& route) {
   for (std::int32_t h = 0; h < route.num_hops; ++h) {
     const Hop& hop = plan.begin_hops(route)[h];
-    if (!machine.same_domain(hop.src, hop.dst)) return h;
+    if (!machine.same_domain(RankId(hop.src), RankId(hop.dst))) return h;
   }
   return -1;
 }
@@ -125,7 +125,7 @@ void choose_first_groups(const DomainSets& domains, const Network& network, Plan
   for (std::size_t d = 0; d < number.size(); ++d) {
     if (number[d] < 0) continue;
     const std::int32_t first = starts[static_cast<std::size_t>(number[d])];
-    for (const std::int32_t rank : network.machine.domains[d].ranks) at(plan->first_groups, rank) = first;
+    for (const std::int32_t rank : at(network.machine.domains, d).ranks) at(plan->first_groups, rank) = first;
   }
 }
 

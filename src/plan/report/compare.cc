@@ -132,7 +132,7 @@ class OtherWays {
 
   void add_leg(std::int32_t src, std::int32_t dst, std::int64_t bytes, std::vector<std::int64_t>* loads) const {
     std::vector<std::int32_t> path;
-    machine_.append_path(src, dst, &path);
+    machine_.append_path(RankId(src), RankId(dst), &path);
     for (const std::int32_t resource : path) at(*loads, resource) += bytes;
   }
 
@@ -144,12 +144,13 @@ class OtherWays {
                                      std::int32_t rank) const {
     for (std::size_t i = 0; i < holders.size(); ++i) {
       const std::int32_t source = holders[(turn + i) % holders.size()];
-      if (machine_.same_domain(source, rank) || machine_.reaches(source, rank)) return {source, rank};
+      if (machine_.same_domain(RankId(source), RankId(rank)) || machine_.reaches(RankId(source), RankId(rank)))
+        return {source, rank};
       const std::vector<std::int32_t>& near = at(machine_.domains, at(machine_.gpus, rank).domain).ranks;
       for (const std::int32_t exit : at(machine_.domains, at(machine_.gpus, source).domain).ranks) {
-        if (machine_.reaches(exit, rank)) return {source, exit, rank};
-        const auto entry =
-            std::find_if(near.begin(), near.end(), [&](std::int32_t r) { return machine_.reaches(exit, r); });
+        if (machine_.reaches(RankId(exit), RankId(rank))) return {source, exit, rank};
+        const auto entry = std::find_if(near.begin(), near.end(),
+                                        [&](std::int32_t r) { return machine_.reaches(RankId(exit), RankId(r)); });
         if (entry != near.end()) return {source, exit, *entry, rank};
       }
     }

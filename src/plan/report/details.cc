@@ -65,7 +65,7 @@ json hops_json(const Plan& plan, const Route& route) {
                    {"dst", hop.dst},
                    {"parent", hop.parent},
                    {"delay", hop.delay},
-                   {"network", !plan.options.machine->same_domain(hop.src, hop.dst)},
+                   {"network", !plan.options.machine->same_domain(RankId(hop.src), RankId(hop.dst))},
                    {"to_staging", hop.to_staging}});
   }
   return out;
@@ -78,7 +78,7 @@ std::int64_t largest_crossing(const Plan& plan) {
     std::int64_t crossings = 0;
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan.begin_hops(route)[h];
-      crossings += plan.options.machine->same_domain(hop.src, hop.dst) ? 0 : 1;
+      crossings += plan.options.machine->same_domain(RankId(hop.src), RankId(hop.dst)) ? 0 : 1;
     }
     for (std::int32_t i = 0; i < route.num_ranges; ++i) {
       const Range& range = plan.begin_ranges(route)[i];
@@ -135,7 +135,7 @@ json flows_json(const Plan& plan, const Simulation& simulation) {
                    {"bytes", flow.bytes},
                    {"start", flow.start_s},
                    {"end", flow.finish_s},
-                   {"network", !plan.options.machine->same_domain(hop.src, hop.dst)}});
+                   {"network", !plan.options.machine->same_domain(RankId(hop.src), RankId(hop.dst))}});
   }
   return out;
 }

@@ -60,7 +60,7 @@ json routes_json(const Plan& plan) {
   for (const Route& route : plan.routes) {
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan.begin_hops(route)[h];
-      const bool is_inside = machine.same_domain(hop.src, hop.dst);
+      const bool is_inside = machine.same_domain(RankId(hop.src), RankId(hop.dst));
       (is_inside ? inside : network) += route.size_bytes;
       if (hop.to_staging) staged += route.size_bytes;
       if (is_inside) continue;

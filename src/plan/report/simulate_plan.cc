@@ -51,7 +51,7 @@ class PlanSimulator {
     std::map<std::int32_t, std::int32_t> times;
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       path_.clear();
-      machine_.append_path(plan_.begin_hops(route)[h].src, plan_.begin_hops(route)[h].dst, &path_);
+      machine_.append_path(RankId(plan_.begin_hops(route)[h].src), RankId(plan_.begin_hops(route)[h].dst), &path_);
       for (const std::int32_t resource : path_) ++times[resource];
     }
     std::vector<FluidUse> uses;

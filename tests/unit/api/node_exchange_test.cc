@@ -52,11 +52,12 @@ TEST(NodeExchangeTest, RanksCountUpOnTheirHosts) {
     const Machine& machine = outcome->machine;
     EXPECT_EQ(machine.num_ranks(), 5);
     ASSERT_EQ(machine.nodes.size(), 2U);
-    EXPECT_EQ(machine.nodes[1].name, "b");
+    EXPECT_EQ(machine.nodes[NodeId(1)].name, "b");
     ASSERT_EQ(machine.domains.size(), 2U);
-    EXPECT_THAT(machine.domains[0].ranks, ElementsAre(0, 2, 4));
-    EXPECT_THAT(machine.domains[1].ranks, ElementsAre(1, 3));
-    EXPECT_NE(machine.gpus[0].port, machine.gpus[2].port);  // each GPU has a NIC, so no two ranks have one GPU
+    EXPECT_THAT(machine.domains[DomainId(0)].ranks, ElementsAre(0, 2, 4));
+    EXPECT_THAT(machine.domains[DomainId(1)].ranks, ElementsAre(1, 3));
+    EXPECT_NE(machine.gpus[RankId(0)].port,
+              machine.gpus[RankId(2)].port);  // each GPU has a NIC, so no two ranks have one GPU
     EXPECT_THAT(outcome->warnings, ElementsAre("a: a is doubtful", "b: b is doubtful"));
   }
 }
@@ -70,17 +71,17 @@ TEST(NodeExchangeTest, HostsOfOneNameAreToldApartByTheirKernels) {
     ASSERT_TRUE(outcome.ok()) << outcome.status().message();
     const Machine& machine = outcome->machine;
     ASSERT_EQ(machine.nodes.size(), 2U);
-    EXPECT_EQ(machine.nodes[0].name, "node");
-    EXPECT_EQ(machine.nodes[1].name, "node#2");
-    EXPECT_FALSE(machine.same_domain(0, 1));
-    EXPECT_TRUE(machine.same_domain(0, 2));
+    EXPECT_EQ(machine.nodes[NodeId(0)].name, "node");
+    EXPECT_EQ(machine.nodes[NodeId(1)].name, "node#2");
+    EXPECT_FALSE(machine.same_domain(RankId(0), RankId(1)));
+    EXPECT_TRUE(machine.same_domain(RankId(0), RankId(2)));
   }
   // Containers share a kernel, and simulated hosts do: of two names they are two.
   b = a;
   b.hostname = "other";
   for (const Outcome& outcome : exchange({a, b})) {
     ASSERT_TRUE(outcome.ok()) << outcome.status().message();
-    EXPECT_FALSE(outcome->machine.same_domain(0, 1));
+    EXPECT_FALSE(outcome->machine.same_domain(RankId(0), RankId(1)));
   }
 }
 
@@ -90,7 +91,7 @@ TEST(NodeExchangeTest, AnNvlinkDomainJoinsHosts) {
   a.domain_id = b.domain_id = "cluster 7, clique 1";
   for (const Outcome& outcome : exchange({a, b})) {
     ASSERT_TRUE(outcome.ok()) << outcome.status().message();
-    EXPECT_TRUE(outcome->machine.same_domain(0, 1));
+    EXPECT_TRUE(outcome->machine.same_domain(RankId(0), RankId(1)));
   }
 }
 
@@ -102,8 +103,8 @@ TEST(NodeExchangeTest, RanksMaySayTheirGpu) {
   const std::vector<Outcome> outcomes = exchange({third, last});
   ASSERT_TRUE(outcomes[0].ok()) << outcomes[0].status().message();
   const Machine& machine = outcomes[0]->machine;
-  EXPECT_EQ(machine.ports[static_cast<std::size_t>(machine.gpus[0].port)].rail, 3);
-  EXPECT_EQ(machine.ports[static_cast<std::size_t>(machine.gpus[1].port)].rail, 7);
+  EXPECT_EQ(machine.ports[PortId(machine.gpus[RankId(0)].port)].rail, 3);
+  EXPECT_EQ(machine.ports[PortId(machine.gpus[RankId(1)].port)].rail, 7);
   last.gpu = 8;
   for (const Outcome& outcome : exchange({third, last})) {
     EXPECT_EQ(outcome.status().code(), RESHARD_ERR_INVALID_ARGUMENT);

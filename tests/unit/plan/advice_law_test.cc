@@ -33,7 +33,7 @@ Moved cost_of(const std::map<Need, std::int64_t>& needs, const Machine& machine,
       out.moved += bytes;
       bool is_near = false;
       for (std::int32_t r = 0; r < machine.num_ranks(); ++r) {
-        is_near = is_near || ((need.sources >> r & 1U) != 0 && machine.same_domain(r, takers[i]));
+        is_near = is_near || ((need.sources >> r & 1U) != 0 && machine.same_domain(RankId(r), RankId(takers[i])));
       }
       if (!is_near) out.network += bytes;
     }
@@ -90,7 +90,7 @@ RC_GTEST_PROP(OtherWaysTest, GatheringBringsNoFewerBytesThanUnicast, ()) {
   const std::optional<Plan> plan = testing::random_plan(testing::random_numbers());
   if (!plan.has_value()) return;
   // A rank without a port gets its part of the broadcast from a neighbour, and its own copy over the network.
-  const std::vector<Machine::Gpu>& gpus = plan->options.machine->gpus;
+  const auto& gpus = plan->options.machine->gpus;
   if (std::any_of(gpus.begin(), gpus.end(), [](const Machine::Gpu& gpu) { return gpu.port < 0; })) return;
   const std::vector<OtherWay> ways = other_ways(*plan);
   const OtherWay* gather = find(ways, "gather");

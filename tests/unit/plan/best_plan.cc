@@ -46,8 +46,8 @@ class TreeLister {
   }
 
   bool can_hop(std::int32_t src, std::int32_t dst) const {
-    if (machine_.same_domain(src, dst)) return true;
-    if (!machine_.reaches(src, dst)) return false;
+    if (machine_.same_domain(RankId(src), RankId(dst))) return true;
+    if (!machine_.reaches(RankId(src), RankId(dst))) return false;
     return at(machine_.ports, at(machine_.gpus, src).port).out.bytes_per_s() > 0 &&
            at(machine_.ports, at(machine_.gpus, dst).port).in.bytes_per_s() > 0;
   }
@@ -170,7 +170,7 @@ Limits time_limits(const Machine& machine) {
   for (const Machine::Gpu& gpu : machine.gpus) out.capacity.push_back(static_cast<double>(gpu.memory_bytes_per_s));
   out.rows_of_hop = [&machine, num_resources](std::int32_t src, std::int32_t dst) {
     std::vector<std::int32_t> rows;
-    machine.append_path(src, dst, &rows);
+    machine.append_path(RankId(src), RankId(dst), &rows);
     if (at(machine.gpus, dst).memory_bytes_per_s > 0) rows.push_back(num_resources + dst);
     return rows;
   };

@@ -206,7 +206,7 @@ TEST(DegenerateMachineTest, RailsThatNobodyElseHasDoNotCount) {
 TEST(DegenerateMachineTest, APortOfHalfTheSpeedGetsHalfTheBytes) {
   for (const std::int32_t node : {0, 1}) {  // both replicas of the source on one node, or on two
     Machine machine = hand_machine({{0, 0}, {node, 1}, {node + 1, 0, 8 * kMega}});
-    machine.ports[1].out.efficiency_permille = machine.ports[1].in.efficiency_permille = 500;
+    machine.ports[PortId(1)].out.efficiency_permille = machine.ports[PortId(1)].in.efficiency_permille = 500;
     const Plan plan = replicate(machine, {0, 1}, {2}, 3 * kMega);
     EXPECT_NEAR(static_cast<double>(load(plan, ResourceKind::kNicOut, 0)), 2e6, 0.05 * 2e6);
     EXPECT_NEAR(static_cast<double>(load(plan, ResourceKind::kNicOut, 1)), 1e6, 0.05 * 1e6);
@@ -216,7 +216,7 @@ TEST(DegenerateMachineTest, APortOfHalfTheSpeedGetsHalfTheBytes) {
   }
   // And into a node.
   Machine machine = hand_machine({{0, 0, 8 * kMega}, {1, 0}, {1, 1}});
-  machine.ports[2].in.efficiency_permille = 500;
+  machine.ports[PortId(2)].in.efficiency_permille = 500;
   const Plan plan = replicate(machine, {0}, {1, 2}, 3 * kMega);
   EXPECT_NEAR(static_cast<double>(load(plan, ResourceKind::kNicIn, 1)), 2e6, 0.05 * 2e6);
   EXPECT_NEAR(static_cast<double>(load(plan, ResourceKind::kNicIn, 2)), 1e6, 0.05 * 1e6);
@@ -240,19 +240,19 @@ TEST(DegenerateMachineTest, ANodeWithoutOneOfTwoRailsIsEnteredByTheOther) {
 
 TEST(DegenerateMachineTest, TheLeastLatencyIsOfAnyTwoPorts) {
   Machine machine = hand_machine({{0}, {1}});
-  machine.ports[0].out.latency_ns = machine.ports[1].in.latency_ns = 1000;
-  machine.ports[0].in.latency_ns = machine.ports[1].out.latency_ns = 500'000'000;
+  machine.ports[PortId(0)].out.latency_ns = machine.ports[PortId(1)].in.latency_ns = 1000;
+  machine.ports[PortId(0)].in.latency_ns = machine.ports[PortId(1)].out.latency_ns = 500'000'000;
   const Plan plan = replicate(machine, {0}, {1}, 1000);
   const Result<Estimate> found = estimate(plan);
   ASSERT_TRUE(found.ok()) << found.status().message();
   EXPECT_DOUBLE_EQ(bound_of(*found, "LB10 latency"), 2e-6);
-  machine.ports[0].out.latency_ns = 0;
+  machine.ports[PortId(0)].out.latency_ns = 0;
   EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1}, 1000)), "LB10 latency"), 1e-6);
 }
 
 TEST(DegenerateMachineTest, AMemorySlowerThanLinksIsWhatItTakes) {
   Machine machine = hand_machine({{0}, {1}});
-  machine.gpus[1].memory_bytes_per_s = kMega / 2;
+  machine.gpus[RankId(1)].memory_bytes_per_s = kMega / 2;
   const Result<Estimate> found = estimate(replicate(machine, {0}, {1}));
   ASSERT_TRUE(found.ok()) << found.status().message();
   EXPECT_EQ(found->bound.name, "LB8 memory");

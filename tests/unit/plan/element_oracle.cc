@@ -227,8 +227,8 @@ class Brute {
     }
     for (std::size_t pod = 0; pod < machine_.pods.size(); ++pod) {
       const auto region = static_cast<std::int32_t>(pod);
-      offer("LB5 pod", entering(region, pod_of), machine_.pods[pod].down.bytes_per_s());
-      offer("LB5 pod", leaving(bit(region), pod_of), machine_.pods[pod].up.bytes_per_s());
+      offer("LB5 pod", entering(region, pod_of), machine_.pods[PodId(pod)].down.bytes_per_s());
+      offer("LB5 pod", leaving(bit(region), pod_of), machine_.pods[PodId(pod)].up.bytes_per_s());
     }
   }
 

@@ -176,8 +176,8 @@ TEST(EveryPlanTest, TheBestOfAllIsWhatClosedFormsSay) {
 TEST(EveryPlanTest, RelaysThatHaveNothingAndWantNothingAreCounted) {
   // Rank 0 feeds ranks 1 and 2, all behind ports that send 1 MB/s; rank 3 wants nothing, and sends 16 MB/s.
   Machine machine = hand_machine({{0}, {1}, {2}, {3, 0, 16 * kMega}});
-  for (std::size_t port = 0; port < 3; ++port) machine.ports[port].in.nominal_bytes_per_s = 16 * kMega;
-  for (std::size_t port = 1; port < 3; ++port) machine.ports[port].out.nominal_bytes_per_s = kMega / 100;
+  for (std::size_t port = 0; port < 3; ++port) machine.ports[PortId(port)].in.nominal_bytes_per_s = 16 * kMega;
+  for (std::size_t port = 1; port < 3; ++port) machine.ports[PortId(port)].out.nominal_bytes_per_s = kMega / 100;
   const std::map<Need, std::int64_t> needs = {{{1, 6, 0}, kMega}};
   EXPECT_NEAR(least_time(machine, needs, testing::time_limits(machine)), 1.0, 1e-6);
   const Case given = case_of(machine, needs);

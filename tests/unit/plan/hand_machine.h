@@ -31,23 +31,25 @@ inline Machine hand_machine(const std::vector<HandRank>& ranks) {
       machine.domains.emplace_back();
     }
     while (machine.leaves.size() <= static_cast<std::size_t>(std::max(0, rank.rail))) {
-      machine.leaves.emplace_back().rail = static_cast<std::int32_t>(machine.leaves.size());
+      machine.leaves.emplace_back().rail = RailId(machine.leaves.size());
     }
     Machine::Domain& domain = at(machine.domains, rank.node);
     domain.ranks.push_back(static_cast<std::int32_t>(r));
     Machine::Gpu& gpu = machine.gpus.emplace_back();
-    gpu.node = gpu.domain = rank.node;
+    gpu.node = NodeId(rank.node);
+    gpu.domain = DomainId(rank.node);
     gpu.link.nominal_bytes_per_s = rank.link;
     if (rank.rail < 0) continue;
     for (const std::int32_t port : domain.ports) {
-      if (at(machine.ports, port).rail == rank.rail) gpu.port = port;
+      if (at(machine.ports, port).rail == rank.rail) gpu.port = PortId(port);
     }
     if (gpu.port >= 0) continue;
-    gpu.port = static_cast<std::int32_t>(machine.ports.size());
+    gpu.port = machine.ports.end_id();
     domain.ports.push_back(gpu.port);
     Machine::Port& port = machine.ports.emplace_back();
-    port.node = rank.node;
-    port.rail = port.leaf = rank.rail;
+    port.node = NodeId(rank.node);
+    port.rail = RailId(rank.rail);
+    port.leaf = LeafId(rank.rail);
     port.name = "nic" + std::to_string(rank.rail);
     port.out.nominal_bytes_per_s = port.in.nominal_bytes_per_s = rank.port;
   }

@@ -52,8 +52,8 @@ void check_entries(const Plan& plan) {
   for (const Route& route : plan.routes) {
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan.begin_hops(route)[h];
-      if (machine.same_domain(hop.src, hop.dst)) continue;
-      RC_ASSERT(machine.reaches(hop.src, hop.dst));
+      if (machine.same_domain(RankId(hop.src), RankId(hop.dst))) continue;
+      RC_ASSERT(machine.reaches(RankId(hop.src), RankId(hop.dst)));
       for (std::int32_t i = 0; i < route.num_ranges; ++i) {
         const Range& range = plan.begin_ranges(route)[i];
         entered[{at(machine.gpus, hop.dst).domain, range.bundle}] += range.end - range.begin;
@@ -112,8 +112,8 @@ TEST(ReplanTest, ALostReplicaIsCutOutOfItsChains) {
     machine->domains.emplace_back();
     for (std::int32_t g = 0; g < 2; ++g) {
       const std::int32_t rank = 2 * node + g;
-      machine->gpus.push_back({node, node, rank, link, {}, 0});
-      machine->ports.push_back({node, g, 0, nic, nic, "nic"});
+      machine->gpus.push_back({NodeId(node), DomainId(node), PortId(rank), link, {}, 0});
+      machine->ports.push_back({NodeId(node), RailId(g), LeafId(0), nic, nic, "nic"});
       machine->domains.back().ranks.push_back(rank);
       machine->domains.back().ports.push_back(rank);
     }

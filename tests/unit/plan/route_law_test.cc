@@ -41,8 +41,8 @@ RC_GTEST_PROP(RouteTest, CrossTheNetworkOnceIntoEachDomainAndOnlyIfNobodyInItHol
   for (const Route& route : plan->routes) {
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan->begin_hops(route)[h];
-      if (machine.same_domain(hop.src, hop.dst)) continue;
-      RC_ASSERT(machine.reaches(hop.src, hop.dst));
+      if (machine.same_domain(RankId(hop.src), RankId(hop.dst))) continue;
+      RC_ASSERT(machine.reaches(RankId(hop.src), RankId(hop.dst)));
       for (std::int32_t i = 0; i < route.num_ranges; ++i) {
         const Range& range = plan->begin_ranges(route)[i];
         entered[{at(machine.gpus, hop.dst).domain, range.bundle}] += range.end - range.begin;

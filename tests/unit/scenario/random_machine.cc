@@ -45,16 +45,16 @@ class MachineMaker {
 
  private:
   void add_rank(std::int32_t rank, std::int32_t node, std::int32_t local, std::int32_t domain_key) {
-    const auto [entry, is_new] = domain_ids_.try_emplace(domain_key, machine_.domains.size());
+    const auto [entry, is_new] = domain_ids_.try_emplace(domain_key, machine_.domains.end_id());
     if (is_new) machine_.domains.emplace_back();
     Machine::Domain& domain = machine_.domains[entry->second];
     Machine::Gpu gpu;
-    gpu.node = node;
-    gpu.domain = static_cast<std::int32_t>(entry->second);
+    gpu.node = NodeId(node);
+    gpu.domain = entry->second;
     gpu.link = link_of(choices_, 32'000'000);
     const bool shares = shares_ports_ && !domain.ports.empty() && at(machine_.ports, domain.ports.back()).node == node;
     if (shares) {
-      gpu.port = domain.ports.back();
+      gpu.port = PortId(domain.ports.back());
     } else if (domain.ports.empty() || !loses_ports_ || choices_->pick(2) == 0) {
       gpu.port = add_port(node, local);
       domain.ports.push_back(gpu.port);
@@ -63,26 +63,25 @@ class MachineMaker {
     machine_.gpus.push_back(gpu);
   }
 
-  std::int32_t add_port(std::int32_t node, std::int32_t local) {
+  PortId add_port(std::int32_t node, std::int32_t local) {
     Machine::Port port;
-    port.node = node;
-    port.rail = has_rails_ ? local : 0;
+    port.node = NodeId(node);
+    port.rail = RailId(has_rails_ ? local : 0);
     port.out = link_of(choices_, 4'000'000);
     port.in = link_of(choices_, 4'000'000);
     port.name = "nic" + std::to_string(local);
     const std::int32_t block = at(machine_.nodes, node).block;
-    const auto [entry, is_new] = leaf_ids_.try_emplace({block, port.rail}, machine_.leaves.size());
+    const auto [entry, is_new] = leaf_ids_.try_emplace({block, port.rail}, machine_.leaves.end_id());
     if (is_new) {
       Machine::Leaf leaf;
       leaf.block = block;
-      leaf.rail = has_rails_ ? port.rail : -1;
-      leaf.pod = block / 2;
-      while (static_cast<std::int32_t>(machine_.pods.size()) <= leaf.pod) machine_.pods.emplace_back();
+      leaf.rail = has_rails_ ? port.rail : RailId();
+      leaf.pod = PodId(block / 2);
+      while (!machine_.pods.contains(leaf.pod)) machine_.pods.emplace_back();
       machine_.leaves.push_back(leaf);
     }
-    port.leaf = static_cast<std::int32_t>(entry->second);
-    machine_.ports.push_back(port);
-    return static_cast<std::int32_t>(machine_.ports.size()) - 1;
+    port.leaf = entry->second;
+    return machine_.ports.push_back(port);
   }
 
   Choices* choices_;
@@ -90,8 +89,8 @@ class MachineMaker {
   bool shares_ports_ = false;
   bool loses_ports_ = false;
   bool has_rails_ = false;
-  std::map<std::int32_t, std::size_t> domain_ids_;
-  std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> leaf_ids_;
+  std::map<std::int32_t, DomainId> domain_ids_;
+  std::map<std::pair<std::int32_t, std::int32_t>, LeafId> leaf_ids_;
   Machine machine_;
 };
 

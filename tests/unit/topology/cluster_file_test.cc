@@ -28,24 +28,24 @@ TEST(ClusterFile, DescribesNodesOfSeveralKinds) {
   const Result<Machine> machine = make_machine(spec, {32, 16, 12});
   ASSERT_TRUE(machine.ok()) << machine.status().message();
   ASSERT_EQ(machine->nodes.size(), 9U);
-  EXPECT_EQ(machine->nodes[3].name, "n0004");
-  EXPECT_EQ(machine->nodes[4].name, "n0005");  // not named by the file: by its place
-  EXPECT_EQ(machine->nodes[7].name, "s7");
-  EXPECT_EQ(machine->nodes[8].block, 4);
+  EXPECT_EQ(machine->nodes[NodeId(3)].name, "n0004");
+  EXPECT_EQ(machine->nodes[NodeId(4)].name, "n0005");  // not named by the file: by its place
+  EXPECT_EQ(machine->nodes[NodeId(7)].name, "s7");
+  EXPECT_EQ(machine->nodes[NodeId(8)].block, 4);
   // The explicit servers: two pairs, each with a port; the second pair of s7 lost its NIC and takes the other port.
-  const Machine::Gpu& first = machine->gpus[48];
+  const Machine::Gpu& first = machine->gpus[RankId(48)];
   EXPECT_EQ(first.link, (Link{100'000'000'000, 900, 4000}));
   EXPECT_EQ(first.pcie.nominal_bytes_per_s, 31'500'000'000);
   EXPECT_EQ(first.memory_bytes_per_s, 2'000'000'000'000);
-  const Machine::Port& port = machine->ports[static_cast<std::size_t>(first.port)];
+  const Machine::Port& port = machine->ports[PortId(first.port)];
   EXPECT_EQ(port.name, "ib0+ib1");
   EXPECT_EQ(port.out, (Link{50'000'000'000, 910, 5000}));
-  EXPECT_EQ(machine->gpus[50].link, (Link{100'000'000'000, 800, 2000}));
-  EXPECT_EQ(machine->ports[static_cast<std::size_t>(machine->gpus[50].port)].out.latency_ns, 700);
-  EXPECT_FALSE(machine->same_domain(48, 50));
-  EXPECT_NE(machine->gpus[48].port, machine->gpus[50].port);
-  EXPECT_EQ(machine->gpus[52].port, machine->gpus[54].port);
-  EXPECT_EQ(machine->ports[11].out.bytes_per_s(), 23'000'000'000);
+  EXPECT_EQ(machine->gpus[RankId(50)].link, (Link{100'000'000'000, 800, 2000}));
+  EXPECT_EQ(machine->ports[PortId(machine->gpus[RankId(50)].port)].out.latency_ns, 700);
+  EXPECT_FALSE(machine->same_domain(RankId(48), RankId(50)));
+  EXPECT_NE(machine->gpus[RankId(48)].port, machine->gpus[RankId(50)].port);
+  EXPECT_EQ(machine->gpus[RankId(52)].port, machine->gpus[RankId(54)].port);
+  EXPECT_EQ(machine->ports[PortId(11)].out.bytes_per_s(), 23'000'000'000);
 }
 
 TEST(ClusterFile, SetsTheFabric) {
@@ -61,12 +61,12 @@ TEST(ClusterFile, MayBeJsonAndNameATopology) {
   const ClusterSpec spec = recorded("cluster.json");
   const Result<Machine> machine = make_machine(spec, {32});
   ASSERT_TRUE(machine.ok()) << machine.status().message();
-  EXPECT_EQ(machine->nodes[5].name, "n6");
-  EXPECT_EQ(machine->nodes[5].block, 2);
+  EXPECT_EQ(machine->nodes[NodeId(5)].name, "n6");
+  EXPECT_EQ(machine->nodes[NodeId(5)].block, 2);
   EXPECT_EQ(machine->pods.size(), 2U);
   EXPECT_EQ(machine->domains.size(), 2U);
   EXPECT_TRUE(machine->rail_isolated);
-  EXPECT_EQ(machine->ports[0].out.nominal_bytes_per_s, 100'000'000'000);
+  EXPECT_EQ(machine->ports[PortId(0)].out.nominal_bytes_per_s, 100'000'000'000);
 }
 
 struct BadFile {

@@ -88,7 +88,7 @@ TEST_F(Discovery, JoinsNodesOfOneFabricClique) {
   const Result<Machine> machine =
       make_machine_from_nodes({{"a", text, 0, found->domain_id}, {"b", text, 0, found->domain_id}});
   ASSERT_TRUE(machine.ok()) << machine.status().message();
-  EXPECT_TRUE(machine->same_domain(0, 1));
+  EXPECT_TRUE(machine->same_domain(RankId(0), RankId(1)));
 }
 
 TEST_F(Discovery, TakesGpusWithoutNvlinkAsJoinedByPcie) {
@@ -113,7 +113,7 @@ TEST_F(Discovery, MakesAHostWithoutADriver) {
     const std::string text = to_text(found->node);
     const Result<Machine> machine = make_machine_from_nodes({{"a", text, 0, ""}, {"a", text, 1, ""}});
     ASSERT_TRUE(machine.ok()) << machine.status().message();
-    EXPECT_TRUE(machine->same_domain(0, 1));
+    EXPECT_TRUE(machine->same_domain(RankId(0), RankId(1)));
   }
 }
 

@@ -60,7 +60,7 @@ void check_ranks(const Machine& machine, const ClusterSpec& spec) {
     RC_ASSERT(gpu.node < static_cast<std::int32_t>(machine.nodes.size()));
     ++used[gpu.node];
     // In brackets, for the macro's own || would look up port -1.
-    RC_ASSERT((gpu.port == -1 || machine.ports.at(static_cast<std::size_t>(gpu.port)).node == gpu.node));
+    RC_ASSERT((gpu.port == -1 || machine.ports.values().at(gpu.port.position()).node == gpu.node));
   }
   RC_ASSERT(used.size() == machine.nodes.size());
   std::size_t node = 0;
@@ -75,13 +75,13 @@ void check_ranks(const Machine& machine, const ClusterSpec& spec) {
 void check_domains(const Machine& machine) {
   std::vector<int> seen(machine.gpus.size(), 0);
   for (std::size_t d = 0; d < machine.domains.size(); ++d) {
-    const Machine::Domain& domain = machine.domains[d];
+    const Machine::Domain& domain = machine.domains[DomainId(d)];
     RC_ASSERT(!domain.ranks.empty());
     RC_ASSERT(std::is_sorted(domain.ranks.begin(), domain.ranks.end()));
     std::set<std::int32_t> ports;
     for (const std::int32_t rank : domain.ranks) {
       ++seen[static_cast<std::size_t>(rank)];
-      const Machine::Gpu& gpu = machine.gpus[static_cast<std::size_t>(rank)];
+      const Machine::Gpu& gpu = machine.gpus[RankId(rank)];
       RC_ASSERT(gpu.domain == static_cast<std::int32_t>(d));
       if (gpu.port >= 0) ports.insert(gpu.port);
     }
@@ -99,20 +99,20 @@ void check_uplinks(const Machine& machine, const Fabric& fabric) {
   for (const Machine::Port& port : machine.ports) {
     const auto leaf = static_cast<std::size_t>(port.leaf);
     leaf_sum.at(leaf) += static_cast<double>(port.out.nominal_bytes_per_s);
-    RC_ASSERT(machine.leaves[leaf].block == machine.nodes[static_cast<std::size_t>(port.node)].block);
-    RC_ASSERT(machine.leaves[leaf].rail == (fabric.num_rails == 1 ? -1 : port.rail));
+    RC_ASSERT(machine.leaves[LeafId(leaf)].block == machine.nodes[NodeId(port.node)].block);
+    RC_ASSERT(machine.leaves[LeafId(leaf)].rail == (fabric.num_rails == 1 ? -1 : port.rail));
   }
   for (std::size_t l = 0; l < leaf_sum.size(); ++l) {
     leaf_sum[l] = leaf_sum[l] * 1000 / fabric.leaf_oversubscription_permille;
-    pod_sum.at(static_cast<std::size_t>(machine.leaves[l].pod)) += leaf_sum[l];
+    pod_sum.at(static_cast<std::size_t>(machine.leaves[LeafId(l)].pod)) += leaf_sum[l];
     const double want = leaf_sum.size() == 1 ? 0 : leaf_sum[l];
-    RC_ASSERT(std::abs(static_cast<double>(machine.leaves[l].up.nominal_bytes_per_s) - want) <= 1);
-    RC_ASSERT(machine.leaves[l].up == machine.leaves[l].down);
+    RC_ASSERT(std::abs(static_cast<double>(machine.leaves[LeafId(l)].up.nominal_bytes_per_s) - want) <= 1);
+    RC_ASSERT(machine.leaves[LeafId(l)].up == machine.leaves[LeafId(l)].down);
   }
   for (std::size_t p = 0; p < pod_sum.size(); ++p) {
     const double want = pod_sum.size() == 1 ? 0 : pod_sum[p] * 1000 / fabric.pod_oversubscription_permille;
     const double slack = 1 + static_cast<double>(leaf_sum.size()) * 1000 / fabric.pod_oversubscription_permille;
-    RC_ASSERT(std::abs(static_cast<double>(machine.pods[p].up.nominal_bytes_per_s) - want) <= slack);
+    RC_ASSERT(std::abs(static_cast<double>(machine.pods[PodId(p)].up.nominal_bytes_per_s) - want) <= slack);
   }
 }
 
@@ -140,21 +140,20 @@ void check_paths(const Machine& machine) {
   for (int i = 0; i < 30; ++i) {
     const auto src = *rc::gen::inRange(0, machine.num_ranks());
     const auto dst = *rc::gen::inRange(0, machine.num_ranks());
-    const bool joined = machine.reaches(src, dst);
-    RC_ASSERT(joined == machine.reaches(dst, src));
-    const std::int32_t from = machine.gpus[static_cast<std::size_t>(src)].port;
-    const std::int32_t to = machine.gpus[static_cast<std::size_t>(dst)].port;
+    const bool joined = machine.reaches(RankId(src), RankId(dst));
+    RC_ASSERT(joined == machine.reaches(RankId(dst), RankId(src)));
+    const std::int32_t from = machine.gpus[RankId(src)].port;
+    const std::int32_t to = machine.gpus[RankId(dst)].port;
     const bool has_ports = from >= 0 && to >= 0;
-    RC_ASSERT(joined ==
-              (has_ports && (!machine.rail_isolated || machine.ports[static_cast<std::size_t>(from)].rail ==
-                                                           machine.ports[static_cast<std::size_t>(to)].rail)));
-    if (!joined && !machine.same_domain(src, dst)) continue;
+    RC_ASSERT(joined == (has_ports && (!machine.rail_isolated ||
+                                       machine.ports[PortId(from)].rail == machine.ports[PortId(to)].rail)));
+    if (!joined && !machine.same_domain(RankId(src), RankId(dst))) continue;
     std::vector<std::int32_t> there;
     std::vector<std::int32_t> back;
-    machine.append_path(src, dst, &there);
-    machine.append_path(dst, src, &back);
+    machine.append_path(RankId(src), RankId(dst), &there);
+    machine.append_path(RankId(dst), RankId(src), &back);
     RC_ASSERT(there.size() == back.size());
-    RC_ASSERT(machine.latency_ns(src, dst) == machine.latency_ns(dst, src));
+    RC_ASSERT(machine.latency_ns(RankId(src), RankId(dst)) == machine.latency_ns(RankId(dst), RankId(src)));
     for (std::size_t k = 0; k < there.size(); ++k) {
       const std::int32_t mirrored = back[back.size() - 1 - k];
       RC_ASSERT(machine.kind_of(there[k]) == mirror(machine.kind_of(mirrored)));
@@ -188,7 +187,7 @@ Fractions degrade(std::size_t num_nodes, const NodeType& type, ClusterSpec* spec
 void check_node(const Machine& machine, std::size_t node, const NodeType& type, const Fractions& fractions) {
   std::vector<std::int32_t> ports;  // of the machine, for this node
   for (std::size_t p = 0; p < machine.ports.size(); ++p) {
-    if (machine.ports[p].node == static_cast<std::int32_t>(node)) ports.push_back(static_cast<std::int32_t>(p));
+    if (machine.ports[PortId(p)].node == static_cast<std::int32_t>(node)) ports.push_back(static_cast<std::int32_t>(p));
   }
   std::vector<std::int32_t> left;  // by port of the type, where it is in the machine
   std::size_t nic = 0;
@@ -204,7 +203,7 @@ void check_node(const Machine& machine, std::size_t node, const NodeType& type, 
     }
     left.push_back(speed > 0 ? ports.at(next) : -1);
     if (speed == 0) continue;
-    const Machine::Port& there = machine.ports[static_cast<std::size_t>(ports[next++])];
+    const Machine::Port& there = machine.ports[PortId(ports[next++])];
     RC_ASSERT(std::abs(static_cast<double>(there.out.bytes_per_s()) - speed) <= nominal * 0.0011);
     RC_ASSERT(there.out == there.in);
   }
@@ -253,9 +252,7 @@ TEST(MachineLaws, HoldForRandomClusters) {
     RC_ASSERT(machine->num_ranks() == std::accumulate(segments.begin(), segments.end(), 0));
     std::int32_t first = 0;
     for (const std::int32_t segment : segments) {
-      if (first > 0)
-        RC_ASSERT(machine->gpus[static_cast<std::size_t>(first)].node !=
-                  machine->gpus[static_cast<std::size_t>(first - 1)].node);
+      if (first > 0) RC_ASSERT(machine->gpus[RankId(first)].node != machine->gpus[RankId(first - 1)].node);
       first += segment;
     }
     check_ranks(*machine, spec);

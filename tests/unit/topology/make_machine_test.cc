@@ -33,14 +33,14 @@ TEST(MakeMachine, StartsEachSegmentOnAFreshNode) {
   ASSERT_EQ(made.num_ranks(), 15);
   EXPECT_EQ(made.name, "hgx-h100");
   ASSERT_EQ(made.nodes.size(), 3U);
-  EXPECT_EQ(made.nodes[0].name, "n0001");
-  EXPECT_EQ(made.nodes[2].name, "n0003");
-  EXPECT_EQ(made.gpus[7].node, 0);
-  EXPECT_EQ(made.gpus[11].node, 1);
-  EXPECT_EQ(made.gpus[12].node, 2);
+  EXPECT_EQ(made.nodes[NodeId(0)].name, "n0001");
+  EXPECT_EQ(made.nodes[NodeId(2)].name, "n0003");
+  EXPECT_EQ(made.gpus[RankId(7)].node, 0);
+  EXPECT_EQ(made.gpus[RankId(11)].node, 1);
+  EXPECT_EQ(made.gpus[RankId(12)].node, 2);
   EXPECT_EQ(made.ports.size(), 24U);
-  EXPECT_THAT(made.domains[1].ranks, ElementsAre(8, 9, 10, 11));
-  EXPECT_THAT(made.domains[1].ports, ElementsAre(8, 9, 10, 11));
+  EXPECT_THAT(made.domains[DomainId(1)].ranks, ElementsAre(8, 9, 10, 11));
+  EXPECT_THAT(made.domains[DomainId(1)].ports, ElementsAre(8, 9, 10, 11));
 }
 
 TEST(MakeMachine, SaysHowManyNodesItTakes) {
@@ -54,70 +54,70 @@ TEST(MakeMachine, HasOneLeafPerRailAndBlock) {
   const Machine made = machine("hgx-h100:nodes=64,leaf=32,pod=1,oversub=2,oversub2=4", {512});
   ASSERT_EQ(made.leaves.size(), 16U);
   ASSERT_EQ(made.pods.size(), 2U);
-  EXPECT_EQ(made.leaves[9].block, 1);
-  EXPECT_EQ(made.leaves[9].rail, 1);
-  EXPECT_EQ(made.leaves[9].pod, 1);
-  EXPECT_EQ(made.leaves[9].up.nominal_bytes_per_s, 32 * 50'000'000'000 / 2);
-  EXPECT_EQ(made.leaves[9].down.nominal_bytes_per_s, 32 * 50'000'000'000 / 2);
-  EXPECT_EQ(made.pods[0].up.nominal_bytes_per_s, 8 * 32 * 50'000'000'000 / 2 / 4);
-  EXPECT_EQ(made.nodes[31].block, 0);
-  EXPECT_EQ(made.nodes[32].block, 1);
+  EXPECT_EQ(made.leaves[LeafId(9)].block, 1);
+  EXPECT_EQ(made.leaves[LeafId(9)].rail, 1);
+  EXPECT_EQ(made.leaves[LeafId(9)].pod, 1);
+  EXPECT_EQ(made.leaves[LeafId(9)].up.nominal_bytes_per_s, 32 * 50'000'000'000 / 2);
+  EXPECT_EQ(made.leaves[LeafId(9)].down.nominal_bytes_per_s, 32 * 50'000'000'000 / 2);
+  EXPECT_EQ(made.pods[PodId(0)].up.nominal_bytes_per_s, 8 * 32 * 50'000'000'000 / 2 / 4);
+  EXPECT_EQ(made.nodes[NodeId(31)].block, 0);
+  EXPECT_EQ(made.nodes[NodeId(32)].block, 1);
 }
 
 TEST(MakeMachine, HasOneLeafPerBlockWithOneRail) {
   const Machine made = machine("hgx-h100:nodes=4,leaf=2,rails=1", {32});
   ASSERT_EQ(made.leaves.size(), 2U);
-  EXPECT_EQ(made.leaves[0].rail, -1);
-  EXPECT_EQ(made.leaves[0].up.nominal_bytes_per_s, 16 * 50'000'000'000);
+  EXPECT_EQ(made.leaves[LeafId(0)].rail, -1);
+  EXPECT_EQ(made.leaves[LeafId(0)].up.nominal_bytes_per_s, 16 * 50'000'000'000);
   EXPECT_EQ(machine("hgx-h100:nodes=4,leaf=2,rails=4", {32}).leaves.size(), 8U);
 }
 
 TEST(MakeMachine, LimitsNoUplinkOfASingleLeafOrPod) {
   const Machine one = machine("hgx-h100:rails=1,oversub=4", {32});
   ASSERT_EQ(one.leaves.size(), 1U);
-  EXPECT_EQ(one.leaves[0].up.bytes_per_s(), 0);
+  EXPECT_EQ(one.leaves[LeafId(0)].up.bytes_per_s(), 0);
   const Machine two = machine("hgx-h100:rails=1,leaf=2,oversub2=4", {32});
-  EXPECT_GT(two.leaves[0].up.bytes_per_s(), 0);
+  EXPECT_GT(two.leaves[LeafId(0)].up.bytes_per_s(), 0);
   ASSERT_EQ(two.pods.size(), 1U);
-  EXPECT_EQ(two.pods[0].up.bytes_per_s(), 0);
+  EXPECT_EQ(two.pods[PodId(0)].up.bytes_per_s(), 0);
 }
 
 TEST(MakeMachine, JoinsTheTraysOfAnNvlinkDomain) {
   const Machine made = machine("gb200-nvl72:nodes=36", {72, 72});
   ASSERT_EQ(made.domains.size(), 2U);
-  EXPECT_EQ(made.domains[0].ranks.size(), 72U);
-  EXPECT_TRUE(made.same_domain(0, 71));
-  EXPECT_FALSE(made.same_domain(71, 72));
+  EXPECT_EQ(made.domains[DomainId(0)].ranks.size(), 72U);
+  EXPECT_TRUE(made.same_domain(RankId(0), RankId(71)));
+  EXPECT_FALSE(made.same_domain(RankId(71), RankId(72)));
   EXPECT_EQ(machine("gb200-nvl72:domain=9", {144}).domains.size(), 4U);
 }
 
 TEST(MakeMachine, IsolatesRails) {
   const Machine made = machine("hgx-h100:isolated=1", {16});
-  EXPECT_TRUE(made.reaches(3, 11));
-  EXPECT_FALSE(made.reaches(3, 12));
-  EXPECT_TRUE(machine("hgx-h100", {16}).reaches(3, 12));
+  EXPECT_TRUE(made.reaches(RankId(3), RankId(11)));
+  EXPECT_FALSE(made.reaches(RankId(3), RankId(12)));
+  EXPECT_TRUE(machine("hgx-h100", {16}).reaches(RankId(3), RankId(12)));
 }
 
 TEST(MakeMachine, SlowsADegradedNic) {
   const Machine made = machine("hgx-h100:nodes=2,degraded=n0002/3/0.5", {16});
-  EXPECT_EQ(made.ports[11].out.bytes_per_s(), 23'000'000'000);
-  EXPECT_EQ(made.ports[11].in.bytes_per_s(), 23'000'000'000);
-  EXPECT_EQ(made.ports[11].out.nominal_bytes_per_s, 50'000'000'000);
-  EXPECT_EQ(made.ports[3].out.bytes_per_s(), 46'000'000'000);
+  EXPECT_EQ(made.ports[PortId(11)].out.bytes_per_s(), 23'000'000'000);
+  EXPECT_EQ(made.ports[PortId(11)].in.bytes_per_s(), 23'000'000'000);
+  EXPECT_EQ(made.ports[PortId(11)].out.nominal_bytes_per_s, 50'000'000'000);
+  EXPECT_EQ(made.ports[PortId(3)].out.bytes_per_s(), 46'000'000'000);
 }
 
 TEST(MakeMachine, GivesAGpuWithoutItsNicAnotherOfItsNode) {
   const Machine made = machine("hgx-h100:nodes=2,degraded=n0001/mlx5_2/0", {16});
   EXPECT_EQ(made.ports.size(), 15U);
-  EXPECT_EQ(made.gpus[2].port, made.gpus[0].port);
-  EXPECT_EQ(made.gpus[3].port, 2);
-  EXPECT_EQ(made.ports[2].name, "mlx5_3");
-  EXPECT_EQ(made.gpus[10].port, 9);
+  EXPECT_EQ(made.gpus[RankId(2)].port, made.gpus[RankId(0)].port);
+  EXPECT_EQ(made.gpus[RankId(3)].port, 2);
+  EXPECT_EQ(made.ports[PortId(2)].name, "mlx5_3");
+  EXPECT_EQ(made.gpus[RankId(10)].port, 9);
   // The second that loses its NIC takes another than the first.
   const Machine two = machine("hgx-h100:degraded=n0001/2/0+n0001/3/0", {8});
-  EXPECT_NE(two.gpus[2].port, two.gpus[3].port);
+  EXPECT_NE(two.gpus[RankId(2)].port, two.gpus[RankId(3)].port);
   // Without any it is cut off.
-  EXPECT_EQ(machine("host:ranks=2,nodes=2,degraded=n0001/0/0", {4}).gpus[0].port, -1);
+  EXPECT_EQ(machine("host:ranks=2,nodes=2,degraded=n0001/0/0", {4}).gpus[RankId(0)].port, -1);
 }
 
 TEST(MakeMachine, RefusesToDegradeWhatIsNotThere) {
@@ -132,16 +132,16 @@ TEST(MakeMachine, DescribesHostsWithSharedMemory) {
   const Machine made = machine("host:nodes=2,ranks=4,nic=1gbit,link=5GB", {4, 4});
   ASSERT_EQ(made.num_ranks(), 8);
   ASSERT_EQ(made.domains.size(), 2U);
-  EXPECT_EQ(made.gpus[0].link.bytes_per_s(), 5'000'000'000);
-  EXPECT_EQ(made.ports[0].out.bytes_per_s(), 125'000'000);
-  EXPECT_EQ(made.gpus[0].pcie.bytes_per_s(), 0);
+  EXPECT_EQ(made.gpus[RankId(0)].link.bytes_per_s(), 5'000'000'000);
+  EXPECT_EQ(made.ports[PortId(0)].out.bytes_per_s(), 125'000'000);
+  EXPECT_EQ(made.gpus[RankId(0)].pcie.bytes_per_s(), 0);
   EXPECT_EQ(made.leaves.size(), 1U);
   const Machine nics = machine("host:nodes=2,ranks=4,nic=1000000000,nics=2", {8});
   EXPECT_EQ(nics.ports.size(), 4U);
-  EXPECT_EQ(nics.ports[0].out.bytes_per_s(), 125'000'000);
-  EXPECT_EQ(nics.gpus[1].port, 0);
-  EXPECT_EQ(nics.gpus[2].port, 1);
-  EXPECT_TRUE(nics.reaches(0, 6));
+  EXPECT_EQ(nics.ports[PortId(0)].out.bytes_per_s(), 125'000'000);
+  EXPECT_EQ(nics.gpus[RankId(1)].port, 0);
+  EXPECT_EQ(nics.gpus[RankId(2)].port, 1);
+  EXPECT_TRUE(nics.reaches(RankId(0), RankId(6)));
 }
 
 TEST(ClusterText, RefusesWhatItDoesNotKnow) {
@@ -190,8 +190,8 @@ TEST(ClusterText, IsCountedBeforeAnythingIsMadeOfIt) {
 }
 
 TEST(ClusterText, OverridesTheSpeedOfNics) {
-  EXPECT_EQ(machine("gb200-nvl72:nic=800gbit", {4}).ports[0].out.nominal_bytes_per_s, 100'000'000'000);
-  EXPECT_EQ(machine("hgx-h100:ecmp=0.9,leaf=1", {16}).leaves[0].up.bytes_per_s(), 45'000'000'000);
+  EXPECT_EQ(machine("gb200-nvl72:nic=800gbit", {4}).ports[PortId(0)].out.nominal_bytes_per_s, 100'000'000'000);
+  EXPECT_EQ(machine("hgx-h100:ecmp=0.9,leaf=1", {16}).leaves[LeafId(0)].up.bytes_per_s(), 45'000'000'000);
 }
 
 std::vector<NodeOfRank> two_nodes_of_two() {
@@ -203,13 +203,13 @@ TEST(MachineFromNodes, PutsRanksWhereTheySayTheyAre) {
   std::vector<NodeOfRank> ranks = two_nodes_of_two();
   const Result<Machine> made = make_machine_from_nodes(ranks);
   ASSERT_TRUE(made.ok()) << made.status().message();
-  EXPECT_EQ(made->nodes[1].name, "b");
-  EXPECT_EQ(made->gpus[1].node, 1);
-  EXPECT_EQ(made->ports[static_cast<std::size_t>(made->gpus[1].port)].rail, 5);
-  EXPECT_TRUE(made->same_domain(0, 2));
-  EXPECT_FALSE(made->same_domain(0, 1));
+  EXPECT_EQ(made->nodes[NodeId(1)].name, "b");
+  EXPECT_EQ(made->gpus[RankId(1)].node, 1);
+  EXPECT_EQ(made->ports[PortId(made->gpus[RankId(1)].port)].rail, 5);
+  EXPECT_TRUE(made->same_domain(RankId(0), RankId(2)));
+  EXPECT_FALSE(made->same_domain(RankId(0), RankId(1)));
   for (NodeOfRank& rank : ranks) rank.domain_id = "rack 7";
-  EXPECT_TRUE(make_machine_from_nodes(ranks)->same_domain(0, 1));
+  EXPECT_TRUE(make_machine_from_nodes(ranks)->same_domain(RankId(0), RankId(1)));
 }
 
 TEST(MachineFromNodes, GivesProcessesOfAHostItsMemory) {
@@ -218,10 +218,10 @@ TEST(MachineFromNodes, GivesProcessesOfAHostItsMemory) {
   const std::string text = to_text(host);
   const Result<Machine> made = make_machine_from_nodes({{"a", text, 0, ""}, {"a", text, 1, ""}, {"b", text, 0, ""}});
   ASSERT_TRUE(made.ok()) << made.status().message();
-  EXPECT_TRUE(made->same_domain(0, 1));
-  EXPECT_FALSE(made->same_domain(0, 2));
-  EXPECT_EQ(made->gpus[1].link.bytes_per_s(), 10'000'000'000);
-  EXPECT_EQ(made->gpus[1].port, 0);
+  EXPECT_TRUE(made->same_domain(RankId(0), RankId(1)));
+  EXPECT_FALSE(made->same_domain(RankId(0), RankId(2)));
+  EXPECT_EQ(made->gpus[RankId(1)].link.bytes_per_s(), 10'000'000'000);
+  EXPECT_EQ(made->gpus[RankId(1)].port, 0);
 }
 
 TEST(MachineFromNodes, RefusesWhatContradicts) {

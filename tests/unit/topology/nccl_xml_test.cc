@@ -116,7 +116,7 @@ TEST(NcclXml, ReadsTheHostsOfADomain) {
   ASSERT_TRUE(machine.ok()) << machine.status().message();
   EXPECT_EQ(machine->nodes.size(), 4U);
   EXPECT_EQ(machine->domains.size(), 2U);
-  EXPECT_EQ(machine->gpus[0].link.nominal_bytes_per_s, 900'000'000'000);
+  EXPECT_EQ(machine->gpus[RankId(0)].link.nominal_bytes_per_s, 900'000'000'000);
 }
 
 TEST(NcclXml, JoinsHostsOfOneDomainThatDiffer) {

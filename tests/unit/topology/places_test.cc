@@ -35,15 +35,15 @@ Machine machine(const std::string& text, std::int32_t num_ranks) {
 TEST(SlurmTopology, PlacesTheNodesOfAPreset) {
   const Machine made = machine("hgx-h100:rails=1,oversub=2,topology=" + kData + "topology.conf", 64);
   ASSERT_EQ(made.nodes.size(), 8U);
-  EXPECT_EQ(made.nodes[0].name, "n1");
-  EXPECT_EQ(made.nodes[7].name, "n8");
+  EXPECT_EQ(made.nodes[NodeId(0)].name, "n1");
+  EXPECT_EQ(made.nodes[NodeId(7)].name, "n8");
   ASSERT_EQ(made.leaves.size(), 4U);
   ASSERT_EQ(made.pods.size(), 2U);
   const std::vector<std::int32_t> blocks = {0, 0, 1, 1, 2, 2, 3, 3};
-  for (std::size_t n = 0; n < 8; ++n) EXPECT_EQ(made.nodes[n].block, blocks[n]);
-  EXPECT_EQ(made.leaves[1].pod, 0);
-  EXPECT_EQ(made.leaves[2].pod, 1);
-  EXPECT_EQ(made.leaves[2].up.nominal_bytes_per_s, 16 * 50'000'000'000 / 2);
+  for (std::size_t n = 0; n < 8; ++n) EXPECT_EQ(made.nodes[NodeId(n)].block, blocks[n]);
+  EXPECT_EQ(made.leaves[LeafId(1)].pod, 0);
+  EXPECT_EQ(made.leaves[LeafId(2)].pod, 1);
+  EXPECT_EQ(made.leaves[LeafId(2)].up.nominal_bytes_per_s, 16 * 50'000'000'000 / 2);
 }
 
 /// The ranks of each domain: blocks of nodes of four GPUs, filled in order.
@@ -56,9 +56,9 @@ std::vector<std::size_t> domain_sizes(const Machine& machine) {
 TEST(SlurmTopology, TakesBlocksAsLeavesWhereNvlinkDoesNotSpanNodes) {
   const std::string text = "hgx-h100:rails=1,topology=" + kData + "blocks.conf";
   const Machine made = machine(text, 32);
-  EXPECT_EQ(made.nodes[3].name, "tray04");
-  EXPECT_EQ(made.nodes[1].block, 0);
-  EXPECT_EQ(made.nodes[2].block, 1);
+  EXPECT_EQ(made.nodes[NodeId(3)].name, "tray04");
+  EXPECT_EQ(made.nodes[NodeId(1)].block, 0);
+  EXPECT_EQ(made.nodes[NodeId(2)].block, 1);
   EXPECT_EQ(made.pods.size(), 1U);
   EXPECT_EQ(made.domains.size(), 4U);
   EXPECT_THAT(warnings(text), ElementsAre(AllOf(HasSubstr("blocks.conf"), HasSubstr("hgx-h100 does not span nodes"),
@@ -69,8 +69,8 @@ TEST(SlurmTopology, TakesBlocksAsDomainsOfAnySizeWhereNvlinkSpansNodes) {
   const std::string text = "gb200-nvl72:topology=" + kData + "uneven_blocks.conf";
   const Machine made = machine(text, 20);
   EXPECT_THAT(domain_sizes(made), ElementsAre(12U, 8U));
-  EXPECT_TRUE(made.same_domain(0, 11));
-  EXPECT_FALSE(made.same_domain(11, 12));
+  EXPECT_TRUE(made.same_domain(RankId(0), RankId(11)));
+  EXPECT_FALSE(made.same_domain(RankId(11), RankId(12)));
   EXPECT_THAT(warnings(text), IsEmpty());
 }
 
@@ -80,8 +80,8 @@ TEST(SlurmTopology, ReadsSwitchesAndBlocksOfOneFile) {
     const Machine made = machine(text, 16);
     EXPECT_THAT(domain_sizes(made), ElementsAre(12U, 4U)) << file;
     ASSERT_EQ(made.leaves.size(), 2U) << file;  // the third has no nodes
-    EXPECT_EQ(made.nodes[1].block, 0) << file;
-    EXPECT_EQ(made.nodes[2].block, 1) << file;
+    EXPECT_EQ(made.nodes[NodeId(1)].block, 0) << file;
+    EXPECT_EQ(made.nodes[NodeId(2)].block, 1) << file;
     EXPECT_THAT(warnings(text), IsEmpty()) << file;
     const std::string no_domains = "hgx-h100:rails=1,topology=" + kData + file;
     EXPECT_EQ(machine(no_domains, 32).leaves.size(), 2U) << file;
@@ -139,7 +139,7 @@ TEST(SlurmYaml, NamesLineAndColumnOfAnError) {
 }
 
 TEST(SlurmTopology, TakesNoMoreNodesThanAskedFor) {
-  EXPECT_EQ(machine("hgx-h100:nodes=2,topology=" + kData + "topology.conf", 16).nodes[1].name, "n2");
+  EXPECT_EQ(machine("hgx-h100:nodes=2,topology=" + kData + "topology.conf", 16).nodes[NodeId(1)].name, "n2");
   const Result<ClusterSpec> spec = parse_cluster("hgx-h100:nodes=9,topology=" + kData + "topology.conf");
   EXPECT_THAT(spec.status().message(), HasSubstr("9 nodes are asked for, and it names 8"));
   const Result<ClusterSpec> alone = parse_cluster(kData + "topology.conf");
@@ -186,17 +186,17 @@ TEST(Topograph, PlacesInstancesByLeafSpineAndDomain) {
   const Machine made = machine("gb200-nvl72:rails=1,topology=" + kData + "topograph.json", 16);
   ASSERT_EQ(made.nodes.size(), 4U);
   // By pod and leaf, in the order in which the file brings these up: leaf-b comes first.
-  EXPECT_EQ(made.nodes[0].name, "i-4");
-  EXPECT_EQ(made.nodes[1].name, "i-1");
-  EXPECT_EQ(made.nodes[2].name, "i-2");
-  EXPECT_EQ(made.nodes[3].name, "i-3");
-  EXPECT_EQ(made.nodes[1].block, made.nodes[2].block);
-  EXPECT_NE(made.nodes[0].block, made.nodes[1].block);
+  EXPECT_EQ(made.nodes[NodeId(0)].name, "i-4");
+  EXPECT_EQ(made.nodes[NodeId(1)].name, "i-1");
+  EXPECT_EQ(made.nodes[NodeId(2)].name, "i-2");
+  EXPECT_EQ(made.nodes[NodeId(3)].name, "i-3");
+  EXPECT_EQ(made.nodes[NodeId(1)].block, made.nodes[NodeId(2)].block);
+  EXPECT_NE(made.nodes[NodeId(0)].block, made.nodes[NodeId(1)].block);
   EXPECT_EQ(made.leaves.size(), 3U);
   EXPECT_EQ(made.pods.size(), 2U);
-  EXPECT_TRUE(made.same_domain(4, 8));
-  EXPECT_TRUE(made.same_domain(0, 12));
-  EXPECT_FALSE(made.same_domain(0, 4));
+  EXPECT_TRUE(made.same_domain(RankId(4), RankId(8)));
+  EXPECT_TRUE(made.same_domain(RankId(0), RankId(12)));
+  EXPECT_FALSE(made.same_domain(RankId(0), RankId(4)));
 }
 
 TEST(Topograph, ReadsDomainsOfEveryReleasesLabel) {
