@@ -3,12 +3,13 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Breaks layout, model and plan in one place at a time and reports what no test notices. By hand; minutes per mutant.
 
-usage: tests/mutants.py [--count 20] [--seed 1] [--room src/model] [--file NAME] [--list]
+usage: tests/mutants.py [--known] [--count 20] [--seed 1] [--room src/model] [--file NAME] [--list]
 
 Works on a copy of the tree in build/mutants, which it builds once. A mutant changes one token of one line: a comparison,
 a sign, a constant, min for max, one name of a table for the one below it. For each, the library and the tests of its
 room are built and run, then the transfers between frameworks. It is noticed when the build or a test fails; what is not
-stands at the end, with its line, and so does the seed. Some mutants change nothing that anybody could see, as a capacity
+stands at the end, with its line, and so does the seed. --known tries those that survived once, and for which there are
+tests since, in place of random ones. Some mutants change nothing that anybody could see, as a capacity
 that is only reserved: whoever reads the list decides.
 """
 import argparse
@@ -28,6 +29,21 @@ RULES = [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "),
          (r" \+ 1\b", " + 2"), (r" - 1\b", " - 0"), (r" \+ ", " - "), (r" \* ", " + "), (r" && ", " || "),
          (r" \|\| ", " && "), (r"\bstd::min\b", "std::max"), (r"\bstd::max\b", "std::min"), (r"\b1\b", "2"),
          (r"\b0\b", "1"), (r"\btrue\b", "false"), (r"\bfalse\b", "true"), (r"!(?=[a-z(])", "")]
+# What survived before there was a test for it: file, texts and what stands in their place.
+KNOWN = [
+    ("src/model/family.cc", [('kExpertGate, "block_sparse_moe.experts.w1', 'kExpertGate, "block_sparse_moe.experts.w3'),
+                             ('kExpertUp, "block_sparse_moe.experts.w3', 'kExpertUp, "block_sparse_moe.experts.w1')]),
+    ("src/model/vllm.cc", [('"mlp.experts.routed_experts.w2_weight"', '"mlp.experts.w2_weight"')]),
+    ("src/model/vllm.cc", [('"mlp.shared_experts.gate_up_proj.weight"', '"mlp.shared_experts.gate_up_projs.weight"')]),
+    ("src/model/megatron.cc", [('experts.w1.weight", "mlp.experts.linear_fc1',
+                                'experts.w1.weight", "mlp.experts.linear_fc2')]),
+    ("src/model/config.cc", [("layer % static_cast<std::size_t>(frequency) == 0",
+                              "layer + static_cast<std::size_t>(frequency) > 0")]),
+    ("src/layout/overlap.cc", [("runs[i].begin >= runs[i - 1].end", "runs[i].begin + 1 >= runs[i - 1].end")]),
+    ("src/layout/overlap.cc", [("second.span.begin >= first.span.end", "second.span.begin + 1 >= first.span.end")]),
+    ("src/layout/digest.cc", [("  hasher->add_all(placement.order);\n", "")]),
+    ("src/layout/digest.cc", [("static_cast<std::int64_t>(placement.padding) + ", "")]),
+]
 
 
 def is_code(line):
@@ -99,12 +115,14 @@ def is_noticed(tests):
     return None
 
 
-def try_mutant(name, number, changed):
+def try_mutant(name, change):
+    """What noticed the file's change: the compiler, a test, or None."""
     path = COPY / name
     original = path.read_text(encoding="utf-8")
-    lines = original.splitlines()
-    lines[number] = changed
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    changed = change(original)
+    if changed == original:
+        sys.exit(f"{name} no longer has what a known mutant changes; renew KNOWN")
+    path.write_text(changed, encoding="utf-8")
     tests = TESTS["/".join(name.split("/")[:2])]
     try:
         return "the compiler" if build(tests) != 0 else is_noticed(tests)
@@ -112,8 +130,36 @@ def try_mutant(name, number, changed):
         path.write_text(original, encoding="utf-8")
 
 
+def line_changer(number, line):
+    def change(text):
+        lines = text.splitlines()
+        lines[number] = line
+        return "\n".join(lines) + "\n"
+    return change
+
+
+def text_changer(replacements):
+    def change(text):
+        for old, new in replacements:
+            text = text.replace(old, new)
+        return text
+    return change
+
+
+def choose(arguments, rooms):
+    """Mutants as (what is printed, file, change of its text)."""
+    if arguments.known:
+        return [(f"{name}: {' '.join(new.split()) or 'without'} (was {' '.join(old.split())})", name, text_changer(texts))
+                for name, texts in KNOWN for old, new in texts[:1]]
+    mutants = list(all_mutants(rooms, arguments.file))
+    chosen = random.Random(arguments.seed).sample(mutants, min(arguments.count, len(mutants)))
+    print(f"seed {arguments.seed}: {len(chosen)} of {len(mutants)} mutants")
+    return [(f"{name}:{number + 1}: {line.strip()}", name, line_changer(number, line)) for name, number, line in chosen]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--known", action="store_true", help="those that survived once")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--room", choices=sorted(TESTS), action="append", help="default: all of them")
@@ -121,23 +167,20 @@ def main():
     parser.add_argument("--list", action="store_true", help="say what would be tried")
     arguments = parser.parse_args()
     rooms = arguments.room or sorted(TESTS)
-    mutants = list(all_mutants(rooms, arguments.file))
-    chosen = random.Random(arguments.seed).sample(mutants, min(arguments.count, len(mutants)))
-    print(f"seed {arguments.seed}: {len(chosen)} of {len(mutants)} mutants")
+    chosen = choose(arguments, rooms)
     if arguments.list:
-        print("\n".join(f"{name}:{number + 1}: {changed.strip()}" for name, number, changed in chosen))
+        print("\n".join(said for said, _, _ in chosen))
         return
     prepare()
     tests = sorted({test for room in rooms for test in TESTS[room]})
     if build(tests) != 0 or is_noticed(tests) is not None:
         sys.exit("the tree fails its own tests; mend that first")
     survivors = []
-    for name, number, changed in chosen:
-        noticed = try_mutant(name, number, changed)
-        line = f"{name}:{number + 1}: {changed.strip()}"
-        print(f"{'noticed by ' + noticed if noticed else 'SURVIVES'}: {line}", flush=True)
+    for said, name, change in chosen:
+        noticed = try_mutant(name, change)
+        print(f"{'noticed by ' + noticed if noticed else 'SURVIVES'}: {said}", flush=True)
         if not noticed:
-            survivors.append(line)
+            survivors.append(said)
     print(f"{len(survivors)} of {len(chosen)} survive\n" + "\n".join(survivors))
 
 

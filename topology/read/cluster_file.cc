@@ -21,6 +21,11 @@ class ClusterReader {
   explicit ClusterReader(const std::string& file) : file_(file) {}
 
   Result<ClusterSpec> read(const ConfigValue& document) {
+    if (document.kind == ConfigValue::Kind::kList) {  // as Slurm's topology.yaml is, which has no GPUs and no rates
+      return document.error(
+          "a cluster file is a map with clusters, not a list; what Slurm wrote is named beside the type of its nodes, "
+          "as in hgx-h100:topology=FILE");
+    }
     RESHARD_TRY(const ConfigMap map, ConfigMap::make(document, "a cluster file", {"node_types", "clusters", "fabric"}));
     if (const ConfigValue* types = map.find("node_types")) RESHARD_TRY(read_types(*types));
     RESHARD_TRY(map.required("clusters"));

@@ -98,7 +98,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"clusters:\n  - {type: hgx-h100, nodes: 'n[3-1]'}\n", "2:29", "ends before it starts"},
         BadFile{"clusters:\n  - {type: hgx-h100}\n  - {type: hgx-h100}\n", "3:5", "only the last may"},
         BadFile{"clusters: 3\n", "1:11", "clusters is a single value"}, BadFile{"clusters: []\n", "1:11", "no cluster"},
-        BadFile{"fabric: {}\n", "1:1", "clusters is missing"}, BadFile{"- 1\n", "1:1", "a cluster file is a list"},
+        BadFile{"fabric: {}\n", "1:1", "clusters is missing"}, BadFile{"- 1\n", "1:1", "hgx-h100:topology=FILE"},
         BadFile{"clusters: [{type: hgx-h100}]\nfabric:\n  rails: eight\n", "3:10", "\"eight\""},
         BadFile{"clusters: [{type: hgx-h100}]\nfabric:\n  rail_isolated: 1\n", "3:18", "give true or false"},
         BadFile{"clusters: [{type: hgx-h100}]\nfabric:\n  oversubscription: [1, 2, 3]\n", "3:21", "3 values"},
