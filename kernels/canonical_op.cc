@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Three rewritings that keep the set of (source byte, destination byte) pairs: drop and turn dims, sort them, merge
+// them. The result is the same for all ways to write a copy down with dims of its own strides, which is what sharing
+// shapes needs; and it has the longest contiguous runs that there are, which is what the kernels need.
 #include "kernels/canonical_op.h"
 
 #include <algorithm>
@@ -13,6 +17,8 @@ void take_dims(const CopyOp& op, CanonicalOp* out) {
     CopyDim dim{op.shape[d], op.src_strides_bytes[d], op.dst_strides_bytes[d]};
     if (dim.extent == 1) continue;
     if (dim.dst_stride < 0) {
+      // From the other end the same elements are visited in the opposite order, which is the same copy: no destination
+      // element is written twice.
       if (out->src != nullptr) out->src += (dim.extent - 1) * dim.src_stride;
       out->dst += (dim.extent - 1) * dim.dst_stride;
       dim = {dim.extent, -dim.src_stride, -dim.dst_stride};

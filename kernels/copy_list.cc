@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Runs the copies of a list piece by piece. A piece is small, a dense tile where elements are rearranged and some 64
+// KiB where bytes are only moved, so that a caller with a budget of bytes gets its turn after a few of them.
+//
+// Elements that are not dense on a side go through a tile on the stack: gathered into it, converted in it, and written
+// out as rows. That is one more copy within the cache, and the price for kernels that know dense rows only.
 #include "kernels/copy_list.h"
 
 #include <algorithm>
@@ -92,6 +98,8 @@ class PieceRunner {
   }
 
   void convert(const NormalOp& op, const Piece& piece) const {
+    // Up to three steps, each left out where its side is dense: gather, convert, scatter. Streaming stores write whole
+    // cache lines, which the converting kernels do not, so that then even a dense destination goes through the tile.
     alignas(64) std::byte src_tile[NormalOp::kTileBytes];
     alignas(64) std::byte dst_tile[NormalOp::kTileBytes];
     Piece dense = piece;
@@ -122,6 +130,7 @@ class PieceRunner {
   // Rows of a dense tile to the destination rows of `piece`.
   void write_rows(const std::byte* tile, const Piece& piece, std::int64_t row_bytes) const {
     Piece out{tile, piece.dst, {row_bytes, 1, 1}, {piece.rows.extent, row_bytes, piece.rows.dst_stride}};
+    // Rows that touch are one long row, which is copied faster and can be streamed.
     if (out.rows.dst_stride == row_bytes) {
       out.cols.extent *= out.rows.extent;
       out.rows.extent = 1;
@@ -162,6 +171,7 @@ bool CopyList::run_some(Position* position, std::int64_t budget_bytes, StoreHint
       hint == StoreHint::kStreaming || (hint == StoreHint::kAuto && num_bytes() > streaming_threshold_bytes());
   const RowKernels& kernels = table_->shapes().kernels();
   const PieceRunner runner(kernels, is_streaming);
+  // position->row counts pieces, in the order of Cursor: a place in the work that holds whatever the budget was before.
   const std::size_t count = num_ops();
   while (position->op < count && budget_bytes > 0) {
     const PlacedCopy place = this->op(position->op);
@@ -172,12 +182,15 @@ bool CopyList::run_some(Position* position, std::int64_t budget_bytes, StoreHint
       const Piece piece = cursor.piece();
       budget_bytes -= piece.cols.extent * piece.rows.extent * op.dst_element_bytes;
       ++position->row;
+      // Stepped before the piece is run: the next one's source is asked for while this one is moved.
       has_more = cursor.step();
       if (has_more && op.prefetches_next) runner.prefetch(op, cursor.piece());
       runner.run(op, piece);
     }
     if (!has_more) *position = {position->op + 1, 0};
   }
+  // Streaming stores are ordered with nothing. Whoever is told that the copy is done, a peer perhaps, must see its
+  // bytes.
   if (is_streaming) kernels.fence();
   return position->op == count;
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A run is kept as its first copy, the number of copies, and the step between them, until one comes that does not fit.
+// Only then it is known whether it is long enough to be folded, so that nothing is entered before.
 #include "kernels/copy_list_builder.h"
 
 #include <algorithm>
@@ -35,6 +38,7 @@ bool CopyListBuilder::extend_run(const CopyOp& op) {
   if (count_ == 0 || !can_follow(op)) return false;
   const std::intptr_t src_step = bytes_between(last_src_, op.src);
   const std::intptr_t dst_step = bytes_between(last_dst_, op.dst);
+  // The second copy sets the step, whatever it is; from the third on it must be the same.
   const bool continues = count_ == 1 || (src_step == src_step_ && dst_step == dst_step_);
   if (!continues && count_ >= kShortestRun) return false;
   if (continues) {

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Finds lists that are the same but for a constant distance, so that a million copies take the memory of some hundred.
+// A pattern keeps its first list as it was entered; repeat r of it has copy i moved by r times step i. Steps may differ
+// from copy to copy, as rows of several tensors do that are cut at the same rank. The hash is over shapes only, for
+// addresses differ; those are compared one by one.
 #include "kernels/copy_table.h"
 
 #include <algorithm>
@@ -49,6 +54,7 @@ CopyTable::Step CopyTable::difference(const Pattern& pattern, const std::vector<
 /// Whether the list is a repeat of the pattern, and which. The second list that has the shapes of a pattern always is:
 /// it sets the steps. @pre has_shapes_of()
 bool CopyTable::find_repeat(Pattern* pattern, const std::vector<PlacedCopy>& list, std::int64_t* repeat) {
+  // Copies that do not move, such as fills or what every peer gets alike, say nothing of which repeat this is.
   std::size_t i = 0;  // the first copy that is not where it is in the first repeat
   while (i < list.size() && difference(*pattern, list, i) == Step{}) ++i;
   *repeat = i == list.size() ? 0 : 1;
@@ -59,6 +65,7 @@ bool CopyTable::find_repeat(Pattern* pattern, const std::vector<PlacedCopy>& lis
     return true;
   }
   const Step* steps = &steps_[pattern->first_step];
+  // The repeat follows from one copy that moved; the division may leave a rest, which the comparison below refuses.
   const Step moved = difference(*pattern, list, i);
   if (steps[i] == Step{}) return false;
   *repeat = steps[i].dst_bytes != 0 ? moved.dst_bytes / steps[i].dst_bytes : moved.src_bytes / steps[i].src_bytes;

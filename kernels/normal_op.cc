@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Chooses how a copy is run. In this order: a run of bytes that is contiguous on both sides is moved as rows; else,
+// with small elements, the source decides: where it is contiguous along another dim than the destination, the piece is
+// a transpose, a tile as square as possible; else the elements are gathered along the destination.
 #include "kernels/normal_op.h"
 
 #include <algorithm>

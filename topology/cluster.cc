@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From the description of a cluster to the nodes and GPUs that ranks get. A description may have a million nodes, of
+// which a job uses a few: everything is counted and checked before anything is made, and only nodes with ranks are
+// made.
 #include "topology/cluster.h"
 
 #include <fmt/format.h>
@@ -152,16 +156,19 @@ Result<std::int64_t> count_nodes(const ClusterSpec& spec, const std::vector<std:
       const ClusterSpec::Group& group = spec.groups[g];
       const NodeType& type = at(spec.types, group.type);
       const auto num_gpus = static_cast<std::int64_t>(type.gpus.size());
+      // Whole nodes: a segment that ends within a node leaves its other GPUs idle, for the next starts on a fresh one.
       std::int64_t taken = ceil_div(left, num_gpus);
       if (group.num_nodes > 0) taken = std::min(taken, group.num_nodes - taken_of_group);
       left -= std::min(left, taken * num_gpus);
       num_taken += taken;
       num_ports += taken * static_cast<std::int64_t>(type.ports.size());
       taken_of_group += taken;
+      // A group that leaves its number open never ends, so that `left` is 0 after it. Else go on in the next group.
       if (group.num_nodes == 0 || taken_of_group < group.num_nodes) continue;
       taken_of_group = 0;
       ++g;
     }
+    // Ranks behind the last node are told in nodes of the last kind.
     const std::size_t num_gpus = spec.groups.empty() ? 1 : at(spec.types, spec.groups.back().type).gpus.size();
     num_missing += ceil_div(left, static_cast<std::int64_t>(num_gpus));
   }
@@ -224,6 +231,7 @@ class NodeFinder {
     std::int64_t first = 0;
     for (const ClusterSpec::Group& group : spec_.groups) {
       const std::int64_t index = *number - 1;
+      // Names count through all groups: n0012 is the twelfth node of the cluster, if its group gives no names.
       const std::int64_t end = group.num_nodes == 0 ? num_used_ : first + group.num_nodes;
       if (index >= first && index < end && group.names.empty()) return FoundNode{index, &at(spec_.types, group.type)};
       first += group.num_nodes;
@@ -279,6 +287,7 @@ void degrade(const std::vector<FoundNic>& found, IndexedVector<NodeId, PlacedNod
     if (permille.empty()) {
       std::size_t num_nics = 0;
       for (const NodeType::Port& port : degraded.node.type->ports) num_nics += port.nics.size();
+      // The first bad NIC of this node: until now an empty list said that all are whole.
       permille.assign(num_nics, 1000);
     }
     at(permille, degraded.nic) = degraded.permille;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The fluid simulation: bytes flow like water, all flows at their max-min fair rates at every moment, until the next
+// one begins or ends. Three parts meet here: gates.h says which flows may start, max_min.h how fast those under way
+// are, and this file moves the time from event to event.
 #include "topology/fluid.h"
 
 #include <fmt/format.h>
@@ -20,6 +24,7 @@ constexpr double kSecondsPerNs = 1e-9;
 // Events nearer to each other than this fraction of the time are one: what is between them is rounding.
 constexpr double kSameTime = 1e-12;
 
+/// No schedule is quicker than its busiest resource at full speed.
 double bound_s(const FluidTraffic& traffic) {
   std::vector<double> load(traffic.bytes_per_s.size());
   for (std::size_t flow = 0; flow < traffic.flows.size(); ++flow) {
@@ -96,6 +101,7 @@ class Simulation {
     result_.start_s.resize(traffic.flows.size());
     result_.finish_s.resize(traffic.flows.size());
     result_.bound_s = bound_s(traffic);
+    // A wave of open groups lasts about bound / waves, so that the window is a fraction of that, not of the whole.
     min_step_s_ = options.batch * result_.bound_s / static_cast<double>(gates_.num_waves());
   }
 
@@ -104,6 +110,7 @@ class Simulation {
     gates_.open_first(&started);
     for (const std::int32_t flow : started) start(flow, 0);
     while (num_finished_ < traffic_.flows.size()) {
+      // Nothing moves: jump to the next first byte. If none is to come either, the gates wait for each other.
       if (max_min_.active().empty()) {
         if (arrivals_.empty()) {
           return invalid_argument(fmt::format("{} of {} flows wait for each other at their receivers",
@@ -164,6 +171,8 @@ class Simulation {
       length_s = std::min(length_s, at(remaining_, flow) / max_min_.rate(flow));
     }
     length_s = std::max(length_s, min_step_s_);
+    // What would end within the window ends at its own time, computed from the rate of now; what it frees stays unused
+    // until end_s. Hence rates are never too high, and makespan_s never below bound_s.
     const double end_s = now_s_ + length_s;
     if (timeline_.is_wanted()) {
       timeline_.begin_step(now_s_, end_s);

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A receiver may have only so many groups open: its flows are ordered by position (the group), and those at a position
+// may start once all flows at positions `open_limit` or more before it have ended. A flow with several receivers starts
+// when all of them let it.
 #include "topology/gates.h"
 
 #include <algorithm>
@@ -44,6 +48,8 @@ void Gates::finish(std::int32_t flow, std::vector<std::int32_t>* started) {
 void Gates::advance(Receiver* receiver, std::vector<std::int32_t>* started) {
   const std::vector<Place>& order = receiver->order;
   std::size_t& unfinished = receiver->first_unfinished;
+  // Both cursors only go forward, so that all calls together walk each order once. Flows at positions below `end` are
+  // open; a flow counts down once for each receiver that opened it, and starts at 0.
   while (unfinished < order.size() && is_finished_[static_cast<std::size_t>(order[unfinished].flow)]) ++unfinished;
   if (unfinished == order.size()) return;  // and so none is closed
   const std::int64_t end = std::int64_t{order[unfinished].position} + traffic_.open_limit;

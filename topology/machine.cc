@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The graph behind the numbers of resources, and the one way that bytes take between two ranks. Planning, estimates and
+// the simulation all ask here, so that they cannot disagree about which links a transfer loads.
 #include "topology/machine.h"
 
 #include <fmt/format.h>
@@ -139,6 +142,8 @@ void Machine::append_path(RankId src, RankId dst, std::vector<std::int32_t>* out
   const LeafId to_leaf = ports[to].leaf;
   pass(ResourceKind::kPcieOut, src);
   pass(ResourceKind::kNicOut, from);
+  // Up only as far as the two have to: ports of one leaf load no uplink, leaves of one pod none of the pod's. On the
+  // way down each tier is the one above it in reverse.
   if (from_leaf != to_leaf) {
     const PodId from_pod = leaves[from_leaf].pod;
     const PodId to_pod = leaves[to_leaf].pod;
@@ -169,6 +174,7 @@ std::int64_t Machine::latency_ns(RankId src, RankId dst) const {
 
 std::uint64_t Machine::digest() const {
   Hasher hasher;
+  // Domains follow from what the GPUs say, and names decide nothing: neither is hashed.
   hasher.add(rail_isolated ? 1 : 0);
   for (const Node& node : nodes) hasher.add(node.block);
   for (const Gpu& gpu : gpus) {

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From nodes and ranks that have their places to a Machine: ports of every node that has ranks, leaves and pods above
+// them, then the GPUs. Numbers depend only on the order of nodes, blocks, rails and ranks, so that every rank that
+// builds a machine from the same description gets the same numbers, and with them the same plan.
 #include "topology/machine_builder.h"
 
 #include <algorithm>
@@ -79,6 +83,8 @@ class MachineBuilder {
     for (const NodeType::Gpu& gpu : type.gpus) {
       std::int32_t best = gpu.port;
       if (best >= 0 && !at(ids, best).valid()) {
+        // The first port that is there replaces the one that is gone, and a less used one replaces that. If all are
+        // gone, `best` still names one that is, and the GPU has none.
         for (std::int32_t p = 0; p < static_cast<std::int32_t>(ids.size()); ++p) {
           if (at(ids, p).valid() && (!at(ids, best).valid() || at(used, p) < at(used, best))) best = p;
         }
@@ -107,6 +113,7 @@ class MachineBuilder {
       port.leaf = leaves.at(key(port));
       Machine::Leaf& leaf = machine_.leaves[port.leaf];
       leaf.pod = pods.at(nodes_[port.node].pod);
+      // For now the sum of what its ports bring; limit_uplinks() makes the uplink of it.
       leaf.up.nominal_bytes_per_s += port.out.nominal_bytes_per_s;
     }
     limit_uplinks();
@@ -121,6 +128,7 @@ class MachineBuilder {
     for (Machine::Leaf& leaf : machine_.leaves) {
       leaf.up = uplink(leaf.up.nominal_bytes_per_s, fabric_.leaf_oversubscription_permille);
       machine_.pods[leaf.pod].up.nominal_bytes_per_s += leaf.up.nominal_bytes_per_s;
+      // The pod has taken the leaf's share by now. A single leaf has nobody above it to reach.
       if (machine_.leaves.size() == 1) leaf.up.nominal_bytes_per_s = kUnlimited;
       leaf.down = leaf.up;
     }
@@ -135,6 +143,8 @@ class MachineBuilder {
     const PlacedNode& node = nodes_[rank.node];
     const NodeType::Gpu& gpu = at(node.type->gpus, rank.gpu);
     const PortId port = at(port_of_gpu_[rank.node], rank.gpu);
+    // A new domain, unless another GPU of the same group on the same node, or on nodes that NVLink joins, was here
+    // before.
     DomainId domain = machine_.domains.end_id();
     if (gpu.link_group >= 0) domain = domains_.try_emplace({node.domain, gpu.link_group}, domain).first->second;
     if (domain == machine_.domains.end_id()) machine_.domains.push_back({});

@@ -40,6 +40,7 @@ void MaxMin::add(std::int32_t flow) {
 }
 
 void MaxMin::remove(std::int32_t flow) {
+  // The last one takes its place. flows_of_ keeps the flow; saturate() drops it when it next walks there.
   const std::int32_t hole = at(place_, flow);
   at(active_, hole) = active_.back();
   at(place_, active_.back()) = hole;
@@ -81,6 +82,8 @@ void MaxMin::fill() {
   }
   std::make_heap(heap_.begin(), heap_.end());
   num_growing_flows_ = active_.size();
+  // Invariant: the level at the front is at most the true level of every resource with growing flows, for levels only
+  // rise while others saturate. So a front that has not risen is the next to saturate; one that has is put back.
   while (num_growing_flows_ > 0) {
     Candidate& next = heap_.front();
     const State& state = at(state_, next.resource);

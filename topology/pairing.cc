@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Which NIC serves which GPU, from where they hang in the node. The rule is that of how such nodes are wired: a GPU and
+// the NIC below the same PCIe switch belong together, and everything else is the exception. Closeness is the length of
+// the common beginning of two paths; a longer one means a lower common bridge, so fewer shared links on the way.
 #include "topology/pairing.h"
 
 #include <fmt/format.h>
@@ -38,6 +42,9 @@ Link slowest(const DevicePlace& place, std::size_t common) {
   return slowest;
 }
 
+/// Ports are made group by group: the NICs below one bridge, with the GPUs that have no NIC yet and for which that
+/// bridge is the closest. Deep groups go first, so that a NIC beside the CPU serves only GPUs that nothing closer
+/// serves.
 class Pairing {
  public:
   Pairing(const std::vector<DevicePlace>& gpus, const std::vector<NicPlace>& nics)
@@ -53,6 +60,8 @@ class Pairing {
       const auto prefix = place.path.begin() + static_cast<std::ptrdiff_t>(best);
       groups[{best, std::vector<std::int32_t>(place.path.begin(), prefix)}].push_back(n);
     }
+    // The key begins with the depth, so that the map's reverse order is the deepest first; within a depth the prefix
+    // makes the order one of the paths, not of how the file lists devices.
     for (auto group = groups.rbegin(); group != groups.rend(); ++group) serve(group->first.first, group->second);
     for (std::int32_t g = 0; g < static_cast<std::int32_t>(gpus_.size()); ++g) {
       if (at(port_of_gpu_, g) < 0) at(port_of_gpu_, g) = closest_port(at(gpus_, g));
@@ -81,6 +90,8 @@ class Pairing {
     for (std::int32_t g = 0; g < static_cast<std::int32_t>(gpus_.size()); ++g) {
       if (at(port_of_gpu_, g) < 0 && closeness(at(gpus_, g), place) == closest) gpus.push_back(g);
     }
+    // As many ports as the scarcer kind has members: more NICs than GPUs share ports, and so do more GPUs than NICs.
+    // With no GPU left each NIC is a port by itself, for a GPU that finds nothing closer.
     const std::size_t num_ports = gpus.empty() ? nics.size() : std::min(gpus.size(), nics.size());
     const auto first = static_cast<std::int32_t>(ports_.size());
     ports_.resize(ports_.size() + num_ports);
@@ -99,6 +110,7 @@ class Pairing {
     }
     std::int32_t best = -1;
     for (std::int32_t p = 0; p < static_cast<std::int32_t>(ports_.size()); ++p) {
+      // The closest first; of equally close ones the one with the fewest users, of these the first.
       const auto rank = [&](std::int32_t port) {
         return std::pair(closeness(gpu, at(nics_, at(ports_, port).front()).at), -at(users, port));
       };

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Boxes are half-open and of up to RESHARD_MAX_DIMS dims; an empty one may have any ends. The algorithms work dim by
+// dim, from the outermost: slabs of one dim, then the same within each slab.
 #include "src/layout/box.h"
 
 #include <fmt/format.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// One number for all that a layout says. Ranks compare it before they trust each other's plans, and a saved plan names
+// the two that it was made for. It must depend on contents alone, never on addresses or on what is shared, and every
+// field that changes where a byte lies must go into it.
 #include "src/base/hasher.h"
 #include "src/layout/layout.h"
 

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// How rules cut one dim. A list of index runs is split again and again, once for each mesh axis that shards the dim, so
+// that nested cuts (first over data-parallel, then over tensor-parallel ranks) need no rule of their own. Work grows
+// with the number of runs, never with the extent: a vocabulary cut in 8 is 8 runs.
 #include "src/layout/dim_map.h"
 
 #include <fmt/format.h>
@@ -64,6 +68,8 @@ Result<std::vector<std::int64_t>> contiguous_cuts(std::int64_t n, const Split& s
                     "balanced",
                     n, parts));
   }
+  // torch.chunk: pieces of ceil(n / parts), the last ones short or empty. Written without n + parts - 1, which could
+  // leave 63 bits, as n may be 2^62.
   const std::int64_t chunk = n / parts + (n % parts != 0 ? 1 : 0);
   std::vector<std::int64_t> cuts(static_cast<std::size_t>(parts) + 1);
   for (std::int64_t p = 0; p <= parts; ++p) {
@@ -137,6 +143,7 @@ Result<std::vector<IndexList>> split_list(const IndexList& list, const Split& sp
 }
 
 Result<DimMap> make_dim_map(std::int64_t extent, const std::vector<Split>& splits) {
+  // One list for each combination of coordinates so far, the latest axis fastest.
   std::vector<IndexList> lists(1);
   if (extent > 0) lists[0].push_back({0, extent});
   for (const Split& split : splits) {

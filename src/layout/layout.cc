@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Builds a ModelLayout and answers for one rank at a time. Everything a layout is told is checked when it is told, so
+// that planning and copying can compute freely: indices exist, boxes lie in their shapes, byte offsets stay within 63
+// bits. Blocks of placements are made when asked for, from mesh position and dim maps: a thousand ranks times a
+// thousand tensors would not fit as a list.
 #include "src/layout/layout.h"
 
 #include <fmt/format.h>
@@ -34,6 +39,7 @@ Result<std::int64_t> ModelLayout::add_tensor(Tensor tensor) {
     return invalid_argument(fmt::format("tensor \"{}\" has more than 2^62 bytes", tensor.name));
   }
   const auto index = static_cast<std::int64_t>(tensors_.size());
+  // Last of all checks: a refused tensor leaves no name behind.
   if (!tensor_of_name_.emplace(tensor.name, index).second) {
     return invalid_argument(fmt::format("tensor \"{}\" is there twice; names are unique on a side", tensor.name));
   }
@@ -125,6 +131,7 @@ Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
         fmt::format("{}: {} dims where the tensor has {}", where, block.box.num_dims, tensor.shape.size()));
   }
   for (int d = 0; d < block.box.num_dims; ++d) {
+    // Boxes of padding count local indices, which may go beyond the tensor's shape.
     const bool outside = block.kind == BlockKind::kData && block.box.end[d] > at(tensor.shape, d);
     if (block.box.begin[d] < 0 || block.box.end[d] < block.box.begin[d] || outside) {
       return invalid_argument(fmt::format("{}: outside the shape [{}]", where, fmt::join(tensor.shape, ", ")));
@@ -132,6 +139,7 @@ Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
   }
   if (block.box.empty()) return {};
   const std::int64_t have = at(buffers_, block.buffer).size_bytes;
+  // Negative strides reach below the offset, so that both ends are looked at.
   const auto [low, high] =
       strides_fit(block) ? byte_span(block, size_bytes(tensor.dtype)) : ByteSpan{INT64_MIN, INT64_MAX};
   if (low < 0 || high > have) {
@@ -164,6 +172,7 @@ Status ModelLayout::add_flat_range(std::int32_t rank, std::int64_t tensor, std::
     block.strides_bytes[d] = stride;
     stride *= whole.extent(d);
   }
+  // Half, so that adding the range itself, at most 2^62 bytes, stays within 63 bits; add_block() checks the rest.
   if (offset_bytes < 0 || offset_bytes > INT64_MAX / 2) {
     return invalid_argument(
         fmt::format("flat range [{}, {}) of tensor \"{}\" lies at the offset {}", begin, end, flat.name, offset_bytes));
@@ -258,6 +267,7 @@ Status ModelLayout::remove_ranks(const std::vector<std::int32_t>& lost) {
 std::vector<std::int64_t> ModelLayout::buffers_of(std::int32_t rank) const {
   std::vector<std::int64_t> out;
   for (std::size_t b = 0; b < buffers_.size(); ++b) {
+    // A buffer of placements is on every rank of their meshes; one of explicit blocks on the rank that it was made for.
     bool here = buffers_[b].rank == rank;
     for (const std::int64_t tensor : tensors_of_buffer_[b]) {
       for (const Placement& placement : placements(tensor)) {
@@ -277,6 +287,7 @@ std::int64_t ModelLayout::buffer_size_bytes(std::int32_t rank, std::int64_t buff
     for (const Placement& placement : placements(tensor)) {
       const std::int64_t index = placement.mesh->find(rank);
       if (placement.buffer != buffer || index < 0) continue;
+      // Several tensors may lie in one buffer: it ends where the last of them does.
       size = std::max(size, placed_span(at(tensors_, tensor), placement, index).end);
     }
   }

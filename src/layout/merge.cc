@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Layouts that each rank describes for itself, brought together into one that all ranks have. A rank's own part is
+// first isolated (as rank 0 of a world of one), which is what is sent, then merged in the order of ranks: all ranks
+// number buffers and tensors alike, which makes their digests, and so their plans, equal.
 #include "src/layout/merge.h"
 
 #include <fmt/format.h>

@@ -35,6 +35,7 @@ Result<std::shared_ptr<const Mesh>> Mesh::create_with_gaps(std::vector<MeshAxis>
     return invalid_argument(fmt::format("mesh {} lists {} ranks; give one rank per coordinate", sizes, ranks.size()));
   }
   std::shared_ptr<Mesh> mesh(new Mesh(std::move(axes), std::move(ranks)));
+  // Sorted by rank, so that one rank at two positions stands side by side; kNoRank may be there often.
   const auto& sorted = mesh->index_of_rank_;
   for (std::size_t i = 0; i < sorted.size(); ++i) {
     if (sorted[i].first == kNoRank) continue;
@@ -50,6 +51,7 @@ Result<std::shared_ptr<const Mesh>> Mesh::create_with_gaps(std::vector<MeshAxis>
 Mesh::Mesh(std::vector<MeshAxis> axes, std::vector<std::int32_t> ranks)
     : axes_(std::move(axes)), ranks_(std::move(ranks)), strides_(axes_.size()), index_of_rank_(ranks_.size()) {
   std::int64_t stride = 1;
+  // Row-major: the last axis counts fastest, as in the lists that frameworks print.
   for (std::size_t a = axes_.size(); a-- > 0;) {
     strides_[a] = stride;
     stride *= axes_[a].size;

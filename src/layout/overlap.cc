@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Refuses destinations of which two blocks write the same byte, for which value stays would depend on the order in
+// which messages arrive. Explicit blocks may interleave in any way, so they are compared run by run; a placement is a
+// dense array on each rank, so that of those which share a buffer by offsets it is enough to compare where they lie.
 #include "src/layout/overlap.h"
 
 #include <fmt/format.h>
@@ -33,6 +37,8 @@ Status append_runs(const Block& block, std::int64_t element_bytes, std::vector<B
   std::int64_t run_bytes = element_bytes;
   std::size_t dense = 0;
   std::int64_t offset = block.offset_bytes;
+  // Invariant: the dims before `dense` make one run of run_bytes bytes from `offset` on. A dim that steps by exactly
+  // that extends it; downwards the run begins at the dim's far end.
   for (; dense < dims.size() && std::abs(block.strides_bytes[dims[dense]]) == run_bytes; ++dense) {
     const int d = dims[dense];
     if (block.strides_bytes[d] < 0) offset += (block.box.extent(d) - 1) * block.strides_bytes[d];
@@ -70,6 +76,7 @@ Status check_blocks(const ModelLayout& layout) {
   for (auto& [buffer, runs] : runs_of_buffer) {
     std::sort(runs.begin(), runs.end(), [](const ByteRun& a, const ByteRun& b) { return a.begin < b.begin; });
     for (std::size_t i = 1; i < runs.size(); ++i) {
+      // Sorted by their begins, so that if any two overlap, some two neighbours do.
       if (runs[i].begin >= runs[i - 1].end) continue;
       const Block& first = *runs[i - 1].block;
       const Block& second = *runs[i].block;

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From a placement to the blocks of one rank. Along each dim a rank holds runs: intervals of the tensor's indices, each
+// at some place of the local array. Blocks are the products of the runs of all dims, so that a tensor that is cut in
+// two dims and padded in one is a handful of blocks, whatever its size. What the runs do not fill is padding, and that
+// is a union of products too (append_padding).
 #include "src/layout/placed.h"
 
 #include <fmt/format.h>
@@ -41,6 +46,7 @@ Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std:
           fmt::format("dim {} is sharded by axis {}; the mesh has {}", dim, axis, placement.mesh->num_axes()));
     }
     if (at(*axis_used, axis)) return invalid_argument(fmt::format("mesh axis {} shards more than one dim", axis));
+    // An axis that cut two dims would hand out a diagonal of blocks only, and nobody would have the others.
     (*axis_used)[static_cast<std::size_t>(axis)] = true;
     coordinates *= at(placement.mesh->axes(), axis).size;
   }
@@ -159,6 +165,8 @@ void append_padding(const Placement& placement, const Dims& local_shape, const s
   Block padding = prototype;
   padding.kind = placement.padding == Padding::kZero ? BlockKind::kZero : BlockKind::kUntouched;
   for (int d = 0; d < prototype.box.num_dims; ++d) {
+    // The term of dimension d: filled before it, its gaps, whole behind it. Terms are disjoint, as each element of the
+    // padding is told by the first dim in which it lies in a gap.
     at(runs, d).swap(at(gaps, d));
     append_product(runs, padding, out);
     at(runs, d) = at(filled, d);
@@ -196,6 +204,7 @@ Status check_placement(const Tensor& tensor, const Placement& placement, std::in
 
 std::int64_t part_index(const Mesh& mesh, const std::vector<int>& axes, std::int64_t index) {
   std::int64_t part = 0;
+  // The coordinates on the dim's axes as one number, the last axis fastest: how DimMap orders its parts.
   for (const int axis : axes) part = part * at(mesh.axes(), axis).size + mesh.coordinate(index, axis);
   return part;
 }
@@ -223,6 +232,7 @@ ByteSpan byte_span(const Block& block, std::int64_t element_bytes) {
   ByteSpan span{block.offset_bytes, block.offset_bytes + element_bytes};
   for (int d = 0; d < block.box.num_dims; ++d) {
     const std::int64_t reach = (block.box.extent(d) - 1) * block.strides_bytes[d];
+    // The extremes lie at the corners: a negative stride moves the lowest byte, a positive one the highest.
     (reach < 0 ? span.begin : span.end) += reach;
   }
   return span;

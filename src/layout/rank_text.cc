@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What a person asks a layout for when a weight is wrong: everything that one rank holds, by buffer and in the order of
+// addresses, so that gaps and neighbours are seen.
 #include "src/layout/rank_text.h"
 
 #include <fmt/format.h>

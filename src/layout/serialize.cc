@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Writes the bytes that format.h describes and deserialize.cc reads. Numbers that follow from the one before are
+// written as their difference from what is expected, which packs to one byte each: a mesh of a thousand ranks in order
+// is a kilobyte, and so are its cuts.
 #include "src/layout/serialize.h"
 
 #include "src/layout/format.h"

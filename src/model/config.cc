@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Reads config.json into a ModelConfig. A family is one function that reads what only it has; everything else is
+// common. What a key defaults to is taken from the class that transformers has for the family, and never guessed: where
+// releases disagree, or where a default would change a shape without a word, the key is required.
 #include "src/model/config.h"
 
 #include <fmt/format.h>
@@ -122,6 +126,8 @@ Status read_common(const Reader& config, std::int64_t num_layers, ModelConfig* m
     return invalid_argument(fmt::format("cannot keep {} layers of num_hidden_layers = {}; give 1 to {}, or 0 for all",
                                         num_layers, model->num_layers, model->num_layers));
   }
+  // By layer of the whole model, also where only the first num_layers are kept: rows of expert maps, and lists of dense
+  // layers, count the layers that config.json has.
   model->is_moe.assign(static_cast<std::size_t>(model->num_layers), false);
   if (num_layers > 0) model->num_layers = num_layers;
   RESHARD_TRY(config.integer("hidden_size", 1, kMaxWidth, &model->hidden_size));
@@ -196,6 +202,7 @@ Status read_qwen3_moe(const Reader& config, ModelConfig* model) {
   std::int64_t step = 1;
   RESHARD_TRY(config.optional_integer("decoder_sparse_step", 1, kMaxLayers, &step));
   for (std::size_t layer = 0; layer < model->is_moe.size(); ++layer) {
+    // Counted from 1: with step 2 the layers 1, 3, 5 have experts. DeepSeek's frequency, below, counts from 0.
     model->is_moe[layer] = (layer + 1) % static_cast<std::size_t>(step) == 0;
   }
   return read_mlp_only_layers(config, model);
@@ -204,6 +211,7 @@ Status read_qwen3_moe(const Reader& config, ModelConfig* model) {
 Status read_mixtral(const Reader& config, ModelConfig* model) {
   RESHARD_TRY(read_grouped_query_attention(config, model));
   RESHARD_TRY(config.integer("num_local_experts", 1, kMaxExperts, &model->num_experts));
+  // Every layer has experts, and intermediate_size is the width of one of them.
   model->expert_ffn_size = model->ffn_size;
   model->has_mixtral_expert_names = true;
   model->is_moe.assign(model->is_moe.size(), true);
@@ -232,6 +240,7 @@ Status read_deepseek_v3(const Reader& config, ModelConfig* model) {
   RESHARD_TRY(config.optional_integer("n_shared_experts", 0, kMaxExperts, &num_shared));
   RESHARD_TRY(config.optional_integer("first_k_dense_replace", 0, kMaxLayers, &num_dense));
   RESHARD_TRY(config.optional_integer("moe_layer_freq", 1, kMaxLayers, &frequency));
+  // The shared experts are one MLP of their summed width, in the checkpoint and in every framework.
   model->shared_ffn_size = num_shared * model->expert_ffn_size;
   for (auto layer = static_cast<std::size_t>(num_dense); layer < model->is_moe.size(); ++layer) {
     model->is_moe[layer] = layer % static_cast<std::size_t>(frequency) == 0;
@@ -241,6 +250,8 @@ Status read_deepseek_v3(const Reader& config, ModelConfig* model) {
   RESHARD_TRY(config.optional_integer("n_group", 1, kMaxExperts, &model->num_expert_groups));
   std::string topk_method = "noaux_tc";
   RESHARD_TRY(config.optional_string("topk_method", &topk_method));
+  // The bias of the router is there with the selection of DeepSeek-V3 ("noaux_tc"), which is the default. A config that
+  // names the method is what makes vLLM allocate it, hence the second flag.
   model->has_correction_bias = topk_method == "noaux_tc";
   model->names_correction_bias = model->has_correction_bias && config.find("topk_method") != nullptr;
   return {};

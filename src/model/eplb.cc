@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Which expert each physical slot holds, from the forms in which frameworks write it down: vLLM's and SGLang's rows of
+// slots, one row per layer, and the list of devices per layer. An ExpertTable is by rank and slot, for one layer; an
+// expert may stand in it several times (redundant experts) but not be absent.
 #include "src/model/eplb.h"
 
 #include <fmt/format.h>
@@ -160,6 +164,7 @@ Result<ExpertTable> read_row(const Json& row, bool has_devices, const ExpertTabl
 ExpertTable linear_experts(std::int64_t num_experts, std::int64_t num_ranks) {
   const std::int64_t base = num_experts / num_ranks, remainder = num_experts % num_ranks;
   ExpertTable table(static_cast<std::size_t>(num_ranks));
+  // Ranks below the remainder hold one more; the ids are consecutive from rank to rank.
   std::int64_t next = 0;
   for (std::size_t rank = 0; rank < table.size(); ++rank) {
     table[rank].resize(static_cast<std::size_t>(base + (static_cast<std::int64_t>(rank) < remainder ? 1 : 0)));
@@ -223,6 +228,7 @@ DimMapPtr expert_dim_map(const ExpertTable& table) {
   return make_parts(static_cast<std::int64_t>(table.size()), [&](std::int64_t rank) {
     DimPart part;
     for (const std::int64_t expert : table[static_cast<std::size_t>(rank)]) {
+      // Consecutive ids in consecutive slots are one segment: a linear table is one per rank, however many experts.
       if (!part.segments.empty() && part.segments.back().end == expert) {
         ++part.segments.back().end;
       } else {

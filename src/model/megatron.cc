@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What the ranks of a Megatron-Core job hold. Two things make it unlike vLLM: linear_qkv is interleaved by query group,
+// and routed experts lie on a mesh of their own over the same ranks, so that a stage has two meshes.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -123,6 +126,8 @@ DimMapPtr interleaved_map(const ModelConfig& config, std::int64_t tp, Interleave
     DimPart part;
     part.extent = rows;
     const std::int64_t begin = rank * rows, end = begin + rows;
+    // From the first group that the rank's rows touch. In each, this tensor's rows are one run; what of it lies within
+    // [begin, end) is a segment, whose local index counts the fused rows of all three tensors.
     for (std::int64_t group = begin / group_rows; group * group_rows < end; ++group) {
       const std::int64_t fused = group * group_rows + heads.first * config.head_dim;
       const std::int64_t from = std::max(begin, fused), to = std::min(end, fused + held);
@@ -187,6 +192,7 @@ class MegatronPlacer {
 
   Status make_meshes() {
     const std::int32_t stage_ranks = settings_.tp * settings_.dp;
+    // Replicas of an expert: what ep and etp leave of the stage. It divides evenly, read_settings has seen to it.
     const std::int64_t expert_dp = stage_ranks / (settings_.ep * settings_.etp);
     for (std::int32_t stage = 0; stage < settings_.pp; ++stage) {
       std::vector<std::int32_t> ranks(static_cast<std::size_t>(stage_ranks));
@@ -221,6 +227,7 @@ class MegatronPlacer {
       RESHARD_TRY(dims[0].map, builder_->maps().even(config_.num_experts, settings_.ep));
       dims[0].axes = {kEpAxis};
       RESHARD_TRY(builder_->cut_width(param, settings_.etp, {kEtpAxis}, &dims).with_context(name));
+      // The older grouped GEMM keeps the two dims of an expert's weight exchanged in memory; indices stay as they are.
       std::vector<int> order = settings_.has_legacy_experts ? std::vector<int>{0, 2, 1} : std::vector<int>{};
       return builder_->place(i, expert_meshes_[stage], std::move(dims), name, std::move(order));
     }

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The general JSON form: any tensors on any meshes, for what no model text describes. Functions that read a value say
+// only what is wrong with it; each level above puts its key or index in front, so that an error reads as a path
+// ("spec: tensors[3]: tensor "a": dst: mesh: ranks: entry 2: ..."). That is why every read goes through member() and
+// read_list(), and why checks of more than one value stand where those values meet.
 #include "src/model/spec.h"
 
 #include <fmt/format.h>
@@ -221,6 +226,7 @@ Result<MeshPtr> SpecReader::read_mesh(const Json& value) {
     }
     key.emplace_back(axis.name, axis.size);
   }
+  // Shared, for a spec may write the same thousand ranks at each of its tensors.
   MeshPtr& mesh = meshes_[{std::move(key), ranks}];
   if (!mesh) {
     RESHARD_TRY(mesh, Mesh::create(std::move(axes), std::move(ranks)));
@@ -260,6 +266,7 @@ Status SpecReader::place(const Tensor& tensor, std::int64_t index, const SidePla
   RESHARD_TRY(Placement placement, make_placement(tensor, given.axes));
   if (given.buffer) {
     const auto [entry, is_new] = side->buffers.try_emplace(*given.buffer, -1);
+    // A shared buffer has no dtype, for its tensors may differ: offsets in it are bytes.
     if (is_new) entry->second = side->layout.add_offset_buffer(*given.buffer);
     placement.buffer = entry->second;
     placement.offset_bytes = given.offset_bytes;

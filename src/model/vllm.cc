@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What a vLLM engine holds: its stages, its tensor-parallel cuts with fused parameters, and its experts. A parameter of
+// the checkpoint is placed under the name of the vLLM parameter that holds it; several that share a name are one
+// buffer, and the dim maps say which rows of it are whose. Nothing is fused in code: fusing is an offset in a DimPart.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -92,9 +96,11 @@ class VllmPlacer {
     return text_.check_divides("tp", tp, "the padded vocabulary", padded_vocab());
   }
 
+  /// vLLM pads the vocabulary to a multiple of 64 rows before it is cut, whatever tp is.
   std::int64_t padded_vocab() const { return (config_.vocab_size + 63) / 64 * 64; }
 
   Status make_meshes() {
+    // A stage's ranks are not consecutive: pp lies between dp and tp, so that its mesh lists them one by one.
     const std::vector<MeshAxis> axes = {{"replica", settings_.replicas}, {"dp", settings_.dp}, {"tp", settings_.tp}};
     const std::int32_t num_outer = settings_.replicas * settings_.dp;
     for (std::int32_t stage = 0; stage < settings_.pp; ++stage) {
@@ -112,6 +118,7 @@ class VllmPlacer {
   /// With ep: the cut of the expert dimension, one for all layers or one per layer with experts.
   Status make_expert_maps() {
     if (!settings_.has_ep) return {};
+    // Every rank of a stage is an expert-parallel rank: vLLM has no expert-tensor parallelism beside it.
     const std::int64_t ep = std::int64_t{settings_.tp} * settings_.dp;
     if (config_.num_experts == 0) {
       return text_.error(fmt::format("ep = {}, but {} has no experts", ep, config_.model_type));
@@ -137,6 +144,7 @@ class VllmPlacer {
     // [q heads | k heads | v heads]; with more ranks than k heads, rank t holds k head t / (tp / kv heads) whole.
     const std::int64_t tp = settings_.tp, dim = config_.head_dim;
     const std::int64_t q_rows = config_.num_heads / tp * dim;
+    // At most one of num_copies and kv heads per rank is above 1, for check() has proved that one divides the other.
     const std::int64_t num_copies = std::max<std::int64_t>(1, tp / config_.num_kv_heads);
     const std::int64_t kv_rows = std::max<std::int64_t>(1, config_.num_kv_heads / tp) * dim;
     const std::int64_t extent = q_rows + 2 * kv_rows;
@@ -200,6 +208,7 @@ class VllmPlacer {
       case Role::kRow:
       case Role::kGate:
       case Role::kUp:
+        // There each rank computes the shared experts for its own tokens, so that it holds them whole.
         if (is_sequence_parallel_moe(settings_) && param.suffix.starts_with("mlp.shared_experts.")) {
           return builder_->cut_width(param, 1, {}, dims);
         }
@@ -234,6 +243,7 @@ class VllmPlacer {
 
   const DimMapPtr& expert_map_of(std::int64_t layer) const {
     if (expert_maps_.size() == 1) return expert_maps_.front();
+    // Maps are by layer with experts: as many as there are of those before this one.
     return expert_maps_[static_cast<std::size_t>(
         std::count(config_.is_moe.begin(), config_.is_moe.begin() + layer, true))];
   }

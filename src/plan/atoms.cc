@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The common refinement of two layouts. Each side is cut into cells, on which the set of holders is constant; an atom
+// is where a cell of the source meets one of the destination. Tensors that are cut alike on both sides share one list
+// of atoms (a class), so that the work is one for each kind of tensor and not for each of a thousand layers.
 #include "src/plan/atoms.h"
 
 #include <fmt/format.h>
@@ -88,6 +92,7 @@ class CellIndex {
     std::iota(order_.begin(), order_.end(), 0);
     if (cells.empty()) return;
     std::size_t most = 0;
+    // The dim along which the cells differ most: an interval of it selects the fewest.
     for (int d = 0; d < cells.front().box.num_dims; ++d) {
       std::set<std::int64_t> begins;
       for (const Cell& cell : cells) begins.insert(cell.box.begin[d]);
@@ -111,6 +116,8 @@ class CellIndex {
   void for_each_overlap(const Box& box, const Visit& visit) const {
     std::size_t i = 0;
     if (dim_ >= 0) {
+      // furthest_end_ ascends, so that all cells before this place end where the box begins, or earlier. Cells behind
+      // it may too: they are tried and found not to meet it.
       i = static_cast<std::size_t>(std::upper_bound(furthest_end_.begin(), furthest_end_.end(), box.begin[dim_]) -
                                    furthest_end_.begin());
     }
@@ -169,6 +176,7 @@ class Intersector {
         out.atoms.push_back({common, bundle_of(cell.holders, wanted.holders)});
         covered += common.num_elements();
       });
+      // Source cells are disjoint, so that the sizes of what they have in common with this one add up.
       if (covered != wanted.box.num_elements()) return uncovered(wanted, out.atoms, first, tensor);
     }
     std::stable_sort(out.atoms.begin(), out.atoms.end(),

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Edge colouring of a bipartite multigraph: senders on one side, receivers on the other, an edge for each chunk of
+// bytes. Edges of one colour (a round) share no end, so that within a round every port has one partner.
+//
+// Chunks are as small as 2^log2_rounds rounds allow on the busiest line. A graph whose lines have at most 2^k edges is
+// halved k times by Euler splits, each of which leaves at most half of every line on a side; what is left after k are
+// matchings. Entries too small for a chunk are not coloured, but spread over the rounds by their sender.
 #include "src/plan/colouring.h"
 
 #include <algorithm>
@@ -39,6 +46,8 @@ class Lines {
     const std::int64_t most = small_bytes_.empty() ? 0 : *std::max_element(small_bytes_.begin(), small_bytes_.end());
     std::int64_t low = std::max<std::int64_t>(1, ceil_div(most, limit_));
     if (fits(low)) return low;
+    // Larger chunks are fewer: double the step until they fit, then halve the interval, to 1 in 4096. Nearer would gain
+    // no more than that of the time.
     std::int64_t step = 1 + low / 256;
     while (!fits(low + step)) {
       low += step;
@@ -66,6 +75,7 @@ class Lines {
       }
     }
     for (std::size_t i = 0; i < chunks_.size(); ++i) {
+      // Small entries take no edges, but the time of as many chunks as their bytes make together.
       if (chunks_[i] + small_bytes_[i] / chunk_bytes * kOneChunk > limit_ * kOneChunk) return false;
     }
     return true;
@@ -114,6 +124,7 @@ class Halver {
   void halve_to(const std::vector<Edge>& edges, std::size_t depth) {
     if (edges.empty()) return;
     if (depth == halves_.size()) {
+      // A matching is a round. Rounds are met in ascending order, so that the numbers of an entry ascend as well.
       for (const Edge& edge : edges) at(rounds_->numbers, at(cursor_, edge.entry)++) = rounds_->num_rounds;
       ++rounds_->num_rounds;
       return;
@@ -131,6 +142,7 @@ class Halver {
     for (std::vector<Edge>& half : *halves) half.clear();
     for (const Edge& edge : edges) {
       std::array<std::int32_t, 2> parts{edge.multiplicity / 2, edge.multiplicity / 2};
+      // Even parts halve by themselves; only odd ones are edges of the Euler split, which balances them on every line.
       if (edge.multiplicity % 2 != 0) ++at(parts, *side++);
       for (std::size_t i = 0; i < parts.size(); ++i) {
         if (parts[i] > 0) (*halves)[i].push_back({edge.entry, parts[i], edge.ends});
@@ -148,6 +160,7 @@ class Halver {
 /// `small` are indices of entries; each has one slot.
 void place_small(const std::vector<Entry>& entries, std::vector<std::int32_t> small, std::int32_t num_lines,
                  Rounds* rounds) {
+  // In a circle from each sender on, so that the small ones of many senders do not meet at one receiver.
   const auto shift = [&](const Entry& entry) { return (entry.dst - entry.src + num_lines) % num_lines; };
   std::sort(small.begin(), small.end(), [&](std::int32_t a, std::int32_t b) {
     const Entry& x = at(entries, a);

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// LB11. The header has the proof. Ranks that need the same bundles make a class; of each group it takes what only that
+// class needs, over the lesser of two rates: what the class can take in, and what the domains can send that hold
+// something of the groups which may be open beside it, those less than k away.
 #include "src/plan/order_bound.h"
 
 #include <fmt/format.h>
@@ -85,6 +89,7 @@ class OrderBound {
       const std::vector<std::int32_t> into = lacking(bundle);
       if (into.empty() || bundle.size_bytes == 0 || is_held_near(bundle, into)) continue;
       const std::ptrdiff_t id = at(class_of_, into.front());
+      // Needed by two classes, it may come to the other one first, at another time, and reach this one from there.
       if (std::any_of(into.begin(), into.end(), [&](std::int32_t rank) { return at(class_of_, rank) != id; })) continue;
       RankClass& of_class = at(classes_, id);
       parts.clear();

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A plan file holds the choices only (routes, hops, rounds) and digests of what they were made for. Bundles and atoms
+// follow from the layouts and are computed again when the file is read, so that the two cannot disagree. What is read
+// is believed by nobody: numbers are bounded as they come in, the hash covers all of them, and check_routes() proves
+// the rest.
 #include "src/plan/save.h"
 
 #include <fmt/format.h>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Sources are cups that stand side by side, as wide as their capacity; a demand is water that may go into some of them.
+// Pouring one demand takes back what it put in before and fills its cups from the lowest up. Done for all demands over
+// and over, the levels of all cups approach the least possible, and the certificate says how near they are.
 #include "src/plan/water_fill.h"
 
 #include <algorithm>
@@ -107,6 +111,9 @@ void Vessel::pour(const Demand& demand, std::vector<std::int64_t>* shares) {
   std::size_t filled = 0;
   while (filled < cups_.size()) {
     const Cup& next = cups_[filled];
+    // Invariant: the first `filled` cups hold `content` bytes in all, water included, on a common width: their level is
+    // content / width. The next one gets wet if its own level is lower; compared by products, so that nothing is
+    // rounded.
     if (filled > 0 && Wide{next.load} * width >= Wide{content} * next.capacity) break;
     content += next.load;
     width += next.capacity;
@@ -114,6 +121,8 @@ void Vessel::pour(const Demand& demand, std::vector<std::int64_t>* shares) {
   }
   const std::int64_t level = content / width;
   const std::int64_t fraction = content % width;
+  // Rounding down leaves fewer bytes than there are filled cups; the lowest ones get one more each, always the same
+  // way, for every rank must divide alike.
   std::int64_t remainder = content;
   for (std::size_t i = 0; i < filled; ++i) {
     Cup& cup = cups_[i];
@@ -133,6 +142,8 @@ std::int64_t Vessel::certificate(const std::vector<Demand>& demands) const {
     if (capacity_[s] > 0) by_level.push_back({-load_[s], capacity_[s], s});
   }
   std::sort(by_level.begin(), by_level.end());
+  // By level, the fullest first. The sources up to a place are a level set; a demand is confined to the smallest set
+  // that has all its sources, the one that ends at its lowest source.
   std::vector<std::size_t> place(load_.size());  // 0 for those without capacity: they add nothing to a set
   for (std::size_t i = 0; i < by_level.size(); ++i) place[by_level[i].place] = i;
   std::vector<std::int64_t> confined(by_level.size());  // to the sources up to this place
@@ -166,6 +177,7 @@ WaterFill water_fill(const std::vector<Demand>& demands, const std::vector<std::
     out.shares.emplace_back(demand.sources.size());
     num_shares += static_cast<std::int64_t>(demand.sources.size());
   }
+  // Sweeps are bounded by work and not by time, which would differ between ranks.
   const std::int64_t max_sweeps = std::clamp(kMaxPours / num_shares, kMinSweeps, kMaxSweeps);
   std::vector<std::size_t> divisible;
   for (std::size_t i = 0; i < demands.size(); ++i) {

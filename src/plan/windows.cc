@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Cuts routes into windows, the units that travel: large enough that a message is worth its cost, small enough that
+// packing, travelling and unpacking overlap. Both ends of a hop compute the same windows from the plan alone; nothing
+// of them is ever sent.
 #include "src/plan/windows.h"
 
 #include <fmt/format.h>
@@ -24,6 +28,7 @@ std::int64_t chunk_end(const Box& box, std::int64_t begin, std::int64_t end, std
   std::int64_t row = box.num_elements();
   for (int d = 0; d < box.num_dims; ++d) {
     row /= box.extent(d);
+    // The last boundary between rows of dim d that is within reach; an outer dim has larger rows, so it is tried first.
     const std::int64_t cut = (begin + max_elements) / row * row;
     if (cut > begin) return cut;
   }
@@ -38,6 +43,8 @@ class WindowBuilder {
     const PlanTensor& tensor = at(plan_.tensors, fragment.tensor);
     const std::int64_t bytes = (fragment.end - fragment.begin) * tensor.wire_bytes;
     const bool is_alone = bytes >= alone_bytes_;
+    // With few groups open at once a window must not hold two: the second could be closed at the receiver. Else it may,
+    // unless it is large enough by itself, so that a group need not wait for bytes of the next.
     const bool ends_group =
         tensor.group != open_.last_group && (open_.size_bytes >= kWorthwhileBytes || plan_.options.open_groups > 0);
     if (is_alone || ends_group || open_.size_bytes + bytes > plan_.window_bytes) close();
@@ -72,6 +79,7 @@ class WindowBuilder {
     if (open_.fragments.empty()) return;
     open_.number = static_cast<std::int32_t>(windows_.size());
     open_.offset_bytes = windows_.empty() ? 0 : windows_.back().offset_bytes + windows_.back().size_bytes;
+    // Windows of one group are counted, as their order within it where no schedule gives rounds.
     const bool same = !windows_.empty() && windows_.back().first_group == open_.first_group;
     open_.ordinal = same ? windows_.back().ordinal + 1 : 0;
     windows_.push_back(std::move(open_));
@@ -95,10 +103,12 @@ WindowOrder window_order(const Plan& plan, std::int64_t id, const Window& window
   order.phase = by_group ? plan.position_of(window.first_group, route.first_group) : 0;
   order.round = window.ordinal;
   if (route.num_rounds > 0) {
+    // A route's rounds share its bytes evenly: the window is in the round in which its first byte falls.
     const std::int64_t passed = window.offset_bytes * route.num_rounds / route.size_bytes;
     order.round = at(plan.rounds, route.first_round + passed);
   }
   order.round += hop.delay;
+  // Ranks walk their receivers in a circle that begins behind themselves, so that not all begin with the same one.
   order.shift = (head.dst - head.src + plan.num_ranks) % plan.num_ranks;
   order.src = head.src;
   order.route = id;
@@ -115,6 +125,7 @@ std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std
     const Strand strand = strands[s];
     if (strand.begin_bytes >= end) break;
     const PlanTensor& tensor = at(plan.tensors, strand.tensor);
+    // Atoms of a strand lie one behind another in the bundle; those outside [begin, end) are passed over.
     std::int64_t position = strand.begin_bytes;
     for (std::int32_t i = 0; i < strand.num_atoms && position < end; ++i) {
       const Atom& atom = at(at(plan.classes, tensor.atom_class).atoms, strand.first_atom + i);
