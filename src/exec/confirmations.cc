@@ -3,6 +3,7 @@
 #include "src/exec/confirmations.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace reshard {
 namespace {
@@ -30,10 +31,18 @@ Confirmations::Confirmations(const Program& program, GroupCounter* groups, Contr
     for (std::size_t i = 0; i < receives.size(); ++i) {
       Stream& stream = peers_[control->index_of(receives[i].peer)].in[stream_of(receives[i])];
       stream.lane = lane;
+      forwards_[index].emplace_back();
       number_[index].push_back(static_cast<std::uint32_t>(stream.steps.size()));
       stream.steps.push_back(static_cast<std::uint32_t>(i));
     }
   }
+  for (std::int32_t lane = 0; lane < 2; ++lane) {
+    const std::vector<MessageStep>& sends = at(program.sends, lane).steps;
+    for (std::size_t i = 0; i < sends.size(); ++i) {
+      if (sends[i].feed.lane >= 0) at(forwards_, sends[i].feed.lane)[sends[i].feed.index].push_back({lane, i});
+    }
+  }
+  stale_.reserve(2 * peers_.size());
 }
 
 void Confirmations::begin() {
@@ -41,10 +50,13 @@ void Confirmations::begin() {
     for (std::vector<bool>& lane : *flags) lane.assign(lane.size(), false);
   }
   for (Peer& peer : peers_) {
-    for (std::size_t i = 0; i < 2; ++i) peer.out[i].num_confirmed = peer.in[i].num_confirmed = 0;
+    for (std::size_t i = 0; i < 2; ++i) {
+      peer.out[i].num_confirmed = peer.in[i].num_confirmed = 0;
+      peer.out[i].is_stale = false;
+    }
   }
   num_open_ = num_windows_;
-  is_stale_ = false;
+  stale_.clear();
 }
 
 void Confirmations::complete(const MessageStep& step) {
@@ -64,7 +76,14 @@ void Confirmations::unpacked(MessageId receive) {
 
 void Confirmations::sent(MessageId send) {
   at(is_sent_, send.lane)[send.index] = true;
-  is_stale_ = true;
+  look_at_send(send);
+}
+
+/// This window may be what its stream waits for.
+void Confirmations::look_at_send(MessageId send) {
+  const MessageStep& step = at(program_.sends, send.lane).steps[send.index];
+  const StreamId id{control_->index_of(step.peer), stream_of(step)};
+  if (!std::exchange(peers_[id.peer].out[id.lane].is_stale, true)) stale_.push_back(id);
 }
 
 void Confirmations::adopt(Stream* stream, std::int64_t num_confirmed) {
@@ -73,33 +92,34 @@ void Confirmations::adopt(Stream* stream, std::int64_t num_confirmed) {
   while (stream->num_confirmed < wanted) {
     const std::uint32_t index = stream->steps[stream->num_confirmed++];
     --num_open_;
-    is_stale_ = true;
+    for (const MessageId send : at(forwards_, stream->lane)[index]) look_at_send(send);
     if (at(is_unpacked_, stream->lane)[index]) complete(at(program_.receives, stream->lane).steps[index]);
   }
 }
 
-void Confirmations::exchange() {
-  for (std::size_t p = 0; p < peers_.size(); ++p) {
-    for (std::size_t i = 0; i < 2; ++i) adopt(&peers_[p].in[i], control_->heard(p).num_confirmed[i]);
+void Confirmations::adopt(std::size_t peer) {
+  for (std::size_t i = 0; i < 2; ++i) adopt(&peers_[peer].in[i], control_->heard(peer).num_confirmed[i]);
+}
+
+void Confirmations::confirm(StreamId id) {
+  Stream& stream = peers_[id.peer].out[id.lane];
+  stream.is_stale = false;
+  const std::size_t before = stream.num_confirmed;
+  while (stream.has_open()) {
+    const std::uint32_t index = stream.steps[stream.num_confirmed];
+    const MessageId feed = at(program_.sends, stream.lane).steps[index].feed;
+    if (!at(is_sent_, stream.lane)[index] || (feed.lane >= 0 && !is_confirmed(feed))) break;
+    ++stream.num_confirmed;
+    --num_open_;
   }
-  if (!is_stale_) return;
-  is_stale_ = false;
-  for (std::size_t p = 0; p < peers_.size(); ++p) {
-    for (std::size_t i = 0; i < 2; ++i) {
-      Stream& stream = peers_[p].out[i];
-      const std::size_t before = stream.num_confirmed;
-      while (stream.has_open()) {
-        const std::uint32_t index = stream.steps[stream.num_confirmed];
-        const MessageId feed = at(program_.sends, stream.lane).steps[index].feed;
-        if (!at(is_sent_, stream.lane)[index] || (feed.lane >= 0 && !is_confirmed(feed))) break;
-        ++stream.num_confirmed;
-        --num_open_;
-      }
-      if (stream.num_confirmed > before) {
-        control_->confirm(p, i, static_cast<std::int64_t>(stream.num_confirmed));
-      }
-    }
+  if (stream.num_confirmed > before) {
+    control_->confirm(id.peer, id.lane, static_cast<std::int64_t>(stream.num_confirmed));
   }
+}
+
+void Confirmations::confirm() {
+  for (const StreamId id : stale_) confirm(id);
+  stale_.clear();
 }
 
 std::vector<std::int32_t> Confirmations::senders() const {

@@ -34,8 +34,11 @@ class Confirmations {
   void unpacked(MessageId receive);
   void sent(MessageId send);
 
-  /// Adopts what the peers have confirmed, and confirms to them what can be.
-  void exchange();
+  /// Adopts what the peer has confirmed since.
+  void adopt(std::size_t peer);
+  /// Confirms to the peers what can be: only windows whose send has ended, or that were confirmed to this rank, since
+  /// the last call are looked at.
+  void confirm();
 
   bool awaits(std::size_t peer) const;  ///< a confirmation of the peer
   bool owes(std::size_t peer) const;    ///< has not confirmed everything to the peer
@@ -49,15 +52,22 @@ class Confirmations {
     std::int32_t lane = 0;             // of this rank's program
     std::vector<std::uint32_t> steps;  // indices in it
     std::size_t num_confirmed = 0;     // the first ones
+    bool is_stale = false;             // of windows that this rank gives: in stale_
     bool has_open() const { return num_confirmed < steps.size(); }
   };
   struct Peer {
     std::array<Stream, 2> out;
     std::array<Stream, 2> in;
   };
+  struct StreamId {
+    std::size_t peer = 0;
+    std::size_t lane = 0;  // of both ends
+  };
   using Flags = std::array<std::vector<bool>, 2>;  // by lane and index of a step
 
   void adopt(Stream* stream, std::int64_t num_confirmed);
+  void confirm(StreamId id);
+  void look_at_send(MessageId send);
   bool is_confirmed(MessageId receive) const;
   void complete(const MessageStep& step);
 
@@ -67,10 +77,11 @@ class Confirmations {
   std::vector<Peer> peers_;  // as control's
   Flags is_sent_;
   Flags is_unpacked_;
-  std::array<std::vector<std::uint32_t>, 2> number_;  // of receives: in their streams
+  std::array<std::vector<std::uint32_t>, 2> number_;             // of receives: in their streams
+  std::array<std::vector<std::vector<MessageId>>, 2> forwards_;  // of receives: the sends that pass them on
   std::int64_t num_windows_ = 0;
-  std::int64_t num_open_ = 0;  // windows that are not confirmed, of both directions
-  bool is_stale_ = false;      // something may be confirmed to others that was not before
+  std::int64_t num_open_ = 0;    // windows that are not confirmed, of both directions
+  std::vector<StreamId> stale_;  // whose first open window may be confirmed by now
 };
 
 }  // namespace reshard

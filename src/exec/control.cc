@@ -10,7 +10,18 @@
 namespace reshard {
 
 Control::Control(std::vector<std::int32_t> peers, std::uint64_t tag, Transport* transport)
-    : ranks_(std::move(peers)), peers_(ranks_.size()), tag_(tag), transport_(transport) {}
+    : ranks_(std::move(peers)), peers_(ranks_.size()), tag_(tag), transport_(transport) {
+  unsent_.reserve(peers_.size());
+  changed_.reserve(peers_.size());
+  for (std::size_t i = 0; i < peers_.size(); ++i) {
+    peers_[i].out.is_mine = true;
+    for (Letter* letter : {&peers_[i].in, &peers_[i].out}) {
+      letter->peer = i;
+      letter->tell = &ended_;
+    }
+    ended_.push(&peers_[i].in);  // the first receive is posted as every other: when the one before has ended
+  }
+}
 
 bool Control::close() {
   std::vector<Request*> requests;
@@ -28,31 +39,88 @@ bool Control::has(std::int32_t rank) const {
 
 void Control::begin(std::int64_t run) {
   run_ = run;
-  for (Peer& peer : peers_) {
+  for (std::size_t i = 0; i < peers_.size(); ++i) {
+    Peer& peer = peers_[i];
     // A peer that was not told that the last run is over is told of the next, and draws its conclusion.
-    peer.is_unsent = peer.is_unsent && peer.mine.says(Snapshot::kAbandoned);
+    peer.is_unsent = (peer.is_unsent || peer.out.failed()) && peer.mine.says(Snapshot::kAbandoned);
+    if (peer.out.failed()) peer.out.reset();
     peer.mine = {.run = run};
     peer.heard = peer.later.run == run ? peer.later : Snapshot{};
+    if (peer.is_unsent) queue(i);
+    count_unflushed(i);
+    note_change(i);
   }
 }
 
-void Control::take(Peer* peer) const {
-  const Snapshot& came = peer->in_buffer;
-  if (came.says(Snapshot::kLeft)) peer->has_left = true;
-  if (came.run == run_) peer->heard = came;
-  if (came.run > run_) peer->later = came;
+void Control::note_change(std::size_t peer) {
+  if (!std::exchange(peers_[peer].is_changed, true)) changed_.push_back(peer);
+}
+
+void Control::take_changed(std::vector<std::size_t>* changed) {
+  changed->clear();
+  changed->swap(changed_);
+  for (const std::size_t peer : *changed) peers_[peer].is_changed = false;
+}
+
+/// Something is to be sent to the peer.
+void Control::queue(std::size_t index) {
+  Peer& peer = peers_[index];
+  peer.is_unsent = true;
+  if (!std::exchange(peer.is_queued, true)) unsent_.push_back(index);
+  count_unflushed(index);
+}
+
+/// Brings num_unflushed_ up to date after any change of the peer.
+void Control::count_unflushed(std::size_t index) {
+  Peer& peer = peers_[index];
+  const bool is_unflushed = !peer.has_left && (peer.is_unsent || peer.out.pending() || peer.out.failed());
+  if (is_unflushed == peer.is_unflushed) return;
+  peer.is_unflushed = is_unflushed;
+  if (is_unflushed) {
+    ++num_unflushed_;
+  } else {
+    --num_unflushed_;
+  }
+}
+
+void Control::lose(std::size_t peer) {
+  peers_[peer].has_left = true;
+  count_unflushed(peer);
+  note_change(peer);
+}
+
+void Control::take(std::size_t index) {
+  Peer& peer = peers_[index];
+  const Snapshot& came = peer.in_buffer;
+  if (came.says(Snapshot::kLeft)) peer.has_left = true;
+  if (came.run == run_) peer.heard = came;
+  if (came.run > run_) peer.later = came;
+  count_unflushed(index);
+  note_change(index);
+}
+
+Status Control::listen(std::size_t index) {
+  Peer& peer = peers_[index];
+  peer.in.reset();
+  Status status = transport_->recv(ranks_[index], tag_, &peer.in_buffer, sizeof(Snapshot), &peer.in);
+  if (!status.ok()) ended_.push(&peer.in);  // tried again with the next turn
+  return status;
 }
 
 Status Control::receive(bool* moved) {
-  for (std::size_t i = 0; i < peers_.size(); ++i) {
-    Peer& peer = peers_[i];
-    if (peer.in.pending()) continue;
-    if (peer.in.done()) {
-      take(&peer);
+  while (Request* request = ended_.pop()) {
+    const auto* letter = static_cast<const Letter*>(request);
+    if (letter->pending()) continue;  // posted again since
+    if (letter->is_mine) {
+      if (letter->failed() || peers_[letter->peer].is_unsent) queue(letter->peer);
+      count_unflushed(letter->peer);
+      continue;
+    }
+    if (letter->done()) {
+      take(letter->peer);
       *moved = true;
     }
-    peer.in = {};
-    RESHARD_TRY(transport_->recv(ranks_[i], tag_, &peer.in_buffer, sizeof(Snapshot), &peer.in));
+    RESHARD_TRY(listen(letter->peer));
   }
   return {};
 }
@@ -60,31 +128,36 @@ Status Control::receive(bool* moved) {
 Status Control::post(std::size_t index) {
   Peer& peer = peers_[index];
   peer.out_buffer = peer.mine;
-  peer.out = {};
+  peer.out.reset();
   RESHARD_TRY(transport_->send(ranks_[index], tag_, &peer.out_buffer, sizeof(Snapshot), &peer.out));
   peer.is_unsent = false;
+  count_unflushed(index);
   return {};
 }
 
 Status Control::send(bool* moved) {
-  for (std::size_t i = 0; i < peers_.size(); ++i) {
-    Peer& peer = peers_[i];
-    if (peer.out.failed()) peer.is_unsent = true;
-    if (!peer.is_unsent || peer.out.pending() || peer.has_left) continue;
-    RESHARD_TRY(post(i));
-    *moved = true;
+  while (!unsent_.empty()) {
+    const std::size_t index = unsent_.back();
+    Peer& peer = peers_[index];
+    // While the last message is under way it is left to that one's end, which receive() sees.
+    if (peer.is_unsent && !peer.out.pending() && !peer.has_left) {
+      RESHARD_TRY(post(index));
+      *moved = true;
+    }
+    peer.is_queued = false;
+    unsent_.pop_back();
   }
   return {};
 }
 
 void Control::say(std::size_t peer, std::int64_t flag) {
   peers_[peer].mine.flags |= flag;
-  peers_[peer].is_unsent = true;
+  queue(peer);
 }
 
 void Control::confirm(std::size_t peer, std::size_t lane, std::int64_t num_confirmed) {
   peers_[peer].mine.num_confirmed[lane] = num_confirmed;
-  peers_[peer].is_unsent = true;
+  queue(peer);
 }
 
 Control::Loss Control::loss(std::size_t index) const {
@@ -92,12 +165,6 @@ Control::Loss Control::loss(std::size_t index) const {
   if (peer.heard.says(Snapshot::kAbandoned)) return Loss::kAbandoned;
   if (peer.has_left) return Loss::kLeft;
   return peer.later.run > run_ ? Loss::kMovedOn : Loss::kNone;
-}
-
-bool Control::is_flushed() const {
-  return std::all_of(peers_.begin(), peers_.end(), [](const Peer& peer) {
-    return peer.has_left || (!peer.is_unsent && !peer.out.pending() && !peer.out.failed());
-  });
 }
 
 void Control::announce(std::int64_t flag, const Deadline& deadline) {

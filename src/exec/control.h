@@ -27,6 +27,10 @@ struct Snapshot {
 /// The control stream between this rank and each peer that the plan joins it with, for the life of a binding: to each
 /// peer at most one small message in flight, of each one receive always posted. Messages of earlier runs are known by
 /// their run and dropped, so that nothing of a failed run is left in a queue.
+///
+/// A plan may join a rank with a thousand peers, and most turns bring news of none. So nothing here looks at all peers
+/// in a turn: requests that ended come on a list (EndedRequests), peers with something to be sent stand on another, and
+/// those of which something new is known on a third, for whoever draws conclusions.
 class Control {
  public:
   /// `peers` ascending; a peer is called by its index in them from here on. `tag` is the binding's own.
@@ -39,7 +43,7 @@ class Control {
   bool has(std::int32_t rank) const;
 
   void begin(std::int64_t run);
-  Status receive(bool* moved);  ///< takes what came
+  Status receive(bool* moved);  ///< takes what came; then take_changed() says from whom
   Status send(bool* moved);     ///< sends what changed
 
   void say(std::size_t peer, std::int64_t flag);
@@ -58,9 +62,13 @@ class Control {
   Loss loss(std::size_t peer) const;
 
   /// Nothing more will come of this peer: it is known to have left, though its word for that has not come.
-  void lose(std::size_t peer) { peers_[peer].has_left = true; }
+  void lose(std::size_t peer);
 
-  bool is_flushed() const;  ///< all that was said is sent
+  /// Replaces *changed by the peers of which heard() or loss() may have changed since the last call; all, after
+  /// begin().
+  void take_changed(std::vector<std::size_t>* changed);
+
+  bool is_flushed() const { return num_unflushed_ == 0; }  ///< all that was said is sent
 
   /// Tells every peer `flag`, kAbandoned or kLeft, as far as that goes by the deadline.
   void announce(std::int64_t flag, const Deadline& deadline);
@@ -72,26 +80,41 @@ class Control {
   std::vector<std::int32_t> staying() const;
 
  private:
+  struct Letter : Request {
+    std::size_t peer = 0;
+    bool is_mine = false;  // from this rank to the peer
+  };
   struct Peer {
-    Request in;
-    Request out;
+    Letter in;
+    Letter out;
     Snapshot in_buffer;
     Snapshot out_buffer;
     Snapshot mine;   // what I say of the current run
     Snapshot heard;  // of the current run
     Snapshot later;  // what it said of a run that this rank has not started
     bool is_unsent = false;
+    bool is_queued = false;     // in unsent_
+    bool is_changed = false;    // in changed_
+    bool is_unflushed = false;  // counted in num_unflushed_
     bool has_left = false;
   };
 
+  Status listen(std::size_t peer);
   Status post(std::size_t peer);
-  void take(Peer* peer) const;
+  void take(std::size_t peer);
+  void queue(std::size_t peer);
+  void note_change(std::size_t peer);
+  void count_unflushed(std::size_t peer);
 
   std::vector<std::int32_t> ranks_;
   std::vector<Peer> peers_;
   std::uint64_t tag_;
   Transport* transport_;
   std::int64_t run_ = 0;
+  EndedRequests ended_;               // of all peers, both directions
+  std::vector<std::size_t> unsent_;   // peers that something is to be sent to, as soon as the last message has ended
+  std::vector<std::size_t> changed_;  // see take_changed()
+  std::size_t num_unflushed_ = 0;     // peers that have not been sent all that was said, and have not left
 };
 
 }  // namespace reshard

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 namespace reshard {
 namespace {
@@ -39,17 +40,20 @@ Flight::Flight(Program given, Wiring wiring, Transport* transport)
       groups_(program.work_of_group, program.num_open),
       messages_(program, &groups_, wiring_.control, wiring_.binding, transport) {
   const Control& control = *wiring_.control;
+  bonds_.resize(control.peers().size());
   pull_done_.resize(program.pulls.size());
   std::map<std::int32_t, std::int32_t> num_pulls;
   for (const GroupCopies& pull : program.pulls) ++num_pulls[pull.peer];
   for (const auto& [rank, count] : num_pulls) {
-    sources_.push_back({rank, control.index_of(rank), RunWord(wiring_.words.at(rank)), count, count, false});
+    const std::size_t peer = control.index_of(rank);
+    bonds_[peer].source = static_cast<std::int32_t>(sources_.size());
+    sources_.push_back({rank, peer, RunWord(wiring_.words.at(rank)), count, count});
   }
   for (std::size_t r = 0; r < wiring_.read_by.size(); ++r) {
     const auto rank = static_cast<std::int32_t>(r);
-    if (wiring_.read_by[r]) readers_.push_back({rank, control.index_of(rank)});
+    if (wiring_.read_by[r]) bonds_[control.index_of(rank)].is_reader = true;
   }
-  was_lost_.resize(control.peers().size());
+  for (std::vector<std::size_t>* peers : {&changed_, &lost_}) peers->reserve(bonds_.size());
   transport->reserve(messages_.most_in_flight() + control.peers().size());
 }
 
@@ -59,38 +63,31 @@ Status Flight::begin(std::int64_t run) {
   next_local_ = 0;
   local_position_ = {};
   pull_done_.assign(pull_done_.size(), false);
-  was_lost_.assign(was_lost_.size(), false);
+  lost_.clear();
   quiet_since_.reset();
   first_pull_ = 0;
   is_pulling_ = false;
+  may_pull_ = true;
   groups_.begin();
-  for (Source& source : sources_) {
-    source.pulls_left = source.num_pulls;
-    source.is_told = false;
-  }
+  for (Source& source : sources_) source.pulls_left = source.num_pulls;
   if (wiring_.word != nullptr) RunWord(wiring_.word).set(run);
   wiring_.control->begin(run);
-  for (const Reader& reader : readers_) wiring_.control->say(reader.peer, Snapshot::kReady);
+  num_unread_ = 0;
+  for (std::size_t peer = 0; peer < bonds_.size(); ++peer) {
+    Bond& bond = bonds_[peer];
+    bond.is_read = bond.is_lost = false;
+    if (!bond.is_reader) continue;
+    ++num_unread_;
+    wiring_.control->say(peer, Snapshot::kReady);
+  }
   bool moved = false;
   RESHARD_TRY(wiring_.control->receive(&moved));
   RESHARD_TRY(wiring_.control->send(&moved));
   return messages_.post_receives(&moved);
 }
 
-Flight::Source* Flight::source_of(std::int32_t rank) {
-  const auto found = std::lower_bound(sources_.begin(), sources_.end(), rank,
-                                      [](const Source& source, std::int32_t other) { return source.rank < other; });
-  return &*found;
-}
-
-const Flight::Source* Flight::find_source(std::size_t peer) const {
-  const auto found =
-      std::find_if(sources_.begin(), sources_.end(), [peer](const Source& source) { return source.peer == peer; });
-  return found == sources_.end() ? nullptr : &*found;
-}
-
-bool Flight::is_read(const Reader& reader) const {
-  return wiring_.control->heard(reader.peer).says(Snapshot::kDone);
+Flight::Source& Flight::source_of(std::int32_t rank) {
+  return at(sources_, bonds_[wiring_.control->index_of(rank)].source);
 }
 
 bool Flight::may_read(const Source& source) const {
@@ -100,15 +97,17 @@ bool Flight::may_read(const Source& source) const {
 Status Flight::step(bool* moved) {
   *moved = transport_->progress();
   RESHARD_TRY(wiring_.control->receive(moved));
-  messages_.confirmations().exchange();
-  RESHARD_TRY(check_losses());
+  const std::size_t num_known = lost_.size();
+  wiring_.control->take_changed(&changed_);
+  for (const std::size_t peer : changed_) heed(peer);
+  RESHARD_TRY(check_losses(num_known));
+  messages_.confirmations().confirm();
   RESHARD_TRY(messages_.post_receives(moved));
   RESHARD_TRY(messages_.send(moved));
   RESHARD_TRY(messages_.unpack(moved));
   RESHARD_TRY(step_pulls(moved));
-  tell_sources();
   step_local(moved);
-  messages_.confirmations().exchange();
+  messages_.confirmations().confirm();
   RESHARD_TRY(wiring_.control->send(moved));
   if (*moved) quiet_since_.reset();
   return {};
@@ -130,52 +129,61 @@ void Flight::heed_departures(std::span<const std::int32_t> departed) {
   parting_.clear();
 }
 
-/// Whether this rank's run still depends on a peer that takes no more part in it.
-bool Flight::needs(std::size_t peer, Control::Loss loss) const {
-  if (messages_.confirmations().awaits(peer)) return true;
-  const Source* source = find_source(peer);
-  if (source != nullptr && source->pulls_left > 0) return true;
-  // One that has moved on took what it wanted, or discards it: the sends to it end.
-  if (loss == Control::Loss::kMovedOn) return false;
-  const bool is_unread = std::any_of(readers_.begin(), readers_.end(),
-                                     [&](const Reader& reader) { return reader.peer == peer && !is_read(reader); });
-  return is_unread || messages_.confirmations().owes(peer);
+/// Something new may be known of the peer.
+void Flight::heed(std::size_t peer) {
+  messages_.confirmations().adopt(peer);
+  may_pull_ = true;
+  Bond& bond = bonds_[peer];
+  if (bond.is_reader && !bond.is_read && wiring_.control->heard(peer).says(Snapshot::kDone)) {
+    bond.is_read = true;
+    --num_unread_;
+  }
+  const bool is_lost = wiring_.control->loss(peer) != Control::Loss::kNone;
+  if (is_lost && !std::exchange(bond.is_lost, true)) lost_.push_back(peer);
 }
 
-/// A loss counts from the second step on: what the peer did before it left may be seen a little after its leave.
-Status Flight::check_losses() {
+/// Whether this rank's run still depends on a peer that takes no more part in it.
+bool Flight::needs(std::size_t peer, Control::Loss loss) const {
+  const Bond& bond = bonds_[peer];
+  if (messages_.confirmations().awaits(peer)) return true;
+  if (bond.source >= 0 && at(sources_, bond.source).pulls_left > 0) return true;
+  // One that has moved on took what it wanted, or discards it: the sends to it end.
+  if (loss == Control::Loss::kMovedOn) return false;
+  return (bond.is_reader && !bond.is_read) || messages_.confirmations().owes(peer);
+}
+
+/// A loss counts from the step after the one that saw it: what the peer did before it left may be seen a little after
+/// its leave. What a rank needs of a peer only becomes less, so one that is not needed is forgotten, unless it is heard
+/// of again: a rank that has moved on may give up its later run, or leave.
+Status Flight::check_losses(std::size_t num_known) {
   const Control& control = *wiring_.control;
-  for (std::size_t peer = 0; peer < was_lost_.size(); ++peer) {
+  for (std::size_t i = 0; i < num_known; ++i) {
+    const std::size_t peer = lost_[i];
     const Control::Loss loss = control.loss(peer);
-    if (loss == Control::Loss::kNone) continue;
-    if (was_lost_[peer] && needs(peer, loss)) {
-      return {RESHARD_ERR_ABANDONED,
-              fmt::format("rank {} {}", control.peers()[peer],
-                          loss == Control::Loss::kLeft ? "destroyed its binding" : "gave the run up")};
-    }
-    was_lost_[peer] = true;
+    bonds_[peer].is_lost = false;
+    if (!needs(peer, loss)) continue;
+    return {RESHARD_ERR_ABANDONED,
+            fmt::format("rank {} {}", control.peers()[peer],
+                        loss == Control::Loss::kLeft ? "destroyed its binding" : "gave the run up")};
   }
+  lost_.erase(lost_.begin(), lost_.begin() + static_cast<std::ptrdiff_t>(num_known));
   return {};
 }
 
-/// Tells peers when this rank has read all that it reads of their memory.
-void Flight::tell_sources() {
-  for (Source& source : sources_) {
-    if (source.pulls_left > 0 || source.is_told) continue;
-    wiring_.control->say(source.peer, Snapshot::kDone);
-    source.is_told = true;
-  }
-}
-
-/// The first pull of an open group whose source may be read.
+/// The first pull of an open group whose source may be read. Where there was none, there is none before a peer says
+/// something, or a group is complete and lets the next one open.
 void Flight::choose_pull() {
+  if (!may_pull_ && groups_.num_complete() == pulled_at_group_) return;
+  may_pull_ = false;
+  pulled_at_group_ = groups_.num_complete();
   while (first_pull_ < pull_done_.size() && pull_done_[first_pull_]) ++first_pull_;
   for (std::size_t i = first_pull_; i < pull_done_.size(); ++i) {
     if (!groups_.is_open(program.pulls[i].position)) return;
-    if (pull_done_[i] || !may_read(*source_of(program.pulls[i].peer))) continue;
+    if (pull_done_[i] || !may_read(source_of(program.pulls[i].peer))) continue;
     current_pull_ = i;
     pull_position_ = {};
     is_pulling_ = true;
+    may_pull_ = true;  // the next one, after it
     return;
   }
 }
@@ -186,13 +194,13 @@ Status Flight::step_pulls(bool* moved) {
   *moved = true;
   const GroupCopies& pull = program.pulls[current_pull_];
   if (!pull.copies.run_some(&pull_position_, kCopyBudgetBytes)) return {};
-  Source* source = source_of(pull.peer);
-  if (!source->word.is(run_)) {
+  Source& source = source_of(pull.peer);
+  if (!source.word.is(run_)) {
     return {RESHARD_ERR_ABANDONED, fmt::format("rank {} gave the run up while its memory was read", pull.peer)};
   }
   is_pulling_ = false;
   pull_done_[current_pull_] = true;
-  --source->pulls_left;
+  if (--source.pulls_left == 0) wiring_.control->say(source.peer, Snapshot::kDone);
   groups_.complete(pull.position);
   return {};
 }
@@ -208,9 +216,7 @@ void Flight::step_local(bool* moved) {
 }
 
 bool Flight::is_complete() const {
-  return groups_.all_complete() && messages_.is_complete() && next_local_ == program.local.size() &&
-         std::all_of(sources_.begin(), sources_.end(), [](const Source& source) { return source.is_told; }) &&
-         std::all_of(readers_.begin(), readers_.end(), [this](const Reader& reader) { return is_read(reader); }) &&
+  return groups_.all_complete() && messages_.is_complete() && next_local_ == program.local.size() && num_unread_ == 0 &&
          wiring_.control->is_flushed();
 }
 
@@ -225,8 +231,8 @@ std::string Flight::missing() const {
   for (const Source& source : sources_) {
     if (source.pulls_left > 0) from.insert(source.rank);
   }
-  for (const Reader& reader : readers_) {
-    if (!is_read(reader)) to.insert(reader.rank);
+  for (std::size_t peer = 0; peer < ranks.size(); ++peer) {
+    if (bonds_[peer].is_reader && !bonds_[peer].is_read) to.insert(ranks[peer]);
   }
   std::string text = fmt::format("{} of {} windows received, {} of {} sent", messages_.num_received(),
                                  messages_.num_receives(), messages_.num_sent(), messages_.num_sends());

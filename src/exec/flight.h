@@ -86,24 +86,23 @@ class Flight {
     std::size_t peer = 0;  // as the control stream counts
     RunWord word;
     std::int32_t num_pulls = 0;
-    std::int32_t pulls_left = 0;
-    bool is_told = false;  // that its memory was read
+    std::int32_t pulls_left = 0;  // when it is 0 the peer is told that its memory was read
   };
-  /// A peer that reads this rank's memory.
-  struct Reader {
-    std::int32_t rank = -1;
-    std::size_t peer = 0;
+  /// What this rank and a peer are to each other besides messages.
+  struct Bond {
+    std::int32_t source = -1;  // index in sources_; -1: this rank does not read its memory
+    bool is_reader = false;    // it reads this rank's
+    bool is_read = false;      // and has said that it has
+    bool is_lost = false;      // in lost_
   };
 
-  Status check_losses();
+  void heed(std::size_t peer);
+  Status check_losses(std::size_t num_known);
   bool needs(std::size_t peer, Control::Loss loss) const;
-  void tell_sources();
   void choose_pull();
   Status step_pulls(bool* moved);
   void step_local(bool* moved);
-  Source* source_of(std::int32_t rank);
-  const Source* find_source(std::size_t peer) const;
-  bool is_read(const Reader& reader) const;
+  Source& source_of(std::int32_t rank);
   bool may_read(const Source& source) const;
 
   Wiring wiring_;
@@ -117,10 +116,14 @@ class Flight {
   std::size_t first_pull_ = 0;  // all before it are done
   std::size_t current_pull_ = 0;
   bool is_pulling_ = false;
+  bool may_pull_ = false;             // a pull may have become possible since none was
+  std::int32_t pulled_at_group_ = 0;  // groups that were complete then
   CopyList::Position pull_position_;
-  std::vector<Source> sources_;  // ascending
-  std::vector<Reader> readers_;  // ascending
-  std::vector<bool> was_lost_;   // by peer, at the last step
+  std::vector<Source> sources_;
+  std::vector<Bond> bonds_;           // by peer
+  std::size_t num_unread_ = 0;        // readers that have not said that they have read
+  std::vector<std::size_t> changed_;  // peers of which something was heard in this step
+  std::vector<std::size_t> lost_;     // peers that are lost, and that this rank may still need
 
   std::size_t num_heeded_ = 0;        // of the ranks that have left the transport
   std::vector<std::size_t> parting_;  // peers among them whose last messages may still be under way

@@ -130,7 +130,7 @@ Status LocalTransport::send(std::int32_t peer, std::uint64_t tag, const void* da
     std::memcpy(send->kept.data(), data, size_bytes);
     send->data = send->kept.data();
   }
-  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = send};
+  request->begin(send);
   world_->mailbox(peer).post(send);
   return {};
 }
@@ -139,7 +139,7 @@ Status LocalTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, st
                             Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   const Receive receive{{peer, tag, size_bytes}, data, request};
-  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = nullptr};
+  request->begin(nullptr);
   LocalSend* send = mailbox_.take_unexpected(receive.envelope);
   if (send == nullptr) {
     posted_.push_back(receive);
@@ -154,15 +154,14 @@ void LocalTransport::deliver(LocalSend* send, const Receive& receive) {
   const std::size_t size_bytes = send->envelope.size_bytes;
   const bool fits = size_bytes <= receive.envelope.size_bytes;
   if (fits && size_bytes > 0) std::memcpy(receive.data, send->data, size_bytes);
-  receive.request->state = fits ? Request::State::kDone : Request::State::kFailed;
-  receive.request->error = fits ? RESHARD_OK : RESHARD_ERR_TRANSPORT;
+  receive.request->end(fits ? RESHARD_OK : RESHARD_ERR_TRANSPORT);
   world_->mailbox(send->envelope.source).complete(send);
 }
 
 bool LocalTransport::complete_sends() {
   mailbox_.take_completed(&finished_);
   for (LocalSend* send : finished_) {
-    if (send->request != nullptr) send->request->state = Request::State::kDone;
+    if (send->request != nullptr) send->request->end(RESHARD_OK);
     send->request = nullptr;
     send->is_posted = false;
     free_sends_.push_back(send);
@@ -223,7 +222,7 @@ bool LocalTransport::cancel_all(std::span<Request* const> requests, const Deadli
     } else {
       withdraw(send);
     }
-    *request = {};
+    request->reset();
   }
   return true;
 }

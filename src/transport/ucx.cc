@@ -81,9 +81,7 @@ class UcxTransport final : public Transport {
 };
 
 void complete(Request* request, ucs_status_t status) {
-  request->state = status == UCS_OK ? Request::State::kDone : Request::State::kFailed;
-  request->error = status == UCS_OK ? RESHARD_OK : RESHARD_ERR_TRANSPORT;
-  request->impl = nullptr;
+  request->end(status == UCS_OK ? RESHARD_OK : RESHARD_ERR_TRANSPORT);
 }
 
 // UCX is done with a request: tells its owner, unless that has abandoned it.
@@ -109,7 +107,7 @@ void on_received(void* ucx_request, ucs_status_t status, const ucp_tag_recv_info
 
 // A request is pending before it is posted, because UCX may complete it on the spot.
 ucp_request_param_t begin_post(Request* request) {
-  *request = {.state = Request::State::kPending, .error = RESHARD_OK, .impl = nullptr};
+  request->begin(nullptr);
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.user_data = request;
@@ -139,7 +137,7 @@ Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32
     return {};
   }
   if (UCS_PTR_IS_ERR(posted)) {
-    *request = {};
+    request->reset();
     return ucx_error(fmt::format("{} rank {} could not be posted", what, peer), status);
   }
   if (!request->pending()) {
@@ -202,7 +200,7 @@ bool UcxTransport::cancel_all(std::span<Request* const> requests, const Deadline
       // Only the receiver reads the memory, and throws it away. The request waits for its answer without us.
       slot->owner = nullptr;
     }
-    *request = {};
+    request->reset();
   }
   return is_idle;
 }

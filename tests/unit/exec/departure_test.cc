@@ -37,7 +37,7 @@ class Mumbling final : public Transport {
               Request* request) override {
     const bool is_control = (tag & 3) == static_cast<std::uint64_t>(TagKind::kControl);
     if (!is_losing_ || !is_control) return inner_->send(peer, tag, data, size_bytes, request);
-    request->state = Request::State::kDone;
+    request->end(RESHARD_OK);
     return {};
   }
   Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override {
