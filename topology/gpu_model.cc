@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The numbers that no file says: what a link of a generation carries, and how much of that transfers reach. Each has
+// its source beside it. They are where estimates begin; a cluster file can replace every one of them.
 #include "topology/gpu_model.h"
 
 #include <array>
@@ -47,6 +50,7 @@ const GpuModel* find_gpu_model(std::int32_t sm) {
   constexpr std::int32_t kFirstUnknown = 110;  // from here on generations have no NVLink, or are yet to come
   const GpuModel* best = nullptr;
   if (sm >= kFirstUnknown) return best;
+  // The newest of those not younger than what is asked for: a chip of the same generation has the same links.
   for (const GpuModel& model : kModels) {
     if (model.sm <= sm) best = &model;
   }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Which GPUs of a node NVLink joins: those whose links lead to each other, directly or through others, and all whose
+// links lead to switches, which a node has one set of. Union-find over at most a few dozen GPUs.
 #include "topology/link_groups.h"
 
 #include <fmt/format.h>

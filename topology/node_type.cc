@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What a node is made of, checked and put together. Everything that readers, presets and discovery bring passes
+// check(), so that the code behind it need not ask again: indices name things that exist, a NIC has a speed.
 #include "topology/node_type.h"
 
 #include <fmt/format.h>
@@ -21,6 +24,7 @@ Link port_link(const NodeType::Port& port, const std::vector<std::int32_t>& perm
     weighted +=
         Wide{link.nominal_bytes_per_s} * link.efficiency_permille * (permille.empty() ? 1000 : permille[i]) / 1000;
   }
+  // NICs of a port carry parts of the same message: rates add up, efficiency is the mean by rate, latency the worst.
   if (sum.is_limited()) {
     sum.efficiency_permille = std::max(1, static_cast<std::int32_t>(weighted / sum.nominal_bytes_per_s));
   }
@@ -39,6 +43,7 @@ NodeType with_processes(NodeType host, std::int32_t num_processes) {
   for (std::int64_t i = 0; i < num_processes; ++i) {
     NodeType::Gpu process;
     process.link_group = 0;
+    // Ports in turn, as evenly as they divide: of four processes 0 and 1 share the first of two.
     process.port = num_ports == 0 ? -1 : static_cast<std::int32_t>(i * num_ports / num_processes);
     process.link = host.shared_memory;
     host.gpus.push_back(process);

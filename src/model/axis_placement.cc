@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From the public way to place a tensor, a rule for each mesh axis as DTensor has it, to the layout's own, a map for
+// each dim. Several axes may cut one dim: nested, the outermost first, unless inner_first says otherwise.
 #include "src/model/axis_placement.h"
 
 #include <fmt/format.h>

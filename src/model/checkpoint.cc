@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Whole tensors, as a process has them that has read a checkpoint: all on every rank, or each on one, by bytes.
 #include <algorithm>
 #include <numeric>
 

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Every parameter of a model under its checkpoint name and with its true shape, in the order of a forward pass. A role
+// says what frameworks do with it: which dim they cut, what they fuse it with. The routed experts of a layer are one
+// tensor for each projection, with the expert as dim 0, whatever the checkpoint does.
 #include "src/model/family.h"
 
 #include <fmt/format.h>
@@ -76,6 +80,7 @@ class Lister {
       add(Role::kReplicated, "self_attn.q_a_layernorm.weight", {latent.q_rank});
       add(Role::kColumn, "self_attn.q_b_proj.weight", {q_rows, latent.q_rank});
     }
+    // Its last rope_dim rows are the one key that all heads share: they are not cut with the heads.
     add(Role::kKvDown, "self_attn.kv_a_proj_with_mqa.weight", {latent.kv_rank + latent.rope_dim, hidden});
     add(Role::kReplicated, "self_attn.kv_a_layernorm.weight", {latent.kv_rank});
     add(Role::kColumn, "self_attn.kv_b_proj.weight",
@@ -93,6 +98,7 @@ class Lister {
   void add_mixtral_experts() {
     const std::int64_t experts = config_.num_experts, hidden = config_.hidden_size, ffn = config_.expert_ffn_size;
     add(Role::kReplicated, "block_sparse_moe.gate.weight", {experts, hidden});
+    // w1 is the gate, w3 what it multiplies (up), w2 the way back.
     add(Role::kExpertGate, "block_sparse_moe.experts.w1.weight", {experts, ffn, hidden});
     add(Role::kExpertUp, "block_sparse_moe.experts.w3.weight", {experts, ffn, hidden});
     add(Role::kExpertDown, "block_sparse_moe.experts.w2.weight", {experts, hidden, ffn});

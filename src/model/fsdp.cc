@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// FSDP2, as trainers use it: every parameter is a DTensor that is cut along dim 0 and, with hybrid sharding, repeated.
 #include <numeric>
 
 #include "src/model/schemes.h"

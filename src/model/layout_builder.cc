@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What the schemes have in common: tensors under their checkpoint names, buffers under the framework's, meshes over the
+// ranks that the caller gave. A scheme numbers its ranks from 0 as the framework does; they become ranks of the world
+// here and nowhere else.
 #include "src/model/layout_builder.h"
 
 namespace reshard {
@@ -39,6 +43,8 @@ Status LayoutBuilder::cut_width(const Param& param, std::int64_t num_parts, std:
   const bool is_up = role == Role::kUp || role == Role::kExpertUp;
   const bool is_gated = is_up || role == Role::kGate || role == Role::kExpertGate;
   const bool is_row = role == Role::kRow || role == Role::kExpertDown;
+  // Weights are [out, in], those of routed experts [expert, out, in]. A row-parallel one is cut along `in`; all others
+  // along `out`, where a gated pair shares one buffer: gate rows first, up rows behind them, on every rank.
   const std::size_t dim = (is_routed_expert(param) ? 1U : 0U) + (is_row ? 1U : 0U);
   RESHARD_TRY(DimMapPtr map, maps_.stacked(param.shape[dim], num_parts, is_up ? 1 : 0, is_gated ? 2 : 1));
   (*dims)[dim] = {std::move(map), std::move(axes)};
@@ -54,6 +60,7 @@ Pipeline::Pipeline(const std::vector<std::int64_t>& layers_per_stage)
 }
 
 std::int32_t Pipeline::stage_of(std::int64_t layer) const {
+  // -1 is what comes before the layers, and numbers behind the last one what comes after them.
   if (layer < 0) return 0;
   const auto index = static_cast<std::size_t>(layer);
   return index < stage_of_layer_.size() ? stage_of_layer_[index] : last_stage_;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The NICs of this host that can carry a transfer, with their speeds as the kernel tells them. Ports that are down are
+// left out, and so are those much slower than the fastest, such as the one for administration: a plan would count on
+// them.
 #include "topology/discover/nic_finder.h"
 
 #include <fmt/format.h>

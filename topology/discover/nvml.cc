@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// GPUs and their NVLinks by NVML, the library of the driver. It is opened when discovery runs and not linked, so that
+// one build of this library serves hosts with and without a driver.
 #include "topology/discover/nvml.h"
 
 #include <dlfcn.h>

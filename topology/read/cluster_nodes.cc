@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The node types of a cluster file: presets with other numbers, NCCL topologies, or GPUs and NICs one by one.
 #include "topology/read/cluster_nodes.h"
 
 #include <fmt/format.h>

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From the elements of an NCCL topology (nccl_tree.h reads them) to nodes: NICs are paired with GPUs, speeds that the
+// file leaves out come from the preset that the caller named, and what is odd becomes a warning.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Puts what a file of places says into a cluster: by name where the cluster names its nodes, else its nodes get their
+// names from the file. Where nodes are numbered the order matters, for ranks fill nodes in order.
 #include "topology/read/places.h"
 
 #include <fmt/format.h>

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Slurm's topology.conf, the older of its two forms. Lines are "Key=Value" pairs; a backslash joins a line with the
+// next, and errors name the line where the joined one began.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From switches and blocks, as both of Slurm's forms have them, to the place of each node. A tree may have any depth;
+// of it a machine has two tiers: the switch that a node hangs on is its leaf, the one above is its pod.
 #include "topology/read/slurm_units.h"
 
 #include <fmt/format.h>

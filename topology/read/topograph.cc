@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The graph that NVIDIA's topograph writes for schedulers, in JSON: instances with the switches above them, the closest
+// first, and labels that name the NVLink domain. Labels changed from release to release, so that several are known.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
