@@ -39,12 +39,12 @@ struct Route {
 /// Walks over the hops of a route as they are for its receiver. They are made as they are read.
 class HopIterator {
  public:
-  using iterator_category = std::input_iterator_tag;
+  using iterator_category = std::input_iterator_tag;  // NOLINT(readability-identifier-naming): as std has it
   using value_type = Hop;
-  using difference_type = std::ptrdiff_t;
-  using reference = Hop;
+  using difference_type = std::ptrdiff_t;  // NOLINT(readability-identifier-naming): as std has it
+  using reference = Hop;                   // NOLINT(readability-identifier-naming): as std has it
   /// Keeps the hop on which -> acts.
-  struct pointer {
+  struct pointer {  // NOLINT(readability-identifier-naming): as std has it
     Hop hop;
     const Hop* operator->() const { return &hop; }
   };
@@ -96,11 +96,11 @@ class Routes {
 
   class Iterator {
    public:
-    using iterator_category = std::input_iterator_tag;
+    using iterator_category = std::input_iterator_tag;  // NOLINT(readability-identifier-naming): as std has it
     using value_type = Route;
-    using difference_type = std::ptrdiff_t;
-    using reference = Route;
-    using pointer = void;
+    using difference_type = std::ptrdiff_t;  // NOLINT(readability-identifier-naming): as std has it
+    using reference = Route;                 // NOLINT(readability-identifier-naming): as std has it
+    using pointer = void;                    // NOLINT(readability-identifier-naming): as std has it
 
     Iterator(const Routes* routes, std::size_t run, std::int64_t place) : routes_(routes), run_(run), place_(place) {}
     Route operator*() const { return routes_->route_of(routes_->runs_[run_], place_); }

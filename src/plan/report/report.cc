@@ -85,15 +85,25 @@ void count_hop(const Route& route, const Hop& hop, const RouteWindows& windows, 
   dst.largest_bytes = std::max(dst.largest_bytes, windows.largest_bytes);
 }
 
+void count_route(const Plan& plan, const Route& route, const RouteWindows& windows, std::vector<RankCount>* ranks,
+                 PlanStats* stats) {
+  for (std::int32_t h = 0; h < route.num_hops; ++h) count_hop(route, plan.begin_hops(route)[h], windows, ranks);
+  stats->num_messages += windows.num_messages * route.num_hops;
+  for (const auto& [size_class, count] : windows.count_of_size) {
+    stats->messages_up_to[static_cast<std::size_t>(std::min(size_class, PlanStats::kSizeClasses - 1))] +=
+        count * route.num_hops;
+  }
+}
+
 void count_messages(const Plan& plan, std::vector<RankCount>* ranks, PlanStats* stats) {
   WindowCounter counter(plan);
-  for (const Route& route : plan.routes) {
-    const RouteWindows& windows = counter.count(route);
-    for (std::int32_t h = 0; h < route.num_hops; ++h) count_hop(route, plan.begin_hops(route)[h], windows, ranks);
-    stats->num_messages += windows.num_messages * route.num_hops;
-    for (const auto& [size_class, count] : windows.count_of_size) {
-      stats->messages_up_to[static_cast<std::size_t>(std::min(size_class, PlanStats::kSizeClasses - 1))] +=
-          count * route.num_hops;
+  std::vector<const RouteWindows*> of_distinct;  // looked up once, however often a route is repeated
+  for (const Route& route : plan.routes.distinct()) of_distinct.push_back(&counter.count(route));
+  Routes::Iterator route = plan.routes.begin();
+  for (std::size_t run = 0; run < plan.routes.runs().size(); ++run) {
+    const std::int64_t first = plan.routes.runs()[run].first_distinct;
+    for (std::int64_t i = first; i < first + plan.routes.size_of(run); ++i, ++route) {
+      count_route(plan, *route, *at(of_distinct, i), ranks, stats);
     }
   }
 }
