@@ -23,7 +23,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COPY = ROOT / "build" / "mutants"
 TESTS = {"src/layout": ["layout_test", "spec_test", "plan_test"], "src/model": ["model_test", "spec_test"],
-         "src/plan": ["plan_test", "plan_oracle_test", "schedule_test"]}
+         "src/plan": ["plan_test", "plan_oracle_test", "schedule_test", "exec_test"]}
 # Pattern in a line of code, and what stands in its place.
 RULES = [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "), (r" == ", " != "), (r" != ", " == "),
          (r" \+ 1\b", " + 2"), (r" - 1\b", " - 0"), (r" \+ ", " - "), (r" \* ", " + "), (r" && ", " || "),

@@ -71,7 +71,10 @@ RC_GTEST_PROP(RouteTest, WindowsHaveOneOrderInWhichTheyComeBeforeTheyLeave, ()) 
   for (std::size_t r = 0; r < plan->routes.size(); ++r) {
     const Route& route = plan->routes[r];
     const auto id = static_cast<std::int64_t>(r);
+    std::int32_t position = 0;  // in the receivers' order of groups, which the windows follow
     for (const Window& window : windows_of(*plan, route)) {
+      RC_ASSERT(position <= plan->position_of(window.first_group, route.first_group));
+      position = plan->position_of(window.last_group, route.first_group);
       if (plan->options.open_groups > 0) RC_ASSERT(window.first_group == window.last_group);
       for (std::int32_t h = 0; h < route.num_hops; ++h) {
         const Hop& hop = plan->begin_hops(route)[h];
