@@ -96,7 +96,8 @@ Plan written_out(const Plan& plan) {
 }
 
 RC_GTEST_PROP(RepeatedRoutesTest, HowRoutesAreKeptIsNeitherHashedNorSaved, ()) {
-  testing::Choices choices(testing::random_numbers());
+  const std::vector<std::uint32_t> numbers = testing::random_numbers();
+  testing::Choices choices(numbers);
   const auto num_ranks = static_cast<std::int32_t>(1 + choices.pick(16));
   const testing::Scenario scenario =
       choices.pick(2) == 0 ? testing::make_fleet(&choices, num_ranks) : testing::make_scenario(&choices, num_ranks);
