@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From passages to routes. A passage says whose port bytes leave by and on which ranks they land; a route has all the
+// hops: to the exit, over the network, to every rank of the domain that wants them, and on to the next domain. Passages
+// that go the same way become one route with several ranges, so that small pieces of many bundles share windows and a
+// receiver has few, large messages.
+//
+// Routes come rank by rank, and to each rank by exit. What a rank gets in common with others (PassageLists) is built
+// once, with kReceiver in place of the rank, and repeated: time and memory then grow with what is different, not with
+// the number of replicas. The order of routes is the one they would have if none were repeated.
 #include "src/plan/build_routes.h"
 
 #include <algorithm>
@@ -30,18 +39,20 @@ class RouteBuilder {
   }
 
  private:
-  /// What decides which passages are one route, but for the first landing, which those compared have in common.
+  /// What decides which passages are one route, but for the first landing, which those compared have in common. The
+  /// exit comes first in the key, so that the ways of an exit stand together. Chains of equal key may still go on to
+  /// other landings; is_one_route() looks at these too.
   struct Way {
     std::int32_t exit;
     std::int32_t origin;
-    std::int32_t audience;
+    std::int32_t audience;  ///< see audience_of()
     std::int32_t num_landings;
-    std::size_t passage;
+    std::size_t passage;  ///< index in Passages::all
     auto key() const { return std::tuple{exit, origin, audience, num_landings}; }
   };
 
   /// What decides which routes a rank gets by its common lists: which they are, and the group with which its order
-  /// begins.
+  /// begins, for a route carries that.
   using Membership = std::pair<std::vector<std::int32_t>, std::int32_t>;
 
   /// The ways of one route, which follow each other.
@@ -59,8 +70,10 @@ class RouteBuilder {
     std::int32_t exit_of(const Slot& slot) const { return ways[slot.first].exit; }
   };
 
-  /// The routes that come to a rank first, by exit. Those of exits by which it gets nothing but what its family gets
-  /// are the family's, repeated; others are its own.
+  /// The routes that come to a rank first, by exit: a merge of its own ways with those of its family, both ascending.
+  /// At an exit that only the family has, routes are the family's, repeated. At one that both have, own passages may go
+  /// the same way as the family's and are then one route with them, so all of that exit is built for this rank alone.
+  /// It can be nowhere else, as ways of one route have one exit.
   void add_routes_to(std::int32_t rank) {
     std::vector<Way> own = ways_of(lists_.rare_lists_of(rank));
     const std::vector<std::int32_t>& common = lists_.common_lists_of(rank);
@@ -87,6 +100,8 @@ class RouteBuilder {
     add_own({way, own.cend()}, rank);
   }
 
+  /// Ways and slots are made when the first rank of a family comes, routes only when a rank repeats them: those of
+  /// exits at which every rank has something of its own are never needed.
   Family& family_of(Membership membership) {
     const auto [known, is_new] = families_.try_emplace(std::move(membership));
     Family& family = known->second;
@@ -123,6 +138,8 @@ class RouteBuilder {
     return {first + 1, static_cast<std::size_t>(way.num_landings) - 1};
   }
 
+  /// Orders ways so that those of one route follow each other; within a route by passage, which is the order of bytes
+  /// on the line from which they were cut.
   bool is_before(const Way& a, const Way& b) const {
     if (a.key() != b.key()) return a.key() < b.key();
     const auto its = later_landings(b);
@@ -151,6 +168,7 @@ class RouteBuilder {
     }
   }
 
+  /// Adds a route of the family for one more rank; the first that needs it has it built.
   void add_repeated(const Family& family, Slot* slot, std::int32_t rank) {
     if (slot->distinct < 0) {
       build(family.ways_of(*slot), rank, kReceiver);
@@ -169,7 +187,7 @@ class RouteBuilder {
   }
 
   /// Who gets the bytes, as far as the landings do not tell: the destination set, or -1 when each landing is the only
-  /// one in its domain.
+  /// one in its domain. So bundles for different sets still share a route where the difference makes no hop.
   std::int32_t audience_of(const Passage& passage) const {
     if (passage.relation != Relation::kChain) return -1;
     const std::int32_t id = at(plan_->bundles, passage.range.bundle).destinations;
@@ -183,6 +201,7 @@ class RouteBuilder {
 
   std::int32_t domain_of(std::int32_t rank) const { return at(network_.machine.gpus, rank).domain; }
 
+  /// Adds a hop to the route in the making, the last in Plan::hops; returns its index within the route.
   std::int32_t add_hop(std::int32_t src, std::int32_t dst, std::int32_t parent, std::int32_t delay, bool to_staging) {
     Hop hop{src, dst, parent, delay, 0, to_staging};
     if (parent >= 0) hop.step = at(plan_->hops, route_.first_hop + parent).step + 1;
@@ -199,7 +218,12 @@ class RouteBuilder {
     return -1;
   }
 
-  /// A route without ranges, to the rank and from there to the passage's other landings.
+  /// A route without ranges, to the rank and from there to the passage's other landings. @pre the passage's first
+  /// landing is this rank, or the rank for which it stands
+  ///
+  /// Going along a chain, `parent` is the hop that brought the bytes to `rank` (-1: it is the origin), and `last` who
+  /// keeps them in the domain just served. Landing l is entered by crossing l, whose number is the delay of all hops
+  /// from the exit to the ranks served there.
   void begin(const Passage& passage, std::int32_t first_landing) {
     route_ = {};
     route_.first_range = static_cast<std::int64_t>(plan_->ranges.size());
@@ -223,7 +247,8 @@ class RouteBuilder {
     }
   }
 
-  /// Brings the bytes to a rank of the keeper's domain that reaches the next landing; the hop that did.
+  /// Brings the bytes to a rank of the keeper's domain that reaches the next landing; the hop that did. Its delay is
+  /// the coming crossing's, not the last one's: staging holds a window for one round only.
   std::int32_t leave(const Keeper& keeper, std::int32_t landing, std::int32_t delay, std::int32_t parent) {
     const std::int32_t exit = network_.exit_towards(keeper.rank, landing, keeper.staged_at);
     if (exit == keeper.rank) return parent;
@@ -232,7 +257,8 @@ class RouteBuilder {
     return has >= 0 ? has : add_hop(keeper.rank, exit, parent, delay, true);
   }
 
-  /// Enters a domain and serves all in it that want the bytes; *parent becomes the hop that brings them to the keeper.
+  /// Enters a domain and serves all in it that want the bytes: a star from the keeper, as each rank of the domain takes
+  /// its copy over its own link. *parent becomes the hop that brings them to the keeper.
   Keeper land(const Passage& passage, std::int32_t from, std::int32_t landing, std::int32_t delay,
               std::int32_t* parent) {
     const std::int32_t destinations = at(plan_->bundles, passage.range.bundle).destinations;
@@ -281,7 +307,7 @@ class RouteBuilder {
   PassageLists lists_;
   Plan* plan_;
   Routes& routes_;  // of the plan
-  Route route_;     // in the making
+  Route route_;     // in the making: its hops and ranges are the last of the plan's
   std::map<Membership, Family> families_;
   Family alone_;  // of ranks that stand in no common list: no routes
   std::unordered_multimap<std::uint64_t, std::pair<std::int64_t, std::int32_t>> range_lists_;  // by hash: first, number

@@ -4,6 +4,14 @@
 // Proves that routes bring every byte once to every rank that wants it, from a rank that has it by then. Run on every
 // plan that is made and on every one that is read: a fault of the planner, or a file that somebody changed, ends here
 // with a status, and not in wrong weights or in ranks that wait for each other.
+//
+// Two proofs. Route by route: it begins at ranks that hold its bytes, every hop starts where an earlier one ended, and
+// nobody gets anything twice. Then bundle by bundle, over all routes: what comes to each rank covers the bundle's
+// stream from its first byte to its last. Each distinct route is looked at once, however often it is repeated; what
+// depends on the receiver is checked for every one of them.
+//
+// Nothing that was read is trusted, so each number is checked before it is used as an index, and in this order: parts
+// of routes, ranges, rounds, hops.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,7 +27,8 @@ namespace {
 // A window's place in the order has a round and a hop's delay added up, in 32 bits.
 constexpr std::int32_t kMostRounds = 1 << 30;
 
-/// How far a bundle's stream has come to a rank to stay.
+/// How far a bundle's stream has come to a rank to stay. One such mark is enough, since ranges are delivered in the
+/// order of the stream: each must begin where the one before it ended.
 struct Arrived {
   std::int32_t bundle = -1;  ///< of which something came last
   std::int64_t end = 0;
@@ -33,7 +42,8 @@ struct Segment {
   std::vector<std::int32_t> receivers;
 };
 
-/// A range in a list of ranges that some routes share.
+/// A range in a list of ranges that some routes share. Routes of a repeated list are found by the list, so that a
+/// bundle's uses are as many as the lists it is in, not as many as routes.
 struct Use {
   std::int64_t range;
   std::int32_t list;
@@ -43,6 +53,7 @@ Status broken(std::int64_t route, const std::string& what) {
   return {RESHARD_ERR_INTERNAL, fmt::format("route {} of the plan {}", route, what)};
 }
 
+/// Functions that return a text say what is wrong with a route, to follow "route 5 of the plan"; empty when nothing is.
 class RouteChecker {
  public:
   explicit RouteChecker(const Plan& plan) : plan_(plan) {}
@@ -101,13 +112,16 @@ class RouteChecker {
     return {};
   }
 
+  /// @pre the route is one of the distinct ones; segments cover them all
   Segment* segment_of(std::int64_t route) {
     const auto after = std::upper_bound(segments_.begin(), segments_.end(), route,
                                         [](std::int64_t r, const Segment& s) { return r < s.first; });
     return &*(after - 1);
   }
 
-  /// Whether a route has ranges and hops, which follow those of the routes before it.
+  /// Whether a route has ranges and hops, which follow those of the routes before it. Ranges may also be those of an
+  /// earlier route (replicas share them), hops never: so known_ranges_ and known_hops_ come to the end of what the plan
+  /// has exactly when nothing in it is without a route.
   std::string check_parts(std::int64_t id) {
     const Route& route = at(plan_.routes.distinct(), id);
     const bool is_in_order = route.first_range >= 0 && route.first_range <= known_ranges_ &&
@@ -134,6 +148,8 @@ class RouteChecker {
     return {};
   }
 
+  /// What can be wrong for one receiver of a repeated route and not for another. It stands in hops only by its name,
+  /// kReceiver; if it also stood there as itself, it would get the bytes twice or send them before it had them.
   std::string check_receiver(const Route& route) const {
     const std::int32_t receiver = route.receiver;
     if (receiver < 0 || receiver >= plan_.num_ranks) return "is repeated for a rank that is none";
@@ -182,7 +198,7 @@ class RouteChecker {
     return {};
   }
 
-  /// Rounds ascend, for windows follow each other in them.
+  /// Rounds ascend, for windows follow each other in them; and with the largest delay added they still fit 32 bits.
   std::string check_rounds(const Route& route) const {
     const std::int64_t end = std::int64_t{route.first_round} + route.num_rounds;
     if (route.first_round < 0 || route.num_rounds < 0 || end > size(plan_.rounds)) {
@@ -198,6 +214,11 @@ class RouteChecker {
     return std::max(before, delay) >= kMostRounds ? "has rounds that cannot be counted" : "";
   }
 
+  /// A hop by itself and against the one that feeds it. Hops of a route are a forest whose roots hold the bytes;
+  /// parents come first, so one pass proves that nobody sends what it has not got. Out of staging a window must go in
+  /// the round in which it came (equal delays): one that stayed while windows of later rounds came would hold a slot
+  /// that they need, and two ranks that wait for each other's slots wait for ever. For the same reason orders of groups
+  /// must agree: a receiver whose order begins elsewhere would not take what its sender sends next.
   std::string check(const Route& route, std::int32_t index) {
     const HopIterator hops = plan_.begin_hops(route);
     const Hop& hop = hops[index];

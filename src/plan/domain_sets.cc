@@ -9,6 +9,8 @@
 namespace reshard {
 namespace {
 
+/// By domain, its place in the order of chains. A domain in several blocks or pods stands where its first rank and its
+/// first port are; that only makes chains longer on the way, never wrong.
 std::vector<std::int32_t> places(const Machine& machine) {
   const auto key = [&](std::int32_t d) {
     const Machine::Domain& domain = at(machine.domains, d);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Sets of ranks as the machine sees them: by domain. Most choices of routing are made by domain, and there are few
+// different sets (thousands of bundles have the same holders), so each set is sorted once.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +28,8 @@ struct RanksByDomain {
   std::ptrdiff_t find(std::int32_t domain, const std::vector<std::int32_t>& place_of_domain) const;
 };
 
-/// Where bytes that land on a rank come to stay first.
+/// Where bytes that land on a rank come to stay first. The landing itself if it wants them; else one of its domain that
+/// does, and the landing only stages them, for it was chosen for its port.
 struct Keeper {
   std::int32_t rank = -1;
   std::int32_t staged_at = -1;  ///< the landing, if it is another rank that does not need them
@@ -43,7 +47,8 @@ class DomainSets {
     return of(set).ranks_of(static_cast<std::size_t>(of(set).find(domain, place_of_domain_)));
   }
   /// Who keeps what lands on a rank of a domain and is wanted by those of the set. Several landings in front of the
-  /// same ranks are spread over them.
+  /// same ranks are spread over them. Follows from the arguments alone: chains are counted and built by different
+  /// stages, and both must mean the same rank.
   Keeper keeper(std::int32_t set, std::int32_t domain, std::int32_t landing) const;
   /// Whether some rank of the set is in the domain.
   bool touches(std::int32_t set, std::int32_t domain) const { return of(set).find(domain, place_of_domain_) >= 0; }

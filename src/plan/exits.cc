@@ -1,5 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Senders are chosen for pools: all that the holders of one set send to one leaf switch. Not bundle by bundle, because
+// what makes a port busy is the sum over all bundles, and a choice that is even for each tensor need not be for the
+// model (the stages of a trainer hold different layers). The leaf is part of a pool, because which holders are near
+// depends on where the bytes go.
+//
+// The choice is made in turns. Each counts what the pools send with chains as long as they are now, fills the
+// candidates by water, and looks for senders that are busier than their target: the time that the busiest domain takes
+// to receive anyway. A pool with such a sender gets the cheapest help that is left:
+// - wider candidates, which cost nothing but a longer way through the fabric;
+// - longer chains, which take copies off the sources but make domains wait for others;
+// - neighbours' ports, for which each byte takes one hop more.
+// Nothing of this is ever taken back, so the turns come to an end.
+//
+// What is left is to cut bytes: the bytes of a pool are laid end to end (Line) and each sender gets a piece as long as
+// its share.
 #include "src/plan/exits.h"
 
 #include <fmt/format.h>
@@ -18,34 +34,43 @@
 namespace reshard {
 namespace {
 
-// Longest chains of domains, tried in this order. Beyond 16 one slow domain holds up too many others: only if need be.
+// Longest chains of domains, tried in this order; the last is one chain through all. Each step costs another count and
+// fill, so they grow by a third or more. Beyond 16 one slow domain holds up too many others: only if need be.
 constexpr std::array<std::int32_t, 12> kChainLengths = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256, INT32_MAX};
 
-// A level within 0.5 % of the target is as good as the target; wider choices must promise 2 %.
+// A level within 0.5 % of the target is as good as the target. A wider choice must have a rank that is at least 2 %
+// less busy than any now: below that the longer way costs more than it relieves.
 constexpr std::int64_t kTargetPermille = 1005;
 constexpr std::int64_t kHelpPermille = 980;
 
-/// Who may send what lands on a leaf, from near to far.
+/// Who may send what lands on a leaf, from near to far: holders with a port on that leaf, whose bytes pass no uplink;
+/// holders on its rail; all holders; and all ranks of the holders' domains, which get the bytes over the domain's links
+/// first.
 enum Tier : std::int8_t { kSameLeaf, kSameRail, kAnyHolder, kAnyNeighbour, kNumTiers };
 
-/// What the holders of one set have to send to one leaf switch.
+/// What the holders of one set have to send to one leaf switch. Its tier and what it lends only ever grow.
 struct Pool {
-  std::int32_t sources = 0;  ///< id in Plan::sets
-  std::int32_t leaf = 0;
-  int tier = 0;
-  std::vector<std::int32_t> ranks;  ///< candidates, ascending
-  std::int64_t bytes = 0;
+  std::int32_t sources = 0;           ///< id in Plan::sets
+  std::int32_t leaf = 0;              ///< of the first landings
+  int tier = 0;                       ///< of the candidates, a Tier
+  std::vector<std::int32_t> ranks;    ///< candidates, ascending
+  std::int64_t bytes = 0;             ///< that leave ports: of each copy
   std::vector<std::int32_t> helpers;  ///< ranks that lend their ports for a part of the bytes, candidates among them
   std::int64_t lent_permille = 0;     ///< that part
 };
 
-/// How long each rank may be busy where receivers take groups in order, few at a time: as long as the domains take to
-/// receive the groups of which it holds something, one after the other; a rank that holds nothing, all the time.
+/// By rank, how long it may be busy where receivers take groups in order, few at a time: as long as the domains take to
+/// receive the groups of which it holds something, one after the other; a rank that holds nothing, all the time. With
+/// the one target of the whole instead, a pipeline stage would be allowed to spread its bytes over a time in which the
+/// receivers wait for other stages' groups, and its ports would hold up all of them while it is its turn.
+///
+/// Times are in bytes of the fastest part out, the unit of all levels here: of a group, the bytes that enter a domain
+/// over what all its ports take in, for the domain that takes longest.
 std::vector<std::int64_t> targets_in_order(const Plan& plan, const Network& network, const DomainSets& domains,
                                            const Landings& landings) {
   const GroupSplitter splitter(plan);
   const std::size_t num_groups = plan.groups.size();
-  std::vector<std::vector<std::int64_t>> entering(network.machine.domains.size());  // by place, by group
+  std::vector<std::vector<std::int64_t>> entering(network.machine.domains.size());  // by place of domain, by group
   std::vector<std::vector<bool>> groups_of(static_cast<std::size_t>(plan.sets.size()));
   std::vector<GroupBytes> parts;
   for (const Landing& landing : landings.all) {
@@ -88,6 +113,8 @@ std::vector<std::int64_t> targets_in_order(const Plan& plan, const Network& netw
   return targets;
 }
 
+/// Holds the choice while it is made: pools with their candidates and, by source set, the length of chains. All else
+/// (fill_, relayed_, load_) follows from these and is made anew in every turn.
 class ExitChooser {
  public:
   ExitChooser(const Plan& plan, const Network& network, const DomainSets& domains, Landings landings, const Kept& kept)
@@ -97,17 +124,20 @@ class ExitChooser {
         domains_(domains),
         landings_(std::move(landings)),
         chain_(static_cast<std::size_t>(plan.sets.size())) {
+    // The time that the busiest domain takes to receive, busiest_bytes / fastest_in, as bytes of the fastest part out.
     const auto target = static_cast<std::int64_t>(static_cast<__int128>(landings_.busiest_bytes) *
                                                   network.fastest_out() / network.fastest_in());
     for (std::int32_t r = 0; r < plan.num_ranks; ++r) capacities_.push_back(network.out(r));
     targets_.assign(capacities_.size(), target);
-    // Nothing is relieved without a machine, and so nothing compared with the targets.
+    // Nothing is relieved without a machine, and so nothing compared with the targets. Receivers that begin with
+    // different groups keep all stages busy at once: there the one target is right.
     const bool has_targets = plan.options.machine != nullptr;
     if (has_targets && plan.options.open_groups > 0 && plan.options.order == GroupOrder::kFixed) {
       targets_ = targets_in_order(plan, network, domains, landings_);
     }
   }
 
+  /// Candidates are sought in every turn, for longer chains begin at other landings and so make new pools.
   Result<Passages> run() {
     fill_.level = 0;
     do {
@@ -125,7 +155,8 @@ class ExitChooser {
     return kChainLengths[static_cast<std::size_t>(at(chain_, sources))];
   }
 
-  /// What leaves a source's port once: for a chain, or for each of these ranks once.
+  /// What leaves a source's port once: for a chain, or for each of these ranks once. The unit in which pools are
+  /// counted and, at last, cut.
   struct Departure {
     Range range;
     std::span<const std::int32_t> landings;  ///< in the order of the chain
@@ -133,7 +164,8 @@ class ExitChooser {
     std::int64_t num_copies() const { return receivers < 0 ? 1 : static_cast<std::int64_t>(landings.size()); }
   };
 
-  /// Calls visit(departure) for all that leaves sources.
+  /// Calls visit(departure) for all that leaves sources, the same in every turn but for the length of chains. They are
+  /// made each time anew: a thousand replicas have millions.
   template <typename Visit>
   void for_each_chain(const Visit& visit) const {
     for (auto first = landings_.all.begin(); first != landings_.all.end();) {
@@ -156,7 +188,10 @@ class ExitChooser {
     return {range, landings_.receivers.ranks(landing.receivers), landing.receivers};
   }
 
-  /// The bundle is cut wherever some domain changes the landing; each piece has one landing in every domain.
+  /// The bundle is cut wherever some domain changes the landing; each piece has one landing in every domain. They stand
+  /// in the order of places, by pod and block, so that a chain crosses few boundaries of the fabric. Where there are
+  /// more than `length`, they make several chains whose lengths differ by one at most, since the longest decides when
+  /// the last rank is served.
   template <typename Visit>
   void for_each_chain_of(std::span<const Landing> landings, std::int32_t length, const Visit& visit) const {
     std::vector<std::int64_t> cuts;
@@ -194,13 +229,17 @@ class ExitChooser {
     }
   }
 
+  /// Whether a chain can go on from one landing to the next: from the rank that keeps the bytes there, or over the port
+  /// of a neighbour. Not over that of the rank that only staged them: the bytes would come to it a second time, which
+  /// no route may do.
   bool can_pass(std::int32_t bundle, std::int32_t landing, std::int32_t next) const {
     const std::int32_t domain = at(network_.machine.gpus, landing).domain;
     const Keeper keeper = domains_.keeper(at(plan_.bundles, bundle).destinations, domain, landing);
     return network_.exit_towards(keeper.rank, next, keeper.staged_at) >= 0;
   }
 
-  /// What each pool sends, and what ranks forward, with chains as long as they are now.
+  /// What each pool sends, and what ranks forward, with chains as long as they are now. What is forwarded is booked on
+  /// the landing; it may leave by another port of the same domain, but that is only settled when routes are built.
   void count() {
     relayed_ = kept_.out_bytes;
     relayed_.resize(capacities_.size());
@@ -221,6 +260,7 @@ class ExitChooser {
   /// Ranks that get a copy each are all behind one leaf.
   std::int32_t leaf_of(const Departure& departure) const { return network_.leaf(departure.landings.front()); }
 
+  /// Pools are numbered in the order in which their first departure comes, so that every rank numbers them alike.
   Pool& pool_of(std::int32_t sources, std::int32_t leaf) {
     const auto [entry, is_new] = pool_ids_.try_emplace({sources, leaf}, pools_.size());
     if (is_new) {
@@ -231,6 +271,8 @@ class ExitChooser {
     return pools_[entry->second];
   }
 
+  /// The ranks of a tier, ascending as Demand wants them. Isolated rails leave no choice in any tier: a port on another
+  /// rail does not reach the leaf. A leaf without a rail of its own (-1) serves all of them.
   std::vector<std::int32_t> candidates(const Pool& pool, int tier) const {
     const std::int32_t rail = at(network_.machine.leaves, pool.leaf).rail;
     const bool needs_rail = network_.machine.rail_isolated || tier == kSameRail;
@@ -252,6 +294,8 @@ class ExitChooser {
     return out;
   }
 
+  /// Gives each pool that has none the nearest candidates that there are. A pool may have lost its bytes since to a
+  /// longer chain; then it needs none.
   Status find_candidates() {
     for (Pool& pool : pools_) {
       while (pool.ranks.empty() && pool.tier < kNumTiers) {
@@ -265,11 +309,13 @@ class ExitChooser {
     return {};
   }
 
+  /// Where nothing is lent the second demand is of 0 bytes, and its candidates are the pool's own, as any would do.
   static const std::vector<std::int32_t>& helpers(const Pool& pool) {
     return pool.lent_permille > 0 ? pool.helpers : pool.ranks;
   }
 
-  /// Each pool is two demands: what its ranks send, and what others may send for them.
+  /// Each pool is two demands, 2 p and 2 p + 1: what its ranks send, and what others may send for them. What ranks
+  /// forward is there before anything is poured.
   void fill() {
     std::vector<Demand> demands;
     for (const Pool& pool : pools_) {
@@ -290,7 +336,8 @@ class ExitChooser {
     return {sum.begin(), sum.end()};
   }
 
-  /// Bytes of the fastest part that a rank is busy with.
+  /// Bytes of the fastest part that a rank is busy with. 128 bits, as for all products of bytes and rates here: 1 TB
+  /// times 50 GB/s is beyond 63.
   __int128 level(std::int32_t rank) const {
     return static_cast<__int128>(at(load_, rank)) * network_.fastest_out() / at(capacities_, rank);
   }
@@ -307,7 +354,7 @@ class ExitChooser {
       for (const auto& [rank, bytes] : shares(p)) at(load_, rank) += bytes;
     }
     bool changed = false;
-    std::vector<bool> grown(chain_.size());
+    std::vector<bool> grown(chain_.size());  // by source set: chains grow once a turn, however many of its pools ask
     for (std::size_t p = 0; p < pools_.size(); ++p) {
       Pool& pool = pools_[p];
       bool is_busy = false;
@@ -326,7 +373,7 @@ class ExitChooser {
     return least;
   }
 
-  /// Moves the pool on to the next tier of holders with less busy ones.
+  /// Moves the pool on to the next tier of holders with less busy ones; tiers without are passed over.
   bool widen(Pool* pool) const {
     for (int tier = pool->tier + 1; tier <= kAnyHolder; ++tier) {
       std::vector<std::int32_t> wider = candidates(*pool, tier);
@@ -338,7 +385,8 @@ class ExitChooser {
     return false;
   }
 
-  /// Gives what is beyond the target to other ranks of the holders' domains: no more, for each byte costs a hop.
+  /// Gives what is beyond the target to other ranks of the holders' domains: no more, for each byte costs a hop. The
+  /// part is that of the busiest sender, rounded up, so that it grows in every turn and lending ends at the whole.
   bool lend(Pool* pool) const {
     if (pool->tier == kAnyNeighbour) return false;
     std::vector<std::int32_t> helpers = candidates(*pool, kAnyNeighbour);
@@ -355,6 +403,7 @@ class ExitChooser {
     return true;
   }
 
+  /// Makes the chains of all bundles of these sources longer by a step; false where that changes nothing any more.
   bool grow_chains(std::int32_t sources, std::vector<bool>* grown) {
     if (at(*grown, sources)) return true;
     // Destinations that begin with different groups are not fed from each other.
@@ -368,7 +417,8 @@ class ExitChooser {
     return true;
   }
 
-  /// Most domains that any bundle of these sources goes to.
+  /// Most domains that any bundle of these sources goes to: longer chains than that there are none. Counted once, as
+  /// landings stay. (They are ordered by bundle and place, so a new place is a new domain.)
   std::int32_t most_domains(std::int32_t sources) {
     if (most_domains_.empty()) {
       most_domains_.resize(chain_.size());
@@ -403,7 +453,8 @@ class ExitChooser {
     std::int64_t tolerance = 0;  ///< within which a sender's bytes may be more or less
   };
 
-  /// Cuts what each pool sends among its ranks.
+  /// Cuts what each pool sends among its ranks. Landings go as soon as all items are made of them, and items pool by
+  /// pool: of a thousand replicas either is as large as the plan.
   void pass_network() {
     std::vector<std::vector<Item>> items(pools_.size());
     for_each_chain([&](const Departure& departure) {
@@ -428,6 +479,8 @@ class ExitChooser {
     }
   }
 
+  /// Ranks of one receiver list are written down once, however many items go to them: passages that share the place in
+  /// Passages::landings are known to go to the same ranks (PassageLists).
   Item item_of(const Departure& departure) {
     const auto num_landings = static_cast<std::int32_t>(departure.landings.size());
     if (departure.receivers < 0) {
@@ -458,6 +511,8 @@ class ExitChooser {
     return out;
   }
 
+  /// Lays what goes to the same first landing side by side, as one section of the line: cuts fall between sections
+  /// where the tolerance allows, so that each sender has few receivers to talk to.
   void send(std::size_t pool, const Senders& senders, std::vector<Item>* items) {
     const auto head = [&](const Item& item) { return at(out_.landings, item.first_landing); };
     std::stable_sort(items->begin(), items->end(), [&](const Item& a, const Item& b) { return head(a) < head(b); });
@@ -488,6 +543,7 @@ class ExitChooser {
     std::sort(copies.begin(), copies.end());
     Line line(plan_);
     for (const auto& [rank, item] : copies) line.add(items[item].range, rank);
+    // By what a passage is, apart from its landings: (item, begin, end, part), which is which bytes from which sender.
     // In the order of items, so that what one rank gets from one sender stays in the order of the line.
     std::map<std::tuple<std::size_t, std::int64_t, std::int64_t, std::size_t>, std::vector<std::int32_t>> ranks_of;
     line.divide(senders.bytes, senders.tolerance, [&](std::size_t part, std::size_t index, const Range& range) {
@@ -507,7 +563,8 @@ class ExitChooser {
     out_.all.push_back({exit, exit, range, first_landing, num_landings, Relation::kEach});
   }
 
-  /// The rank itself if it holds the bytes, else a holder in its domain; several exits use several holders.
+  /// The rank itself if it holds the bytes, else a holder in its domain. Several exits use several holders, as far as
+  /// the numbers of ranks spread them.
   std::int32_t origin_of(std::int32_t exit, std::int32_t sources) const {
     if (plan_.sets.contains(sources, exit)) return exit;
     const RanksByDomain& view = domains_.of(sources);
@@ -522,13 +579,13 @@ class ExitChooser {
   const DomainSets& domains_;
   Landings landings_;                       // until passages are made of them
   std::vector<std::int64_t> capacities_;    // by rank
-  std::vector<std::int64_t> targets_;       // by rank: bytes of the fastest part that it may be busy with
+  std::vector<std::int64_t> targets_;       // by rank: bytes of the fastest part that it may be busy with, a level
   std::vector<std::int64_t> relayed_;       // by rank: bytes it forwards to other domains
   std::vector<std::int64_t> load_;          // by rank: bytes that leave by its part of a port
   std::vector<int> chain_;                  // by source set, index in kChainLengths
   std::vector<std::int32_t> most_domains_;  // by source set
   std::vector<Pool> pools_;
-  std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> pool_ids_;
+  std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> pool_ids_;  // by (source set, leaf)
   WaterFill fill_;
   // Where lists of ranks that get a copy each begin in out_.landings: as they came, and as they were divided.
   std::vector<std::int64_t> first_of_receivers_;

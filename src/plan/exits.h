@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Who sends. Every domain has its landings by now; what is open is from which holder the bytes of each come, by whose
+// port they leave, and whether the landing gets a copy of its own or one that another domain hands on. One passage is
+// the answer for one range of bytes.
 #pragma once
 
 #include <vector>
@@ -18,7 +22,7 @@ enum class Relation : std::int8_t {
 /// Bytes that leave a rank's port, or its link.
 struct Passage {
   std::int32_t origin = -1;  ///< the holder they are read from
-  std::int32_t exit = -1;    ///< whose port they leave by: the origin, or a rank of its domain
+  std::int32_t exit = -1;    ///< whose port they leave by: the origin, or a rank of its domain that stages them
   Range range;
   std::int64_t first_landing = 0;  ///< in Passages::landings; passages to each of the same ranks share them
   std::int32_t num_landings = 0;
@@ -27,8 +31,8 @@ struct Passage {
 
 struct Passages {
   std::vector<Passage> all;
-  std::vector<std::int32_t> landings;  ///< ranks
-  Certificate certificate;
+  std::vector<std::int32_t> landings;  ///< ranks; each passage has a run of them, a chain's in its order
+  Certificate certificate;             ///< of the last fill: with the chains and candidates that came out
 };
 
 /// Chooses for all bytes that must cross ranks which of their holders send them, how many copies leave the sources and

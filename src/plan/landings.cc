@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// For each domain: what it needs from outside is put into pools, by the ranks that may take it from the network; the
+// pools are poured over the ports of those ranks; and the bytes of each pool, laid end to end, are cut into one landing
+// for each port.
+//
+// At first only ranks that want the bytes take them, since from there nothing needs to be staged. Where they are too
+// few (one rank of eight wants a tensor of its own), their ports would be busier than the busiest domain's must be;
+// then the pools of such ranks are opened to all ports of the domain and poured again. Once is enough: there is nothing
+// wider.
 #include "src/plan/landings.h"
 
 #include <fmt/format.h>
@@ -15,16 +24,17 @@
 namespace reshard {
 namespace {
 
-/// Numbers of rails, each once, descending; of any size. Not used, and empty, where rails are joined.
+/// Numbers of rails, each once, descending: a list and no mask of bits, for there is no limit to them. Not used, and
+/// empty, where rails are joined.
 using Rails = std::vector<std::int32_t>;
 
 /// A bundle that a domain needs and has not got.
 struct Need {
   std::int32_t bundle = -1;
-  std::int32_t group = 0;  ///< of the domain among the destinations' domains
+  std::int32_t group = 0;  ///< index of the domain in RanksByDomain::domains of the bundle's destinations
 };
 
-/// Needs of a domain that the same ranks may take from the network.
+/// Needs of a domain that the same ranks may take from the network: one demand of the fill.
 struct Pool {
   std::vector<std::int32_t> ranks;
   std::vector<std::int32_t> bundles;
@@ -75,6 +85,9 @@ class LandingChooser {
     return out;
   }
 
+  /// Finds each domain's needs, and how busy the busiest will be. What kept routes bring is no need any more but counts
+  /// for the latter, for it takes the ports as long. One rank tells for its domain whether they do: a bundle's routes
+  /// are kept only where they serve all in the domain that want it (Replanner::can_keep).
   void collect_needs() {
     std::vector<std::int64_t> bytes(needs_.size());
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
@@ -112,6 +125,7 @@ class LandingChooser {
     return rails;
   }
 
+  /// On isolated rails bytes can only enter by a rail on which they can leave.
   bool can_land(std::int32_t rank, const Rails& rails) const {
     if (network_.in(rank) == 0) return false;
     return !network_.machine.rail_isolated ||
@@ -127,6 +141,7 @@ class LandingChooser {
     return out;
   }
 
+  /// Makes the landings of one domain, whose ports no other domain's bytes come through.
   Status enter(std::int32_t domain) {
     // Bundles that the same rails bring and the same ranks want may land on the same ranks: one pool for them.
     std::map<std::pair<Rails, std::vector<std::int32_t>>, Pool> by_ranks;
@@ -165,6 +180,8 @@ class LandingChooser {
         network_.machine.rail_isolated ? " on the same rail" : ""));
   }
 
+  /// Pours the pools over the domain's ranks, which stand in the fill as places in `ranks`. The tolerance of cuts is 1
+  /// % of the level by the number of pools: a rank may be off by one at each end of its part of each pool, 2 % in all.
   void divide(std::int32_t domain, const std::vector<Rails>& rails, std::vector<Pool>* pools) {
     const std::vector<std::int32_t>& ranks = at(network_.machine.domains, domain).ranks;
     std::vector<std::int64_t> capacities;
@@ -197,13 +214,17 @@ class LandingChooser {
     return out;
   }
 
-  /// Levels of the fill are relative to the fastest part in the domain; the target to the fastest of the machine.
+  /// Whether the busiest rank is more than 0.5 % (201 / 200) above the target, as quotients of bytes and rates
+  /// multiplied out. Levels of the fill are relative to the fastest part in the domain; the target to the fastest of
+  /// the machine.
   bool is_too_busy(const WaterFill& fill, const std::vector<std::int64_t>& capacities) {
     const std::int64_t here = std::max<std::int64_t>(1, *std::max_element(capacities.begin(), capacities.end()));
     return static_cast<__int128>(fill.level) * network_.fastest_in() * 200 >
            static_cast<__int128>(out_.busiest_bytes) * here * 201;
   }
 
+  /// Bytes that each rank takes in all, by place in `ranks`; without what kept routes bring, which no pool can be rid
+  /// of.
   static std::vector<std::int64_t> loads(const std::vector<Pool>& pools, const WaterFill& fill,
                                          const std::vector<std::int32_t>& ranks) {
     std::vector<std::int64_t> out(ranks.size());
@@ -214,7 +235,8 @@ class LandingChooser {
     return out;
   }
 
-  /// Lets all ranks of the domain take the bytes of a pool whose own ranks would be too busy.
+  /// Lets all ranks of the domain take the bytes of a pool whose own ranks would be too busy: all of them, for where
+  /// one had room the water would have gone there.
   void widen(const std::vector<std::int32_t>& ranks, const std::vector<std::int64_t>& carried, const Rails& rails,
              Pool* pool) const {
     for (const std::int32_t rank : pool->ranks) {
@@ -225,6 +247,8 @@ class LandingChooser {
     pool->ranks = landable(ranks, rails);
   }
 
+  /// Cuts a pool's bytes, bundle after bundle, by the shares of its ranks. Bundles are the sections of the line, so
+  /// that a landing is mostly of whole ones.
   void land(std::int32_t domain, const Pool& pool, const std::vector<std::int64_t>& bytes, std::int64_t tolerance) {
     const std::int32_t place = at(domains_.place_of_domain(), domain);
     if (pool.ranks.size() == 1) {

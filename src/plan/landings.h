@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Where bytes enter. Each domain needs every byte once from outside, however many of its ranks want it: that no domain
+// gets by with less makes LB2, so a plan that enters once, evenly over the ports, meets it. This stage settles by which
+// ports.
 #pragma once
 
 #include <algorithm>
@@ -23,12 +27,14 @@ struct Landing {
 struct Landings {
   std::vector<Landing> all;  ///< by bundle, place, begin
   RankSets receivers;
-  /// Of the domain whose network takes longest, as bytes of the fastest rank's part. Without a machine there is nothing
-  /// that could be relieved, and it is 0.
+  /// Of the domain whose network takes longest, as bytes of the fastest rank's part: bytes that enter * fastest_in /
+  /// what its ports take in. It is what senders are measured by: where each domain is entered once, none of them need
+  /// be quicker than this. Without a machine there is nothing that could be relieved, and it is 0.
   std::int64_t busiest_bytes = 0;
 };
 
-/// What an older plan's routes do already.
+/// What an older plan's routes do already. Empty for a plan that is made from nothing. The bytes fill ports before
+/// anything is poured into them, so that what is new goes where there is room.
 struct Kept {
   std::vector<std::vector<std::int32_t>> served;  ///< by bundle: ranks that have it from them, ascending
   std::vector<std::int64_t> in_bytes;             ///< by rank: that enter its domain at it

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A cut in the middle of a row is always possible, but costs: both pieces then need more boxes and shorter copies, and
+// a message more. So a cut moves to a better place if one lies within the tolerance: the nearest of sections' ends,
+// else of ranges', of atoms', of rows', the larger ones first.
 #include "src/plan/line.h"
 
 #include <algorithm>
@@ -23,7 +27,7 @@ std::int64_t cut_rows(const Box& box, std::int64_t element_bytes, std::int64_t w
   return wanted / element_bytes * element_bytes;
 }
 
-/// A cut of a bundle's stream.
+/// A cut of a bundle's stream: at the nearer end of the atom in which `wanted` falls, or else between rows of it.
 std::int64_t cut_bundle(const Plan& plan, const Bundle& bundle, std::int64_t wanted, std::int64_t tolerance) {
   const Strands strands = plan.strands(bundle);
   const Strand strand = strands[strands.find(wanted)];

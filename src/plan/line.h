@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// How bytes are cut. Water-filling says how many bytes each rank carries, not which. Laying a pool's bytes end to end
+// and cutting that line keeps each rank's bytes together: n ranks make n - 1 cuts, whatever the number of bundles,
+// where a cut of every bundle by the same shares would make n of each.
 #pragma once
 
 #include <vector>
@@ -8,7 +12,8 @@
 
 namespace reshard {
 
-/// Bytes laid end to end that are to be divided among ranks: ranges of bundles, in sections.
+/// Bytes laid end to end that are to be divided among ranks: ranges of bundles, in sections. A section is what would
+/// best stay whole: what goes to one receiver, or a bundle.
 class Line {
  public:
   explicit Line(const Plan& plan) : plan_(plan) {}
@@ -21,6 +26,7 @@ class Line {
   /// Divides the line in order into parts of about `bytes` each, the last taking what is left. A cut moves by at most
   /// `tolerance` bytes to lie between sections, bundles, tensors' atoms, or rows, in that order of preference.
   /// Calls visit(part, index of the range, sub-range) in line order.
+  /// A part may come out empty. `i` only goes forward, so that all parts together cost one walk over the ranges.
   template <typename Visit>
   void divide(const std::vector<std::int64_t>& bytes, std::int64_t tolerance, const Visit& visit) const {
     std::int64_t wanted = 0;

@@ -21,6 +21,7 @@ Network::Network(const Machine& given) : machine(given) {
   }
 }
 
+/// The first rank that can, in ascending order: every rank must find the same one.
 std::int32_t Network::exit_towards(std::int32_t from, std::int32_t to, std::int32_t other) const {
   const auto can = [&](std::int32_t rank) {
     return rank != other && out(rank) > 0 && machine.reaches(RankId(rank), RankId(to));

@@ -11,7 +11,8 @@
 
 namespace reshard {
 
-/// The network as the choices of ranks see it: each rank has its part of the port it shares.
+/// The network as the choices of ranks see it: each rank has its part of the port it shares. Ranks of one port count it
+/// in equal parts, so that filling ranks to a level fills ports to it too, and no stage has to know who shares what.
 struct Network {
   explicit Network(const Machine& given);
 
@@ -30,7 +31,7 @@ struct Network {
   /// Most ranks that share one port; at least 1.
   std::int32_t most_ranks_per_port() const { return most_ranks_per_port_; }
 
-  const Machine& machine;
+  const Machine& machine;  ///< must outlive this
 
  private:
   std::int32_t port(std::int32_t rank) const { return at(machine.gpus, rank).port; }
@@ -42,12 +43,14 @@ struct Network {
   std::int32_t most_ranks_per_port_ = 1;
 };
 
-/// Ranks of equal links, each for itself: what a plan without a machine assumes.
+/// Ranks of equal links, each for itself: what a plan without a machine assumes. So the stages of routing need no
+/// second way through them.
 Machine unknown_machine(std::int32_t num_ranks);
 
 /// The machine with every rank of a domain whose links are slower than their parts of ports a domain of its own: what
-/// routes are chosen on where a copy from outside is quicker than one from the neighbour. Nothing where there is no
-/// such domain.
+/// routes are chosen on where a copy from outside is quicker than one from the neighbour (shared memory between sockets
+/// beside fast NICs). Nothing where there is no such domain. Only choices are made on it: paths, loads and estimates
+/// are always those of the true machine.
 std::optional<Machine> split_slow_domains(const Machine& machine);
 
 }  // namespace reshard

@@ -24,7 +24,8 @@ std::vector<std::int32_t> large_ones(std::vector<std::int32_t> lists, const std:
 
 }  // namespace
 
-/// There may be millions of passages, of few thousand lists: they are sorted by counting.
+/// There may be millions of passages, of few thousand lists: they are sorted by counting. A list is known by the place
+/// of its ranks in Passages::landings, without a look at them, as equal lists share it (ExitChooser::item_of).
 PassageLists::PassageLists(const Passages& passages, std::int32_t num_ranks) {
   std::vector<std::vector<std::int32_t>> lists_of_rank(static_cast<std::size_t>(num_ranks));  // of several ranks
   std::unordered_map<std::int64_t, std::int32_t> list_at;  // by place in Passages::landings, which they share
@@ -52,7 +53,7 @@ PassageLists::PassageLists(const Passages& passages, std::int32_t num_ranks) {
   tell_apart(lists_of_rank, count_exits(passages));
 }
 
-/// By list.
+/// By list. Exits and not passages: a route per exit is what a list costs, however many passages it has from there.
 std::vector<std::int64_t> PassageLists::count_exits(const Passages& passages) const {
   std::vector<std::int64_t> num_exits;
   std::vector<std::int32_t> exits;
@@ -65,6 +66,7 @@ std::vector<std::int64_t> PassageLists::count_exits(const Passages& passages) co
   return num_exits;
 }
 
+/// Parts the lists of each rank into common and rare ones, as the class says.
 void PassageLists::tell_apart(const std::vector<std::vector<std::int32_t>>& lists_of_rank,
                               const std::vector<std::int64_t>& num_exits) {
   /// Ranks of the same large lists.

@@ -13,10 +13,15 @@ namespace reshard {
 /// Passages by the list of ranks on which they land first. Of a chain, and of what a neighbour gets, that is one rank;
 /// of passages to each of several ranks it is all of them. Lists 0 to num_ranks - 1 are those of the single ranks.
 ///
-/// Most of what a rank gets it has in common with others: with those that stand in the same lists, as far as these are
-/// such whose passages leave by many exits. A list in which all of these ranks stand is common, too. Others are rare:
-/// the few senders that bring one of the ranks a tensor which all of them hold have such a list, and so has a source
-/// that is itself a destination of what it holds.
+/// This finds the ranks whose routes can be built once and repeated (Routes). Take a server of 64 replicas: rank r of
+/// each replica gets the same shards from the same thousands of holders, so these 64 ranks stand together in one list
+/// with many passages, by many exits. Lists like that are large. Ranks that stand in the same large lists are a group,
+/// and a list in which a whole group stands is common to its ranks: what comes by it is built for one of them and holds
+/// for all.
+///
+/// Other lists are rare: a few senders bring one of the ranks a tensor that all of them hold, or a source is itself a
+/// destination of what it holds. Were ranks grouped by all of their lists, one such exception would part replicas that
+/// share all the rest; so rare lists do not tell groups apart, and each rank has routes of its own for them.
 class PassageLists {
  public:
   PassageLists(const Passages& passages, std::int32_t num_ranks);

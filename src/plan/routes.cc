@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Runs of routes grow at their end as long as what is added continues the last one, for the same receiver: reading them
+// costs a search among runs, so few long ones are kept, not one for each route.
 #include "src/plan/routes.h"
 
 #include <algorithm>

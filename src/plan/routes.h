@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What bytes do between ranks, in numbers only: no stage of planning is known here. A route is the unit in which
+// windows are cut, ordered and counted.
 #pragma once
 
 #include <cstddef>
@@ -13,12 +16,18 @@ namespace reshard {
 inline constexpr std::int32_t kReceiver = -2;
 
 /// One leg of a route: all its bytes, from one rank to another.
+///
+/// A delay is counted in rounds of the schedule, which gives rounds to the first crossing of the network alone. A
+/// window that makes that one in round r makes every hop in round r + delay. The first crossing has delay 0, the next
+/// 1, and so on: a chain is a pipeline that moves on by a domain each round. Hops within a domain go with the crossing
+/// that brought the bytes there; only those into staging before the next crossing go with that one, so that no window
+/// waits in a slot while others pass.
 struct Hop {
   std::int32_t src = -1;
   std::int32_t dst = -1;
   std::int32_t parent = -1;  ///< hop of the same route that brings the bytes to src; -1: src holds them as a source
   std::int32_t delay = 0;    ///< rounds by which it follows the route's first crossing of the network
-  std::int32_t step = 0;     ///< hops before this one, from the source on
+  std::int32_t step = 0;     ///< hops before this one, from the source on; orders those of one window in one round
   bool to_staging = false;   ///< dst does not need the bytes: it keeps each window until all hops from it are sent
 };
 
