@@ -159,6 +159,7 @@ class Intersector {
   }
 
  private:
+  /// Numbers follow from the order of classes and cells, which is the same on every rank.
   std::int32_t bundle_of(std::int32_t sources, std::int32_t destinations) {
     const auto [entry, is_new] =
         bundle_of_sets_.emplace(std::pair{sources, destinations}, static_cast<std::int32_t>(plan_->bundles.size()));
@@ -166,6 +167,8 @@ class Intersector {
     return entry->second;
   }
 
+  /// The atoms of one class, ordered by bundle, and the proof that the source covers the destination: cell by cell, the
+  /// sizes must add up. Elements of the source that nobody wants are in no atom.
   Result<AtomClass> intersect(const Partition& src, const Partition& dst, const PlanTensor& tensor) {
     AtomClass out;
     const CellIndex index(src.cells);

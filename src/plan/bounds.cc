@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What no plan can beat. Nearly every bound is a cut: put ranks on two sides, count the bytes that are needed on one
+// and held only on the other, and divide by what joins the sides. A byte counts once for a cut, whatever number of
+// ranks behind it wants it, since one copy may be handed on there: so a bound holds for plans with relays and
+// multicast, too. The largest is printed beside every estimate, with its name, so that it shows what would have to be
+// bought or changed to become quicker.
+//
+// Bytes are integers and seconds are doubles: a plan is judged by its bounds but never made by them, so that their last
+// digits may differ between machines.
 #include "src/plan/bounds.h"
 
 #include <fmt/format.h>
@@ -21,7 +30,7 @@ double seconds_of(std::int64_t bytes, std::int64_t bytes_per_s) {
   return bytes == 0 || bytes_per_s == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(bytes_per_s);
 }
 
-/// Keeps the place where a bound is largest.
+/// Keeps the place where a bound is largest. A rate of 0 is no limit, and bounds nothing.
 class Largest {
  public:
   explicit Largest(std::string name) { bound_.name = std::move(name); }
@@ -63,6 +72,8 @@ class BoundFinder {
  private:
   using PerDomain = std::vector<std::int64_t>;
 
+  /// Fills the sums that most bounds share, in one pass over bundles: what each rank lacks, what nobody in a domain
+  /// has, what only one domain has, and the first of these by domain.
   void count() {
     needed_.resize(machine_.gpus.size());
     entering_.resize(machine_.domains.size());
@@ -86,6 +97,7 @@ class BoundFinder {
     }
   }
 
+  /// Bytes per second of all ports of a domain, of each direction.
   std::int64_t ports_in(std::int32_t domain) const {
     std::int64_t sum = 0;
     for (const std::int32_t port : at(machine_.domains, domain).ports) sum += at(machine_.ports, port).in.bytes_per_s();
@@ -112,7 +124,9 @@ class BoundFinder {
     return at(is_reached_, port) ? mine.in.bytes_per_s() : 0;
   }
 
-  /// A port is reached if another domain has one that sends, on its rail where rails are isolated.
+  /// A port is reached if another domain has one that sends, on its rail where rails are isolated. Others must not make
+  /// LB1 and LB7 smaller: in a machine of one domain nothing ever comes over the network, whatever its ports could
+  /// take.
   void find_reached_ports() {
     using Sums = std::map<std::int32_t, std::int64_t>;  // by rail; one entry where rails are joined
     const auto rail_of = [&](const Machine::Port& port) { return machine_.rail_isolated ? port.rail : 0; };
@@ -200,7 +214,8 @@ class BoundFinder {
   // LB5: a region is a set of whole domains, so bytes get into and out of it over the network only, and what comes from
   // a region into another passes the switches' uplinks out of the one and into the other, at least once.
 
-  /// Sets of domains behind the same switches: by domain, -1 where a domain is behind none alone.
+  /// Sets of domains behind the same switches: by domain, -1 where a domain is behind none alone. A block is what hangs
+  /// on the same leaves, all rails of it together, as a byte may come by any of them.
   std::vector<std::int32_t> blocks() const {
     return regions_by([&](std::int32_t rank) { return at(machine_.nodes, at(machine_.gpus, rank).node).block; });
   }
@@ -226,7 +241,8 @@ class BoundFinder {
     return out;
   }
 
-  /// Capacities of the switches of each region, up and down; 0 where nothing limits.
+  /// Capacities of the switches of each region, up and down; 0 where nothing limits: one leaf of a block without a
+  /// limit lets everything past the others.
   std::pair<PerDomain, PerDomain> uplinks(ResourceKind up, std::size_t num_regions) const {
     PerDomain ups(num_regions);
     PerDomain downs(num_regions);
@@ -250,6 +266,8 @@ class BoundFinder {
     return {ups, downs};
   }
 
+  /// The larger of two bounds for each region: what is needed inside and held nowhere inside, over the links down into
+  /// it, and what only it holds and some other region needs, over those up out of it.
   Bound regions(const char* name, const std::vector<std::int32_t>& region_of, ResourceKind kind) const {
     Largest out(name);
     const std::int32_t last = region_of.empty() ? -1 : *std::max_element(region_of.begin(), region_of.end());
@@ -356,7 +374,8 @@ class BoundFinder {
     return out.take();
   }
 
-  /// The price of a domain's cheapest port, where ports that are busy almost all the time cost 1 and others nothing.
+  /// The price of a domain's cheapest port, where ports that are busy almost all the time cost 1 and others nothing. A
+  /// tree may use any port of the domain, so only where all are busy it must pay.
   double cheapest(std::int32_t domain, ResourceKind kind, const std::vector<bool>& is_tight) const {
     for (const std::int32_t port : at(machine_.domains, domain).ports) {
       if (!is_tight[static_cast<std::size_t>(machine_.resource(kind, port))]) return 0;
@@ -369,6 +388,7 @@ class BoundFinder {
   /// and no tree is cheaper than least_price(). The prices here are 1 for ports that are busy almost all the time, else
   /// 0.
   Bound prices() const {
+    // Any number gives a true bound. This one counts ports as tight that the plan fills but for what cuts are off.
     constexpr double kTight = 0.97;
     double most = 0;
     std::vector<double> busy(loads_.size());
@@ -402,7 +422,7 @@ class BoundFinder {
     return out;
   }
 
-  /// By domain: of its cheapest port in and out.
+  /// By domain: of its cheapest port in and out. Prices are 0 or 1, so these sums are exact.
   struct Prices {
     std::vector<double> in;
     std::vector<double> out;

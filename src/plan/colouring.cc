@@ -31,7 +31,8 @@ std::int64_t num_chunks(const Rounds& rounds, const Entry& entry) {
   return ceil_div(entry.bytes, rounds.chunk_bytes) << kFractionBits;
 }
 
-/// The rows and columns of the matrix.
+/// The rows and columns of the matrix (a "line" is either): how much each has to do, in chunks of a given size. Rows
+/// come first in the vectors, then columns.
 class Lines {
  public:
   Lines(const std::vector<Entry>& entries, std::int32_t num_src, std::int32_t num_dst, int log2_rounds)
@@ -41,6 +42,8 @@ class Lines {
         chunks_(static_cast<std::size_t>(num_src) + static_cast<std::size_t>(num_dst)),
         small_bytes_(chunks_.size()) {}
 
+  /// The least chunk at which every line has time for its chunks, to 1 in 4096. No chunk can be smaller than the
+  /// busiest line's bytes over the rounds; rounding makes it larger.
   std::int64_t chunk_bytes() {
     for (const Entry& entry : entries_) add(entry, entry.bytes, &small_bytes_);
     const std::int64_t most = small_bytes_.empty() ? 0 : *std::max_element(small_bytes_.begin(), small_bytes_.end());
@@ -53,6 +56,7 @@ class Lines {
       low += step;
       step *= 2;
     }
+    // From here on high fits, and low does not.
     std::int64_t high = low + step;
     while (high - low > 1 + high / kChunkPrecision) {
       const std::int64_t middle = low + (high - low) / 2;
@@ -93,7 +97,7 @@ class Lines {
   std::vector<std::int64_t> small_bytes_;
 };
 
-/// Of the edges whose lowest bits are not 0, those whose bit `bit` is set.
+/// Indices of the edges whose multiplicity has this bit.
 void choose(const std::vector<Edge>& edges, int bit, std::vector<std::int32_t>* chosen) {
   chosen->clear();
   for (std::size_t i = 0; i < edges.size(); ++i) {
@@ -101,8 +105,10 @@ void choose(const std::vector<Edge>& edges, int bit, std::vector<std::int32_t>* 
   }
 }
 
-/// From 256ths to whole chunks. In every step an odd bit goes up or down, half of those on a line each, so that the sum
-/// of a line moves by less than 1/256 + 1/128 + ... + 1/2 in all.
+/// From 256ths to whole chunks, bit by bit from the lowest: an edge that has the bit goes up or down by it, and after
+/// the last of the eight is whole. An Euler split says which way, so that half of those on a line go each way: the sum
+/// of a line moves by less than 1/256 + 1/128 + ... + 1/2 in all, and its chunks still fit the rounds. Rounded each for
+/// itself, sixty entries of a line could all go up.
 void round_chunks(std::vector<Edge>* edges, EulerSplit* split) {
   std::vector<std::int32_t> chosen;
   for (int bit = 0; bit < kFractionBits; ++bit) {
@@ -115,7 +121,8 @@ void round_chunks(std::vector<Edge>* edges, EulerSplit* split) {
   for (Edge& edge : *edges) edge.multiplicity >>= kFractionBits;
 }
 
-/// Halves a multigraph until only matchings are left.
+/// Halves a multigraph until only matchings are left: depth first, so that matchings come in the order of their rounds.
+/// Each depth has one pair of halves, for those of a depth are done with before its next pair is made.
 class Halver {
  public:
   Halver(EulerSplit* split, int log2_rounds, Rounds* rounds)
@@ -151,13 +158,14 @@ class Halver {
   }
 
   EulerSplit* split_;
-  std::vector<Halves> halves_;  // per depth
-  std::vector<std::int64_t> cursor_;
+  std::vector<Halves> halves_;        // per depth
+  std::vector<std::int64_t> cursor_;  // per entry: where its next number goes
   Rounds* rounds_;
   std::vector<std::int32_t> odd_;
 };
 
-/// `small` are indices of entries; each has one slot.
+/// `small` are indices of entries; each has one slot. A sender's n small ones go to the middles of n equal parts of all
+/// rounds.
 void place_small(const std::vector<Entry>& entries, std::vector<std::int32_t> small, std::int32_t num_lines,
                  Rounds* rounds) {
   // In a circle from each sender on, so that the small ones of many senders do not meet at one receiver.
@@ -182,6 +190,7 @@ void place_small(const std::vector<Entry>& entries, std::vector<std::int32_t> sm
 
 }  // namespace
 
+/// Chunks of an entry are known once they are rounded: then `first` turns from numbers of rounds into places, by sums.
 Rounds colour(const std::vector<Entry>& entries, std::int32_t num_src, std::int32_t num_dst, int log2_rounds) {
   Rounds rounds;
   rounds.chunk_bytes = Lines(entries, num_src, num_dst, log2_rounds).chunk_bytes();

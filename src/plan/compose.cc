@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Which tensors each bundle consists of. Written out, that is a list of all layers' tensors for each bundle: of a model
+// with a thousand tensors and thousands of bundles most of the plan. But layers repeat, so almost all bundles are one
+// of few patterns, and a pattern is told by little: by how many elements the bundle has of each class of tensors. So
+// runs of atoms are counted and filled bundle by bundle, and each bundle then looks for its pattern by these numbers.
 #include "src/plan/compose.h"
 
 #include <algorithm>

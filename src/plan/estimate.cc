@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The time of a plan as the sum of two things: what its busiest resource takes for all that passes it, as if it never
+// stood idle; and how long the longest chain takes to fill. The fluid simulation (report/simulate_plan) is the second
+// opinion: it also sees flows that are slowed down elsewhere on their way and leave a resource idle.
 #include "src/plan/estimate.h"
 
 #include <fmt/format.h>
@@ -9,7 +13,9 @@
 namespace reshard {
 namespace {
 
-/// The busiest resource of each block of k groups in the receivers' order, one block after the other.
+/// The busiest resource of each block of k groups in the receivers' order, one block after the other: as if nobody
+/// began a block before all had ended the last one. Limits slide, so that a run may do better. Blocks differ in what
+/// binds: of a pipeline each has other senders, and the sum is then far above the busiest resource of the whole.
 double in_order(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
   const std::int64_t k = plan.options.open_groups;
@@ -60,6 +66,8 @@ Busiest busiest_memory(const Plan& plan) {
 
 }  // namespace
 
+/// A rank sends a window on when it has all of it, so each hop takes the latency of its way and the window's time on
+/// the slowest resource there. Not so the first: there the time is a part of what the busiest resource takes.
 double fill_seconds_of(const Plan& plan, const Route& route) {
   std::vector<std::int32_t> path;
   const Machine& machine = *plan.options.machine;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// An Euler split without a graph search: pair the edges at each line, two and two, and follow the pairs. What is
+// followed are trails on which sides alternate, so every pair has one edge on either side and a line of an odd number
+// one edge over.
 #include "src/plan/euler_split.h"
 
 #include "src/base/at.h"
@@ -51,6 +55,7 @@ void EulerSplit::paint() {
   }
 }
 
+/// Follows a trail from an edge, first through its partner at one end, then at the other end of that one, and so on.
 void EulerSplit::walk(std::int32_t from, std::size_t end) {
   for (;;) {
     const std::int32_t next = at(ends_[end].partner, from);

@@ -16,7 +16,8 @@ struct Edge {
 };
 
 /// Divides edges into two sides such that every row and every column has as many on one side as on the other, or one
-/// more. Linear in the edges.
+/// more. Linear in the edges, and in memory that is kept from call to call: a colouring calls it for each of a thousand
+/// subgraphs.
 class EulerSplit {
  public:
   EulerSplit(std::int32_t num_rows, std::int32_t num_columns);

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What ranks take from neighbours that hold it: the last source that is chosen, since it touches no port. Holders of a
+// domain that give the same bundles are one pool, filled over their links; what a taker gets is one section of the
+// line, so that it has few holders to talk to. Only the givers' links are balanced: takers must take what they need in
+// any case.
 #include "src/plan/inside.h"
 
 #include <algorithm>
@@ -56,7 +61,7 @@ void add_inside(const Plan& plan, const Network& network, const DomainSets& doma
   }
   std::vector<std::int64_t> capacities;
   for (const Machine::Gpu& gpu : network.machine.gpus) {
-    capacities.push_back(std::max<std::int64_t>(1, gpu.link.bytes_per_s()));
+    capacities.push_back(std::max<std::int64_t>(1, gpu.link.bytes_per_s()));  // those without a limit are all alike
   }
   const WaterFill fill = water_fill(demands, capacities);
   std::size_t p = 0;

@@ -68,6 +68,7 @@ Busiest busiest_of(const Machine& machine, const std::vector<std::int64_t>& load
 
 }  // namespace
 
+/// Quotients are compared by products: in floating point two ranks with different compilers might keep different plans.
 bool is_busier(const Machine& machine, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
   struct Quotient {
     std::int64_t bytes = 0;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// How many bytes pass each link, port and switch of the machine: what estimates, bounds and the choice between two
+// routings are made of. By resource means by its number, Machine::resource().
 #pragma once
 
 #include <cstdint>

@@ -45,6 +45,8 @@ class OrderBound {
   }
 
  private:
+  /// Ranks are of one class when they lack the same bundles: the proof needs that what one of them still has to receive
+  /// the others have, or need as well.
   void find_classes() {
     std::vector<std::vector<std::int32_t>> needed(static_cast<std::size_t>(plan_.num_ranks));
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
@@ -81,6 +83,8 @@ class OrderBound {
     });
   }
 
+  /// Adds up what only one class needs, by group, and who holds it. Bundles that do not fit the proof are left out,
+  /// which only makes the bound smaller.
   void count() {
     const GroupSplitter splitter(plan_);
     std::vector<GroupBytes> parts;
@@ -125,6 +129,8 @@ class OrderBound {
     return is_limited ? std::min(into_ranks, into_domains) : into_domains;
   }
 
+  /// The sum over groups of bytes(g) / r(g). Groups that are open beside g are those less than k away on either side:
+  /// the proof stands in the header.
   double bound_of(const RankClass& of_class) const {
     const auto count = static_cast<std::int64_t>(plan_.groups.size());
     const std::int64_t k = plan_.options.open_groups;

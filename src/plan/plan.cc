@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A plan is made in three steps: what follows from the layouts (prepare_plan), the choices (choose_routes), and the
+// proof of the choices (check_routes), which those that are loaded or made anew must pass as well.
 #include "src/plan/plan.h"
 
 #include "src/base/hasher.h"

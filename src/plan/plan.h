@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The parts of a plan, from the layouts to the wire. Tensors that are cut alike on both sides are a class; the boxes of
+// a class on which the holders are constant on both sides are its atoms. All atoms with the same holders, of all
+// classes, are a bundle, and their bytes in a fixed order are the bundle's stream. From there on only streams are
+// spoken of: a range is a piece of one, and a route carries ranges along a tree of hops, cut into windows (windows.h).
+//
+// Atoms and bundles follow from the layouts alone. Ranges, hops, routes, rounds and orders of groups are choices: they
+// are what is hashed, saved and proved. Sizes and offsets are bytes on the wire.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Cuts ranks out of a route's tree without touching the rest of it: a replica that is lost should change the routes
+// that went through it and no others. Hops that fed a rank that is gone are marked (kGone), its followers attach
+// elsewhere, staging that nobody uses any more goes, and at last what is left is put into order. What would break a
+// rule of routes ends in nothing; then the bundle is planned anew.
 #include "src/plan/prune.h"
 
 #include <algorithm>
@@ -23,7 +28,8 @@ class Pruner {
  private:
   bool is_inside(const Hop& hop) const { return network_.machine.same_domain(RankId(hop.src), RankId(hop.dst)); }
 
-  /// Someone of its domain takes its place if there is one; else its followers attach to what fed it.
+  /// Someone of its domain takes its place if there is one, so that the domain is still entered once; else its
+  /// followers attach to what fed it.
   void leave_out(std::int32_t h) {
     const Hop gone = at(hops_, h);
     std::int32_t heir = -1;
@@ -41,6 +47,7 @@ class Pruner {
     at(hops_, h).dst = kGone;
   }
 
+  /// From the last hop to the first, since staging may feed staging, and parents come before children.
   void drop_idle_staging() {
     for (std::size_t h = hops_.size(); h-- > 0;) {
       if (!hops_[h].to_staging) continue;
@@ -59,7 +66,9 @@ class Pruner {
     });
   }
 
-  /// Parents before children again, steps and delays counted anew.
+  /// Parents before children again, steps and delays counted anew (what a delay is, Hop says). An heir may stand behind
+  /// those that now follow it, so the hops are gone through until no more can be added. Refused are hops that no
+  /// network joins, domains entered twice, and such as are entered only to leave them again.
   std::optional<std::vector<Hop>> renumber() const {
     std::vector<Hop> out;
     std::vector<std::int32_t> crossings;  // of the network, up to and with each hop of `out`

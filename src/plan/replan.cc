@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A new plan that keeps what it can of an old one. A bundle is kept or planned anew as a whole. Those that are kept
+// have their routes cut (prune) and what these do written down (Kept); the ordinary stages then plan the rest around
+// them. In the worst case nothing is kept, and the plan is as one made from nothing.
 #include "src/plan/replan.h"
 
 #include <algorithm>
@@ -13,7 +17,8 @@
 namespace reshard {
 namespace {
 
-/// Tells bundles of two plans apart by holders and content.
+/// Tells bundles of two plans apart by holders and content. Their numbers mean nothing across plans: one bundle more
+/// shifts all that follow.
 class BundleMatcher {
  public:
   BundleMatcher(const Plan& old, const Plan& now) : old_(old), now_(now) {
@@ -41,7 +46,8 @@ class BundleMatcher {
  private:
   using Key = std::tuple<std::int64_t, std::vector<std::int64_t>, std::vector<std::int32_t>>;
 
-  /// The source tensor and place of a bundle's first element, and its holders.
+  /// The source tensor and place of a bundle's first element, and its holders. An element lies in one bundle of a plan,
+  /// so that its place finds at most one candidate; whether all else is the same, equal() says.
   static Key key(const Plan& plan, const Bundle& bundle) {
     const Strand first = plan.strands(bundle)[0];
     const PlanTensor& tensor = at(plan.tensors, first.tensor);
@@ -108,6 +114,7 @@ class Replanner {
   }
 
   /// Not if a rank is new in a domain that others of the bundle's ranks are in: it is served from the same landings.
+  /// Stages that follow may so take one rank of a domain for all of them.
   bool can_keep(const Bundle& before, const Bundle& after) const {
     std::set<std::int32_t> served;
     for (const std::int32_t rank : old_.sets.ranks(before.destinations)) {
@@ -135,6 +142,7 @@ class Replanner {
     return prune(network_, hops, is_wanted);
   }
 
+  /// Puts the old routes that stay into the new plan, before any other, and adds up what they do.
   void keep_routes() {
     kept_.served.resize(now_.bundles.size());
     kept_.in_bytes.resize(static_cast<std::size_t>(now_.num_ranks));
@@ -177,7 +185,8 @@ class Replanner {
     now_.routes.push_back(made);
   }
 
-  /// By old bundle and pair of ranks: bytes. A hop of the new plan is unchanged as far as the old one has it.
+  /// By old bundle and pair of ranks: bytes. A hop of the new plan is unchanged as far as the old one has it. Each byte
+  /// of the old plan is used up once, so that doubled traffic counts as changed.
   void count_changes() {
     std::vector<std::int32_t> old_of(now_.bundles.size(), -1);
     for (std::size_t b = 0; b < match_.size(); ++b) {

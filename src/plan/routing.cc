@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The stages of routing, one after the other, each of which answers one question for all bytes that must cross ranks:
+// - choose_landings: by which port does a byte enter each domain that needs it?
+// - choose_exits: which holder sends it, by which port, and who hands it on?
+// - add_inside: what comes from neighbours that hold it?
+// - build_routes: which hops are that, and which bytes share them?
+// - schedule_routes: in which order do they move?
+// The first two fill ports by water, and each takes what the one before decided as given. That is not optimal where
+// ports in, ports out and uplinks bind together; the bounds printed beside the estimate tell when.
 #include "src/plan/routing.h"
 
 #include <fmt/format.h>
@@ -24,6 +33,7 @@ struct Choices {
   bool splits_slow_domains = false;
 };
 
+/// Swaps: a copy would be a third set of choices, and of a large plan they are most of its memory.
 void exchange_choices(Plan* plan, Choices* choices) {
   std::swap(plan->ranges, choices->ranges);
   std::swap(plan->hops, choices->hops);

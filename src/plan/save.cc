@@ -5,6 +5,9 @@
 // follow from the layouts and are computed again when the file is read, so that the two cannot disagree. What is read
 // is believed by nobody: numbers are bounded as they come in, the hash covers all of them, and check_routes() proves
 // the rest.
+//
+// Routes are written one by one, each with its own ranges and hops: which of them are repeated, and which share a list,
+// is how a plan is kept in memory and not what it decides. So it is lost on the way, and the hash is the same.
 #include "src/plan/save.h"
 
 #include <fmt/format.h>
@@ -138,6 +141,8 @@ Status read_routes(const Json& json, Plan* plan) {
   return is_whole ? Status() : damaged("the routes have other ranges or hops than there are");
 }
 
+/// Flat lists of numbers, in the rows that read_routes() reads. There may be millions, and names would be most of the
+/// file.
 Json routes_json(const Plan& plan) {
   Json ranges = Json::array();
   for (const Route& route : plan.routes) {
@@ -190,6 +195,8 @@ std::string save_plan(const Plan& plan) {
   return json.dump();
 }
 
+/// What tells that the plan is for something else comes first: "another layout" says more than the damage found later.
+/// Then the bundles are made from the layouts, and last come the choices, the hash and the proof.
 Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayout> src,
                        std::shared_ptr<const ModelLayout> dst, std::shared_ptr<const Machine> machine) {
   RESHARD_TRY(const Json json, parse(text));

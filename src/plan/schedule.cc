@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Rounds and orders. A round is no barrier: it is a part of the key by which every rank sorts its windows, so that at
+// any time each port has about one partner to send to and one to receive from. What is coloured is the matrix of bytes
+// between domains, not ranks: a domain's bytes are spread evenly over its ports already, so ports of a domain can all
+// follow the same rounds, and the matrix is small.
+//
+// Only the first crossing of a route is an edge. Its later ones follow a round each behind (Hop::delay): a chain that
+// is in step with its head is in step all along.
 #include "src/plan/schedule.h"
 
 #include <algorithm>
@@ -29,7 +37,8 @@ std::int32_t first_crossing(const Machine& machine, const Plan& plan, const Rout
   return -1;
 }
 
-/// For each group the sources of most of its bytes.
+/// For each group the sources of most of its bytes, named by the first of their ranks: what tells pipeline stages
+/// apart, without knowing of any. -1 for a group without bytes.
 std::vector<std::int32_t> main_sources(const Plan& plan) {
   std::vector<std::map<std::int32_t, std::int64_t>> bytes(plan.groups.size());
   const GroupSplitter splitter(plan);
@@ -64,6 +73,8 @@ std::vector<std::int32_t> stage_starts(const Plan& plan) {
 
 }  // namespace
 
+/// An entry is a pair of domains and all bytes of routes that cross first between them; they share its rounds. Without
+/// a machine there is nothing to colour, and windows go by group and number.
 void schedule_routes(const Network& network, Plan* plan) {
   plan->most_in_flight = std::max(1, kMostPeersPerPort / network.most_ranks_per_port());
   if (plan->options.machine == nullptr) return;

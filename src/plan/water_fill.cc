@@ -24,6 +24,8 @@ constexpr std::int64_t kGapDivisor = 1000;
 // Above this many sources an insertion sort is no longer the quickest.
 constexpr std::size_t kFewSources = 16;
 
+/// All cups and the water in them. Invariant between calls: what a source carries is its base and its shares of all
+/// demands poured so far. Levels are compared as load / capacity, by products of 128 bits.
 class Vessel {
  public:
   Vessel(const std::vector<std::int64_t>& capacities, const std::vector<std::int64_t>& base)
@@ -38,7 +40,8 @@ class Vessel {
     base_ = load_;
   }
 
-  /// Adds the first shares of a demand that only one source can carry.
+  /// Adds the first shares of a demand that only one source can carry. It is never poured again: there is nothing to
+  /// choose.
   bool pour_fixed(const Demand& demand, std::vector<std::int64_t>* shares) {
     if (demand.sources.size() != 1) return false;
     assert(at(capacity_, demand.sources[0]) > 0);
@@ -50,6 +53,8 @@ class Vessel {
   /// Divides the demand anew, given what its sources carry for the others.
   void pour(const Demand& demand, std::vector<std::int64_t>* shares);
 
+  /// The highest level, in bytes of the widest cup, rounded up. The certificate is rounded up, too, so that the level
+  /// is never below it.
   std::int64_t level() const {
     std::int64_t level = 0;
     for (std::size_t s = 0; s < load_.size(); ++s) {
@@ -66,6 +71,7 @@ class Vessel {
     std::int64_t capacity;
     std::size_t place;  ///< in the demand's sources
 
+    /// By level, then by place, so that every rank sorts alike.
     bool operator<(const Cup& other) const {
       const Wide mine = Wide{load} * other.capacity;
       const Wide its = Wide{other.load} * capacity;

@@ -35,6 +35,8 @@ std::int64_t chunk_end(const Box& box, std::int64_t begin, std::int64_t end, std
   return begin + max_elements;
 }
 
+/// Packs the fragments of a route, in their order, into windows. `open_` is the one that small fragments share; it is
+/// closed before a large one, so that windows are in the order of fragments.
 class WindowBuilder {
  public:
   explicit WindowBuilder(const Plan& plan) : plan_(plan), alone_bytes_(std::min(kAloneBytes, plan.window_bytes)) {}
@@ -94,6 +96,8 @@ class WindowBuilder {
 
 }  // namespace
 
+/// The shift and the sender are those of the route's first hop, for all of its hops: each hop's own would put later
+/// hops of a window before earlier ones.
 WindowOrder window_order(const Plan& plan, std::int64_t id, const Window& window, const Hop& hop) {
   const Route& route = at(plan.routes, id);
   const Hop& head = *plan.begin_hops(route);

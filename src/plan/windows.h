@@ -35,14 +35,17 @@ struct Window {
 /// passes through staging leaves it before any other window comes in this order, so slots that hold one cannot block
 /// each other. By phase (the receivers' order of groups, where they have one), then by round of the schedule, one round
 /// later for every crossing of the network; within a round by shifts, so that senders do not all turn to one receiver.
+///
+/// The key is these in turn. Down to `shift` they say what is good for the network. The rest says which window it is,
+/// so that no two are equal, and `step` puts the hops of one window into the order in which it takes them.
 struct WindowOrder {
-  std::int32_t phase = 0;
-  std::int32_t round = 0;
-  std::int32_t shift = 0;
-  std::int32_t src = 0;
-  std::int64_t route = 0;
-  std::int32_t number = 0;
-  std::int32_t step = 0;
+  std::int32_t phase = 0;   ///< place of the window's group in the receivers' order; 0 where rounds alone order
+  std::int32_t round = 0;   ///< in which the window makes this hop: its own, and the hop's delay
+  std::int32_t shift = 0;   ///< ranks from the route's first sender to its first receiver, in the circle of all
+  std::int32_t src = 0;     ///< the route's first sender
+  std::int64_t route = 0;   ///< place in Plan::routes
+  std::int32_t number = 0;  ///< Window::number
+  std::int32_t step = 0;    ///< Hop::step
   auto key() const { return std::tuple{phase, round, shift, src, route, number, step}; }
   bool operator<(const WindowOrder& other) const { return key() < other.key(); }
   bool operator==(const WindowOrder&) const = default;
