@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The reader of serialized layouts. They come from other processes, so everything may be wrong with them: no number is
+// used as a size or an index before it was looked at, and a list costs memory only as its entries are read, so that a
+// damaged length cannot ask for more than the bytes that came.
+//
+// Faults are collected where they would be hard to return: after the first the reader stands still (in_.ok() is false,
+// numbers read as 0), and loops end by themselves.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -57,6 +64,8 @@ class LayoutReader {
     return list;
   }
 
+  /// Ranks are written as distances from the one expected, the last and one: meshes mostly count up, and zeros are
+  /// short.
   Status read_mesh() {
     std::vector<MeshAxis> axes;
     for (std::int64_t n = in_.count(); n > 0 && in_.ok(); --n) {
@@ -85,6 +94,8 @@ class LayoutReader {
     return 0;
   }
 
+  /// Segments are written as distances from where the last one ended, in the tensor (`index`, on through all parts) and
+  /// in the buffer (`local`, from 0 in each part): densely packed even cuts are then mostly zeros and lengths.
   void read_map() {
     DimMap map;
     map.owns_padding = in_.number_within(0, 1) == 1;

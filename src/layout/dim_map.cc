@@ -13,7 +13,9 @@
 namespace reshard {
 namespace {
 
-/// Cuts position ranges out of an index list in O(log runs + runs taken).
+/// Cuts position ranges out of an index list in O(log runs + runs taken). Positions count the list's entries, whatever
+/// they are: so a rule works the same on a whole dim and on what an outer rule left of it. Pieces that join up become
+/// one run again.
 class Slicer {
  public:
   explicit Slicer(const IndexList& list) : list_(list) {
@@ -73,6 +75,7 @@ Result<std::vector<std::int64_t>> contiguous_cuts(std::int64_t n, const Split& s
   const std::int64_t chunk = n / parts + (n % parts != 0 ? 1 : 0);
   std::vector<std::int64_t> cuts(static_cast<std::size_t>(parts) + 1);
   for (std::int64_t p = 0; p <= parts; ++p) {
+    // For chunk, p * chunk may be beyond n, or beyond 63 bits: then the cut is at n.
     cuts[static_cast<std::size_t>(p)] = split.rule == Rule::kBalanced
                                             ? n / parts * p + std::min(p, n % parts)
                                             : (chunk == 0 || p > n / chunk ? n : std::min(n, p * chunk));

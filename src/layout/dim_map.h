@@ -47,6 +47,13 @@ struct IndexRun {
 };
 using IndexList = std::vector<IndexRun>;
 
+/// How n entries are shared out over p coordinates; 10 over 4 as an example.
+///  kChunk     as torch.chunk: pieces of ceil(n / p), the last ones short or empty: 3 3 3 1
+///  kBalanced  sizes that differ by one at most, the larger first: 3 3 2 2
+///  kEven      n / p each; refused where that is no integer
+///  kCuts      at given positions
+///  kCyclic    blocks of a given size dealt out in turn
+///  kTable     each coordinate lists what it takes: experts by a table, some of them several times
 enum class Rule { kChunk, kBalanced, kEven, kCuts, kCyclic, kTable };
 
 /// One way of splitting an index list of n entries into num_parts lists.

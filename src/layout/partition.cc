@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Who holds what, as disjoint cells. A placement is a product, so its cells are too: cut each dim for itself
+// (dim_cells), and every combination of one cell of each dim is a cell, held by the ranks whose coordinates take part
+// in all of them. That costs what the cuts cost, not the number of ranks.
+//
+// Several placements, and blocks given one by one, overlap as they like; their boxes are swept dimension by dimension
+// (sweep_cells), where every interval between two bounds is a slab with a constant set of boxes.
 #include "src/layout/partition.h"
 
 #include <xxhash.h>
@@ -42,7 +49,8 @@ std::int32_t RankSets::unite(std::int32_t a, std::int32_t b) {
 
 namespace {
 
-/// The longest intervals of one dimension on which the set of holding coordinates is constant.
+/// The longest intervals of one dimension on which the set of holding coordinates is constant. A coordinate is the
+/// number of a part: of all axes that shard this dim together.
 struct DimCells {
   struct Cell {
     std::int64_t begin = 0;
@@ -53,6 +61,9 @@ struct DimCells {
   std::vector<std::vector<std::int32_t>> part_sets;  // sorted
 };
 
+/// One sweep over all segments of all parts. Parts of a table may repeat indices (redundant experts), so several
+/// coordinates can hold an interval; one that none holds is no cell. A dim without a map has one part, number 0, that
+/// everybody takes.
 DimCells dim_cells(const DimPlacement& placed, std::int64_t extent) {
   DimCells out;
   if (placed.map == nullptr) {
@@ -93,7 +104,9 @@ DimCells dim_cells(const DimPlacement& placed, std::int64_t extent) {
   return out;
 }
 
-/// Turns combinations of part sets, one per dimension, into rank sets; each combination is computed once.
+/// Turns combinations of part sets, one per dimension, into rank sets; each combination is computed once. It looks at
+/// ranks of the wanted parts of the finest dim only and filters these by the others: where experts are cut over 64
+/// ranks, that is a 64th of the mesh.
 class HolderTable {
  public:
   HolderTable(const Placement& placement, const std::vector<DimCells>& dims, RankSets* sets)
@@ -154,6 +167,8 @@ class HolderTable {
   std::map<std::vector<std::int32_t>, std::int32_t> known_;
 };
 
+/// Cells of one placement, ordered by begin: i counts the combinations as a number whose last digit is that of the last
+/// dim. Combinations that no rank holds (positions that ranks have left) are no cells.
 std::vector<Cell> cells_of(const Tensor& tensor, const Placement& placement, RankSets* sets) {
   const int num_dims = static_cast<int>(tensor.shape.size());
   std::vector<DimCells> dims;
@@ -184,6 +199,8 @@ std::vector<Cell> cells_of(const Tensor& tensor, const Placement& placement, Ran
   return cells;
 }
 
+/// Cells of the boxes `active` within `partial`, whose dims before `dim` are cut to one slab each already. When all
+/// are, the boxes left all contain it, and their holders unite.
 void sweep_from(int dim, const Box& partial, const std::vector<Box>& boxes, const std::vector<Cell>& cells,
                 const std::vector<std::int32_t>& active, RankSets* sets, std::vector<Cell>* out) {
   if (dim == partial.num_dims) {
@@ -254,7 +271,9 @@ void append_bytes(const T& value, std::string* key) {
   key->append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
-/// Equal keys mean equal partitions: same shape, same meshes, same maps. Pointers serve as names within one layout.
+/// Equal keys mean equal partitions: same shape, same meshes, same maps. Pointers serve as names within one layout, as
+/// tensors that are placed alike share mesh and maps; two equal maps in two places only cost a second computation.
+/// Buffers, orders and offsets are left out: they say where bytes lie, not who has them.
 std::string structure_key(const Tensor& tensor, const std::vector<Placement>& placements) {
   std::string key;
   for (const std::int64_t extent : tensor.shape) append_bytes(extent, &key);
@@ -271,6 +290,8 @@ std::string structure_key(const Tensor& tensor, const std::vector<Placement>& pl
 
 }  // namespace
 
+/// Tensors with blocks of their own are not looked up: their structure is the list of blocks, as long as the work that
+/// it would save. The cells of a single placement are disjoint as they are.
 std::int32_t Partitioner::partition_of(std::int64_t tensor) {
   const Tensor& described = at(layout_.tensors(), tensor);
   const auto& placements = layout_.placements(tensor);

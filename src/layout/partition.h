@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The planner's view of a layout: for each tensor disjoint boxes, and who holds each. Addresses, buffers and padding
+// are gone here; they matter again when a plan is run.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +12,9 @@
 
 namespace reshard {
 
-/// Sorted lists of distinct ranks, each stored once. Id 0 is the empty set.
+/// Sorted lists of distinct ranks, each stored once. Id 0 is the empty set. Equal sets have equal ids, so that whoever
+/// compares or groups by holders compares two integers; a set of a thousand replicas is then no dearer than one of one
+/// rank.
 class RankSets {
  public:
   RankSets();
@@ -36,7 +41,8 @@ struct Partition {
   std::vector<Cell> cells;
 };
 
-/// Computes partitions; equal structures (same mesh, same maps, same shape) share one.
+/// Computes partitions; equal structures (same mesh, same maps, same shape) share one. A model of a hundred layers has
+/// some dozen structures.
 class Partitioner {
  public:
   Partitioner(const ModelLayout& layout, RankSets* sets) : layout_(layout), sets_(sets) {}

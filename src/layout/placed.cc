@@ -61,7 +61,8 @@ Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std:
   return {};
 }
 
-/// Sizes and offsets in bytes that the code below computes freely stay within 63 bits.
+/// Sizes and offsets in bytes that the code below computes freely stay within 63 bits. A dim of 0 counts as 1, so that
+/// a large one behind it is seen.
 Status check_reach(const Tensor& tensor, const Placement& placement) {
   std::int64_t bytes = size_bytes(tensor.dtype);
   for (std::size_t d = 0; d < placement.dims.size(); ++d) {
@@ -218,6 +219,7 @@ DimPart part_of(const Tensor& tensor, const Placement& placement, std::int64_t i
   return whole;
 }
 
+/// The array in the buffer, with what belongs to other tensors; placed_local_shape() is without.
 Dims buffer_extents(const Tensor& tensor, const Placement& placement, std::int64_t index) {
   Dims extents;
   for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) {
@@ -246,6 +248,8 @@ ByteSpan placed_span(const Tensor& tensor, const Placement& placement, std::int6
   return {placement.offset_bytes, placement.offset_bytes + bytes};
 }
 
+/// In a dim that does not own its padding only the segments count, as the local tensor is what the framework would show
+/// under this name.
 Dims placed_local_shape(const Tensor& tensor, const Placement& placement, std::int64_t index) {
   Dims shape;
   for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) {

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What a placement means for one rank: which part of each dim, which array in which buffer, and the strided blocks that
+// follow from both. All is computed from the placement when it is asked for; a layout for ten thousand ranks never
+// holds their blocks.
 #pragma once
 
 #include <vector>

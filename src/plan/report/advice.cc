@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The advice is an assignment problem: each destination rank has a place in the layout (what it must have afterwards),
+// and ranks may change places if their server lets them. cost[place][rank] is what would have to move to that rank if
+// it took that place, and the cheapest perfect matching of places and ranks is the best that renaming ranks can do. The
+// plan itself is not changed: servers number their ranks, not we.
 #include "src/plan/report/advice.h"
 
 #include <fmt/format.h>
@@ -54,7 +59,8 @@ class Adviser {
     }
   }
 
-  /// What the bundle costs in every place that needs it, by the rank that takes the place.
+  /// What the bundle costs in every place that needs it, by the rank that takes the place. Bytes that also enter a
+  /// domain count in both sums, and so twice in the cost: the network is what is scarce.
   void add(const Bundle& bundle) {
     const std::size_t count = out_.ranks.size();
     const Machine* machine = plan_.options.machine.get();

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The method of shortest augmenting paths, known as the Hungarian method. Rows and columns have prices; the reduced
+// cost of a pair is its cost less both. Rows are matched one by one: a free row looks for the cheapest chain of
+// exchanges that ends at a free column, prices are moved so that this chain costs nothing, and the exchanges are made.
+// Integers only, so that ties fall alike everywhere.
 #include "src/plan/report/assignment.h"
 
 #include <algorithm>
@@ -60,7 +65,9 @@ class Matching {
     row_of_[column] = static_cast<std::int32_t>(row);
   }
 
-  /// Matches a free row along a shortest path to a free column, by Dijkstra on the reduced costs.
+  /// Matches a free row along a shortest path to a free column, by Dijkstra on the reduced costs, which are never
+  /// negative. Columns are open until their distance is final, then closed; a closed one is matched, and the search
+  /// goes on from its row. `reached` is the distance so far.
   void augment(std::size_t free_row) {
     open_.resize(n_);
     std::iota(open_.begin(), open_.end(), std::size_t{0});
@@ -105,6 +112,8 @@ class Matching {
     return nearest;
   }
 
+  /// Keeps the invariant when the path is known: its pairs come to cost 0, and matched pairs stay at 0, since a closed
+  /// column gets cheaper by as much as its row gets dearer.
   void update_prices(std::size_t free_row, std::int64_t reached) {
     row_price_[free_row] += reached;
     for (const std::size_t j : closed_) {
@@ -114,6 +123,8 @@ class Matching {
     }
   }
 
+  /// Makes the exchanges, from the free column back: each row on the path takes the column by which it was left, and
+  /// gives its own to the row before.
   void flip(std::size_t column, std::size_t free_row) {
     for (;;) {
       const std::size_t row = previous_row_[column];

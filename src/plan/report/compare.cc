@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What frameworks do today, for the same layouts on the same machine. Each way is taken at its best, and where its
+// details are not known what they cost is left out: so the time of another way is a lower bound on what it would take,
+// while that of the plan is an estimate with all its hops. A comparison that flatters the plan would be worth nothing.
 #include "src/plan/report/compare.h"
 
 #include <fmt/format.h>
@@ -39,7 +43,7 @@ class OtherWays {
     return out;
   }
 
-  /// Every destination's port takes `bytes`.
+  /// Every destination's port takes `bytes`. Ranks that share a port load it once each.
   void enter(std::int64_t bytes, std::vector<std::int64_t>* loads) const {
     for (const std::int32_t rank : destinations()) {
       const std::int32_t port = at(machine_.gpus, rank).port;
@@ -47,6 +51,7 @@ class OtherWays {
     }
   }
 
+  /// The whole model, in dtypes of the wire: what a rank takes in that gathers all of it.
   std::int64_t whole_bytes() const {
     std::int64_t bytes = 0;
     for (const PlanTensor& tensor : plan_.tensors) {
@@ -69,6 +74,7 @@ class OtherWays {
     return out;
   }
 
+  /// Only ports in are loaded, in favour of this way: in a pipelined broadcast no rank sends more than it receives.
   OtherWay gather() const {
     std::vector<std::int64_t> loads = no_load();
     enter(whole_bytes(), &loads);
@@ -76,7 +82,8 @@ class OtherWays {
     return finish("gather everything, then slice", loads, most.seconds, most.resource);
   }
 
-  /// Stages are told apart by the first rank that holds most of a group.
+  /// Stages are told apart by the lowest of the ranks that send a part of a group; their times are added, for one
+  /// stage's broadcast follows the other's. Each tensor goes out by one port.
   OtherWay broadcast() const {
     std::map<std::int32_t, BytesBySource> by_group;
     const GroupSplitter splitter(plan_);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Sizes of what a picture can show are bounded here, not in the drawing: a plan of thousands of ranks has millions of
+// routes, and its picture should still open.
 #include "src/plan/report/details.h"
 
 #include <fmt/format.h>
@@ -33,6 +36,7 @@ json domains_json(const Machine& machine) {
   return out;
 }
 
+/// Bytes from domain to domain, [from, to, bytes]; those that stay inside are on the diagonal.
 json cells_json(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> bytes;
@@ -47,6 +51,7 @@ json cells_json(const Plan& plan) {
   return out;
 }
 
+/// Kinds of resources that the plan never uses are left out.
 json timeline_json(const Simulation& simulation) {
   json classes = json::array();
   for (std::size_t k = 0; k < simulation.utilisation.size(); ++k) {
@@ -117,6 +122,7 @@ json bundle_json(const Plan& plan, std::int64_t id) {
           {"routes", std::move(routes)}};
 }
 
+/// The largest flows, with the first hop of their route: a chain is drawn where it begins.
 json flows_json(const Plan& plan, const Simulation& simulation) {
   std::vector<std::size_t> order(simulation.flows.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Counts of a plan, and the report. Messages are counted by cutting routes into windows, as the ranks will. That takes
+// long, so lists of ranges are cut once, however many routes carry them: replicas do not make the report slower.
+// Nothing here is used to decide anything, hence means and quotients are doubles.
 #include "src/plan/report/report.h"
 
 #include <fmt/format.h>
@@ -31,12 +35,14 @@ RouteWindows count_windows(const Plan& plan, const Route& route) {
   for (const Window& window : windows_of(plan, route)) {
     ++out.num_messages;
     out.largest_bytes = std::max(out.largest_bytes, window.size_bytes);
+    // Class i has more than 2^(i-1) and at most 2^i bytes; a window has at least one.
     ++out.count_of_size[static_cast<int>(std::bit_width(static_cast<std::uint64_t>(window.size_bytes) - 1))];
   }
   return out;
 }
 
-/// Routes of the same ranges have the same windows: replicas are counted once and multiplied.
+/// Routes of the same ranges have the same windows: replicas are counted once and multiplied. The group with which
+/// receivers begin is part of the key, for windows follow their order.
 class WindowCounter {
  public:
   explicit WindowCounter(const Plan& plan) : plan_(plan) {}
@@ -65,6 +71,8 @@ class WindowCounter {
   std::map<std::vector<std::int64_t>, RouteWindows> known_;
 };
 
+/// What one rank does. One that holds what others need counts among the senders even if it sends nothing: idle senders
+/// are what max over mean is to show.
 struct RankCount {
   std::int64_t sent_bytes = 0;
   std::int64_t received_bytes = 0;
@@ -95,6 +103,7 @@ void count_route(const Plan& plan, const Route& route, const RouteWindows& windo
   }
 }
 
+/// Walks over runs beside the routes, for a run says which distinct route each of its routes is.
 void count_messages(const Plan& plan, std::vector<RankCount>* ranks, PlanStats* stats) {
   WindowCounter counter(plan);
   std::vector<const RouteWindows*> of_distinct;  // looked up once, however often a route is repeated
@@ -189,6 +198,8 @@ nlohmann::json side_json(const PlanStats::Side& side) {
 
 }  // namespace
 
+/// Staging of a rank: as many slots as it can use in each direction, each as large as its largest window. An upper
+/// bound, since a window that is contiguous in memory needs none.
 PlanStats count_plan(const Plan& plan) {
   PlanStats stats;
   std::vector<RankCount> ranks(static_cast<std::size_t>(plan.num_ranks));

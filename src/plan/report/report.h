@@ -40,7 +40,7 @@ struct PlanStats {
 
 PlanStats count_plan(const Plan& plan);
 
-/// What a report is made of.
+/// What a report is made of. What was not asked for is null, and its keys are missing from the report.
 struct PlanReport {
   const Plan& plan;
   const PlanStats& stats;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Times and loads of a plan with a machine, from its estimate. Link classes and ports answer the question that follows
+// "why so slow?": is one port busier than the others (a plan that could be better), or all of a class (a machine that
+// could be)?
 #include "src/plan/report/report_time.h"
 
 #include <algorithm>
@@ -48,7 +52,8 @@ json classes_json(const Machine& machine, const Estimate& estimate) {
   return out;
 }
 
-/// Bytes by the way they take, and what relays do.
+/// Bytes by the way they take, and what relays do. A crossing with delay 0 is the first of its route, so its bytes come
+/// from a source; others were forwarded, and the largest delay and one is the number of domains in the longest chain.
 json routes_json(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
   std::int64_t network = 0;

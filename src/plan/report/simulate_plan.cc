@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Hands the plan to the fluid simulation of topology/fluid.h. One flow per route, for all of its hops move at the same
+// pace; where open groups are limited one per route and group, as groups begin at different times. A resource that
+// several hops of a route pass is used as often.
 #include "src/plan/report/simulate_plan.h"
 
 #include <algorithm>
@@ -35,6 +39,8 @@ class PlanSimulator {
   }
 
  private:
+  /// A route's flows. A flow ends when the last rank has all, so it begins as late as the first window comes to that
+  /// one.
   void add(std::int64_t id) {
     const Route& route = at(plan_.routes, id);
     const std::vector<FluidUse> uses = uses_of(route);
@@ -70,6 +76,8 @@ class PlanSimulator {
     return parts;
   }
 
+  /// The domains that receive a flow, each with the place of its group in their order: it begins when all of them have
+  /// room. Ranks that only stage it limit nothing.
   std::vector<Membership> memberships_of(const Route& route, std::int32_t position) const {
     std::vector<std::int32_t> receivers;
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
@@ -83,6 +91,8 @@ class PlanSimulator {
     return out;
   }
 
+  /// Rates of a kind over the capacity of those of its resources that the plan uses: unused ports would make a plan
+  /// that is bound by a few look idle.
   void read_timeline(const FluidResult& result, std::int32_t num_buckets) {
     out_.bucket_seconds = result.makespan_s / num_buckets;
     std::vector<bool> is_used(traffic_.bytes_per_s.size());
