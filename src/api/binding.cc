@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Bindings, and the runs of one. Creating is collective, so what is wrong with one rank's arguments must reach all:
+// they are checked into BindOptions::arguments and travel with the first exchange. Only without a description or a comm
+// there is nobody to tell, and the call returns at once. Runs are not collective here; how ranks wait for each other is
+// the engine's.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,6 +20,7 @@ using reshard::api::kDefaultTimeoutUs;
 
 namespace {
 
+/// Refuses now what a later build may accept, by name, instead of reading device memory as if it were the host's.
 Status check_buffer(const reshard_buffer_t& given, const std::string& name) {
   RESHARD_TRY(check_struct(&given, "reshard_buffer_t"));
   if (given.memory != RESHARD_MEMORY_HOST) {
@@ -27,6 +33,7 @@ Status check_buffer(const reshard_buffer_t& given, const std::string& name) {
   return {};
 }
 
+/// Whether these are the buffers that the plan wants is checked where the plan is known, in check_bind_options().
 Result<std::vector<BoundBuffer>> to_buffers(const reshard_buffer_t* given, std::int64_t count, const char* argument) {
   std::vector<BoundBuffer> buffers;
   if (count < 0) return invalid_argument(fmt::format("there are {} {}", count, argument));

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Comms: the ways in which ranks find each other all end in connect(), but for ranks that are threads of one process,
+// which need no transport outside it. A build without UCX has the same functions; those that need it say so.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -23,6 +26,7 @@ using reshard::api::kDefaultTimeoutUs;
 
 namespace {
 
+/// The options' timeout is of the creation, and of what is done later without one of its own.
 Result<std::int64_t> timeout_of(const reshard_comm_options_t* options) {
   if (options == nullptr) return kDefaultTimeoutUs;
   RESHARD_TRY(check_struct(options, "reshard_comm_options_t"));

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Where variables of the process come in, and its parent, and where UCX's signals go back. All else in the library gets
+// what it needs of these as arguments, so that callers and tests decide it and not the shell.
 #include "src/api/config.h"
 
 #include <unistd.h>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The last error is one text per thread, as errno is: two threads that fail at once each read their own.
 #include "src/api/error.h"
 
 #include <fmt/format.h>
@@ -14,6 +16,7 @@ std::string& last_error() {
 
 }  // namespace
 
+/// A call that succeeds leaves the text of the last failure: whoever looks late still finds it.
 reshard_status_t record(const Status& status) noexcept {
   if (!status.ok()) {
     try {

@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The wall between C callers and C++. Every function of the public header has the same shape: set the handle that it
+// would return to NULL, enter guard(), check all arguments, do the work, and write the outputs last. So an error of any
+// kind leaves NULL and the caller's memory as it was, no exception ever enters a C frame, and the text of the last
+// error is kept in one place.
+//
+// Structs that callers fill carry their size and version. A library that is newer or older than the header a program
+// was compiled with would otherwise read members that are not there.
 #pragma once
 
 #include <cstddef>

@@ -21,13 +21,17 @@
 #include "src/plan/report/simulate_plan.h"
 #include "src/transport/transport.h"
 
-// What the opaque handles of the public header point to.
+// What the opaque handles of the public header point to. A handle owns what it hands out (texts, lists), and shares
+// what others may go on to use: plans keep layouts and machines, bindings keep plans and transports, so that handles
+// may be destroyed in any order. What takes long is computed when it is first asked for and then kept: the planning
+// time that is reported is of the plan alone.
 
 struct reshard_layout {
   explicit reshard_layout(reshard::ModelLayout given)
       : layout(std::make_shared<reshard::ModelLayout>(std::move(given))) {}
 
-  /// For building: plans made so far keep the layout as it was.
+  /// For building: plans made so far keep the layout as it was, as the first change after one copies it. What was
+  /// handed out to readers is dropped, for it may be wrong now.
   reshard::ModelLayout& writable() {
     if (layout.use_count() > 1) layout = std::make_shared<reshard::ModelLayout>(*layout);
     const std::lock_guard lock(mutex_);

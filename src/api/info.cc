@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Names and sizes that need no handle. Integers that are no status or dtype get an answer, too: these functions are
+// called to print what went wrong.
 #include "src/api/error.h"
 #include "src/base/dtype.h"
 

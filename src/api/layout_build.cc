@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Building layouts through the C API: from a model, from a text, or tensor by tensor. What a C caller gives is turned
+// into the library's own values here, and what the types cannot say is checked: that enums are of the list, that
+// pointers with a count are there. Whether placements and blocks make sense is checked by ModelLayout, once for all
+// callers.
+//
+// A call that is refused leaves the layout as it was.
 #include <fmt/format.h>
 
 #include <cstddef>
@@ -24,6 +31,7 @@ using reshard::api::StructHeader;
 
 namespace {
 
+/// Replicated axes have no rule; any will do, since they are given no dim to cut.
 Result<Rule> to_rule(reshard_rule_t rule) {
   switch (rule) {
     case RESHARD_REPLICATE:
@@ -68,6 +76,8 @@ Result<AxisRule> to_axis_rule(const reshard_axis_placement_t& given, std::int64_
   return axis;
 }
 
+/// The mesh is bounded by the world before its ranks are read: `ranks` is as long as the product of the sizes, and a
+/// slip in one of them would read beyond its end.
 Result<AxisPlacement> to_axis_placement(const reshard_placement_desc_t& desc, std::size_t num_dims,
                                         std::int32_t world_size) {
   if (desc.num_axes < 1) return invalid_argument(fmt::format("num_axes is {}; a mesh has 1 or more", desc.num_axes));

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Layouts as bytes: how one process hands a layout to another without a comm, e.g. by a file or a message of the
+// caller's own. The bytes given out belong to the layout, which keeps them.
 #include "src/api/error.h"
 #include "src/api/handles.h"
 #include "src/layout/serialize.h"

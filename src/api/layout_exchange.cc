@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// One layout from what each rank knows of itself. Two all-gathers: the first has a status and a hash from each rank,
+// the second the descriptions. Replicas describe the same buffers and blocks (each as if it were rank 0 of its own
+// world, see isolate()), so only the first of equal ones is sent: of a thousand replicas one description and not a
+// thousand travel to each rank.
 #include "src/api/layout_exchange.h"
 
 #include <fmt/format.h>
@@ -56,6 +61,7 @@ Result<ModelLayout> exchange_layout(const ModelLayout& local, Transport* transpo
   const Result<Blob> mine = describe_own(local, *transport);
   RESHARD_TRY(const std::vector<std::size_t> senders, agree_on_senders(mine, transport, deadline));
   const auto self = static_cast<std::size_t>(transport->rank());
+  // Past this point every rank knows that all could describe their own, so none leaves before the second exchange.
   RESHARD_TRY(const std::vector<Blob> sent, transport->allgather(senders[self] == self ? *mine : Blob(), deadline));
   std::map<std::size_t, ModelLayout> described;  // by sender
   ModelLayout merged(local.num_ranks());

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Reading layouts. A layout has placements, not blocks: those of a rank are computed when they are asked for. Callers
+// ask for a number and then for one after the other, so the handle keeps what each rank asked for last
+// (reshard_layout::read_blocks).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,6 +36,7 @@ void copy_dims(const Dims& dims, std::int64_t* out) {
   std::copy(dims.values, dims.values + RESHARD_MAX_DIMS, out);
 }
 
+/// By name and not by cast: the numbers of the public header are promised, those inside are not.
 reshard_block_kind_t to_kind(BlockKind kind) {
   switch (kind) {
     case BlockKind::kData:

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Machines from a text: a preset, or a cluster file. Those that ranks find for themselves are made in
+// machine_discover.cc. What was read but is doubtful does not fail: it stays with the machine as warnings, which the
+// caller should show.
 #include <fmt/format.h>
 
 #include "src/api/error.h"

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The machine that the ranks of a comm run on. Each rank looks at its own host; exchange_nodes() makes one machine of
+// what all found. Looking may fail on one rank alone (a container that hides /sys), so its error is exchanged as well:
+// else the others would wait for it until their time is up.
 #include <fmt/format.h>
 #include <unistd.h>
 

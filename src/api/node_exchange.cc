@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Two all-gathers: what each rank found, and then what it made of all answers. Ranks are on one host that agree in boot
+// id and name: clones of a virtual machine share the name, containers of one host the boot id.
 #include "src/api/node_exchange.h"
 
 #include <fmt/format.h>
@@ -16,6 +19,7 @@ namespace {
 
 using Blob = std::vector<std::byte>;
 
+/// A rank that failed sends its error in the same form as the others, with an empty node.
 Blob write_answer(const Result<OwnNode>& mine) {
   const OwnNode node = mine.ok() ? *mine : OwnNode();
   ByteWriter writer;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Plans through the C API. Planning is pure and needs no comm; what a plan is asked for later (counts, estimate,
+// report) is computed then and kept in the handle.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -47,6 +50,7 @@ int integer_of(const Enum& value) {
   return integer;
 }
 
+/// Options of an older version lack `unmatched`, which then is what it was before there was a choice: refuse.
 Status read_options(const reshard_plan_options_t* given, PlanOptions* options) {
   if (given == nullptr) return {};
   constexpr StructHeader kVersion2{offsetof(reshard_plan_options_t, unmatched), 2};

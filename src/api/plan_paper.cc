@@ -7,7 +7,7 @@
 #include "src/plan/report/advice.h"
 #include "src/plan/report/details.h"
 
-// What is asked of a plan on paper.
+// What is asked of a plan on paper: nothing here is needed to run one.
 
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;
