@@ -35,7 +35,8 @@ Status check_pair(const Tensor& src, const Tensor& dst) {
   return {};
 }
 
-/// Matches the tensors of the two sides by name and puts them into the order of arrival.
+/// Matches the tensors of the two sides by name and puts them into the order of arrival: by group, and within one as
+/// the destination lists them. The wire has the shorter dtype of the two, so that a cast never makes a message longer.
 Status match_tensors(Plan* plan) {
   const ModelLayout& src = *plan->src;
   const ModelLayout& dst = *plan->dst;
@@ -70,10 +71,12 @@ Status match_tensors(Plan* plan) {
     plan->tensors.push_back(matched);
     groups.insert(tensor.group);
   }
+  // Skipping all is what a prefix of names that only one side has looks like; a plan that moves nothing would hide it.
   if (plan->tensors.empty() && !src.tensors().empty() && !dst.tensors().empty()) {
     return mismatch(fmt::format("no name is on both sides: the source has \"{}\", the destination \"{}\"",
                                 src.tensors().front().name, dst.tensors().front().name));
   }
+  // Groups are numbered from 0 in ascending order of the callers' values; what follows knows only these numbers.
   plan->groups.assign(groups.begin(), groups.end());
   for (PlanTensor& tensor : plan->tensors) {
     const std::int64_t group = at(dst.tensors(), tensor.dst).group;
@@ -85,7 +88,8 @@ Status match_tensors(Plan* plan) {
   return {};
 }
 
-/// Source cells by one dimension, so that those that meet an interval of it are a short run.
+/// Source cells by one dimension, so that those that meet an interval of it are a short run. With every pair tried, two
+/// layouts of a thousand cells each would cost a million tests per class of tensors.
 class CellIndex {
  public:
   explicit CellIndex(const std::vector<Cell>& cells) : cells_(cells), order_(cells.size()) {
@@ -136,7 +140,8 @@ class CellIndex {
   int dim_ = -1;                            // -1: scalars
 };
 
-/// Cuts the classes of tensors into atoms. A bundle gets its number when its first atom is found.
+/// Cuts the classes of tensors into atoms. A bundle gets its number when its first atom is found. Sets of both sides
+/// are interned in the same RankSets, so that a rank set is one id wherever it occurs.
 class Intersector {
  public:
   explicit Intersector(Plan* plan)

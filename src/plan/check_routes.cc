@@ -357,6 +357,7 @@ class RouteChecker {
       const std::int64_t end = all.bundle == id ? all.end : 0;
       if (end != bundle.size_bytes) return not_once(id, rank, end);
     }
+    // All that want it have it, so if more ranks were reached, some did not want it: find one for the message.
     if (num_wanting == num_reached_) return {};
     std::int32_t rank = 0;
     while (at(arrived_, rank).bundle != id || (plan_.sets.contains(bundle.destinations, rank) && is_wanting(rank))) {

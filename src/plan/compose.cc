@@ -47,7 +47,9 @@ class Composer {
 
   const std::vector<Atom>& atoms_of(std::int64_t atom_class) const { return at(plan_->classes, atom_class).atoms; }
 
-  /// Counts the runs of each bundle, so that they can stand one bundle after the other without a list for each.
+  /// Counts the runs of each bundle, so that they can stand one bundle after the other without a list for each. Classes
+  /// are gone through in ascending order both here and in fill_runs(): run i of a bundle is that of its i-th class, as
+  /// StrandPattern::Entry::run says.
   void place_runs() {
     num_runs_.resize(plan_->bundles.size());
     for_each_run([&](std::int64_t c, std::size_t first, std::size_t) { ++at(num_runs_, atoms_of(c)[first].bundle); });
@@ -100,6 +102,7 @@ class Composer {
       }
       ++pattern.num_runs;
     }
+    // By tensor, which is the order of arrival: a receiver can complete the first group before the last is on its way.
     std::sort(pattern.entries.begin(), pattern.entries.end(),
               [](const StrandPattern::Entry& a, const StrandPattern::Entry& b) { return a.tensor < b.tensor; });
     for (StrandPattern::Entry& entry : pattern.entries) {

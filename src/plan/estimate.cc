@@ -103,6 +103,7 @@ Result<Estimate> estimate(const Plan& plan) {
     out.seconds = memory.seconds;
     out.resource = fmt::format("memory of rank {}", memory.resource);
   }
+  // The sum over blocks is no less than the whole in one, but for memory, which it does not count.
   if (plan.options.open_groups > 0) out.seconds = std::max(out.seconds, in_order(plan));
   for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(plan, route));
   out.seconds += out.fill_seconds;

@@ -16,7 +16,8 @@
 namespace reshard {
 namespace {
 
-/// What the same holders of a domain give to others in it.
+/// What the same holders of a domain give to others in it. Wanted pairs are sorted by rank, so that what one rank takes
+/// is one piece of the line.
 struct Pool {
   std::vector<std::int32_t> holders;
   std::vector<std::pair<std::int32_t, std::int32_t>> wanted;  ///< (rank, bundle)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Loads are counted from routes and paths alone, the same for a plan just made, one made anew and one read from a file:
+// nothing that a stage meant to do is taken for what it did.
 #include "src/plan/loads.h"
 
 #include <algorithm>
@@ -13,6 +16,7 @@ GroupSplitter::GroupSplitter(const Plan& plan) {
   for (const StrandPattern& pattern : plan.patterns) {
     std::vector<Run>& runs = runs_.emplace_back();
     for (std::size_t s = 0; s < pattern.entries.size(); ++s) {
+      // Entries are in plan order, so that groups ascend along the stream and a run is all that a group has of it.
       const std::int32_t group = at(plan.tensors, pattern.entries[s].tensor).group;
       const std::int64_t end = s + 1 < pattern.entries.size() ? pattern.entries[s + 1].begin_bytes : pattern.size_bytes;
       if (!runs.empty() && runs.back().group == group) {
@@ -26,6 +30,7 @@ GroupSplitter::GroupSplitter(const Plan& plan) {
 
 void GroupSplitter::split(const Range& range, std::vector<GroupBytes>* out) const {
   const std::vector<Run>& runs = at(runs_, at(pattern_of_, range.bundle));
+  // The first run that ends behind the range's begin is the one in which it lies: runs follow each other without gaps.
   auto run = std::upper_bound(runs.begin(), runs.end(), range.begin,
                               [](std::int64_t offset, const Run& r) { return offset < r.end; });
   for (std::int64_t position = range.begin; position < range.end; ++run) {
@@ -35,6 +40,8 @@ void GroupSplitter::split(const Range& range, std::vector<GroupBytes>* out) cons
   }
 }
 
+/// A hop loads every resource on its path with all bytes of its route, staged or not. Sums of 64 bits: a resource
+/// passes far less than 2^63 bytes.
 std::vector<std::int64_t> loads_of(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
   std::vector<std::int64_t> loads(static_cast<std::size_t>(machine.num_resources()));
@@ -92,6 +99,7 @@ Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads) 
   return busiest_of(machine, loads, 0, machine.num_resources());
 }
 
+/// Resources of a kind have consecutive numbers, up to the first of the next kind.
 Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads, ResourceKind kind) {
   const bool is_last = static_cast<int>(kind) + 1 == kNumResourceKinds;
   const auto next = static_cast<ResourceKind>(static_cast<int>(kind) + 1);

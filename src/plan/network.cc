@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A rank's part of its port is the port's rate by the number of ranks that share it, rounded down: the sum of parts is
+// at most the port, so that a level that parts keep the port keeps as well.
 #include "src/plan/network.h"
 
 #include <algorithm>
@@ -54,6 +57,7 @@ Machine unknown_machine(std::int32_t num_ranks) {
 std::optional<Machine> split_slow_domains(const Machine& machine) {
   const Network network(machine);
   const auto is_slow = [&](std::int32_t rank) {
+    // A link without a limit (0) is never slow, and a rank without a port has nowhere else to take its copy from.
     const std::int64_t link = at(machine.gpus, rank).link.bytes_per_s();
     return link > 0 && network.out(rank) > 0 && link < network.in(rank);
   };
@@ -64,9 +68,12 @@ std::optional<Machine> split_slow_domains(const Machine& machine) {
       out.domains.push_back(domain);
       continue;
     }
+    // Their port stays one and the same for ranks that share it: each has it in its domain, and its part is counted as
+    // before.
     for (const std::int32_t rank : domain.ranks) out.domains.push_back({{rank}, {at(machine.gpus, rank).port}});
   }
   if (out.domains.size() == machine.domains.size()) return std::nullopt;
+  // Numbers of domains have shifted behind the first that was split; GPUs, ports and leaves are as they were.
   for (const DomainId d : out.domains.ids()) {
     for (const std::int32_t rank : out.domains[d].ranks) at(out.gpus, rank).domain = d;
   }

@@ -76,7 +76,8 @@ class OrderBound {
     return out;
   }
 
-  /// Whether one of the ranks can take the bytes from a neighbour without any port.
+  /// Whether one of the ranks can take the bytes from a neighbour without any port: then the rates below do not bind
+  /// them.
   bool is_held_near(const Bundle& bundle, const std::vector<std::int32_t>& ranks) const {
     return std::any_of(ranks.begin(), ranks.end(), [&](std::int32_t rank) {
       return domains_.touches(bundle.sources, at(machine_.gpus, rank).domain);
@@ -111,7 +112,8 @@ class OrderBound {
     return sum;
   }
 
-  /// Into the domains of the class, or into its ranks themselves where that is less.
+  /// Into the domains of the class, or into its ranks themselves where that is less. A rank alone in its domain has no
+  /// links; one whose link has no limit makes the sum of ranks no limit either.
   std::int64_t rate_into(const RankClass& of_class) const {
     std::set<std::int32_t> entered;
     std::int64_t into_ranks = 0;

@@ -13,6 +13,8 @@
 
 namespace reshard {
 
+/// Hops of distinct routes lie one route after the other, so those of a run of routes are one piece of Plan::hops; it
+/// ends where the first route behind the run begins.
 Plan::RunHops Plan::hops_of(std::size_t run) const {
   const std::vector<Route>& distinct = routes.distinct();
   const Routes::Run& those = routes.runs()[run];
@@ -29,6 +31,8 @@ std::int64_t Plan::num_hops() const {
   return count;
 }
 
+/// The destination is checked for overlaps here and not when it is built: blocks may come in any order, and only a plan
+/// writes to them.
 Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                           const PlanOptions& options) {
   Plan plan;
@@ -53,6 +57,9 @@ Result<Plan> create_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr
 std::uint64_t hash_plan(const Plan& plan) {
   // The layouts determine everything but the choices; those follow.
   Hasher hasher;
+  // What two ranks would have to agree on to understand each other's messages: the same bytes (digests), cut alike
+  // (windows, slots), sent the same way in the same order (routes, rounds, orders of groups). And the options and
+  // figures that a plan is loaded with, so that a changed file is noticed.
   hasher.add(static_cast<std::int64_t>(plan.src->digest()));
   hasher.add(static_cast<std::int64_t>(plan.dst->digest()));
   hasher.add(plan.options.staging_bytes);

@@ -37,6 +37,7 @@ class Pruner {
       const bool follows = hops_[c].parent == h && !hops_[c].to_staging && is_wanted_[c];
       if (follows && is_inside(hops_[c])) heir = static_cast<std::int32_t>(c);
     }
+    // The heir takes the place of the one that is gone, fed by what fed that; the others follow the heir.
     for (std::size_t c = 0; c < hops_.size(); ++c) {
       Hop& hop = hops_[c];
       if (hop.parent != h) continue;

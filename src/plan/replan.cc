@@ -34,6 +34,7 @@ class BundleMatcher {
     if (my_strands.empty()) return -1;
     const auto found = by_key_.find(key(old_, mine));
     if (found == by_key_.end()) return -1;
+    // The key compares only the first element; from here on all are compared, box by box.
     const Bundle& other = at(now_.bundles, found->second);
     const Strands its_strands = now_.strands(other);
     if (mine.size_bytes != other.size_bytes || my_strands.size() != its_strands.size()) return -1;
@@ -99,7 +100,8 @@ class Replanner {
     for (std::size_t b = 0; b < match_.size(); ++b) {
       if (match_[b] >= 0 && !can_keep(old_.bundles[b], at(now_.bundles, match_[b]))) match_[b] = -1;
     }
-    // A route that cannot be cut takes its bundles' other routes with it: who serves a rank is settled by bundle.
+    // A route that cannot be cut takes its bundles' other routes with it: who serves a rank is settled by bundle. Those
+    // may carry other bundles beside, so this is done until nothing changes; each turn loses a bundle, so it ends.
     for (bool changed = true; changed;) {
       changed = false;
       for (const Route& route : old_.routes) {
@@ -128,7 +130,8 @@ class Replanner {
     return true;
   }
 
-  /// A route as the new plan's bundle has it: without the ranks that do not want it any more.
+  /// A route as the new plan's bundle has it: without the ranks that do not want it any more. Ranks that want it since
+  /// then are none of its business: can_keep() let through only those that the other stages serve.
   std::optional<std::vector<Hop>> cut(const Route& route, std::int32_t bundle) const {
     const std::vector<Hop> hops(old_.begin_hops(route), old_.begin_hops(route) + route.num_hops);
     const std::int32_t wanted = at(now_.bundles, bundle).destinations;
@@ -152,6 +155,7 @@ class Replanner {
       for (std::int32_t i = 0; i < route.num_ranges; ++i) {
         Range range = old_.begin_ranges(route)[i];
         range.bundle = at(match_, range.bundle);
+        // Bundles keep their stream, byte by byte, so that ranges hold as they are.
         if (range.bundle >= 0) by_audience[at(now_.bundles, range.bundle).destinations].push_back(range);
       }
       for (const auto& [audience, ranges] : by_audience) keep(route, ranges);
@@ -162,6 +166,8 @@ class Replanner {
     }
   }
 
+  /// Adds the route with these of its ranges to the new plan, and books what it does: bytes at the ports where it
+  /// crosses domains, and the ranks that have the ranges' bundles from it. Rounds come later, with those of all routes.
   void keep(const Route& route, const std::vector<Range>& ranges) {
     const std::vector<Hop> hops = *cut(route, ranges.front().bundle);
     if (hops.empty()) return;
@@ -247,6 +253,7 @@ Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std
   if (plan.num_ranks != old.num_ranks) {
     return Status(RESHARD_ERR_LAYOUT_MISMATCH, "the world of the older plan has another number of ranks; plan anew");
   }
+  // What is kept is proved again like all else: check_routes() does not know what is new.
   RESHARD_TRY(Replanner(old, &plan, changes).run());
   RESHARD_TRY(check_routes(plan));
   plan.hash = hash_plan(plan);

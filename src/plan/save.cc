@@ -26,6 +26,7 @@ constexpr int kFormatVersion = 3;
 
 using Json = nlohmann::json;
 
+/// Hashes are text in the file: JSON numbers of 64 bits do not survive tools that read them as doubles.
 std::string hex(std::uint64_t value) {
   return fmt::format("{:016x}", value);
 }
@@ -62,6 +63,7 @@ Result<Json> parse(const std::string& text) {
                              offset == text.size() ? ", where it ends" : ""));
 }
 
+/// Layouts are known by digest: the file has no names or shapes that could be compared, and needs none.
 Status check_layout(const Json& json, const char* side, const ModelLayout& layout) {
   const auto found = json.find(side);
   if (found == json.end() || !found->is_string()) return damaged(fmt::format("no \"{}\"", side));
@@ -83,6 +85,7 @@ Status check_machine(const Json& json, const PlanOptions& options) {
                               found->get<std::string>(), machine_text(options)));
 }
 
+// Most that a number of a row may be: by the type that it is kept in.
 constexpr std::int64_t kInt32 = INT32_MAX;
 constexpr std::int64_t kInt64 = INT64_MAX;
 constexpr std::int64_t kBool = 1;
@@ -221,6 +224,7 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   std::int64_t skips_unmatched = 0;
   (void)read(json, "skips_unmatched", &skips_unmatched);  // plans saved before it existed skip nothing
   options.unmatched = skips_unmatched == 0 ? Unmatched::kRefuse : Unmatched::kSkip;
+  // Bundles, windows and slots as they were when the plan was made: they follow from layouts and options alone.
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
   std::int64_t most_in_flight = 0;
   if (!read(json, "most_in_flight", &most_in_flight) || most_in_flight < 1 || most_in_flight > kInt32) {
@@ -237,6 +241,7 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   if (certificates.size() != 1) return damaged("certificate");
   plan.certificate = certificates.front();
   RESHARD_TRY(read_routes(json, &plan));
+  // Of what was read, against what was written: a digit changed anywhere above shows here.
   plan.hash = hash_plan(plan);
   if (json.value("hash", Json()) != hex(plan.hash)) return damaged("its hash does not match its content");
   RESHARD_TRY(check_routes(plan));

@@ -94,6 +94,7 @@ void schedule_routes(const Network& network, Plan* plan) {
     entry_of[r] = static_cast<std::ptrdiff_t>(entry->second);
   }
   const auto num_domains = static_cast<std::int32_t>(network.machine.domains.size());
+  // Senders and receivers are the same domains on two sides of the matrix: ports carry both directions at once.
   Rounds rounds = colour(entries, num_domains, num_domains,
                          network.machine.domains.size() > kMany ? kLog2RoundsOfMany : kLog2Rounds);
   // What stays inside a domain is spread over all rounds.
@@ -109,6 +110,8 @@ void schedule_routes(const Network& network, Plan* plan) {
   }
 }
 
+/// All ranks of a domain begin alike, since they are served by the same routes. Begins are those of stages
+/// (stage_starts), so that at any time different replicas draw from different stages.
 void choose_first_groups(const DomainSets& domains, const Network& network, Plan* plan) {
   plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
   if (plan->options.open_groups == 0 || plan->options.order == GroupOrder::kFixed) return;

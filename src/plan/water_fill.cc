@@ -191,6 +191,7 @@ WaterFill water_fill(const std::vector<Demand>& demands, const std::vector<std::
     vessel.pour(demands[i], &out.shares[i]);
     divisible.push_back(i);
   }
+  // Every certificate is true, whatever the levels it was found at, so the best of all sweeps counts.
   for (std::int64_t sweep = 1;; ++sweep) {
     out.level = vessel.level();
     out.bound = std::max(out.bound, vessel.certificate(demands));

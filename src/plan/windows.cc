@@ -121,6 +121,7 @@ WindowOrder window_order(const Plan& plan, std::int64_t id, const Window& window
   return order;
 }
 
+/// Cuts of ranges lie between elements (Line), so that divisions by the element's size leave nothing.
 std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std::int64_t begin, std::int64_t end) {
   std::vector<Fragment> fragments;
   const Bundle& bundle = at(plan.bundles, bundle_id);
@@ -146,6 +147,8 @@ std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std
   return fragments;
 }
 
+/// Fragments come bundle by bundle; they are put into the receivers' order of groups, and within one into plan order,
+/// so that the windows of a group follow each other and it can be complete before the next begins.
 std::vector<Window> windows_of(const Plan& plan, const Route& route) {
   std::vector<Fragment> fragments;
   for (std::int32_t i = 0; i < route.num_ranges; ++i) {
