@@ -19,7 +19,7 @@ constexpr auto kLastWords = std::chrono::milliseconds(200);
 
 }  // namespace
 
-std::vector<std::int32_t> peers_of(const Program& program, const std::vector<bool>& read_by) {
+std::vector<std::int32_t> peers_of(const Program& program, const RankFlags& read_by) {
   std::set<std::int32_t> peers;
   for (const GroupCopies& pull : program.pulls) peers.insert(pull.peer);
   for (const MessageLanes* lanes : {&program.sends, &program.receives}) {
@@ -27,8 +27,8 @@ std::vector<std::int32_t> peers_of(const Program& program, const std::vector<boo
       for (const MessageStep& step : lane.steps) peers.insert(step.peer);
     }
   }
-  for (std::size_t r = 0; r < read_by.size(); ++r) {
-    if (read_by[r]) peers.insert(static_cast<std::int32_t>(r));
+  for (const RankId rank : read_by.ids()) {
+    if (read_by[rank]) peers.insert(rank);
   }
   return {peers.begin(), peers.end()};
 }
@@ -49,9 +49,8 @@ Flight::Flight(Program given, Wiring wiring, Transport* transport)
     bonds_[peer].source = static_cast<std::int32_t>(sources_.size());
     sources_.push_back({rank, peer, RunWord(wiring_.words.at(rank)), count, count});
   }
-  for (std::size_t r = 0; r < wiring_.read_by.size(); ++r) {
-    const auto rank = static_cast<std::int32_t>(r);
-    if (wiring_.read_by[r]) bonds_[control.index_of(rank)].is_reader = true;
+  for (const RankId rank : wiring_.read_by.ids()) {
+    if (wiring_.read_by[rank]) bonds_[control.index_of(rank)].is_reader = true;
   }
   for (std::vector<std::size_t>* peers : {&changed_, &lost_}) peers->reserve(bonds_.size());
   transport->reserve(messages_.most_in_flight() + control.peers().size());

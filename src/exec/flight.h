@@ -40,7 +40,7 @@ struct Wiring {
   Control* control = nullptr;           ///< outlives the flight
   void* word = nullptr;                 ///< of this rank's RunWord; null when nobody reads its source
   std::map<std::int32_t, void*> words;  ///< of the ranks whose source this one reads
-  std::vector<bool> read_by;            ///< by rank: those that read this rank's source
+  RankFlags read_by;                    ///< those that read this rank's source
 };
 
 /// A program and the state of its current run. Sized once; a run allocates nothing.
@@ -131,6 +131,6 @@ class Flight {
 };
 
 /// Ranks that a program exchanges anything with, ascending: the peers of its control stream.
-std::vector<std::int32_t> peers_of(const Program& program, const std::vector<bool>& read_by);
+std::vector<std::int32_t> peers_of(const Program& program, const RankFlags& read_by);
 
 }  // namespace reshard

@@ -197,7 +197,7 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
     RESHARD_TRY(answers.send(sources[i], {is_read ? kYes : kNo}));
   }
   RESHARD_TRY(answers.wait());
-  for (std::size_t i = 0; i < readers.size(); ++i) at(read_by_, readers[i]) = answers.received(i)[0] == kYes;
+  for (std::size_t i = 0; i < readers.size(); ++i) read_by_[RankId(readers[i])] = answers.received(i)[0] == kYes;
   return status;
 }
 

@@ -40,7 +40,7 @@ class SharedMemory {
 
   const std::map<std::int32_t, BufferTable>& sources() const { return sources_; }  ///< base addresses, by rank
   const std::map<std::int32_t, void*>& words() const { return words_; }            ///< their RunWords, by rank
-  const std::vector<bool>& read_by() const { return read_by_; }
+  const RankFlags& read_by() const { return read_by_; }
   void* word() const { return word_; }  ///< this rank's RunWord; null when nobody may read its source
 
  private:
@@ -58,7 +58,7 @@ class SharedMemory {
   void* word_ = nullptr;
   std::map<std::int32_t, BufferTable> sources_;
   std::map<std::int32_t, void*> words_;
-  std::vector<bool> read_by_;
+  RankFlags read_by_;
   std::vector<Mapping> mappings_;
 };
 

@@ -131,7 +131,7 @@ class ProgramBuilder {
       add_pulls(route, hops->src);
       return;
     }
-    if (route.num_hops == 1 && hops->src == rank_ && at(memory_.read_by, hops->dst)) return;
+    if (route.num_hops == 1 && hops->src == rank_ && memory_.read_by[RankId(hops->dst)]) return;
     const std::vector<Window> windows = windows_of(plan_, route);
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       if (!is_mine(hops[h])) continue;
@@ -175,8 +175,8 @@ class ProgramBuilder {
     draft.step.peer = is_send ? hop.dst : hop.src;
     draft.step.size_bytes = static_cast<std::size_t>(window.size_bytes);
     draft.step.is_relayed = hop.parent >= 0;
-    const std::vector<bool>& staged = is_send ? memory_.stages_sends : memory_.stages_receives;
-    draft.is_staged = !staged.empty() && at(staged, draft.step.peer);
+    const RankFlags& staged = is_send ? memory_.stages_sends : memory_.stages_receives;
+    draft.is_staged = !staged.empty() && staged[RankId(draft.step.peer)];
     draft.step.is_from_staging = is_send && hop.parent >= 0 && hops[hop.parent].to_staging;
     (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
     const bool passes_by = is_send ? draft.step.is_from_staging : hop.to_staging;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/copy_list.h"
+#include "src/base/indexed_vector.h"
 #include "src/plan/plan.h"
 
 namespace reshard {
@@ -18,16 +19,18 @@ namespace reshard {
 /// Base addresses of one rank's buffers by buffer id; null where the rank has no such buffer.
 using BufferTable = std::vector<std::byte*>;
 
+using RankFlags = IndexedVector<RankId, bool>;
+
 /// Where this rank's memory lies and which peers it shares mappings with.
 struct RankMemory {
   BufferTable src;
   BufferTable dst;
   std::map<std::int32_t, BufferTable> mapped_src;  ///< source buffers of peers that this rank reads directly
-  std::vector<bool> read_by;                       ///< by rank: peers that read this rank's source directly
-  /// By rank: peers that sends, or receives, cannot be taken back from: none goes straight from or to a tensor. Empty:
-  /// no such peer.
-  std::vector<bool> stages_sends;
-  std::vector<bool> stages_receives;
+  RankFlags read_by;                               ///< peers that read this rank's source directly
+  /// Peers that sends, or receives, cannot be taken back from: none goes straight from or to a tensor. Empty: no such
+  /// peer.
+  RankFlags stages_sends;
+  RankFlags stages_receives;
 };
 
 /// Copies that belong to one completion group.

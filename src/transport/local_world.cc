@@ -142,7 +142,7 @@ LocalWorld::Collective& LocalWorld::collective(std::uint64_t sequence) {
 
 void LocalWorld::contribute(std::uint64_t sequence, std::int32_t rank, const std::vector<std::byte>& blob) {
   std::lock_guard lock(mutex_);
-  collective(sequence).blobs[static_cast<std::size_t>(rank)] = blob;
+  collective(sequence).blobs[RankId(rank)] = blob;
   poke_all();
 }
 
@@ -184,7 +184,7 @@ std::optional<LocalWorld::Gathered> LocalWorld::poll(std::uint64_t sequence, con
   Collective& gathered = collective(sequence);
   std::vector<std::int32_t> missing;
   for (std::int32_t rank = 0; rank < num_ranks_; ++rank) {
-    if (!gathered.blobs[static_cast<std::size_t>(rank)]) missing.push_back(rank);
+    if (!gathered.blobs[RankId(rank)]) missing.push_back(rank);
   }
   gathered.failure = judge(gathered, missing, deadline);
   std::optional<Gathered> outcome;

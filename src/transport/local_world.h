@@ -12,6 +12,7 @@
 #include <optional>
 #include <vector>
 
+#include "src/base/indexed_vector.h"
 #include "src/transport/range_map.h"
 #include "src/transport/transport.h"
 
@@ -93,7 +94,7 @@ class LocalWorld {
   explicit LocalWorld(std::int32_t num_ranks);
 
   std::int32_t num_ranks() const { return num_ranks_; }
-  LocalMailbox& mailbox(std::int32_t rank) { return mailboxes_[static_cast<std::size_t>(rank)]; }
+  LocalMailbox& mailbox(std::int32_t rank) { return mailboxes_[RankId(rank)]; }
   LocalMemory& memory() { return memory_; }
 
   /// All-gathers are counted on each rank; one that fails for a rank fails for all, whenever they come to it.
@@ -109,7 +110,7 @@ class LocalWorld {
 
  private:
   struct Collective {
-    std::vector<std::optional<std::vector<std::byte>>> blobs;
+    IndexedVector<RankId, std::optional<std::vector<std::byte>>> blobs;
     std::int32_t num_taken = 0;
     Status failure;
   };
@@ -120,7 +121,7 @@ class LocalWorld {
 
   const std::int32_t num_ranks_;
   std::vector<std::unique_ptr<LocalSend>> orphans_;  // destroyed after the mailboxes that they lie in
-  std::vector<LocalMailbox> mailboxes_;
+  IndexedVector<RankId, LocalMailbox> mailboxes_;
   LocalMemory memory_;
   std::mutex mutex_;
   std::map<std::uint64_t, Collective> collectives_;

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 
+#include "src/base/indexed_vector.h"
 #include "src/transport/rank_list.h"
 #include "src/transport/tcp_lobby.h"
 #include "src/transport/tcp_star.h"
@@ -48,8 +49,8 @@ class TcpRoot final : public Bootstrap {
   std::span<const std::int32_t> departed() const override { return departed_; }
 
  private:
-  Member& member(std::int32_t rank) { return members_[static_cast<std::size_t>(rank)]; }
-  const Member& member(std::int32_t rank) const { return members_[static_cast<std::size_t>(rank)]; }
+  Member& member(std::int32_t rank) { return members_[RankId(rank)]; }
+  const Member& member(std::int32_t rank) const { return members_[RankId(rank)]; }
 
   void pump(std::int64_t timeout_ms);
   Result<std::vector<Blob>> gather(const Blob& mine, const Deadline& deadline, const Progress& progress);
@@ -76,13 +77,13 @@ class TcpRoot final : public Bootstrap {
     return ranks_where([](const Member& member) { return !member.contribution; });
   }
 
-  std::mutex mutex_;               // for all that follows, but for departed_
-  Poller poller_;                  // keys: the rank of a member; from TcpLobby::kFirstKey on the lobby's
-  std::optional<TcpLobby> lobby_;  // until the rendezvous is over
-  Patience patience_;              // with it
-  std::vector<Member> members_;    // [0], this rank, has only a contribution
-  std::uint64_t sequence_ = 0;     // of the current or next all-gather
-  Status failure_;                 // once set, nothing works any more
+  std::mutex mutex_;                       // for all that follows, but for departed_
+  Poller poller_;                          // keys: the rank of a member; from TcpLobby::kFirstKey on the lobby's
+  std::optional<TcpLobby> lobby_;          // until the rendezvous is over
+  Patience patience_;                      // with it
+  IndexedVector<RankId, Member> members_;  // [0], this rank, has only a contribution
+  std::uint64_t sequence_ = 0;             // of the current or next all-gather
+  Status failure_;                         // once set, nothing works any more
 
   // Of the current all-gather.
   std::int32_t num_contributed_ = 0;  // without this rank
@@ -345,7 +346,7 @@ Result<std::vector<Blob>> TcpRoot::allgather(const Blob& mine, const Deadline& d
 
 Result<std::vector<Blob>> TcpRoot::gather(const Blob& mine, const Deadline& deadline, const Progress& progress) {
   Status mistake = check_contribution(mine.size());
-  members_[0].contribution = mistake.ok() ? mine : Blob();
+  members_[RankId(0)].contribution = mistake.ok() ? mine : Blob();
   pump(0);
   while (true) {
     if (Status status = judge(deadline); !status.ok()) return fail(std::move(status));

@@ -219,19 +219,19 @@ Result<Blob> UcxWorker::address() const {
 
 Status UcxWorker::connect(const std::vector<Blob>& addresses, std::int32_t rank, const Deadline& deadline) {
   const std::string here = has_shared_memory_ ? neighbourhood() : std::string();
-  for (std::size_t peer = 0; peer < addresses.size(); ++peer) {
-    RESHARD_TRY(const Blob opened, open_address(addresses[peer], static_cast<std::int32_t>(peer)));
+  for (const RankId peer : peers_.ids()) {
+    RESHARD_TRY(const Blob opened, open_address(addresses[peer.position()], peer));
     ByteReader reader(opened);
     const bool shares_memory = reader.text() == here && !here.empty();
-    peers_[peer].is_near = shares_memory || static_cast<std::int32_t>(peer) == rank;
+    peers_[peer].is_near = shares_memory || peer == rank;
     peers_[peer].address = reader.blob();
     if (reader.ok() && !peers_[peer].address.empty()) continue;
-    return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent a malformed address", peer)};
+    return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent a malformed address", RankId::Value(peer))};
   }
   // More peers than this are connected when they are first used, to spare the descriptors of all-to-all connections.
   constexpr std::size_t kMostConnectedAtOnce = 256;
-  for (std::size_t peer = 0; peer < peers_.size() && peers_.size() <= kMostConnectedAtOnce; ++peer) {
-    auto connected = endpoint(static_cast<std::int32_t>(peer));
+  for (const RankId peer : indices<RankId>(peers_.size() <= kMostConnectedAtOnce ? peers_.size() : 0)) {
+    auto connected = endpoint(peer);
     if (!connected.ok()) return connected.take_status();
   }
   if (flush(deadline)) return {};
@@ -239,7 +239,7 @@ Status UcxWorker::connect(const std::vector<Blob>& addresses, std::int32_t rank,
 }
 
 Result<ucp_ep_h> UcxWorker::endpoint(std::int32_t peer) {
-  Peer& entry = peers_[static_cast<std::size_t>(peer)];
+  Peer& entry = peers_[RankId(peer)];
   if (entry.endpoint != nullptr) return entry.endpoint;
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS;

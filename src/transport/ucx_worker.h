@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "src/base/indexed_vector.h"
 #include "src/transport/bootstrap.h"
 
 namespace reshard {
@@ -57,7 +58,7 @@ class UcxWorker {
   Status connect(const std::vector<Blob>& addresses, std::int32_t rank, const Deadline& deadline);
   Result<ucp_ep_h> endpoint(std::int32_t peer);
 
-  bool is_near(std::int32_t peer) const { return peers_[static_cast<std::size_t>(peer)].is_near; }
+  bool is_near(std::int32_t peer) const { return peers_[RankId(peer)].is_near; }
   /// Whether the receiver of a large message reads the sender's memory by itself, however the sender fares.
   bool receiver_copies(std::int32_t peer) const { return is_near(peer) && has_single_copy_; }
 
@@ -83,9 +84,9 @@ class UcxWorker {
   bool has_only_tcp_ = true;
   bool has_shared_memory_ = false;
   bool has_single_copy_ = false;
-  int event_fd_ = -1;        // the worker's
-  int num_idle_ = 0;         // calls of idle() since something moved
-  std::vector<Peer> peers_;  // by rank
+  int event_fd_ = -1;  // the worker's
+  int num_idle_ = 0;   // calls of idle() since something moved
+  IndexedVector<RankId, Peer> peers_;
 };
 
 }  // namespace reshard

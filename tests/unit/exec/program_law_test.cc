@@ -224,7 +224,7 @@ class Expectation {
       for (std::int32_t i = 0; i < route.num_ranges; ++i) add_moves(plan_.begin_ranges(route)[i], hops->src);
       return;
     }
-    if (route.num_hops == 1 && hops->src == rank_ && at(memory_.read_by, hops->dst)) return;
+    if (route.num_hops == 1 && hops->src == rank_ && memory_.read_by[RankId(hops->dst)]) return;
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       if (hops[h].src != rank_ && hops[h].dst != rank_) continue;
       const bool is_send = hops[h].src == rank_;
@@ -285,7 +285,7 @@ RankMemory random_memory(const Plan& plan, std::int32_t rank, Choices* choices) 
     const auto number = 3 + static_cast<std::uint64_t>(peer);
     if (choices->pick(2) == 1) memory.mapped_src[peer] = made_up_addresses(*plan.src, number);
   }
-  for (std::size_t peer = 0; peer < memory.read_by.size(); ++peer) memory.read_by[peer] = choices->pick(3) == 2;
+  for (const RankId peer : memory.read_by.ids()) memory.read_by[peer] = choices->pick(3) == 2;
   return memory;
 }
 
