@@ -8,6 +8,8 @@
 namespace reshard {
 namespace {
 
+// By what the message is, and not by the lane that this rank keeps it in: the peer may have folded its lanes into one,
+// and both must count the same windows.
 std::size_t stream_of(const MessageStep& step) {
   return static_cast<std::size_t>(step.is_relayed ? kRelayLane : kFirstLane);
 }
@@ -36,6 +38,7 @@ Confirmations::Confirmations(const Program& program, GroupCounter* groups, Contr
       stream.steps.push_back(static_cast<std::uint32_t>(i));
     }
   }
+  // Who waits for a receive to be confirmed: the sends that pass its window on.
   for (std::int32_t lane = 0; lane < 2; ++lane) {
     const std::vector<MessageStep>& sends = at(program.sends, lane).steps;
     for (std::size_t i = 0; i < sends.size(); ++i) {
@@ -69,6 +72,7 @@ bool Confirmations::is_confirmed(MessageId receive) const {
   return at(number_, receive.lane)[receive.index] < stream.num_confirmed;
 }
 
+/// A group counts a window once, when it is both unpacked and confirmed, whichever comes last: here, or in adopt().
 void Confirmations::unpacked(MessageId receive) {
   at(is_unpacked_, receive.lane)[receive.index] = true;
   if (is_confirmed(receive)) complete(at(program_.receives, receive.lane).steps[receive.index]);
@@ -86,6 +90,7 @@ void Confirmations::look_at_send(MessageId send) {
   if (!std::exchange(peers_[id.peer].out[id.lane].is_stale, true)) stale_.push_back(id);
 }
 
+/// The number comes from another process, and is not trusted: it never takes the stream back, or past its end.
 void Confirmations::adopt(Stream* stream, std::int64_t num_confirmed) {
   const std::size_t wanted =
       std::min(static_cast<std::size_t>(std::max<std::int64_t>(num_confirmed, 0)), stream->steps.size());
@@ -101,6 +106,8 @@ void Confirmations::adopt(std::size_t peer) {
   for (std::size_t i = 0; i < 2; ++i) adopt(&peers_[peer].in[i], control_->heard(peer).num_confirmed[i]);
 }
 
+/// Goes on from the first window that is not confirmed, as far as windows may be. One that may not holds up those
+/// behind it, though their sends may have ended: a number says all that a list of windows would, in 8 bytes.
 void Confirmations::confirm(StreamId id) {
   Stream& stream = peers_[id.peer].out[id.lane];
   stream.is_stale = false;

@@ -37,6 +37,7 @@ bool Control::has(std::int32_t rank) const {
   return std::binary_search(ranks_.begin(), ranks_.end(), rank);
 }
 
+/// What a peer said of this run before this rank began it was kept (later), so a fast peer need not say it again.
 void Control::begin(std::int64_t run) {
   run_ = run;
   for (std::size_t i = 0; i < peers_.size(); ++i) {
@@ -89,6 +90,8 @@ void Control::lose(std::size_t peer) {
   note_change(peer);
 }
 
+/// A message is of this run, of one that this rank has not begun (the peer is faster), or of one that is over: that one
+/// is dropped, but for a leave, which counts whenever it was said.
 void Control::take(std::size_t index) {
   Peer& peer = peers_[index];
   const Snapshot& came = peer.in_buffer;
@@ -160,6 +163,7 @@ void Control::confirm(std::size_t peer, std::size_t lane, std::int64_t num_confi
   queue(peer);
 }
 
+/// What was said of this very run goes first: a peer that gave it up and then left has given it up.
 Control::Loss Control::loss(std::size_t index) const {
   const Peer& peer = peers_[index];
   if (peer.heard.says(Snapshot::kAbandoned)) return Loss::kAbandoned;

@@ -5,12 +5,14 @@
 namespace reshard {
 namespace {
 
+/// Of the first element of `box`, which lies within the block.
 std::byte* address_of(const PlacedTensor& tensor, const Block& block, const Box& box) {
   std::byte* address = at(*tensor.buffers, block.buffer) + block.offset_bytes;
   for (int d = 0; d < box.num_dims; ++d) address += (box.begin[d] - block.box.begin[d]) * block.strides_bytes[d];
   return address;
 }
 
+/// A copy of a box without its addresses and strides. Kernels convert where the dtypes differ.
 CopyOp op_of_shape(const Box& box, DType src, DType dst) {
   CopyOp op;
   op.num_dims = box.num_dims;
@@ -95,6 +97,10 @@ void for_each_box(const Fragment& fragment, const Visit& visit) {
 }
 
 }  // namespace
+
+// Packing takes each element once, from the first block that holds it, or windows would be longer than the plan says.
+// Unpacking writes every block that wants it: a rank may hold an element in several places, as an expert of which it
+// has two replicas. A move is both.
 
 void append_pack(const PlacedTensor& src, const Fragment& fragment, const WirePlace& wire, CopyListBuilder* out) {
   const std::int64_t element_bytes = size_bytes(wire.dtype);

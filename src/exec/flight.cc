@@ -56,6 +56,8 @@ Flight::Flight(Program given, Wiring wiring, Transport* transport)
   transport->reserve(messages_.most_in_flight() + control.peers().size());
 }
 
+/// The word is set before readers are told that they may read: what they read from then on must be this run's. Receives
+/// are posted at once, so that few messages find none.
 Status Flight::begin(std::int64_t run) {
   run_ = run;
   messages_.begin(run);
@@ -93,6 +95,9 @@ bool Flight::may_read(const Source& source) const {
   return wiring_.control->heard(source.peer).says(Snapshot::kReady);
 }
 
+/// One turn. News of peers comes first, since it may allow what follows; what can be confirmed is, both before and
+/// after messages have moved, so that peers wait no turn longer than they must; sends and receives are posted before
+/// copies are made, so that links work while this rank copies.
 Status Flight::step(bool* moved) {
   *moved = transport_->progress();
   RESHARD_TRY(wiring_.control->receive(moved));
@@ -187,6 +192,8 @@ void Flight::choose_pull() {
   }
 }
 
+/// Copies a piece of one peer's memory. The word is looked at after the copy, not before: only then does it say that
+/// all that was read was the run's (RunWord).
 Status Flight::step_pulls(bool* moved) {
   if (!is_pulling_) choose_pull();
   if (!is_pulling_) return {};
@@ -204,6 +211,7 @@ Status Flight::step_pulls(bool* moved) {
   return {};
 }
 
+/// Copies within the rank, a piece per turn: they need nobody, so they fill the time while others are waited for.
 void Flight::step_local(bool* moved) {
   if (next_local_ >= program.local.size() || !groups_.is_open(program.local[next_local_].position)) return;
   *moved = true;
@@ -214,6 +222,8 @@ void Flight::step_local(bool* moved) {
   groups_.complete(step.position);
 }
 
+/// Whether this rank may let go: its own groups are complete, everybody has read or received what this rank gives, and
+/// the last words are sent. A rank that left earlier would take its memory, or its news, away from those behind it.
 bool Flight::is_complete() const {
   return groups_.all_complete() && messages_.is_complete() && next_local_ == program.local.size() && num_unread_ == 0 &&
          wiring_.control->is_flushed();
@@ -241,6 +251,8 @@ std::string Flight::missing() const {
   return text;
 }
 
+/// In this order: the word first, then the peers, then the messages. Until the messages are taken back they may still
+/// write here, so the caller's memory is not given back before (is_idle()).
 void Flight::abandon() {
   // First, so that nobody who still reads the source takes what it reads for the run's.
   if (wiring_.word != nullptr) RunWord(wiring_.word).set(0);

@@ -96,11 +96,14 @@ std::uint64_t Messages::tag_of_step(const MessageStep& step) const {
   return tag_of(binding_, run_, step.is_relayed ? TagKind::kRelayed : TagKind::kFirst);
 }
 
+/// As many as have a slot and a place: a message that finds no receive posted waits at its sender, or is copied once
+/// more. Never past the first that cannot be posted: the order is what Program's proof rests on.
 Status Messages::post_receives(bool* moved) {
   for (const std::int32_t index : kLanes) {
     Lane& lane = at(receives_.lanes, index);
     while (lane.has_next() && lane.slot_free() && receives_.has_room(index)) {
       const MessageStep& step = lane.next_step();
+      // It would write into a group that is not open yet. The last of its groups opens last.
       if (!step.work.empty() && !groups_->is_open(step.work.back())) break;
       RESHARD_TRY(
           transport_->recv(step.peer, tag_of_step(step), step.data, step.size_bytes, &lane.requests[lane.next]));
@@ -111,7 +114,8 @@ Status Messages::post_receives(bool* moved) {
   return {};
 }
 
-/// Sets unpacking_ to a message that has arrived.
+/// Sets unpacking_ to a message that has arrived, whichever: arrivals may be taken in any order, since each has a place
+/// of its own to go to.
 Status Messages::find_arrived() {
   for (const std::int32_t index : kLanes) {
     Lane& lane = at(receives_.lanes, index);
@@ -129,6 +133,8 @@ Status Messages::find_arrived() {
   return {};
 }
 
+/// One message at a time, a piece per call: in between sends and receives are posted, or the links would be idle while
+/// this rank copies.
 Status Messages::unpack(bool* moved) {
   if (unpacking_.lane < 0) {
     RESHARD_TRY(find_arrived());
@@ -146,7 +152,7 @@ void Messages::finish_receive() {
   const MessageStep& step = lane.program->steps[unpacking_.index];
   lane.is_done[unpacking_.index] = true;
   ++lane.num_done;
-  if (step.num_forwards == 0) lane.release(step.slot);
+  if (step.num_forwards == 0) lane.release(step.slot);  // else finish_send() does, after the last of them
   confirmations_.unpacked(unpacking_);
   unpacking_ = {};
 }
@@ -191,6 +197,7 @@ void Messages::finish_send(MessageId id) {
   confirmations_.sent(id);
 }
 
+/// Whether the bytes of a send are here: always for those of the source, else once they have been received.
 bool Messages::is_fed(const MessageStep& step) const {
   return step.feed.lane < 0 || at(receives_.lanes, step.feed.lane).is_done[step.feed.index];
 }

@@ -9,10 +9,15 @@
 #include <new>
 #include <tuple>
 
+// Messages get their memory last, once all of them are known: how many slots a direction needs depends on how many of
+// its messages go straight from or to tensors, and on whether both of its lanes stage anything. Until then their copies
+// count from an address that means nothing (window_begin()), and are shifted by one distance when the slot is known.
+
 namespace reshard {
 namespace {
 
-/// The tensor memory that equals the window byte for byte, if there is one.
+/// The tensor memory that equals the window byte for byte, if there is one: the window is one copy, and that copy is
+/// one run of bytes without conversion.
 std::byte* direct_memory(const MessageStep& step, bool is_send) {
   if (step.copies.num_ops() != 1) return nullptr;
   const PlacedCopy copy = step.copies.op(0);
@@ -25,12 +30,18 @@ std::byte* direct_memory(const MessageStep& step, bool is_send) {
 class Direction {
  public:
   Direction(DraftMessages drafts, bool is_send) : drafts_(std::move(drafts)), is_send_(is_send) {
+    // Two hops of one window may touch the same rank only as different hops of the route, so the key is unique, and
+    // both ends of a hop find the same place for it.
     std::sort(drafts_.begin(), drafts_.end(), [](const DraftMessage& a, const DraftMessage& b) {
       return std::pair{a.order, a.hop} < std::pair{b.order, b.hop};
     });
   }
 
-  /// Chooses lanes and slots. @post the slots of both lanes are at most plan.num_slots
+  /// Chooses lanes and slots. The plan has a number of slots for a direction: its lanes share them, half each where
+  /// both stage something. With a single slot, or a single message in flight, there is nothing to share: then all
+  /// messages take one lane, in the one order. Slots go round within a lane, so a message waits for the one `most`
+  /// before it.
+  /// @post the slots of both lanes are at most plan.num_slots
   void choose_slots(const Plan& plan) {
     std::array<std::int32_t, 2> num_staged{};
     for (DraftMessage& draft : drafts_) {
@@ -72,6 +83,8 @@ class Direction {
     for (DraftMessage& draft : drafts_) {
       const std::int32_t lane = lane_of(draft);
       std::vector<MessageStep>& steps = at(*out, lane).steps;
+      // A send of bytes that came over another hop waits for the receive that brings them, on this same rank. Receives
+      // are placed first, so it is known where that is.
       if (is_send_ && draft.parent >= 0) {
         draft.step.feed = places->at({draft.order.route, draft.order.number, draft.parent});
         MessageStep& feed = at(at(*receives, draft.step.feed.lane).steps, draft.step.feed.index);
@@ -99,6 +112,7 @@ class Direction {
     return draft.step.data == nullptr && !draft.step.is_from_staging;
   }
 
+  /// The wire side of the copies moves to the slot: what a send packs into, or a receive unpacks from.
   void resolve(std::byte* slot, DraftMessage* draft) const {
     draft->step.data = slot;
     const std::intptr_t distance =
@@ -124,6 +138,7 @@ Status place_messages(const Plan& plan, DraftMessages send_drafts, DraftMessages
   Direction receives(std::move(receive_drafts), false);
   sends.choose_slots(plan);
   receives.choose_slots(plan);
+  // Slots of one size, that of the largest window, so that any window fits any slot of the rings.
   const std::size_t slot_bytes = std::max(sends.slot_bytes(), receives.slot_bytes());
   const std::size_t staging_bytes = (sends.num_slots() + receives.num_slots()) * slot_bytes;
   program->staging_bytes = static_cast<std::int64_t>(staging_bytes);

@@ -11,6 +11,12 @@
 #include "src/exec/copies.h"
 #include "src/exec/place_messages.h"
 
+// The plan says which windows go over which hops; a program says what one rank does for that, with addresses. Each byte
+// that this rank needs comes in one of three ways, tried in this order: it lies on the rank already (local), a peer's
+// memory is mapped here and can be read (pulls), or it comes as a message and is unpacked. The choice is made from what
+// both ends know (the plan, and who maps whom, which they told each other when they bound), so that no rank waits for a
+// message that its peer thinks is a pull.
+
 namespace reshard {
 namespace {
 
@@ -62,6 +68,7 @@ class ProgramBuilder {
     add_local();
     std::int64_t id = 0;
     for (const Route& route : plan_.routes) add_route(id++, route);
+    // Groups first, since what lies in later ones must not be touched before they open; within a group in a circle.
     std::stable_sort(program_.pulls.begin(), program_.pulls.end(), [&](const GroupCopies& a, const GroupCopies& b) {
       return std::pair{a.position, shift_from(a.peer)} < std::pair{b.position, shift_from(b.peer)};
     });
@@ -95,6 +102,8 @@ class ProgramBuilder {
     return std::vector<CopyListBuilder>(plan_.groups.size(), CopyListBuilder(table_));
   }
 
+  /// What needs no peer: padding that is to be zero, and bytes that this rank holds and wants. The plan has no route
+  /// for those, and a bundle whose holders include the rank on both sides is moved whole.
   void add_local() {
     std::vector<CopyListBuilder> of_group = lists_of_groups();
     for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
@@ -126,11 +135,13 @@ class ProgramBuilder {
     const HopIterator hops = plan_.begin_hops(route);
     const auto is_mine = [&](const Hop& hop) { return hop.src == rank_ || hop.dst == rank_; };
     if (std::none_of(hops, hops + route.num_hops, is_mine)) return;
-    // Peers' memory is read only where nobody waits for this rank to pass something on.
+    // Peers' memory is read only where nobody waits for this rank to pass something on: a window that is passed on must
+    // be there as a message, with a place in the order of items, or the proof at Program says nothing of it.
     if (route.num_hops == 1 && hops->dst == rank_ && memory_.mapped_src.contains(hops->src)) {
       add_pulls(route, hops->src);
       return;
     }
+    // The other end of the same choice: that rank pulls, so there is nothing to send.
     if (route.num_hops == 1 && hops->src == rank_ && memory_.read_by[RankId(hops->dst)]) return;
     const std::vector<Window> windows = windows_of(plan_, route);
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
@@ -179,6 +190,7 @@ class ProgramBuilder {
     draft.is_staged = !staged.empty() && staged[RankId(draft.step.peer)];
     draft.step.is_from_staging = is_send && hop.parent >= 0 && hops[hop.parent].to_staging;
     (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
+    // Bytes that only pass through are never unpacked: they leave from the slot that they came to.
     const bool passes_by = is_send ? draft.step.is_from_staging : hop.to_staging;
     if (!passes_by) add_copies(window, is_send, &draft);
     DraftMessages& drafts = is_send ? sends_ : receives_;
@@ -214,6 +226,8 @@ class ProgramBuilder {
     draft->step.copies = message_copies_.take(static_cast<std::uint64_t>(kin));
   }
 
+  /// How much each group waits for. What a rank sends of its own source is no work of a group: it writes nothing, and
+  /// the source is the caller's again only when the run ends.
   void count_work() {
     for (const std::vector<GroupCopies>* steps : {&program_.local, &program_.pulls}) {
       for (const GroupCopies& step : *steps) ++at(program_.work_of_group, step.position);
@@ -227,6 +241,7 @@ class ProgramBuilder {
     }
   }
 
+  // Half of what fits, so that a position may be added to it.
   static constexpr std::int32_t kNoLimit = std::numeric_limits<std::int32_t>::max() / 2;
 
   const Plan& plan_;
