@@ -165,8 +165,7 @@ class ProgramBuilder {
     const BufferTable& buffers = memory_.mapped_src.at(peer);
     std::vector<CopyListBuilder> of_group = lists_of_groups();
     program_.bytes_mapped += route.size_bytes;
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan_.begin_ranges(route)[i];
+    for (const Range& range : plan_.ranges_of(route)) {
       for (const Fragment& fragment : fragments_of(plan_, range.bundle, range.begin, range.end)) {
         append_move(source(fragment.tensor, &peer_blocks_, buffers), destination(fragment.tensor), fragment,
                     &at(of_group, group(fragment.tensor)));

@@ -284,16 +284,16 @@ class RouteBuilder {
   /// Drops the route's ranges, the last ones made, where an earlier route has the same: replicas of a server get the
   /// same from a source, so that of 12 million ranges from 2048 shards to 64 replicas few hundred thousand stay.
   void share_ranges() {
-    const Range* mine = plan_->begin_ranges(route_);
+    const std::span<const Range> mine = plan_->ranges_of(route_);
     Hasher hasher;
-    for (const Range* range = mine; range != mine + route_.num_ranges; ++range) {
-      for (const std::int64_t value : {std::int64_t{range->bundle}, range->begin, range->end}) hasher.add(value);
+    for (const Range& range : mine) {
+      for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) hasher.add(value);
     }
     const auto [begin, end] = range_lists_.equal_range(hasher.digest());
     for (auto known = begin; known != end; ++known) {
       const auto [first, count] = known->second;
       if (count != route_.num_ranges) continue;
-      if (!std::equal(mine, mine + count, plan_->ranges.data() + first, is_same)) continue;
+      if (!std::equal(mine.begin(), mine.end(), plan_->ranges.begin() + first, is_same)) continue;
       plan_->ranges.resize(static_cast<std::size_t>(route_.first_range));
       route_.first_range = first;
       return;

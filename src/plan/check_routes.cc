@@ -169,8 +169,7 @@ class RouteChecker {
   /// What is wrong with a route; empty when nothing is.
   std::string check(const Route& route) {
     std::int64_t bytes = 0;
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan_.begin_ranges(route)[i];
+    for (const Range& range : plan_.ranges_of(route)) {
       if (range.bundle < 0 || range.bundle >= size(plan_.bundles)) return "has a bundle that is not there";
       if (range.begin < 0 || range.begin >= range.end || range.end > at(plan_.bundles, range.bundle).size_bytes) {
         return "goes beyond its bundle";
@@ -239,8 +238,7 @@ class RouteChecker {
       return wrong_order(route, hop.dst);
     }
     if (hop.delay < (is_first ? 0 : hops[hop.parent].delay)) return "has a hop before its bytes are there";
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan_.begin_ranges(route)[i];
+    for (const Range& range : plan_.ranges_of(route)) {
       const Bundle& bundle = at(plan_.bundles, range.bundle);
       if (is_first && !plan_.sets.contains(bundle.sources, hop.src)) return "begins where the bytes are not";
       if (hop.to_staging) continue;

@@ -27,9 +27,9 @@ double in_order(const Plan& plan) {
   std::vector<std::int32_t> path;
   for (const Route& route : plan.routes) {
     std::vector<std::int64_t> bytes(num_blocks);
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+    for (const Range& range : plan.ranges_of(route)) {
       parts.clear();
-      splitter.split(plan.begin_ranges(route)[i], &parts);
+      splitter.split(range, &parts);
       for (const GroupBytes& part : parts) at(bytes, plan.position_of(part.group, route.first_group) / k) += part.bytes;
     }
     for (std::int32_t h = 0; h < route.num_hops; ++h) {

@@ -83,8 +83,7 @@ std::uint64_t hash_plan(const Plan& plan) {
   }
   // Route by route: which routes are repeated, and which share a list of ranges, is no choice, only how it is kept.
   for (const Route& route : plan.routes) {
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan.begin_ranges(route)[i];
+    for (const Range& range : plan.ranges_of(route)) {
       for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) hasher.add(value);
     }
   }

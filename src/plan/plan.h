@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -177,7 +178,9 @@ struct Plan {
 
   std::int64_t num_atoms() const;
   Strands strands(const Bundle& bundle) const { return {at(patterns, bundle.pattern), runs.data() + bundle.first_run}; }
-  const Range* begin_ranges(const Route& route) const { return ranges.data() + route.first_range; }
+  std::span<const Range> ranges_of(const Route& route) const {
+    return {ranges.data() + route.first_range, static_cast<std::size_t>(route.num_ranges)};
+  }
   HopIterator begin_hops(const Route& route) const { return {hops.data() + route.first_hop, route.receiver}; }
   /// The hops of a run of routes, one route after the other, as they are for its receiver.
   struct RunHops {

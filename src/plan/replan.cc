@@ -105,8 +105,8 @@ class Replanner {
     for (bool changed = true; changed;) {
       changed = false;
       for (const Route& route : old_.routes) {
-        for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-          std::int32_t& match = at(match_, old_.begin_ranges(route)[i].bundle);
+        for (const Range& range : old_.ranges_of(route)) {
+          std::int32_t& match = at(match_, range.bundle);
           if (match < 0 || cut(route, match).has_value()) continue;
           match = -1;
           changed = true;
@@ -152,8 +152,7 @@ class Replanner {
     kept_.out_bytes.resize(static_cast<std::size_t>(now_.num_ranks));
     for (const Route& route : old_.routes) {
       std::map<std::int32_t, std::vector<Range>> by_audience;  // ranges whose bundles lost the same ranks stay together
-      for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-        Range range = old_.begin_ranges(route)[i];
+      for (Range range : old_.ranges_of(route)) {
         range.bundle = at(match_, range.bundle);
         // Bundles keep their stream, byte by byte, so that ranges hold as they are.
         if (range.bundle >= 0) by_audience[at(now_.bundles, range.bundle).destinations].push_back(range);
@@ -227,8 +226,7 @@ class Replanner {
   template <typename Visit>
   static void for_each_leg(const Plan& plan, const Route& route, const Visit& visit) {
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-        const Range& range = plan.begin_ranges(route)[i];
+      for (const Range& range : plan.ranges_of(route)) {
         visit(range.bundle, plan.begin_hops(route)[h], range.end - range.begin);
       }
     }

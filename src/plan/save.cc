@@ -149,8 +149,7 @@ Status read_routes(const Json& json, Plan* plan) {
 Json routes_json(const Plan& plan) {
   Json ranges = Json::array();
   for (const Route& route : plan.routes) {
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan.begin_ranges(route)[i];
+    for (const Range& range : plan.ranges_of(route)) {
       for (const std::int64_t value : {std::int64_t{range.bundle}, range.begin, range.end}) ranges.push_back(value);
     }
   }

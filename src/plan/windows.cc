@@ -151,8 +151,7 @@ std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle_id, std
 /// so that the windows of a group follow each other and it can be complete before the next begins.
 std::vector<Window> windows_of(const Plan& plan, const Route& route) {
   std::vector<Fragment> fragments;
-  for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-    const Range& range = plan.begin_ranges(route)[i];
+  for (const Range& range : plan.ranges_of(route)) {
     const std::vector<Fragment> more = fragments_of(plan, range.bundle, range.begin, range.end);
     fragments.insert(fragments.end(), more.begin(), more.end());
   }

@@ -85,8 +85,7 @@ std::int64_t largest_crossing(const Plan& plan) {
       const Hop& hop = plan.begin_hops(route)[h];
       crossings += plan.options.machine->same_domain(RankId(hop.src), RankId(hop.dst)) ? 0 : 1;
     }
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan.begin_ranges(route)[i];
+    for (const Range& range : plan.ranges_of(route)) {
       bytes[range.bundle] += crossings * (range.end - range.begin);
     }
   }
@@ -106,8 +105,7 @@ json bundle_json(const Plan& plan, std::int64_t id) {
   json routes = json::array();
   for (const Route& route : plan.routes) {
     std::int64_t bytes = 0;
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan.begin_ranges(route)[i];
+    for (const Range& range : plan.ranges_of(route)) {
       if (range.bundle == id) bytes += range.end - range.begin;
     }
     if (bytes > 0 && routes.size() < kMostRoutes)

@@ -57,8 +57,7 @@ class WindowCounter {
   /// Plans that were loaded have a list of ranges for each route: they are told apart by content.
   const RouteWindows& count_ranges(const Route& route) {
     std::vector<std::int64_t> key = {route.first_group};
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-      const Range& range = plan_.begin_ranges(route)[i];
+    for (const Range& range : plan_.ranges_of(route)) {
       key.insert(key.end(), {range.bundle, range.begin, range.end});
     }
     const auto [entry, is_new] = known_.try_emplace(std::move(key));

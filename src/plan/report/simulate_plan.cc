@@ -68,9 +68,9 @@ class PlanSimulator {
   std::map<std::int32_t, std::int64_t> parts_of(const Route& route) {
     if (plan_.options.open_groups == 0) return {{0, route.size_bytes}};
     std::map<std::int32_t, std::int64_t> parts;
-    for (std::int32_t i = 0; i < route.num_ranges; ++i) {
+    for (const Range& range : plan_.ranges_of(route)) {
       split_.clear();
-      splitter_.split(plan_.begin_ranges(route)[i], &split_);
+      splitter_.split(range, &split_);
       for (const GroupBytes& part : split_) parts[plan_.position_of(part.group, route.first_group)] += part.bytes;
     }
     return parts;

@@ -221,7 +221,7 @@ class Expectation {
   void add_route(const Route& route) {
     const HopIterator hops = plan_.begin_hops(route);
     if (route.num_hops == 1 && hops->dst == rank_ && memory_.mapped_src.contains(hops->src)) {
-      for (std::int32_t i = 0; i < route.num_ranges; ++i) add_moves(plan_.begin_ranges(route)[i], hops->src);
+      for (const Range& range : plan_.ranges_of(route)) add_moves(range, hops->src);
       return;
     }
     if (route.num_hops == 1 && hops->src == rank_ && memory_.read_by[RankId(hops->dst)]) return;

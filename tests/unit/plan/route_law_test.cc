@@ -43,8 +43,7 @@ RC_GTEST_PROP(RouteTest, CrossTheNetworkOnceIntoEachDomainAndOnlyIfNobodyInItHol
       const Hop& hop = plan->begin_hops(route)[h];
       if (machine.same_domain(RankId(hop.src), RankId(hop.dst))) continue;
       RC_ASSERT(machine.reaches(RankId(hop.src), RankId(hop.dst)));
-      for (std::int32_t i = 0; i < route.num_ranges; ++i) {
-        const Range& range = plan->begin_ranges(route)[i];
+      for (const Range& range : plan->ranges_of(route)) {
         entered[{at(machine.gpus, hop.dst).domain, range.bundle}] += range.end - range.begin;
       }
     }
