@@ -3,7 +3,7 @@
 # SPDX-FileCopyrightText: The reshard authors
 # usage: perf/instructions.sh [--update]
 #
-# Counts the instructions that reshard_plan executes for two jobs, under valgrind, and prints them beside the counts kept
+# Counts the instructions that reshard_plan executes for three jobs, under valgrind, and prints them beside the counts kept
 # in perf/results/planner_instructions.json. Counts hardly vary from run to run, as times do, so that a planner that
 # became slower shows. --update keeps the new counts. They are those of one compiler and one kind of processor.
 set -euo pipefail

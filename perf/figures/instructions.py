@@ -20,6 +20,7 @@ JOBS = {
                      "--cluster", "hgx-h100"],
     "kimi_two_open": ["--model", "Kimi-K2-Instruct", "--from", "megatron:tp=8,pp=8,dp=4,ep=32", "--to",
                       "vllm:tp=32,ep=32,replicas=4", "--cluster", "hgx-h100", "--open-groups", "2"],
+    "llama405_fsdp": ["--model", "Meta-Llama-3.1-405B", "--from", "fsdp:shard=2048", "--to", "vllm:tp=16,replicas=64"],
 }
 NOTABLE = 0.02  # a smaller change is as likely one of the standard library
 
