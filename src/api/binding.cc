@@ -91,7 +91,9 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, resh
     BindOptions options;
     options.transport = made->transport.get();
     options.numbers = made->numbers.get();
+    // A bad timeout must not keep this rank from telling the others: it takes part under the comm's and fails after.
     options.timeout_us = desc->timeout_us > 0 ? desc->timeout_us : desc->comm->timeout_us;
+    // From here on an error is this rank's vote, and Binding::create returns it after all ranks have heard of it.
     options.arguments = to_options(*desc, binding, &options);
     RESHARD_TRY(made->binding, Binding::create(options));
     *binding = made.release();
@@ -118,6 +120,7 @@ reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t g
     RESHARD_TRY(check_not_null(binding, "binding"));
     RESHARD_TRY(check_timeout(timeout_us));
     const auto& groups = binding->binding->plan().groups;
+    // Callers name groups by their own values; inside they are places in the plan's ascending list.
     const auto found = std::lower_bound(groups.begin(), groups.end(), group);
     if (found == groups.end() || *found != group) {
       return invalid_argument(fmt::format("the plan has no group {}; it has {}", group, fmt::join(groups, ", ")));
@@ -133,6 +136,7 @@ reshard_status_t reshard_binding_poll(reshard_binding_t binding, int64_t capacit
     RESHARD_TRY(check_not_null(binding, "binding"));
     if (capacity < 0) return invalid_argument(fmt::format("capacity is {}; give 0 or more", capacity));
     if (capacity > 0) RESHARD_TRY(check_not_null(groups, "groups"));
+    // A list that is too short is filled as far as it goes; the number says how many there are.
     RESHARD_TRY(const bool done, binding->binding->engine().poll());
     const std::int64_t num_complete = binding->binding->engine().num_groups_complete();
     for (std::int64_t i = 0; i < std::min(capacity, num_complete); ++i) groups[i] = binding->binding->group_at(i);

@@ -41,7 +41,8 @@ Notice notice_of(const reshard_comm_options_t* options) {
   return [notice = options->notice, user = options->user](const std::string& text) { notice(text.c_str(), user); };
 }
 
-/// Connects over UCX the ranks that `make_bootstrap(deadline, notice)` brings together.
+/// Connects over UCX the ranks that `make_bootstrap(deadline, notice)` brings together. One deadline holds for all of
+/// it: what the rendezvous has used up is missing when the transports exchange their addresses.
 template <typename MakeBootstrap>
 Status connect([[maybe_unused]] const MakeBootstrap& make_bootstrap, const reshard_comm_options_t* options,
                reshard_comm_t* comm) {
@@ -112,6 +113,7 @@ reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgathe
   });
 }
 
+/// Hands the transport the means to read variables, as only this room reads any.
 reshard_status_t reshard_comm_create_from_environment(const reshard_comm_options_t* options, reshard_comm_t* comm) {
   if (comm != nullptr) *comm = nullptr;
   return guard([&]() -> Status {
@@ -138,6 +140,7 @@ reshard_status_t reshard_comm_create_local(int32_t num_ranks, const reshard_comm
       made.back()->transport = std::move(transport);
       made.back()->timeout_us = timeout_us;
     }
+    // Handed out when all are made: an error before this leaves the caller's array as it was.
     for (std::size_t r = 0; r < made.size(); ++r) comms[r] = made[r].release();
     return {};
   });

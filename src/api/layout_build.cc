@@ -51,6 +51,8 @@ Result<Rule> to_rule(reshard_rule_t rule) {
   return invalid_argument(fmt::format("placement has the unknown rule {}", static_cast<int>(rule)));
 }
 
+/// Table entries come as one list for all coordinates, in any order of these, and become one row per coordinate; within
+/// a row the caller's order stays, for it is the order in memory.
 Result<AxisRule> to_axis_rule(const reshard_axis_placement_t& given, std::int64_t axis_size) {
   RESHARD_TRY(check_struct(&given, "reshard_axis_placement_t"));
   AxisRule axis;
@@ -128,6 +130,7 @@ Result<Placement> to_placement(const reshard_placement_desc_t& desc, const Tenso
   return placement;
 }
 
+/// Only the dims that the tensor has are read: the rest of the caller's arrays may hold anything.
 Result<Block> to_block(const reshard_block_t& given, const ModelLayout& layout) {
   if (given.tensor < 0 || given.tensor >= static_cast<std::int64_t>(layout.tensors().size())) {
     return invalid_argument(
@@ -172,6 +175,7 @@ Result<std::vector<std::string>> to_patterns(const char* text, const char* what)
   return patterns;
 }
 
+/// Copies what the caller's struct points to, which need not outlive the call.
 Result<ModelLayoutOptions> to_model_options(const reshard_model_options_t& given) {
   ModelLayoutOptions options;
   options.num_layers = given.num_layers;
@@ -228,6 +232,7 @@ reshard_status_t reshard_layout_create_from_model(const reshard_model_options_t*
   if (layout != nullptr) *layout = nullptr;
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(layout, "layout"));
+    // Version 1 ended where rank_list was added: programs built with it give no list.
     constexpr StructHeader kVersion1{offsetof(reshard_model_options_t, rank_list), 1};
     RESHARD_TRY(const reshard_model_options_t given, read_versioned(options, "reshard_model_options_t", kVersion1));
     RESHARD_TRY(check_not_null(given.config_json, "config_json"));
@@ -256,6 +261,7 @@ reshard_status_t reshard_layout_create_from_spec(const char* json, reshard_layou
     RESHARD_TRY(check_not_null(src, "src"));
     RESHARD_TRY(check_not_null(dst, "dst"));
     RESHARD_TRY(SpecLayouts parsed, parse_spec(json));
+    // Held until the second is made, so that the caller gets both or none.
     auto made = std::make_unique<reshard_layout>(std::move(parsed.src));
     *dst = new reshard_layout(std::move(parsed.dst));
     *src = made.release();
@@ -299,6 +305,7 @@ reshard_status_t reshard_layout_place(reshard_layout_t layout, const reshard_pla
     if (!made.ok()) return made.take_status().with_context("tensor \"" + tensor.name + "\"");
     Placement placement = made.take();
     ModelLayout& writable = layout->writable();
+    // A tensor that names no buffer has one of its own, under its name.
     if (placement.buffer < 0) placement.buffer = writable.add_buffer(tensor.name, tensor.dtype);
     return writable.place(desc->tensor, std::move(placement));
   });
@@ -350,6 +357,7 @@ reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t 
     RESHARD_TRY(check_not_null(comm, "comm"));
     RESHARD_TRY(check_not_null(merged, "merged"));
     if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+    // Both all-gathers in one turn: another thread's collective between them would be answered by the wrong one.
     const std::lock_guard turn(comm->transport->turn());
     RESHARD_TRY(ModelLayout all, api::exchange_layout(*local->layout, comm->transport.get(), Deadline(timeout_us)));
     *merged = new reshard_layout(std::move(all));

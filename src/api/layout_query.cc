@@ -49,6 +49,7 @@ reshard_block_kind_t to_kind(BlockKind kind) {
   return RESHARD_BLOCK_UNTOUCHED;
 }
 
+/// Dims beyond the tensor's own are 0 in what is handed out.
 void write_block(std::int32_t rank, const Block& found, reshard_block_t* block) {
   block->kind = to_kind(found.kind);
   block->rank = rank;
@@ -187,6 +188,8 @@ reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank,
   });
 }
 
+/// All blocks of a rank in one call; with capacity 0 only their number. The array may be too long but never too short:
+/// a part of the blocks is no layout.
 reshard_status_t reshard_layout_get_blocks(reshard_layout_t layout, int32_t rank, int64_t capacity,
                                            reshard_block_t* blocks, int64_t* num_blocks) {
   return guard([&]() -> Status {

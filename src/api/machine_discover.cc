@@ -85,6 +85,7 @@ reshard_status_t reshard_machine_discover(reshard_comm_t comm, const reshard_mac
     }
     const Deadline deadline(chosen.timeout_us);
     const std::lock_guard turn(comm->transport->turn());
+    // What this rank could not find goes into the exchange as an error, and comes back to all as one.
     RESHARD_TRY(api::GatheredMachine gathered,
                 api::exchange_nodes(find_own_node(chosen), comm->transport.get(), deadline));
     auto handle = std::make_unique<reshard_machine>();

@@ -50,6 +50,7 @@ Result<OwnNode> read_answer(std::size_t rank, const Blob& blob) {
   node.boot_id = reader.text();
   const std::int64_t gpu = reader.number();
   for (std::int64_t i = reader.number(); i > 0 && reader.ok(); --i) node.warnings.push_back(reader.text());
+  // Also checks that the GPU fits 32 bits: another version of the library may have written it.
   node.gpu = static_cast<std::int32_t>(gpu);
   if (!reader.ok() || node.gpu != gpu) return malformed(rank);
   if (code == RESHARD_OK) return node;

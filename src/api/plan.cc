@@ -77,6 +77,7 @@ Status read_options(const reshard_plan_options_t* given, PlanOptions* options) {
 
 }  // namespace
 
+/// Timed apart from planning: a plan can be run without its estimate, so that its time is not the planner's.
 reshard::Status reshard_plan::estimate_time() {
   if (plan->options.machine == nullptr || estimate.has_value()) return {};
   const auto begin = std::chrono::steady_clock::now();
@@ -173,6 +174,7 @@ reshard_status_t reshard_plan_num_unmatched(reshard_plan_t plan, int64_t* num_un
   });
 }
 
+/// One numbering for both sides: those at the source first.
 reshard_status_t reshard_plan_get_unmatched(reshard_plan_t plan, int64_t index, const char** name,
                                             int32_t* is_at_source) {
   return guard([&]() -> Status {
@@ -213,6 +215,7 @@ reshard_status_t reshard_plan_save(reshard_plan_t plan, const char* path) {
     RESHARD_TRY(check_not_null(path, "path"));
     std::ofstream file(path, std::ios::binary);
     file << save_plan(*plan->plan);
+    // Closed before it is asked: a full disk may only show when the last bytes are written.
     file.close();
     if (!file) return {RESHARD_ERR_IO, fmt::format("cannot write the plan to \"{}\"", path)};
     return {};

@@ -31,6 +31,7 @@ class LayoutReader {
  public:
   explicit LayoutReader(std::span<const std::byte> bytes) : in_(bytes) {}
 
+  /// Lists come in the order in which they are named: meshes, maps and buffers before the tensors that use them.
   Result<ModelLayout> read() {
     const std::int64_t num_ranks = in_.number();
     if (!in_.ok()) return damaged("it ends before the number of ranks");
@@ -55,6 +56,7 @@ class LayoutReader {
 
   DType read_dtype() { return static_cast<DType>(in_.number_within(0, std::numeric_limits<std::uint8_t>::max())); }
 
+  /// @pre every number of [low, high] fits Int
   template <typename Int>
   std::vector<Int> read_list(std::int64_t low, std::int64_t high) {
     std::vector<Int> list;
@@ -137,6 +139,8 @@ class LayoutReader {
     return {};
   }
 
+  /// A tensor goes into the layout before its placements and blocks, which ModelLayout checks against it as if a caller
+  /// had given them: the reader has no rules of its own about what is a good layout.
   Status read_tensor(ModelLayout* layout) {
     Tensor tensor;
     tensor.name = read_name();
@@ -160,6 +164,7 @@ class LayoutReader {
     return {};
   }
 
+  /// Maps are named by their place plus one: 0 is a dim without a map, which every rank holds as a whole.
   Placement read_placement(int num_dims) {
     Placement placement;
     const std::int64_t mesh = in_.number_within(0, std::ssize(meshes_) - 1);
@@ -218,6 +223,7 @@ Result<ModelLayout> deserialize(std::span<const std::byte> bytes) {
     return Status(RESHARD_ERR_NOT_SUPPORTED,
                   fmt::format("the layout is written in format {}; this library reads {}", version, format::kVersion));
   }
+  // The checksum tells damage by chance, not by intent: what is read below is checked in any case.
   std::uint64_t sum = 0;
   for (std::size_t i = format::kChecksumBytes; i-- > 0;) {
     sum = sum << 8 | static_cast<std::uint64_t>(bytes[bytes.size() - format::kChecksumBytes + i]);

@@ -83,6 +83,7 @@ Result<std::vector<std::int64_t>> contiguous_cuts(std::int64_t n, const Split& s
   return cuts;
 }
 
+/// The number of blocks is bounded before any is made: block 1 on a dim of 2^40 would be 2^40 runs.
 Status split_cyclic(const Slicer& slicer, const Split& split, std::vector<IndexList>* parts) {
   if (split.block < 1) return invalid_argument(fmt::format("block is {}; blocks hold 1 or more entries", split.block));
   const std::int64_t num_blocks = slicer.size() / split.block + (slicer.size() % split.block != 0 ? 1 : 0);
@@ -98,6 +99,8 @@ Status split_cyclic(const Slicer& slicer, const Split& split, std::vector<IndexL
   return {};
 }
 
+/// Rows name positions in the list, in the order in which the coordinate has them in memory: a permutation is a table
+/// of one-entry runs. Runs that join up are one, so that a table that is no permutation stays short.
 Status split_table(const Slicer& slicer, const Split& split, std::vector<IndexList>* parts) {
   if (split.table.size() != parts->size()) {
     return invalid_argument(fmt::format("table has {} rows for {} coordinates; give one per coordinate",
@@ -145,6 +148,8 @@ Result<std::vector<IndexList>> split_list(const IndexList& list, const Split& sp
   return parts;
 }
 
+/// Splits are applied to every list that the ones before left, so that each may come out uneven in its own way: chunks
+/// of chunks are not chunks of the whole. Places in the buffer are given at the end, one run behind the other.
 Result<DimMap> make_dim_map(std::int64_t extent, const std::vector<Split>& splits) {
   // One list for each combination of coordinates so far, the latest axis fastest.
   std::vector<IndexList> lists(1);
@@ -155,6 +160,7 @@ Result<DimMap> make_dim_map(std::int64_t extent, const std::vector<Split>& split
     for (const IndexList& list : lists) {
       RESHARD_TRY(std::vector<IndexList> parts, split_list(list, split));
       for (IndexList& part : parts) {
+        // An empty part counts as well, for it takes memory, too.
         num_segments += part.size() + 1;
         next.push_back(std::move(part));
       }

@@ -23,6 +23,7 @@ RankSets::RankSets() {
   intern({});
 }
 
+/// Sets of equal hash are compared: a set that was taken for another would give bytes to the wrong ranks.
 std::int32_t RankSets::intern(std::vector<std::int32_t> sorted_ranks) {
   const std::uint64_t hash = XXH3_64bits(sorted_ranks.data(), sorted_ranks.size() * sizeof(std::int32_t));
   const auto [first, last] = by_hash_.equal_range(hash);
@@ -112,6 +113,7 @@ class HolderTable {
   HolderTable(const Placement& placement, const std::vector<DimCells>& dims, RankSets* sets)
       : placement_(placement), dims_(dims), sets_(sets) {
     // Positions of the mesh by the part they take of the dimension that is cut finest: the scan below starts there.
+    // With no dim cut at all, all of them are in one list.
     for (std::size_t d = 0; d < dims.size(); ++d) {
       const DimMapPtr& map = placement.dims[d].map;
       if (map != nullptr && map->parts.size() > positions_.size()) {
@@ -148,6 +150,7 @@ class HolderTable {
     return sets_->intern(std::move(ranks));
   }
 
+  /// A rank holds a cell if its part of every dim is among the parts that hold the cell's interval of that dim.
   bool holds_other_dims(const std::vector<std::int32_t>& part_sets, std::int64_t index) const {
     for (int d = 0; d < static_cast<int>(dims_.size()); ++d) {
       const DimPlacement& placed = at(placement_.dims, d);
@@ -219,7 +222,8 @@ void sweep_from(int dim, const Box& partial, const std::vector<Box>& boxes, cons
                 });
 }
 
-/// Equal boxes become one with all their holders, so that replicas cost the sweep nothing.
+/// Equal boxes become one with all their holders, so that replicas cost the sweep nothing: it pays for each box in each
+/// slab that it is in.
 std::vector<Cell> unite_equal_boxes(std::vector<Cell> cells, RankSets* sets) {
   const auto key = [](const Cell& cell) {
     std::vector<std::int64_t> bounds(cell.box.begin.values, cell.box.begin.values + kMaxDims);
@@ -244,6 +248,7 @@ std::vector<Cell> unite_equal_boxes(std::vector<Cell> cells, RankSets* sets) {
 
 }  // namespace
 
+/// The sweep starts from the hull of all boxes: outside there is nothing to find.
 std::vector<Cell> sweep_cells(int num_dims, std::vector<Cell> given, RankSets* sets) {
   std::erase_if(given, [](const Cell& cell) { return cell.box.empty() || cell.holders == 0; });
   if (given.empty()) return {};

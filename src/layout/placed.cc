@@ -210,6 +210,8 @@ std::int64_t part_index(const Mesh& mesh, const std::vector<int>& axes, std::int
   return part;
 }
 
+/// A dim without a map is one segment, so that whoever reads parts need not know of such dims. One of extent 0 has
+/// none: segments are never empty.
 DimPart part_of(const Tensor& tensor, const Placement& placement, std::int64_t index, int dim) {
   const DimPlacement& placed = at(placement.dims, dim);
   if (placed.map != nullptr) return at(placed.map->parts, part_index(*placement.mesh, placed.axes, index));
@@ -240,6 +242,7 @@ ByteSpan byte_span(const Block& block, std::int64_t element_bytes) {
   return span;
 }
 
+/// The array is dense, so that its extents give its size: segments need not be looked at.
 ByteSpan placed_span(const Tensor& tensor, const Placement& placement, std::int64_t index) {
   const Dims extents = buffer_extents(tensor, placement, index);
   std::int64_t bytes = size_bytes(tensor.dtype);
@@ -261,6 +264,7 @@ Dims placed_local_shape(const Tensor& tensor, const Placement& placement, std::i
   return shape;
 }
 
+/// One prototype has what all blocks of the rank share; each block adds its box and the offset of its runs.
 void append_blocks(const Tensor& tensor, std::int64_t tensor_index, const Placement& placement, std::int64_t index,
                    std::int64_t element_bytes, std::vector<Block>* out) {
   const int num_dims = static_cast<int>(tensor.shape.size());

@@ -93,6 +93,7 @@ class BoundFinder {
         at(entering_, domain) += bundle.size_bytes;
         is_remote = true;
       }
+      // Held in two domains, either may send it: no single one has to. Sets of domains are LB4's.
       if (is_remote && sources.num_domains() == 1) at(leaving_, sources.domains.front()) += bundle.size_bytes;
     }
   }

@@ -238,6 +238,7 @@ class RouteBuilder {
       add_hop(rank, first_landing, parent, 0, false);
       return;
     }
+    // From here on a chain: each turn leaves the domain before, but for the first, and serves the next.
     Keeper last{rank, -1};
     for (std::int32_t l = 0; l < passage.num_landings; ++l) {
       const std::int32_t landing = at(passages_.landings, passage.first_landing + l);

@@ -93,8 +93,8 @@ class Lines {
   const std::vector<Entry>& entries_;
   std::int32_t num_src_;
   std::int64_t limit_;
-  std::vector<std::int64_t> chunks_;
-  std::vector<std::int64_t> small_bytes_;
+  std::vector<std::int64_t> chunks_;       // per line, in 256ths, of entries that are not small
+  std::vector<std::int64_t> small_bytes_;  // per line
 };
 
 /// Indices of the edges whose multiplicity has this bit.

@@ -534,6 +534,7 @@ class ExitChooser {
       for (const Item& item : items) add_to_each(exit, item.range, item.first_landing, item.num_landings);
       return;
     }
+    // Rank by rank, each with its items in order: what a rank gets lies together, so few senders serve it.
     std::vector<std::pair<std::int32_t, std::size_t>> copies;  // (rank, item)
     for (std::size_t i = 0; i < items.size(); ++i) {
       for (std::int32_t l = 0; l < items[i].num_landings; ++l) {

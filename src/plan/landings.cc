@@ -190,6 +190,7 @@ class LandingChooser {
       capacities.push_back(network_.in(rank));
       carried_before.push_back(kept_.in_bytes.empty() ? 0 : at(kept_.in_bytes, rank));
     }
+    // First over those that want the bytes, and only if that is too much for them over all (the head of this file).
     WaterFill fill = water_fill(demands(*pools, ranks), capacities, carried_before);
     if (!pools->empty() && is_too_busy(fill, capacities)) {
       const std::vector<std::int64_t> carried = loads(*pools, fill, ranks);

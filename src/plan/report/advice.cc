@@ -42,11 +42,13 @@ class Adviser {
       out_.network_bytes_best += entering_[then];
     }
     out_.takes.resize(count);
+    // `best` is by place; advice is by rank.
     for (std::size_t place = 0; place < count; ++place) at(out_.takes, best[place]) = out_.ranks[place];
     return std::move(out_);
   }
 
  private:
+  /// Numbers the ranks that want something: others have no place to give or take.
   void find_ranks() {
     place_.assign(static_cast<std::size_t>(plan_.num_ranks), -1);
     for (const Bundle& bundle : plan_.bundles) {

@@ -122,6 +122,8 @@ class OtherWays {
     return finish("broadcast per pipeline stage", all, seconds, most.resource);
   }
 
+  /// Each rank that lacks a bundle gets it by a message of its own, from the holder whose turn it is: balanced by
+  /// count, as frameworks do it, not by bytes or ports.
   OtherWay unicast() const {
     std::vector<std::int64_t> loads = no_load();
     std::map<std::int32_t, std::size_t> next;  // by holders: whose turn it is

@@ -62,6 +62,7 @@ json timeline_json(const Simulation& simulation) {
   return {{"bucket_seconds", simulation.bucket_seconds}, {"classes", std::move(classes)}};
 }
 
+/// A route as the edges of a tree: a picture hangs each hop under its parent.
 json hops_json(const Plan& plan, const Route& route) {
   json out = json::array();
   for (std::int32_t h = 0; h < route.num_hops; ++h) {
@@ -76,7 +77,8 @@ json hops_json(const Plan& plan, const Route& route) {
   return out;
 }
 
-/// The bundle of most bytes over the network: of its own, times the domains it enters.
+/// The bundle of most bytes over the network: of its own, times the domains it enters. What a caller who names no
+/// bundle most likely wants to see; -1 where there are no routes.
 std::int64_t largest_crossing(const Plan& plan) {
   std::map<std::int32_t, std::int64_t> bytes;
   for (const Route& route : plan.routes) {
@@ -94,6 +96,8 @@ std::int64_t largest_crossing(const Plan& plan) {
   return most == bytes.end() ? -1 : most->first;
 }
 
+/// One bundle: what is in it, who has it, who wants it, and the trees by which it travels. A bundle of a thousand
+/// layers is named by its first tensors.
 json bundle_json(const Plan& plan, std::int64_t id) {
   if (id < 0) return nullptr;
   const Bundle& bundle = at(plan.bundles, id);

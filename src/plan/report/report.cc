@@ -81,6 +81,7 @@ struct RankCount {
   bool can_send = false;
 };
 
+/// Bytes that a rank passes on count at it twice, once in each direction.
 void count_hop(const Route& route, const Hop& hop, const RouteWindows& windows, std::vector<RankCount>* ranks) {
   RankCount& src = at(*ranks, hop.src);
   RankCount& dst = at(*ranks, hop.dst);
@@ -134,7 +135,9 @@ BothSides sizes_of(const Plan& plan, const Strands& strands) {
   return out;
 }
 
-/// By rank: the elements it holds at the source and those it wants at the destination, each in its own dtype.
+/// By rank: the elements it holds at the source and those it wants at the destination, each in its own dtype: what it
+/// must have in memory at once, since sources stay until the run is over. Padding is in no bundle, so it is not
+/// counted.
 std::vector<std::int64_t> tensor_bytes(const Plan& plan) {
   std::vector<std::int64_t> bytes(static_cast<std::size_t>(plan.num_ranks));
   std::vector<std::optional<BothSides>> of_pattern(plan.patterns.size());  // bundles composed alike are of one size
@@ -225,6 +228,7 @@ PlanStats count_plan(const Plan& plan) {
     stats.staging_bytes = std::max(stats.staging_bytes, slots * rank.largest_bytes);
     stats.peak_memory_bytes = std::max(stats.peak_memory_bytes, tensors[r] + slots * rank.largest_bytes);
   }
+  // Of all hops: what is passed on crosses ranks again.
   stats.bytes_crossed = stats.receivers.total_bytes;
   const std::vector<std::int64_t> needed = needed_bytes(plan);
   stats.senders.bound_bytes = least_sent_bytes(plan, needed);
@@ -233,6 +237,8 @@ PlanStats count_plan(const Plan& plan) {
   return stats;
 }
 
+/// Keys of the first list are always there; the others only of plans that were made anew, have a machine, or were
+/// simulated.
 std::string report_json(const PlanReport& given) {
   const Plan& plan = given.plan;
   const PlanStats& stats = given.stats;

@@ -13,7 +13,8 @@
 
 namespace reshard {
 
-/// Bytes and messages of a plan, counted from its flows.
+/// Bytes and messages of a plan, counted from its flows. Bytes are of the wire and of one run, but for
+/// peak_memory_bytes, which is of the tensors as they lie in memory.
 struct PlanStats {
   static constexpr int kSizeClasses = 32;
 
@@ -30,8 +31,8 @@ struct PlanStats {
   };
   Side senders;
   Side receivers;
-  std::int64_t bytes_crossed = 0;
-  std::int64_t bytes_local = 0;
+  std::int64_t bytes_crossed = 0;  ///< from rank to rank, over all hops
+  std::int64_t bytes_local = 0;    ///< that ranks need and hold themselves
   std::int64_t num_messages = 0;
   std::array<std::int64_t, kSizeClasses> messages_up_to{};  ///< [i]: of more than 2^(i-1) and at most 2^i bytes
   std::int64_t peak_memory_bytes = 0;  ///< of the rank that needs most: its elements on both sides and its staging

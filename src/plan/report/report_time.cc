@@ -25,7 +25,8 @@ json bounds_json(const Estimate& estimate) {
   return out;
 }
 
-/// Bytes of each kind of resource, and the time of the busiest one of the kind.
+/// Bytes of each kind of resource, and the time of the busiest one of the kind. `used` and the capacity of all beside
+/// it show how much of the machine the plan leaves idle; kinds that nothing passes are left out.
 json classes_json(const Machine& machine, const Estimate& estimate) {
   json out = json::array();
   for (int k = 0; k < kNumResourceKinds; ++k) {
@@ -77,7 +78,8 @@ json routes_json(const Plan& plan) {
           {"bytes_forwarded", forwarded}, {"bytes_through_staging", staged}, {"longest_chain", longest}};
 }
 
-/// Bytes over the network out of the ports of sources and into those of receivers: max / mean over those in use.
+/// Bytes over the network out of the ports of sources and into those of receivers: max / mean, in time, over all ports
+/// that sources (or receivers) have, idle ones too: 1 is a plan that keeps all of them busy to the end.
 json ports_json(const Plan& plan, const Estimate& estimate, ResourceKind kind) {
   const Machine& machine = *plan.options.machine;
   std::vector<bool> is_one(machine.ports.size());
@@ -103,7 +105,8 @@ json ports_json(const Plan& plan, const Estimate& estimate, ResourceKind kind) {
   return {{"max_seconds", most}, {"mean_seconds", mean}, {"max_over_mean", mean > 0 ? most / mean : 1.0}};
 }
 
-/// The busiest port over the least that any choice of holders reaches, with the chains that were chosen.
+/// The busiest port over the least that any choice of holders reaches, with the chains that were chosen. The
+/// certificate is in bytes of the fastest part of a port, so its time is by that part's rate.
 double senders_over_best(const Plan& plan, const Estimate& estimate) {
   const Machine& machine = *plan.options.machine;
   const Network network(machine);
@@ -112,6 +115,7 @@ double senders_over_best(const Plan& plan, const Estimate& estimate) {
   return best > 0 ? most / best : 1;
 }
 
+/// `over_estimate` is how many times as long the other way takes at least.
 json comparison_json(const Plan& plan, const Estimate& estimate) {
   json out = json::array();
   for (const OtherWay& way : other_ways(plan)) {

@@ -53,6 +53,7 @@ class PlanSimulator {
     }
   }
 
+  /// How often each resource is passed, over all hops of the route.
   std::vector<FluidUse> uses_of(const Route& route) {
     std::map<std::int32_t, std::int32_t> times;
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
@@ -65,6 +66,7 @@ class PlanSimulator {
     return uses;
   }
 
+  /// Bytes of a route by place of their group in the receivers' order; all at 0 where nothing limits open groups.
   std::map<std::int32_t, std::int64_t> parts_of(const Route& route) {
     if (plan_.options.open_groups == 0) return {{0, route.size_bytes}};
     std::map<std::int32_t, std::int64_t> parts;
