@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The three ways to a rendezvous: a unique id, a launcher's environment, and the caller's all-gather. They differ in
+// how the others learn where rank 0 listens and which secret the job has; from there on all are the same star
+// (tcp_star.h).
 #include "src/transport/bootstrap.h"
 
 #include <fmt/core.h>
@@ -17,6 +21,8 @@ namespace {
 struct IdContent {
   char magic[8];  // the last character is the version
   Secret secret;
+  // Only the process that made the id, or a fork of it, can be rank 0: elsewhere this number is nothing or something
+  // else, which listening_port() tells.
   std::int32_t listener;  // descriptor of the listening socket in the process that made the id
   std::uint16_t port;
   char host[64];
@@ -41,6 +47,8 @@ Result<std::unique_ptr<Bootstrap>> meet(Result<std::unique_ptr<Bootstrap>> boots
   return bootstrap;
 }
 
+// Ports are tried because a launcher names a place and reserves none. The others try the same ports, and the handshake
+// tells them a stranger's from ours.
 Result<Fd> listen_on_first_free(const Rendezvous& rendezvous) {
   const std::string& host = rendezvous.hosts.front();
   const bool is_loopback = host == "localhost" || host.starts_with("127.");
@@ -61,9 +69,12 @@ struct Greeting {
   std::int32_t rank;
   std::uint16_t port;
   Secret secret;
+  // As many as a node with many NICs has and room for any numeric IPv6 address: every rank contributes bytes of this
+  // size to the caller's all-gather, which takes pieces of one size only.
   char hosts[16][64];
 };
 
+// All addresses, because rank 0 cannot know by which one a given rank reaches it; the leaf tries them in turn.
 Greeting greeting_of_root(const Fd& listener, const Secret& secret) {
   Greeting greeting{};
   greeting.port = listening_port(listener.get());
@@ -84,6 +95,8 @@ Result<Greeting> exchange(reshard_allgather_fn allgather, void* user, const Gree
                   fmt::format("the caller's all-gather of {} bytes per rank returned {} on rank {}", sizeof(mine),
                               result, mine.rank));
   }
+  // A callback that gathers in another order, or fills only its own part, would otherwise end in a rendezvous that
+  // hangs.
   for (std::int32_t rank = 0; rank < num_ranks; ++rank) {
     const std::int32_t found = all[static_cast<std::size_t>(rank)].rank;
     if (found == rank) continue;

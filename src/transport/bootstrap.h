@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The first thing that happens between ranks, and the last: processes that know no more than a name or an address find
+// each other over TCP, exchange the addresses of the real transport, and keep the connections as a failure detector.
+// TCP and not the fabric, because the kernel closes the connections of a process that dies, however it dies, and the
+// others see it at once; UCX 1.13 without error handling never tells.
 #pragma once
 
 #include <cstddef>

@@ -11,6 +11,9 @@ namespace reshard {
 namespace {
 
 // The state of SipHash, in the names of its publication: four words, mixed by additions, rotations and exclusive ors.
+// The constants are its own too, the text "somepseudorandomlygeneratedbytes". It is made for short messages and a key
+// that nobody knows, and small enough to stand here; a hash of a cryptographic library would be a dependency for these
+// bytes.
 class SipState {
  public:
   explicit SipState(const Secret& secret)
@@ -50,6 +53,7 @@ class SipState {
 };
 
 template <typename T>
+// Up to 256 bytes come whole or not at all, so a short answer needs no second call.
 Result<T> random_value() {
   T value{};
   if (getrandom(&value, sizeof(value), 0) == sizeof(value)) return value;

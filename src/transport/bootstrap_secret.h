@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Keeps strangers out of a job: another job that was given the same port, a scanner, a user of the same machine. It is
+// not made to keep a person out who can read the connections; what travels after the handshake is not encrypted.
 #pragma once
 
 #include <array>

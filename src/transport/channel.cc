@@ -44,10 +44,12 @@ void Channel::pump() {
 // bytes: he cannot fill our memory, however much he sends.
 void Channel::read() {
   std::byte chunk[65536];
+  // Frames that were taken are cut off here, once for each read and not once for each frame.
   input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(std::exchange(input_offset_, 0)));
   const std::size_t most_bytes = sizeof(FrameHeader) + max_payload_bytes_;
   while (!closed_ && input_.size() < most_bytes) {
     const ssize_t got = recv(fd_.get(), chunk, std::min(sizeof(chunk), most_bytes - input_.size()), 0);
+    // Nothing more for now. An interrupted call is as good as none: the poller names this socket again.
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
       closed_ = true;
@@ -79,6 +81,8 @@ const Frame* Channel::front() {
   const std::size_t available = input_.size() - input_offset_;
   if (available < sizeof(header)) return nullptr;
   std::memcpy(&header, input_.data() + input_offset_, sizeof(header));
+  // Checked from the header alone, before any of the payload has to be there: a wrong length would have us wait for
+  // ever.
   if (header.magic != kFrameMagic || header.size_bytes > max_payload_bytes_) {
     closed_ = true;  // not one of ours
     input_.clear();

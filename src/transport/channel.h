@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// One connection of the bootstrap: bytes in, frames out. Either end may be slow, dead or a stranger, so nothing blocks,
+// every length is bounded before memory is taken for it, and a frame is handed out only when it is complete.
 #pragma once
 
 #include <poll.h>
@@ -15,7 +18,10 @@
 
 namespace reshard {
 
-/// What the bootstrap says over a connection. The first four are the handshake (tcp_handshake.h).
+/// What the bootstrap says over a connection. The first four are the handshake (tcp_handshake.h). Then, for each
+/// all-gather: a kContribution of every leaf, and one kResult or kFailure to every leaf. A leaf that cannot wait longer
+/// says kGiveUp and waits a moment more for one of the two. kDeparture and kGoodbye may come at any time and belong to
+/// no all-gather.
 enum class FrameType : std::uint32_t {
   kHello = 1,         ///< to rank 0: who I am
   kChallenge = 2,     ///< from rank 0: I know the secret; do you?
@@ -55,6 +61,7 @@ class Channel {
   bool has_output() const { return !output_.empty(); }
   int fd() const { return fd_.get(); }
   pollfd poll_entry() const;
+  // The other end has proved who it is: frames may be this large from now on.
   void trust(std::size_t max_payload_bytes) { max_payload_bytes_ = max_payload_bytes; }
 
  private:

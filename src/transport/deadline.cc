@@ -23,6 +23,7 @@ bool Deadline::expired() const {
 
 std::int64_t Deadline::remaining_us() const {
   if (infinite_) return std::numeric_limits<std::int64_t>::max();
+  // Rounded up, so that a rest of less than a microsecond does not count as expired while the clock says otherwise.
   const auto left = std::chrono::ceil<std::chrono::microseconds>(end_ - std::chrono::steady_clock::now());
   return std::max<std::int64_t>(left.count(), 0);
 }

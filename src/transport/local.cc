@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Ranks that are threads of one process. A send leaves a note with an address in the receiver's mailbox; the receiver
+// copies on its own thread and puts the note into the sender's mailbox, as a receipt. So a window is copied once, the
+// state of a transport is touched by its rank's thread alone, and only what ranks share (local_world.h) has locks.
 #include "src/transport/local.h"
 
 #include <sched.h>
@@ -85,6 +89,8 @@ class LocalTransport final : public Transport {
   int num_idle_ = 0;
 };
 
+// After this no peer reaches into this object. Small messages are left behind, for a receiver may still want them; of
+// large ones the memory is the caller's, so they are taken back, after the copies that have begun.
 LocalTransport::~LocalTransport() {
   for (auto& send : all_sends_) {
     if (send->is_posted && send->is_kept()) {
@@ -124,6 +130,7 @@ Status LocalTransport::send(std::int32_t peer, std::uint64_t tag, const void* da
                             Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   LocalSend* send = new_send();
+  // Whatever is written here the receiver sees: the mailbox's lock lies between.
   *send = {
       .envelope = {rank_, tag, size_bytes}, .destination = peer, .data = data, .request = request, .is_posted = true};
   if (send->is_kept() && size_bytes > 0) {
@@ -140,6 +147,7 @@ Status LocalTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, st
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   const Receive receive{{peer, tag, size_bytes}, data, request};
   request->begin(nullptr);
+  // Before it is posted, for what came first must be matched first.
   LocalSend* send = mailbox_.take_unexpected(receive.envelope);
   if (send == nullptr) {
     posted_.push_back(receive);
@@ -169,6 +177,7 @@ bool LocalTransport::complete_sends() {
   return !finished_.empty();
 }
 
+// Matches under the mailbox's lock and copies after it, so that senders never wait for a copy of other ranks' bytes.
 bool LocalTransport::match_arrivals() {
   matched_.clear();
   mailbox_.match_arrivals([this](LocalSend* send) {
@@ -206,6 +215,7 @@ void LocalTransport::withdraw(LocalSend* send) {
     free_sends_.push_back(send);
     return;
   }
+  // Ends without a deadline: the receiver is inside a memcpy and not waiting for anybody.
   while (send->request != nullptr) {
     if (!complete_sends()) mailbox_.sleep();
   }
@@ -215,6 +225,7 @@ bool LocalTransport::cancel_all(std::span<Request* const> requests, const Deadli
   for (Request* request : requests) {
     if (!request->pending()) continue;
     auto* send = static_cast<LocalSend*>(request->impl);
+    // A receive has no note of its own; it is pending, so it is among the posted ones.
     if (send == nullptr) {
       std::erase_if(posted_, [&](const Receive& receive) { return receive.request == request; });
     } else if (send->is_kept()) {
@@ -246,6 +257,7 @@ Result<std::vector<std::vector<std::byte>>> LocalTransport::allgather(const std:
                                                                       const Deadline& deadline) {
   const std::uint64_t sequence = sequence_++;
   world_->contribute(sequence, rank_, mine);
+  // Progress goes on, because a peer may need the end of a message of ours before it can come to the all-gather.
   while (true) {
     if (auto outcome = world_->poll(sequence, deadline)) return std::move(*outcome);
     if (!progress()) idle();

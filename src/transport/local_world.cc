@@ -70,6 +70,7 @@ LocalMemory::~LocalMemory() {
 
 Result<void*> LocalMemory::allocate(std::int32_t rank, std::size_t size_bytes) {
   RESHARD_TRY(check_memory_left(size_bytes));
+  // mmap() refuses nothing at all, and a rank without elements is no error.
   const std::size_t mapped_bytes = std::max<std::size_t>(size_bytes, 1);
   void* ptr = mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (ptr == MAP_FAILED) {
@@ -125,6 +126,7 @@ Result<void*> LocalMemory::map(const MemoryKey& key) const {
   std::memcpy(&ptr, key.data(), sizeof(ptr));
   std::memcpy(&size_bytes, key.data() + sizeof(ptr), sizeof(size_bytes));
   std::lock_guard lock(mutex_);
+  // The key came from another rank some time ago; its owner may have freed the memory meanwhile.
   if (ranges_.find(ptr, size_bytes) == nullptr) {
     return invalid_argument(fmt::format("the memory at {} was freed by its owner", ptr));
   }
@@ -135,6 +137,7 @@ LocalWorld::LocalWorld(std::int32_t num_ranks)
     : num_ranks_(num_ranks), mailboxes_(static_cast<std::size_t>(num_ranks)) {}
 
 LocalWorld::Collective& LocalWorld::collective(std::uint64_t sequence) {
+  // Whoever comes first makes it; ranks may be one all-gather apart, so that two can be open at once.
   Collective& collective = collectives_[sequence];
   collective.blobs.resize(static_cast<std::size_t>(num_ranks_));
   return collective;
@@ -154,6 +157,7 @@ void LocalWorld::leave(std::int32_t rank) {
 
 void LocalWorld::update_departed(std::vector<std::int32_t>* departed) {
   std::lock_guard lock(mutex_);
+  // The caller's list is always a prefix of left_, so its length says where the news begin.
   departed->insert(departed->end(), left_.begin() + static_cast<std::ptrdiff_t>(departed->size()), left_.end());
 }
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What the threads of a local group share: a mailbox for each rank, the memory that they map, the all-gathers. Locks
+// are taken in one order, the world's before a mailbox's, and no lock is held while bytes are copied.
 #pragma once
 
 #include <array>
@@ -27,6 +30,9 @@ struct Envelope {
 };
 
 /// A posted send. Lies in the receiver's mailbox until that takes it, then in the sender's among the completed ones.
+///
+/// Owned by the sender's transport, or by the world once that has gone; the mailboxes hold pointers only. Whichever
+/// list it lies in says whose it is: what the receiver has taken out it may read until it calls complete().
 struct LocalSend {
   /// Messages up to this size are copied when they are sent. They need nothing of the sender any more, and so outlive a
   /// cancel and even its transport, as small messages of other transports do.
@@ -70,6 +76,8 @@ class LocalMailbox {
   std::vector<LocalSend*> arrivals_;    // posted since the last progress of the owner
   std::vector<LocalSend*> unexpected_;  // no receive was posted for them yet
   std::vector<LocalSend*> completed_;   // sends of the owner
+  // Something outside of the mailbox has changed, an all-gather for instance. Kept until the next sleep(), so that a
+  // poke between the owner's look and its sleep is not lost.
   bool poked_ = false;
 };
 
@@ -100,6 +108,9 @@ class LocalWorld {
   /// All-gathers are counted on each rank; one that fails for a rank fails for all, whenever they come to it.
   void contribute(std::uint64_t sequence, std::int32_t rank, const std::vector<std::byte>& blob);
   using Gathered = Result<std::vector<std::vector<std::byte>>>;
+  //
+  // A rank that comes after the failure finds it recorded, whatever has happened since: all ranks get the same outcome,
+  // or some would go on where others turn back.
   std::optional<Gathered> poll(std::uint64_t sequence, const Deadline& deadline);  ///< empty: not yet
   void leave(std::int32_t rank);
   /// Appends those that have left since the list was brought up to date last.
@@ -109,6 +120,7 @@ class LocalWorld {
   void adopt(std::unique_ptr<LocalSend> send);
 
  private:
+  // Erased when all ranks have taken the outcome. One of which a rank has left stays until the group goes.
   struct Collective {
     IndexedVector<RankId, std::optional<std::vector<std::byte>>> blobs;
     std::int32_t num_taken = 0;

@@ -20,10 +20,13 @@ constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
 // What UCX allocates while it maps a segment: a few pages and what the allocator takes at a time.
 constexpr std::size_t kSpaceForOthers = std::size_t{8} << 20;
 
+// A process may already stand above a limit that was lowered later; what is left is then nothing and not 2^64.
 std::size_t less(std::size_t limit, std::size_t used) {
   return limit > used ? limit - used : 0;
 }
 
+// MemAvailable and not MemFree: much of a busy host's memory may be cache, which the kernel gives back when it is
+// asked.
 std::size_t host_left() {
   std::ifstream file("/proc/meminfo");
   std::string key;
@@ -31,6 +34,7 @@ std::size_t host_left() {
   std::string unit;
   while (file >> key >> kib) {
     if (key == "MemAvailable:") return kib * 1024;
+    // Some rows have a unit and some have none.
     std::getline(file, unit);
   }
   return kUnlimited;
@@ -43,12 +47,15 @@ std::size_t number_in(const char* path) {
   return file >> number ? number : kUnlimited;
 }
 
+// Of version 2, as a container sees it: its own group is the root there. Outside of one the root has no limit, and that
+// of a nested group is not looked for.
 std::size_t group_left() {
   const std::size_t limit = number_in("/sys/fs/cgroup/memory.max");
   const std::size_t used = number_in("/sys/fs/cgroup/memory.current");
   return limit == kUnlimited || used == kUnlimited ? kUnlimited : less(limit, used);
 }
 
+// The first number of statm is the size of the whole address space in pages, which is what RLIMIT_AS bounds.
 std::size_t address_space_left() {
   rlimit limit{};
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kUnlimited;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Asks before memory is taken, because afterwards is too late twice: Linux hands out more address space than it has
+// memory and ends a process that uses it, and UCX 1.13 dies of a signal where address space ends under it.
 #pragma once
 
 #include <cstddef>

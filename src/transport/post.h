@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Checks of arguments that are the same for all transports, so that the same mistake gives the same error on each.
 #pragma once
 
 #include <fmt/core.h>
@@ -10,7 +12,8 @@
 
 namespace reshard {
 
-/// A message is matched by 64 bits: the source rank in the upper 20, the caller's tag in the lower 44.
+/// A message is matched by 64 bits, which is what UCX compares: the source rank in the upper 20, the caller's tag in
+/// the lower 44. So one mask selects both, and a million ranks leave the caller 2^44 tags.
 inline constexpr int kNumTagBits = 44;
 inline constexpr std::uint64_t kMaxTag = (std::uint64_t{1} << kNumTagBits) - 1;
 inline constexpr std::int32_t kMaxTaggedRanks = std::int32_t{1} << (64 - kNumTagBits);
@@ -21,6 +24,7 @@ inline Status check_peer(std::int32_t peer, std::int32_t num_ranks) {
   return invalid_argument(fmt::format("peer {} is not one of the {} ranks", peer, num_ranks));
 }
 
+// A request that is pending belongs to the transport: posting it again would lose the first message without a trace.
 inline Status check_post(std::int32_t peer, std::int32_t num_ranks, std::uint64_t tag, const Request& request) {
   if (request.pending()) {
     return {RESHARD_ERR_INVALID_STATE, "the request is still in flight; wait for it or cancel it before posting again"};

@@ -25,11 +25,14 @@ class RangeMap {
   }
 
   /// The range that [ptr, ptr + size_bytes) lies in, or null.
+  ///
+  /// A range of no bytes lies also at the end of an allocation, where an empty window may begin.
   const Range* find(const void* ptr, std::size_t size_bytes) const {
     auto after = ranges_.upper_bound(address(ptr));
     if (after == ranges_.begin()) return nullptr;
     const auto& [begin, range] = *std::prev(after);
     const std::size_t offset = address(ptr) - begin;
+    // Subtracts where an addition could overflow: sizes come from other ranks.
     return offset <= range.size_bytes && size_bytes <= range.size_bytes - offset ? &range : nullptr;
   }
 

@@ -12,6 +12,7 @@ namespace reshard {
 
 /// "rank 3", "ranks 1, 2, 5", and from many only the first: for messages that name who is missing.
 inline std::string list_ranks(std::vector<std::int32_t> ranks) {
+  // A message about thousands of ranks must still fit on a screen, and the first ones show the pattern.
   constexpr std::size_t kMostNamed = 16;
   const std::size_t num_ranks = ranks.size();
   ranks.resize(std::min(num_ranks, kMostNamed));

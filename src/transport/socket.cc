@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The kernel's sockets with this library's habits: non-blocking, closed on exec (a rank may start other programs),
+// errors as statuses with what to do, and every address of a name tried.
 #include "src/transport/socket.h"
 
 #include <fcntl.h>
@@ -45,7 +48,8 @@ Fd open_socket(const addrinfo& address) {
   return Fd(socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
 
-// A host that vanishes without closing its connections is noticed within about ten seconds.
+// A host that vanishes without closing its connections is noticed within about ten seconds: five of silence, then five
+// probes a second apart. Small frames leave at once; each of them is one that somebody waits for.
 void configure(const Fd& fd) {
   const auto set = [&](int level, int option, int value) {
     setsockopt(fd.get(), level, option, &value, sizeof(value));
@@ -60,6 +64,7 @@ void configure(const Fd& fd) {
 // Waits for the outcome of a connect() that is under way; 0 on success, else an errno.
 int finish_connect(const Fd& fd, const Deadline& deadline) {
   pollfd entry{fd.get(), POLLOUT, 0};
+  // An hour stands for no limit, as poll() counts in an int. The kernel gives up on a connection much earlier.
   const std::int64_t timeout_ms = std::min<std::int64_t>(deadline.remaining_us() / 1000 + 1, 3'600'000);
   if (poll(&entry, 1, static_cast<int>(timeout_ms)) == 0) return ETIMEDOUT;
   int error = 0;
@@ -83,6 +88,7 @@ Result<Fd> listen_on(const std::string& host, std::uint16_t port) {
   int error = 0;
   for (const addrinfo* address = list.get(); address != nullptr; address = address->ai_next) {
     Fd fd = open_socket(*address);
+    // Else connections of a run that has just ended would keep the port for a minute.
     const int on = 1;
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (fd.valid() && bind(fd.get(), address->ai_addr, address->ai_addrlen) == 0 && listen(fd.get(), SOMAXCONN) == 0) {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Payloads are the structs themselves, byte by byte: both ends run on machines of one byte order, which the magic
+// number of every frame checks.
 #include "src/transport/tcp_handshake.h"
 
 #include <cstring>
@@ -10,6 +13,7 @@ namespace {
 
 template <typename T>
 Frame frame_of(FrameType type, const T& content) {
+  // Padding would carry bytes of this process's memory to a stranger, and would make equal structs hash differently.
   static_assert(std::has_unique_object_representations_v<T> && sizeof(T) <= kMostHandshakeBytes);
   Frame frame{type, 0, std::vector<std::byte>(sizeof(content))};
   std::memcpy(frame.payload.data(), &content, sizeof(content));
@@ -48,6 +52,8 @@ Frame proof_frame(std::uint64_t proof) {
   return frame_of(FrameType::kProof, proof);
 }
 
+// A stranger's words as yet: only numbers that no rank could have are refused here. Whether they fit this job is judged
+// after the proof.
 std::optional<Hello> read_hello(const Frame& frame) {
   const auto hello = content_of<Hello>(FrameType::kHello, frame);
   if (!hello || hello->rank < 1 || hello->rank >= hello->num_ranks) return std::nullopt;

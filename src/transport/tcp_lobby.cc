@@ -22,7 +22,8 @@ TcpLobby::Strangers::iterator TcpLobby::drop(Strangers::iterator stranger) {
   return strangers_.erase(stranger);
 }
 
-// The oldest of those who have not said who they are, or else the oldest.
+// The oldest of those who have not said who they are, or else the oldest: a rank that waits for our challenge is the
+// last to suffer from a flood of silent connections.
 bool TcpLobby::drop_oldest() {
   if (strangers_.empty()) return false;
   const auto is_silent = [](const auto& entry) { return !entry.second.hello; };
@@ -33,6 +34,7 @@ bool TcpLobby::drop_oldest() {
 
 void TcpLobby::expire() {
   const auto now = std::chrono::steady_clock::now();
+  // Keys grow with time, so that the map is in order of age and the first young one ends the search.
   for (auto it = strangers_.begin(); it != strangers_.end() && it->second.since + kPatienceForHello <= now;) {
     const bool is_late = !it->second.hello || it->second.since + kPatienceForProof <= now;
     it = is_late ? drop(it) : std::next(it);
@@ -54,6 +56,7 @@ void TcpLobby::accept(std::vector<Newcomer>* newcomers) {
   constexpr std::size_t kMostAtOnce = kMostStrangers;
   for (std::size_t i = 0; i < kMostAtOnce; ++i) {
     Accepted accepted = accept_from(listener_);
+    // A descriptor has become free, so the connection that waits is tried again.
     if (accepted.is_short_of_fds && drop_oldest()) continue;
     is_short_of_fds_ = accepted.is_short_of_fds;
     if (!accepted.fd.valid()) return;
@@ -78,6 +81,7 @@ void TcpLobby::listen_to(Strangers::iterator it, std::vector<Newcomer>* newcomer
       return;
     }
     stranger.channel->pop();
+    // The answer was right and was the second one: he is one of us, and leaves the lobby with his connection.
     if (!had_hello) continue;
     poller_->remove(stranger.channel->fd());
     newcomers->push_back({std::move(stranger.channel), *stranger.hello});

@@ -16,8 +16,12 @@ namespace reshard {
 /// The door of the rendezvous: who connects waits here until he has proved that he knows the secret. Strangers cost
 /// little: a few bytes each, one second at most while they are silent, and never more than kMostStrangers of them, the
 /// oldest silent one giving way to the next. A rank that loses its place to them simply tries again.
+///
+/// Owned by rank 0 from the start until the rendezvous is complete, and used under its lock. A stranger goes from
+/// silent (no hello) to challenged (hello, waiting for the proof) and then leaves as a newcomer, or is dropped.
 class TcpLobby {
  public:
+  // A quarter of the 1024 descriptors that a process may usually have: the rest is for the ranks.
   static constexpr std::size_t kMostStrangers = 256;
   static constexpr auto kPatienceForHello = std::chrono::seconds(1);
   static constexpr auto kPatienceForProof = std::chrono::seconds(5);  // a rank on a busy machine may be slow

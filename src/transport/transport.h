@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What the engine (src/exec) asks of whatever moves bytes between ranks: messages that match by tag, memory that a peer
+// on the same host can map, an all-gather, and the news of who is gone. It is narrow on purpose, so that one suite of
+// tests holds for every transport. It is polled: nothing calls back, and only idle(), allgather() and cancel_all()
+// wait, so that the engine decides when the caller's thread sleeps.
 #pragma once
 
 #include <chrono>
@@ -33,6 +38,9 @@ class Deadline {
 class EndedRequests;
 
 /// One message in flight. Owned by the caller, at a fixed address for as long as it is pending.
+///
+/// States: kIdle -> kPending by a post that succeeds, -> kDone or kFailed by end(); a cancel leads back to kIdle. All
+/// four may be posted from but kPending, so that one object serves a slot for as many windows as pass through it.
 struct Request {
   enum class State : std::uint8_t { kIdle, kPending, kDone, kFailed };
   State state = State::kIdle;           ///< written by posts, progress() and cancels only
@@ -53,9 +61,13 @@ struct Request {
 
 /// The requests that have ended, for an owner of many who does not want to look at all of them on every turn. One that
 /// was posted again meanwhile may be among them; one is there once at most. A cancel puts nothing on it.
+///
+/// The list runs through the requests themselves (next_ended), so that pushing allocates nothing. Whoever pops a
+/// request looks at its state, because it may be pending again.
 class EndedRequests {
  public:
   void push(Request* request) {
+    // Keeps the one link of a request from being in two places of the list, which would cut it or close it to a circle.
     if (request->is_listed) return;
     request->is_listed = true;
     request->next_ended = nullptr;
@@ -91,6 +103,8 @@ using MemoryKey = std::vector<std::byte>;
 /// must never buffer more than kMaxEagerBytes of it elsewhere.
 class Transport {
  public:
+  // What is larger waits in the sender's memory until the receiver has named a place for it, so that a late receiver
+  // costs time and never memory. The UCX transport sets UCX's threshold to it.
   static constexpr std::size_t kMaxEagerBytes = 8192;
 
   virtual ~Transport() = default;
@@ -104,6 +118,7 @@ class Transport {
   virtual void reserve(std::size_t num_requests) = 0;
 
   /// Messages to one peer that may be in flight at once without holding up the end of the first at the peer.
+  /// Two keep the link busy while the first one is taken out of its slot.
   virtual std::int32_t most_per_peer() const { return 2; }
 
   /// Posts; completion shows in `request`. size_bytes 0 is a valid message. A failure to post is returned, and the
@@ -125,7 +140,10 @@ class Transport {
   /// takes_back_receives() is true), some stay pending and false is returned: these and their memory must stay until
   /// they are not pending any more or the transport is destroyed. A peer that was offered a message may still receive
   /// it, or have to discard() it; memory of a send may then still be read by that peer, in place, on the same host.
+  /// For the end of a failed run: the status has to come within a deadline although peers may be dead, and the caller
+  /// may then free his tensors. What cannot be taken back is handed to keep().
   virtual bool cancel_all(std::span<Request* const> requests, const Deadline& budget) = 0;
+  // Time for a peer that plays along to finish what it has begun, and short beside the deadlines that people set.
   static constexpr std::int64_t kCancelUs = 100'000;
   bool cancel(Request* request) { return cancel_all(std::span<Request* const>(&request, 1), Deadline(kCancelUs)); }
 
@@ -162,6 +180,8 @@ class Transport {
 
   /// The ranks that are known, as of the last health() or allgather(), to have destroyed their transport, in the order
   /// of the news: the list only grows. Messages that such a rank sent before may still come.
+  /// Apart from health(), since leaving is no failure: at the end of a job the first rank to be done leaves while
+  /// others still take in what it sent them.
   virtual std::span<const std::int32_t> departed() const = 0;
 
   /// Whose turn it is to use this object.

@@ -10,6 +10,9 @@ namespace reshard {
 
 /// A lock that is given in the order in which it was asked for. Threads that each take it for one step of a long wait
 /// so advance alternately; with a plain mutex the one that has it would take it again before the other wakes up.
+///
+/// As at a counter with tickets: lock() draws next_, and waits until serving_ shows it. All who wait are woken at each
+/// turn; they are the few threads of one rank that share a communicator.
 class Turn {
  public:
   void lock() {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The thread waits on two descriptors: the one to be served, and one of its own that ends it. A flag in place of the
+// second would be seen only after the next news, and a timeout in place of it would wake an idle process for ever.
 #include "src/transport/watch.h"
 
 #include <fmt/core.h>
@@ -21,6 +24,7 @@ namespace {
 constexpr int kPauseMs = 1;
 
 // Threads inherit the signals that are blocked where they are started.
+// A program's handlers expect its own threads, and a signal that is delivered here would interrupt none of its calls.
 class BlockedSignals {
  public:
   BlockedSignals() {
@@ -58,6 +62,7 @@ Result<std::unique_ptr<Watch>> Watch::start(int fd, Serve serve) {
 }
 
 Watch::~Watch() {
+  // Whoever destroys the watch holds no lock that serve() takes: the thread may be waiting for it.
   if (!thread_.joinable()) return;
   eventfd_write(stop_.get(), 1);
   thread_.join();
@@ -74,7 +79,9 @@ void Watch::run(int fd, const Serve& serve) const {
     std::array<pollfd, 2> entries{{{stop_.get(), POLLIN, 0}, {fd, POLLIN, 0}}};
     poll(entries.data(), entries.size(), timeout_ms);
     if (entries[0].revents != 0) return;
+    // The descriptor is not looked at: serve() finds out by itself, and after a timeout there are no news to see.
     timeout_ms = serve();
+    // The pause, which the end of the watch cuts short.
     if (is_over_within(kPauseMs)) return;
   }
 }
