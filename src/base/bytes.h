@@ -54,12 +54,14 @@ class ByteReader {
   bool ok() const { return ok_; }
 
  private:
+  // Once false it stays false: after the first gap no later value can be trusted, so that callers ask once, at the end.
   bool has(std::size_t size) {
     ok_ = ok_ && size <= bytes_.size() - position_;
     return ok_;
   }
   std::size_t length() {
     const std::int64_t size = number();
+    // A length comes from elsewhere: it is compared with what is there before any memory is taken for it.
     return size >= 0 && has(static_cast<std::size_t>(size)) ? static_cast<std::size_t>(size) : 0;
   }
   const std::byte* take(std::size_t size) {

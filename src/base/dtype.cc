@@ -15,6 +15,7 @@ struct Row {
   std::int64_t size_bytes;
 };
 
+// In the order of the enumeration, for row() takes the value as an index.
 constexpr std::array<Row, 16> kRows = {{
     {DType::kBool, "BOOL", 1},
     {DType::kU8, "U8", 1},

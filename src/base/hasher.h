@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The hash by which ranks prove that they hold the same plan. Ranks are not enemies here, so it is fast and not
+// cryptographic; where others choose the bytes, keyed_hash() of src/transport is the one.
 #pragma once
 
 #define XXH_STATIC_LINKING_ONLY  // the state is a member, not an allocation
@@ -24,6 +27,7 @@ class Hasher {
     batch_[num_batched_++] = value;
     if (num_batched_ == batch_.size()) pass_on();
   }
+  // The length goes in first: else "ab" and "c" would hash as "a" and "bc" do.
   void add(const std::string& text) {
     add(static_cast<std::int64_t>(text.size()));
     pass_on();

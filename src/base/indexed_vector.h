@@ -41,6 +41,7 @@ class Index {
   friend constexpr auto operator<=>(Index a, Index b) { return a.value_ <=> b.value_; }
 
  private:
+  // No thing: what valid() tells from all others.
   Value value_ = -1;
 };
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The parse that builds values does not say where it stopped in every case. So a text that it has refused is read
+// again, as a stream of events, which keep the place.
 #include "src/base/json_fault.h"
 
 #include <algorithm>
@@ -23,6 +26,7 @@ class FaultFinder : public nlohmann::json_sax<Json> {
     return false;
   }
 
+  // What follows asks the parser to go on; the values do not matter here.
   bool null() override { return true; }
   bool boolean(bool) override { return true; }
   bool number_integer(number_integer_t) override { return true; }

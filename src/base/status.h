@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// How everything fallible reports. Not by exceptions: the library is called from C and from other languages' runtimes,
+// through which none may pass, and a signature that returns a Result says that a call can fail.
 #pragma once
 
 #include <cassert>
@@ -63,6 +66,8 @@ class [[nodiscard]] Result {
 
 #define RESHARD_INTERNAL_CONCAT2(a, b) a##b
 #define RESHARD_INTERNAL_CONCAT(a, b) RESHARD_INTERNAL_CONCAT2(a, b)
+// The macro chooses by the number of its arguments: PICK returns its third one, which is TRY1 after one argument and
+// TRY2 after two. The line number keeps the names of several in one scope apart.
 #define RESHARD_INTERNAL_TRY1(expr)                                                 \
   do {                                                                              \
     if (::reshard::Status try_status = (expr); !try_status.ok()) return try_status; \

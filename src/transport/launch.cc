@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From a launcher's variables to a rank and a meeting place. No launcher was made for this, so each tells something
+// else: torchrun a host and a port that is its own, mpirun neither of them, srun a list of hosts. What is missing is
+// computed from what all ranks of the job see alike; what cannot be is an error with a variable that mends it.
 #include "src/transport/launch.h"
 
 #include <fmt/core.h>
@@ -29,6 +33,7 @@ class Environment {
 
   const std::string& parent() const { return surroundings_.parent; }
 
+  // Set to nothing counts as not set: scripts clear variables that way.
   std::optional<std::string> text(const char* name) const {
     const char* value = surroundings_.variable(name);
     if (value == nullptr || *value == '\0') return std::nullopt;
@@ -77,6 +82,8 @@ Result<Launch> read_ranks(const Environment& environment, const char* rank_name,
 
 // What tells a job from others that may meet at the same place, and who may join it. Ports come from the name alone,
 // which is no secret.
+//
+// Two jobs at one place have different names and so different secrets, and refuse each other in the handshake.
 struct JobName {
   std::string text;
   std::uint64_t hashed() const { return hash(text); }
@@ -111,6 +118,7 @@ Result<Launch> from_torchrun(const Environment& environment, bool has_root) {
   RESHARD_TRY(Launch launch, read_ranks(environment, "RANK", "WORLD_SIZE"));
   const auto host = environment.text("MASTER_ADDR");
   const auto port_text = environment.text("MASTER_PORT");
+  // The run's id may be the same for all jobs, as torchrun's default is; with the port it names one of a host.
   const std::string job = environment.text("TORCHELASTIC_RUN_ID").value_or("") + "/" + port_text.value_or("");
   name_job(environment, "torchrun", job, &launch);
   if (has_root) return launch;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The side of every rank but 0: finds rank 0, goes through the handshake, and then has one connection, over which all
+// that it learns of other ranks comes. It has no thread of its own: it reads when it is called, and what rank 0 sends
+// meanwhile waits in the kernel.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -79,6 +83,7 @@ TcpLeaf::Outcome TcpLeaf::read(std::uint64_t sequence) {
 }
 
 Status TcpLeaf::health() {
+  // No all-gather has this number, so that only news are taken in.
   read(kEveryCollective);
   return failure_;
 }
@@ -104,6 +109,7 @@ Result<std::vector<Blob>> TcpLeaf::allgather(const Blob& mine, const Deadline& d
   channel_->send(encode({FrameType::kContribution, sequence, mine}));
   if (Outcome outcome = await(sequence, deadline, progress)) return std::move(*outcome);
   channel_->send(encode({FrameType::kGiveUp, sequence, {}}));
+  // Rank 0 fails it for all at once, if it is waiting in the same all-gather; else it finds the give-up when it comes.
   if (Outcome outcome = await(sequence, Deadline(kGraceUs), progress)) return std::move(*outcome);
   return Status(RESHARD_ERR_TIMEOUT,
                 fmt::format("all-gather: rank 0 did not answer within {} us", deadline.timeout_us()));
@@ -137,6 +143,7 @@ std::optional<Status> greet(Channel* channel, const Hello& hello, const Secret& 
     return std::nullopt;
   }
   channel->pop();
+  // Rank 0 has proved itself: from here on its word is final, be it a refusal.
   channel->trust(kMostFailureBytes);
   channel->send(encode(proof_frame(proof_of(Prover::kOtherRank, secret, hello, challenge->nonce))));
   frame = next_frame(channel, hello, trial);
@@ -144,6 +151,7 @@ std::optional<Status> greet(Channel* channel, const Hello& hello, const Secret& 
   if (frame->type == FrameType::kFailure) return decode_failure(frame->payload);
   if (frame->type != FrameType::kWelcome) return std::nullopt;
   channel->pop();
+  // The result of an all-gather to which every rank gave the most. A bound and no reservation.
   channel->trust(static_cast<std::size_t>(hello.num_ranks) * (kMostContributedBytes + sizeof(std::uint64_t)));
   return Status();
 }
@@ -160,6 +168,7 @@ Attempt try_place(const std::string& host, std::uint16_t port, Hello hello, cons
   if (!fd.ok()) return {nullptr, fd.take_status(), false};
   auto nonce = random_nonce();
   if (!nonce.ok()) return {nullptr, nonce.take_status(), true};
+  // Drawn for each attempt: a stranger that listened to one could answer the next with what rank 0 had said.
   hello.nonce = *nonce;
   auto channel = std::make_unique<Channel>(fd.take(), kMostHandshakeBytes);
   const auto answer = greet(channel.get(), hello, secret, trial);
@@ -180,6 +189,8 @@ Result<std::unique_ptr<Bootstrap>> create_tcp_leaf(const Rendezvous& rendezvous,
   const bool is_only_place = rendezvous.num_ports == 1 && rendezvous.hosts.size() == 1;
   Patience patience(notice);
   Attempt attempt;
+  // Round after round over all places, because rank 0 may start later than its peers, and on a port that a stranger had
+  // before.
   while (!deadline.expired()) {
     for (const std::string& host : rendezvous.hosts) {
       for (std::uint16_t i = 0; i < rendezvous.num_ports && !deadline.expired(); ++i) {

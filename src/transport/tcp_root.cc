@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Rank 0's side of the star. One all-gather after the other is open, numbered by sequence_, which every leaf counts
+// too: so a frame that comes late, after this one was given up, or early, for the next one, is told apart by its number
+// alone. An all-gather ends in publish() or in fail(), and in both cases for all ranks; then sequence_ goes up.
+//
+// A tree of connections would ask less of rank 0, and would leave ranks without news when one in its middle dies.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -17,6 +23,9 @@ namespace reshard {
 namespace {
 
 // Every other rank as rank 0 sees it.
+//
+// kAbsent -> kJoined by the handshake; -> kLeft by a goodbye, or -> kFailed by a connection that closes without one.
+// Before the rendezvous is over a lost one is kAbsent again, for a process may be started anew or try a second time.
 struct Member {
   enum class State { kAbsent, kJoined, kLeft, kFailed };
   State state = State::kAbsent;
@@ -100,6 +109,7 @@ class TcpRoot final : public Bootstrap {
 };
 
 TcpRoot::~TcpRoot() {
+  // First, and without the lock: the watch may be inside pump().
   watch_.reset();
   broadcast({FrameType::kGoodbye, sequence_, {}});
   std::vector<Channel*> channels;
@@ -126,6 +136,8 @@ void TcpRoot::watch_output(std::int32_t rank) {
   poller_.watch_output(m.channel->fd(), static_cast<std::uint64_t>(rank), m.watches_output);
 }
 
+// To those who have left or failed nothing is sent, and that is no error: judge() says what it means for the
+// all-gather.
 void TcpRoot::send_to(std::int32_t rank, const EncodedFrame& frame) {
   Member& m = member(rank);
   if (!m.channel || m.state != Member::State::kJoined) return;
@@ -134,12 +146,14 @@ void TcpRoot::send_to(std::int32_t rank, const EncodedFrame& frame) {
 }
 
 void TcpRoot::broadcast(const Frame& frame) {
+  // Encoded once and shared by all channels: a result of thousands of ranks is large.
   const EncodedFrame encoded = encode(frame);
   for (std::int32_t rank = 1; rank < num_ranks(); ++rank) send_to(rank, encoded);
 }
 
 // Takes in whatever has arrived, or what does within the time.
 void TcpRoot::pump(std::int64_t timeout_ms) {
+  // An event may name a member or a stranger that an earlier one of the same batch has removed; so both look it up.
   for (const epoll_event& event : poller_.wait(timeout_ms)) {
     if (event.data.u64 >= TcpLobby::kFirstKey) {
       serve_lobby(event.data.u64);
@@ -193,6 +207,7 @@ void TcpRoot::read_member(std::int32_t rank) {
   if (!m.channel) return;
   m.channel->pump();
   watch_output(rank);
+  // Invariant: what lies behind a frame that is ahead waits with it, so that frames of a rank are taken in their order.
   while (const Frame* frame = m.channel->front()) {
     if (frame->type != FrameType::kGoodbye && frame->sequence > sequence_) {
       // It stays in the channel until this rank comes to that all-gather.
@@ -206,6 +221,8 @@ void TcpRoot::read_member(std::int32_t rank) {
   if (m.channel->closed()) lose_member(rank);
 }
 
+// Frames of earlier all-gathers are dropped here without a word: a leaf's give-up may cross the result on its way, and
+// a contribution the failure. Second ones count for nothing, so that the counters agree with the members.
 void TcpRoot::take(Member* from, const Frame& frame) {
   const bool is_current = frame.sequence == sequence_;
   if (frame.type == FrameType::kGoodbye) {
@@ -237,6 +254,7 @@ void TcpRoot::lose_member(std::int32_t rank) {
   }
   m.state = Member::State::kFailed;
   if (!failure_.ok()) return;
+  // For good: what a rank holds cannot be had any more, so that no later all-gather makes sense.
   failure_ = {RESHARD_ERR_PEER_FAILED, fmt::format("rank {} is gone: its process closed the connection", rank)};
   broadcast({FrameType::kFailure, kEveryCollective, encode_failure(failure_)});
 }
@@ -249,6 +267,7 @@ void TcpRoot::tell_departures() {
   const auto now = std::chrono::steady_clock::now();
   if (now < told_ + kTellPause) return;
   told_ = now;
+  // Also the list that each leaf builds only grows, so it is told the new ones.
   const auto first = left_.begin() + static_cast<std::ptrdiff_t>(std::exchange(num_told_, left_.size()));
   broadcast({FrameType::kDeparture, sequence_, encode_ranks({first, left_.end()})});
 }
@@ -258,6 +277,7 @@ void TcpRoot::take_departed() {
 }
 
 Status TcpRoot::start_watch() {
+  // A rank on its own has nobody to tell.
   if (num_ranks() == 1 || watch_ != nullptr) return {};
   RESHARD_TRY(watch_, Watch::start(poller_.fd(), [this] { return serve_watch(); }));
   return {};
@@ -266,6 +286,7 @@ Status TcpRoot::start_watch() {
 int TcpRoot::serve_watch() {
   const std::lock_guard lock(mutex_);
   pump(0);
+  // Some are held back by the pause, and no event will come for them.
   return num_told_ < left_.size() ? static_cast<int>(kTellPause.count()) : -1;
 }
 
@@ -276,7 +297,8 @@ Status TcpRoot::health() {
   return failure_;
 }
 
-// Why the current all-gather cannot succeed; OK while it can.
+// Why the current all-gather cannot succeed; OK while it can. From the gravest reason to the mildest, so that a rank
+// that died is not reported as one that is late.
 Status TcpRoot::judge(const Deadline& deadline) const {
   if (!failure_.ok()) return failure_;
   if (!refusal_.ok()) return refusal_;
@@ -289,6 +311,7 @@ Status TcpRoot::judge(const Deadline& deadline) const {
   }
   const bool is_complete = num_contributed_ == num_ranks() - 1;
   if (num_gave_up_ == 0 && (is_complete || !deadline.expired())) return {};
+  // All have come but rank 0 itself, which was late for a leaf that had less time.
   const std::string who = (is_complete ? "rank 0" : list_ranks(missing_ranks())) + " did not come";
   if (num_gave_up_ > 0) {
     const auto gave_up = ranks_where([](const Member& member) { return member.gave_up; });
@@ -298,6 +321,7 @@ Status TcpRoot::judge(const Deadline& deadline) const {
 }
 
 void TcpRoot::finish_collective() {
+  // All of the old one is cleared before the frames that were held back are read: they count for the new one.
   ++sequence_;
   num_contributed_ = num_gave_up_ = 0;
   refusal_ = {};
@@ -325,6 +349,8 @@ Result<std::vector<Blob>> TcpRoot::publish(const Deadline& deadline, const Progr
   for (Member& member : members_) blobs.push_back(std::move(*member.contribution));
   broadcast({FrameType::kResult, sequence_, pack_blobs(blobs)});
   finish_collective();
+  // The call ends when the kernel has the last byte, within the caller's deadline: a leaf that does not read is named
+  // here and not found out by the next call.
   const auto has_output = [](const Member& member) { return member.channel && member.channel->has_output(); };
   while (std::any_of(members_.begin(), members_.end(), has_output)) {
     if (!failure_.ok()) return failure_;
@@ -345,6 +371,7 @@ Result<std::vector<Blob>> TcpRoot::allgather(const Blob& mine, const Deadline& d
 }
 
 Result<std::vector<Blob>> TcpRoot::gather(const Blob& mine, const Deadline& deadline, const Progress& progress) {
+  // Kept until the others' state has been looked at: a failure of a peer is the older news.
   Status mistake = check_contribution(mine.size());
   members_[RankId(0)].contribution = mistake.ok() ? mine : Blob();
   pump(0);

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The transport of the real network: windows as tagged messages over UCX, memory as UCX's shared segments, everything
+// collective over the bootstrap's TCP. Tagged messages and not puts: over TCP UCX emulates a put in pieces of 8 KiB.
+//
+// Life of a request. The caller's Request is pending from the post on. Where UCX does not finish at once it gives a
+// request of its own, whose slot (UcxSlot) points back and is linked into in_flight_; finish() undoes both. An owner
+// that cannot wait is cut off (slot->owner is null), and UCX's request goes on alone.
 #include "src/transport/ucx.h"
 
 #include <fmt/core.h>
@@ -24,6 +31,7 @@ std::uint64_t wire_tag(std::int32_t source, std::uint64_t tag) {
   return static_cast<std::uint64_t>(source) << kNumTagBits | tag;
 }
 
+// Used by one thread at a time (Transport::turn()), as is the worker below it.
 class UcxTransport final : public Transport {
  public:
   UcxTransport(std::unique_ptr<Bootstrap> bootstrap, std::unique_ptr<UcxWorker> worker)
@@ -85,6 +93,9 @@ void complete(Request* request, ucs_status_t status) {
 }
 
 // UCX is done with a request: tells its owner, unless that has abandoned it.
+//
+// A slot outside of the list is all zeros, from init_slot() on and after every use; so its link says whether the post
+// has returned yet.
 void finish(void* ucx_request, ucs_status_t status, void* user_data) {
   auto* slot = static_cast<UcxSlot*>(ucx_request);
   if (slot->next == nullptr) {  // still inside the post, which frees it
@@ -117,6 +128,8 @@ ucp_request_param_t begin_post(Request* request) {
 UcxTransport::~UcxTransport() {
   const UcxLogMute mute;
   const Deadline deadline(kTeardownUs);
+  // What was sent must leave before the worker goes, for peers may still wait for it. With a dead peer that would only
+  // spend the time.
   if (bootstrap_->health().ok()) worker_->flush(deadline);
   // The requests' owners may be gone. A receive is taken back; a send that its peer never asked for goes with the
   // worker.
@@ -132,6 +145,7 @@ UcxTransport::~UcxTransport() {
 Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send,
                            Request* request) {
   const ucs_status_t status = UCS_PTR_RAW_STATUS(posted);
+  // A message that was there already and is too long: the post was good and the request has failed, as it would later.
   if (!UCS_PTR_IS_PTR(posted) && (status == UCS_OK || status == UCS_ERR_MESSAGE_TRUNCATED)) {
     complete(request, status);
     return {};
@@ -140,6 +154,7 @@ Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32
     request->reset();
     return ucx_error(fmt::format("{} rank {} could not be posted", what, peer), status);
   }
+  // The callback came before the post returned, and left UCX's request to us.
   if (!request->pending()) {
     ucp_request_free(posted);
     return {};
@@ -174,6 +189,7 @@ bool UcxTransport::progress() {
 }
 
 void UcxTransport::progress_until_idle(std::span<Request* const> requests, const Deadline& deadline) {
+  // Yields and never sleeps: the peers that should answer may share this core.
   const auto is_pending = [](const Request* request) { return request->pending(); };
   while (true) {
     if (std::none_of(requests.begin(), requests.end(), is_pending) || deadline.expired()) return;
@@ -182,7 +198,8 @@ void UcxTransport::progress_until_idle(std::span<Request* const> requests, const
 }
 
 // UCX 1.13 takes back a receive that nothing has come for. It takes back no send, and no receive that has begun: those
-// end by themselves while the peer plays along, which is given the time of the budget.
+// end by themselves while the peer plays along, which is given the time of the budget. First all are asked for, then
+// all are waited for together, so that many cost no more time than one.
 bool UcxTransport::cancel_all(std::span<Request* const> requests, const Deadline& budget) {
   for (Request* request : requests) {
     if (!request->pending()) continue;
@@ -208,6 +225,7 @@ bool UcxTransport::cancel_all(std::span<Request* const> requests, const Deadline
 std::int32_t UcxTransport::discard(std::int32_t peer, std::uint64_t tag) {
   std::int32_t num_discarded = 0;
   ucp_tag_recv_info_t info{};
+  // The probe takes the message out of UCX's list (remove = 1), so that every turn sees another one.
   while (ucp_tag_message_h message = ucp_tag_probe_nb(worker_->worker(), wire_tag(peer, tag), kWholeTag, 1, &info)) {
     // A receive of nothing: a send that waits for it is told that it is over.
     ucp_request_param_t params{};

@@ -12,6 +12,8 @@
 namespace reshard {
 namespace {
 
+// In front of UCX's packed key, which does not tell them: where in the segment the range begins, as its owner sees it,
+// and how much address space the reader will need.
 struct KeyHead {
   std::uint64_t address;
   std::uint64_t segment_bytes;
@@ -20,6 +22,8 @@ struct KeyHead {
 }  // namespace
 
 UcxMemory::~UcxMemory() {
+  // The peers' segments first: detaching them needs nothing of ours, and ours may still be mapped by peers, for whom
+  // the kernel keeps it.
   for (const Mapping& mapping : mappings_) ucp_rkey_destroy(mapping.rkey);
   for (const auto& [begin, range] : allocations_) ucp_mem_unmap(worker_->context(), range.value);
 }
@@ -75,12 +79,14 @@ Result<void*> UcxMemory::map(std::int32_t peer, const MemoryKey& key) {
     return invalid_argument(fmt::format("a memory key of {} bytes is not from this transport", key.size()));
   }
   std::memcpy(&head, key.data(), sizeof(head));
+  // Its own memory needs no second mapping.
   if (peer == rank_) return reinterpret_cast<void*>(head.address);
   // UCX 1.13 attaches a segment as it unpacks the key, and dies of a signal when that fails.
   if (worker_->is_near(peer)) RESHARD_TRY(check_address_space(head.segment_bytes));
   RESHARD_TRY(ucp_ep_h endpoint, worker_->endpoint(peer));
   ucp_rkey_h rkey = nullptr;
   const ucs_status_t unpacked = ucp_ep_rkey_unpack(endpoint, key.data() + sizeof(head), &rkey);
+  // No transport of this worker reaches such memory: not mapped, and no error, as the bytes can be sent.
   if (unpacked == UCS_ERR_UNREACHABLE) return nullptr;
   if (unpacked != UCS_OK) return ucx_error(fmt::format("UCX refused a memory key of rank {}", peer), unpacked);
   void* ptr = nullptr;

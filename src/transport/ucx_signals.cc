@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Goes by who handles a signal now and not by what UCX says it takes: a program may have put its own handler there
+// since, which must stay.
 #include "src/transport/ucx_signals.h"
 
 #include <dlfcn.h>

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// UCX's objects and everything that is odd about them in one place: settings, logs, connections, waiting. It knows
+// ranks and addresses and nothing of messages; those are in ucx.cc.
 #include "src/transport/ucx_worker.h"
 
 #include <fmt/core.h>
@@ -49,6 +52,7 @@ std::string setting(const std::string& name, const Print& print) {
   return all.substr(begin + key.size(), all.find('\n', begin + 1) - begin - key.size());
 }
 
+// A count, so that one mute within another does no harm.
 thread_local int num_mutes = 0;
 
 ucs_log_func_rc_t log_to_stderr(const char*, unsigned, const char*, ucs_log_level_t, const ucs_log_component_config_t*,
@@ -74,6 +78,8 @@ struct ReleaseConfig {
 };
 using Config = std::unique_ptr<ucp_config_t, ReleaseConfig>;
 
+// UCX has its defaults and the user's settings; what is set here must hold for this library to be right, so that a
+// user's own threshold is respected and nothing else of his is touched.
 Result<Config> read_config(const std::string& net_devices) {
   ucp_config_t* raw = nullptr;
   if (ucs_status_t status = ucp_config_read(nullptr, nullptr, &raw); status != UCS_OK) {
@@ -159,6 +165,7 @@ Status UcxWorker::init_context(std::int32_t num_ranks, const std::string& net_de
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE | UCP_PARAM_FIELD_REQUEST_INIT |
                       UCP_PARAM_FIELD_ESTIMATED_NUM_EPS | UCP_PARAM_FIELD_NAME;
+  // Messages; keys of memory; an event descriptor to sleep on.
   params.features = UCP_FEATURE_TAG | UCP_FEATURE_RMA | UCP_FEATURE_WAKEUP;
   params.request_size = sizeof(UcxSlot);
   params.request_init = init_slot;
@@ -184,6 +191,7 @@ Status UcxWorker::init(std::int32_t num_ranks, const std::string& net_devices) {
   RESHARD_TRY(init_context(num_ranks, net_devices));
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  // Several threads, one at a time: Transport::turn() sees to it, so that UCX need not lock for it.
   params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
   if (ucs_status_t status = ucp_worker_create(context_, &params, &worker_); status != UCS_OK) {
     return ucx_error("UCX could not create a worker; check UCX_TLS, UCX_NET_DEVICES and the size of /dev/shm", status);
@@ -211,6 +219,7 @@ Result<Blob> UcxWorker::address() const {
   }
   const auto* bytes = reinterpret_cast<const std::byte*>(address);
   ByteWriter writer;
+  // An empty one equals no other's: without shared memory every peer counts as far.
   writer.add(has_shared_memory_ ? neighbourhood() : std::string());
   writer.add(Blob(bytes, bytes + size_bytes));
   ucp_worker_release_address(worker_, address);
@@ -267,6 +276,7 @@ void UcxWorker::idle() {
     sched_yield();
     return;
   }
+  // Arming comes before the sleep and fails when something has come since: so no event is slept through.
   if (ucp_worker_arm(worker_) != UCS_OK) return;  // an event is there already
   pollfd entry{event_fd_, POLLIN, 0};
   poll(&entry, 1, 1);
@@ -280,6 +290,7 @@ bool UcxWorker::flush(const Deadline& deadline) {
     if (!progress()) idle();
   }
   const bool is_flushed = ucp_request_check_status(request) == UCS_OK;
+  // Also one that is still under way: UCX ends it by itself and then lets it go.
   ucp_request_free(request);
   return is_flushed;
 }
