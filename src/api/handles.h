@@ -76,6 +76,7 @@ struct reshard_layout {
   std::shared_ptr<reshard::ModelLayout> layout;
 
  private:
+  // By rank, so that ranks that are threads do not drive each other's answers out.
   struct LastRead {
     std::string text;
     bool has_buffers = false;

@@ -18,15 +18,17 @@ struct Segment {
   bool operator==(const Segment&) const = default;
 };
 
-/// What one coordinate holds of a dimension.
+/// What one coordinate holds of a dimension. Global indices may come in any order and several times (a table of
+/// experts, one of them in two slots); local ones ascend.
 struct DimPart {
   std::vector<Segment> segments;  ///< in local order; none empty; they may repeat global indices, never local ones
   std::int64_t extent = 0;        ///< of the buffer along this dimension
   bool operator==(const DimPart&) const = default;
 };
 
-/// How one dimension is divided over the coordinates of the mesh axes that shard it (row-major over those axes).
-/// Even, torch.chunk, explicit, cyclic and table cuts, fused and interleaved parameters are all just lists of segments.
+/// How one dimension is divided over the coordinates of the mesh axes that shard it (row-major over those axes). Even,
+/// torch.chunk, explicit, cyclic and table cuts, fused and interleaved parameters are all just lists of segments: who
+/// reads a map knows no rules.
 struct DimMap {
   std::vector<DimPart> parts;  ///< one per coordinate
   /// True: buffer indices that no segment takes are padding of this tensor, part of its local shape.

@@ -21,6 +21,7 @@ Status mismatch(std::string message) {
   return {RESHARD_ERR_LAYOUT_MISMATCH, std::move(message)};
 }
 
+/// Whether one tensor can become the other, element by element. Layouts may differ in all else.
 Status check_pair(const Tensor& src, const Tensor& dst) {
   if (src.shape != dst.shape) {
     return mismatch(fmt::format("tensor \"{}\" has shape [{}] at the source and [{}] at the destination", src.name,

@@ -358,7 +358,8 @@ class BoundFinder {
     return out.take();
   }
 
-  /// LB2 over the ways from the ports to the ranks: a byte that comes into a domain comes to a rank with a port.
+  /// LB2 over the ways from the ports to the ranks: a byte that comes into a domain comes to a rank with a port. Ranks
+  /// that share a port have ways of their own, so their rates add up; one without a limit lets everything in.
   Bound pcie() const {
     Largest out("LB8 pcie");
     for (std::size_t d = 0; d < entering_.size(); ++d) {
@@ -451,7 +452,8 @@ class BoundFinder {
     return sum + first + std::min((entries - 1) * later, prices.through);
   }
 
-  /// Something that has to cross takes the latencies of one port out and one port in, at least.
+  /// Something that has to cross takes the latencies of one port out and one port in, at least: the least of all ports,
+  /// as any may be the one.
   Bound latency() const {
     Bound out;
     out.name = "LB10 latency";

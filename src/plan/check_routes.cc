@@ -88,7 +88,9 @@ class RouteChecker {
     return static_cast<std::int64_t>(items.size());
   }
 
-  /// Cuts the distinct routes wherever a run begins or ends: those between two cuts stand for the same receivers.
+  /// Cuts the distinct routes wherever a run begins or ends: those between two cuts stand for the same receivers. Runs
+  /// overlap among the distinct routes, since that is what repeating is: a run of routes 0 to 9 for rank 5 and one of 4
+  /// to 9 for rank 6 make the segments 0 to 3, for rank 5, and 4 to 9, for both.
   Status find_segments() {
     const Routes& routes = plan_.routes;
     std::vector<std::int64_t> cuts = {0, size(routes.distinct())};
@@ -141,6 +143,7 @@ class RouteChecker {
     Route route = at(plan_.routes.distinct(), id);
     route.receiver = receivers.front();
     if (std::string what = check(route); !what.empty()) return what;
+    // The first stood in the hops for all of these, so only what tells one from another is left.
     for (std::size_t i = 1; i < receivers.size(); ++i) {
       route.receiver = receivers[i];
       if (std::string what = check_receiver(route); !what.empty()) return what;

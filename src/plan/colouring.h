@@ -14,7 +14,8 @@ struct Entry {
   std::int64_t bytes = 0;
 };
 
-/// In which rounds each entry sends. A round is the time in which a port moves chunk_bytes.
+/// In which rounds each entry sends. A round is the time in which a port moves chunk_bytes. An entry of m chunks has m
+/// numbers, and its bytes are shared over them evenly.
 struct Rounds {
   std::int32_t num_rounds = 0;
   std::int64_t chunk_bytes = 1;

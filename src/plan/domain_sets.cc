@@ -36,6 +36,7 @@ std::ptrdiff_t RanksByDomain::find(std::int32_t domain, const std::vector<std::i
   return found == domains.end() || *found != domain ? -1 : found - domains.begin();
 }
 
+/// Sorted by place, and stably, so that ranks stay ascending within a domain: what contains() and binary searches need.
 DomainSets::DomainSets(const Machine& machine, const RankSets& sets) : place_of_domain_(places(machine)) {
   const auto place = [&](std::int32_t rank) { return at(place_of_domain_, at(machine.gpus, rank).domain); };
   views_.resize(static_cast<std::size_t>(sets.size()));
@@ -57,6 +58,7 @@ DomainSets::DomainSets(const Machine& machine, const RankSets& sets) : place_of_
 Keeper DomainSets::keeper(std::int32_t set, std::int32_t domain, std::int32_t landing) const {
   const auto wanted = ranks_in(set, domain);
   if (std::binary_search(wanted.begin(), wanted.end(), landing)) return {landing, -1};
+  // By its number: neighbouring landings get different keepers, which spreads the copies over their links.
   return {wanted[static_cast<std::size_t>(landing) % wanted.size()], landing};
 }
 

@@ -18,6 +18,7 @@ struct Estimate {
 };
 
 /// The static estimate: every resource is shared without loss. Where receivers limit open groups, k groups at a time.
+/// It is a time that the plan can be expected to reach, not one that it cannot beat: that is `bound`.
 /// RESHARD_ERR_INTERNAL when it is below a bound, for then one of the two is wrong. @pre the plan has a machine
 Result<Estimate> estimate(const Plan& plan);
 

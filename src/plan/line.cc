@@ -16,7 +16,8 @@ std::int64_t closer(std::int64_t wanted, std::int64_t low, std::int64_t high) {
   return wanted - low <= high - wanted ? low : high;
 }
 
-/// The nearest multiple of the largest row (sub-box of the inner dims) that is near enough; at last any element.
+/// The nearest multiple of the largest row (sub-box of the inner dims) that is near enough; at last any element, even
+/// beyond the tolerance: an element is never cut.
 std::int64_t cut_rows(const Box& box, std::int64_t element_bytes, std::int64_t wanted, std::int64_t tolerance) {
   std::int64_t row = box.num_elements() * element_bytes;
   for (int d = 0; d < box.num_dims; ++d) {
@@ -36,6 +37,7 @@ std::int64_t cut_bundle(const Plan& plan, const Bundle& bundle, std::int64_t wan
   std::int64_t begin = strand.begin_bytes;
   std::int32_t atom = strand.first_atom;
   const auto bytes = [&] { return at(atoms.atoms, atom).box.num_elements() * tensor.wire_bytes; };
+  // Stops in the atom that `wanted` lies in: there is one, as it lies in the strand.
   for (; begin + bytes() <= wanted; ++atom) begin += bytes();
   const std::int64_t nearest = closer(wanted, begin, begin + bytes());
   if (std::abs(nearest - wanted) <= tolerance) return nearest;
@@ -63,6 +65,7 @@ std::int64_t Line::cut(std::int64_t wanted, std::int64_t tolerance) const {
   const Range& range = at(ranges_, after - 1 - starts_.begin());
   const std::int64_t shift = range.begin - *(after - 1);
   const std::int64_t cut = cut_bundle(plan_, at(plan_.bundles, range.bundle), wanted + shift, tolerance);
+  // The atom may reach beyond the range, which an earlier cut has ended within it: a cut stays inside.
   return std::clamp(cut, range.begin, range.end) - shift;
 }
 

@@ -18,7 +18,8 @@ struct GroupBytes {
   std::int64_t bytes = 0;
 };
 
-/// How the bytes of ranges divide over groups.
+/// How the bytes of ranges divide over groups. Made once for a plan: bundles that are composed alike share a list of
+/// runs.
 class GroupSplitter {
  public:
   explicit GroupSplitter(const Plan& plan);

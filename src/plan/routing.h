@@ -1,5 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The words of routing, which all of its stages use:
+// - domain: ranks that reach each other without the network. Between domains bytes go from port to port: a crossing.
+// - part: a rank's part of the port it shares with others, in bytes per second.
+// - level: how long a rank's part is busy, as bytes that the fastest part of the ranks compared carries in that time.
+// It is a
+//   time in whole numbers: ranks are compared by it, whatever their ports.
+// - landing: the rank at which bytes enter a domain. The keeper: the rank of that domain with which they come to stay
+//   first; most often the landing itself.
+// - origin: the holder that bytes are read from. Exit: the rank by whose port they leave its domain.
+// - staging: memory for windows that only pass through a rank: at an exit that is not the origin, or at a landing that
+//   is not the keeper.
+// - chain: domains that hand the same bytes on, each to the next.
+// - pool: what the same ranks may carry, and so one demand of water-filling.
 #pragma once
 
 #include "src/plan/landings.h"

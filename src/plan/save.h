@@ -8,7 +8,8 @@
 
 namespace reshard {
 
-/// The plan's decisions as text. What follows from the layouts alone (atoms, bundles) is not stored.
+/// The plan's decisions as text. What follows from the layouts alone (atoms, bundles) is not stored, nor are layouts
+/// and machine: only their digests, by which load_plan() tells whether it was given the right ones.
 std::string save_plan(const Plan& plan);
 
 /// The plan that `text` was saved from, for the same layouts and machine. RESHARD_ERR_PLAN_MISMATCH when the layouts,

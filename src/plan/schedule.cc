@@ -97,7 +97,8 @@ void schedule_routes(const Network& network, Plan* plan) {
   // Senders and receivers are the same domains on two sides of the matrix: ports carry both directions at once.
   Rounds rounds = colour(entries, num_domains, num_domains,
                          network.machine.domains.size() > kMany ? kLog2RoundsOfMany : kLog2Rounds);
-  // What stays inside a domain is spread over all rounds.
+  // What stays inside a domain is spread over all rounds: it has the list of them, which stands behind the entries'
+  // own.
   const auto all_rounds = static_cast<std::int32_t>(rounds.numbers.size());
   plan->rounds = std::move(rounds.numbers);
   for (std::int32_t i = 0; i < std::max(1, rounds.num_rounds); ++i) plan->rounds.push_back(i);

@@ -21,8 +21,9 @@ constexpr std::int64_t kAloneBytes = std::int64_t{1} << 20;
 constexpr std::int64_t kWorthwhileBytes = std::int64_t{256} << 10;
 constexpr std::int32_t kMostSlots = 4;
 
-/// Where a window that starts at element `begin` of the atom should end: at most max_elements on, at a row boundary
-/// of the largest rows that fit, so that the fragment stays one box.
+/// Where a window that starts at element `begin` of the atom should end: at most max_elements on, at a row boundary of
+/// the largest rows that fit, so that the fragment stays one box. A row of dim d is all that has the same indices in
+/// dims 0 to d: a matrix is cut between its rows if one fits, else within a row.
 std::int64_t chunk_end(const Box& box, std::int64_t begin, std::int64_t end, std::int64_t max_elements) {
   if (end - begin <= max_elements) return end;
   std::int64_t row = box.num_elements();
@@ -77,6 +78,8 @@ class WindowBuilder {
     open_.size_bytes += bytes;
   }
 
+  /// Ends the open window and gives it its place: `number` among all of the route, `ordinal` among those that begin
+  /// with the same group.
   void close() {
     if (open_.fragments.empty()) return;
     open_.number = static_cast<std::int32_t>(windows_.size());
