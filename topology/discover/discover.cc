@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Puts together what three sources know of this host: hwloc the PCI tree, the kernel the NICs' speeds, the driver
+// (NVML) the GPUs and their NVLinks. They meet in the PCI address, which all of them tell.
 #include "topology/discover/discover.h"
 
 #include <fmt/format.h>
@@ -32,6 +35,7 @@ DevicePlace place_of(const NvmlGpu& gpu, const std::vector<PciDevice>& devices, 
   const auto found =
       std::find_if(devices.begin(), devices.end(), [&](const PciDevice& device) { return device.address == address; });
   DevicePlace place;
+  // For instance in a container whose /sys does not show what its driver does.
   if (found == devices.end()) {
     warnings->push_back(fmt::format("GPU {} is at no known place; all NICs count as equally far", address));
     return place;
@@ -52,6 +56,7 @@ Result<NodeType> make_gpu_node(const std::vector<NvmlGpu>& gpus, const std::vect
     const std::string address = pci_address(gpu.domain, gpu.bus, gpu.slot);
     const GpuModel* by_device = find_gpu_device(gpu.pci_device);
     const GpuModel* model = by_device != nullptr ? by_device : find_gpu_model(gpu.sm);
+    // A guess of the speed would make plans that are wrong and look right; PCIe alone would hide most of the machine.
     const std::int64_t count = gpu.switch_links + static_cast<std::int64_t>(gpu.peer_links.size());
     if (count > 0 && (model == nullptr || model->num_nvlinks == 0)) {
       return Status(RESHARD_ERR_NOT_SUPPORTED,

@@ -32,6 +32,7 @@ class NicFinder {
 
   /// An RDMA device such as "mlx5_0": "400 Gb/sec (4X NDR)".
   Status add_verbs(const std::string& name, const DevicePlace& place) {
+    // Adapters of the mlx5 kind show each of their ports as a device of its own, in which it is port 1.
     const std::string port = options_.sysfs + "/class/infiniband/" + name + "/ports/1";
     if (!first_line(port + "/state").starts_with("4:")) return {};
     const std::string rate = first_line(port + "/rate");
@@ -44,6 +45,7 @@ class NicFinder {
   /// An interface such as "eth0", whose speed the kernel gives in Mbit/s, or as -1.
   Status add_interface(const std::string& name, const DevicePlace& place) {
     const std::string folder = options_.sysfs + "/class/net/" + name;
+    // Only "down" is out: drivers without a state say "unknown" and work.
     if (first_line(folder + "/operstate") == "down") return {};
     const Result<std::int64_t> speed = parse_integer(first_line(folder + "/speed"), 1, 1'000'000'000, name);
     return add(name, place, speed.ok() ? *speed * 125'000 : 0);
@@ -68,6 +70,7 @@ class NicFinder {
     for (const NicPlace& nic : nics_) fastest = std::max(fastest, nic.nic.link.nominal_bytes_per_s);
     std::vector<NicPlace> fast;
     for (NicPlace& nic : nics_) {
+      // Half and not less, for ports of mixed generations differ by a factor of two and are both worth using.
       if (nic.nic.link.nominal_bytes_per_s >= fastest / 2) {
         fast.push_back(std::move(nic));
       } else {
@@ -97,6 +100,7 @@ Result<std::vector<NicPlace>> find_nics(const std::vector<PciDevice>& devices, c
                                         std::vector<std::string>* warnings) {
   NicFinder finder(options);
   for (const PciDevice& device : devices) {
+    // RDMA first: where there is any, the same port's interface would count its speed twice.
     for (const std::string& name : device.verbs) RESHARD_TRY(finder.add_verbs(name, device.at));
   }
   if (!finder.found()) {

@@ -22,6 +22,7 @@ using Code = int;
 constexpr Code kSuccess = 0;
 constexpr Code kNotSupported = 3;
 constexpr Code kDriverNotLoaded = 9;
+// More than any GPU has; a bound for the loop over a library's answers.
 constexpr unsigned kMaxLinks = 36;
 
 struct PciInfo {
@@ -33,6 +34,7 @@ struct PciInfo {
   unsigned subsystem;
   std::array<char, 32> address;
 };
+// The driver writes through this struct: a size of another would be memory of ours overwritten.
 static_assert(sizeof(PciInfo) == 68);
 
 struct FabricInfo {

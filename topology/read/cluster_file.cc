@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A cluster file: kinds of nodes, how many of each, and the fabric between them. The sections are read in the order in
+// which they need each other, and not in that of the file: types, then clusters of them, then the fabric, whose
+// topology looks up the nodes of all clusters.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -63,6 +67,7 @@ class ClusterReader {
   }
 
   Status read_group(const ConfigValue& value) {
+    // An open number means "as many as the ranks need", so that nothing can come after it.
     if (!spec_.groups.empty() && spec_.groups.back().num_nodes == 0) {
       return value.error("the cluster before this one leaves its number of nodes open; only the last may");
     }
@@ -74,6 +79,7 @@ class ClusterReader {
     if (const ConfigValue* nodes = map.find("nodes")) {
       std::string text;
       RESHARD_TRY(read_scalar(*nodes, "nodes", &text));
+      // Digits alone are a count, and everything else a list of names.
       if (text.find_first_not_of("0123456789") == std::string::npos) {
         RESHARD_TRY(map.integer("nodes", 1, kMaxNodes, &group.num_nodes));
       } else {

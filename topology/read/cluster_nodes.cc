@@ -29,6 +29,7 @@ Status read_gpus(const ConfigValue& value, NodeType* node) {
   gpu.link_group = 0;
   gpu.link = explicit_link(0);
   gpu.pcie = pcie_link(5, 16);
+  // The efficiency and latency of a usual PCIe link for the case that a speed follows; 0 stands for no limit.
   gpu.pcie.nominal_bytes_per_s = 0;
   RESHARD_TRY(map.required("link"));
   RESHARD_TRY(map.integer("count", 1, kMaxPerNode, &count));
@@ -108,6 +109,7 @@ class NicReader {
 
   NodeType* node_;
   std::int32_t num_nics_ = 0;
+  // By the GPUs that a port serves.
   std::map<std::vector<std::int32_t>, std::int32_t> ports_;
 };
 

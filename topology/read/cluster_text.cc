@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A cluster in one line, "hgx-h100:nodes=4,rails=8": a preset and what is different. It is what people type behind
+// --cluster; what does not fit into a line is written into a cluster file (cluster_file.cc).
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -65,6 +68,7 @@ class ClusterText {
 
  private:
   Status add(std::string_view item) {
+    // One list for all kinds, so that a key of another kind gets the better message of only_of() than "unknown".
     static const std::vector<std::string> kKnown = {"nodes",   "domain",   "rails", "isolated", "leaf",     "pod",
                                                     "oversub", "oversub2", "ecmp",  "degraded", "topology", "nic",
                                                     "link",    "ranks",    "nics",  "xml",      "pcie"};
@@ -190,6 +194,7 @@ Result<ClusterSpec> parse_text(const std::string& line) {
   RESHARD_TRY(ClusterSpec spec, base_spec(text));
   spec.name = line;
   for (NodeType& type : spec.types) RESHARD_TRY(set_speeds(text, &type));
+  // A count for all would not say of which kind.
   if (spec.groups.size() > 1 && (text.find("nodes") != nullptr || text.find("domain") != nullptr)) {
     return text.error("the file has nodes of several kinds; list them in a cluster file");
   }

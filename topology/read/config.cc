@@ -46,6 +46,7 @@ Status read_permille(const ConfigValue& value, std::string_view what, std::int64
                      std::int32_t* permille) {
   std::string text;
   RESHARD_TRY(read_scalar(value, what, &text));
+  // Fractions are kept in thousandths: a plan has no floating point, so that every rank computes the same one.
   RESHARD_TRY(const std::int64_t read, parse_decimal(text, 1000, named(value, what)));
   if (read < min || read > max) {
     return value.error(
@@ -61,6 +62,8 @@ Result<ConfigMap> ConfigMap::make(const ConfigValue& value, std::string_view wha
   std::set<std::string_view> seen;
   for (std::size_t i = 0; i < value.items.size(); i += 2) {
     const ConfigValue& key = value.items[i];
+    // An unknown key is an error and no warning: most are misspelt ones, and the plan would be made for another
+    // machine.
     if (std::find(known.begin(), known.end(), key.text) == known.end()) {
       return key.error(
           fmt::format("unknown key \"{:.60}\" in {}; known are {}", key.text, what, fmt::join(known, ", ")));
@@ -98,6 +101,7 @@ Status ConfigMap::integer(std::string_view key, std::int64_t min, std::int64_t m
   return {};
 }
 
+// YAML's yes, no, on and off are no words for it here: parsers disagree on them.
 Status ConfigMap::boolean(std::string_view key, bool* value) const {
   const ConfigValue* found = find(key);
   if (found == nullptr) return {};

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What YAML and JSON files are read into. The library's own values and not yaml-cpp's, because each one knows where it
+// stands in its file: whoever wrote a file by hand gets the line and the column of what is wrong with it.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +29,8 @@ struct ConfigValue {
 Result<ConfigValue> parse_yaml(const std::string& text, const std::string& file);
 
 /// A map of which all keys are known. The functions that read a value leave *value as it is when its key is not there.
+///
+/// Points into the ConfigValue that it was made of, which must outlive it.
 class ConfigMap {
  public:
   /// Errors: no map, an unknown key (the message lists the known ones), a key given twice. `what` says what it

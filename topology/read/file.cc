@@ -15,6 +15,7 @@ Result<std::string> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string text;
   std::string piece(std::size_t{1} << 16U, '\0');
+  // In pieces and not by the file's size: pipes and devices have none, and a device may have no end.
   while (file && text.size() <= kMostBytes) {
     file.read(piece.data(), static_cast<std::streamsize>(piece.size()));
     text.append(piece, 0, static_cast<std::size_t>(file.gcount()));

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Reads the elements of an NCCL topology: system, then one cpu for each NUMA node, below it PCI bridges as nested pci
+// elements, in whose leaves GPUs and NICs stand. Two kinds of file occur: complete ones, which NCCL wrote on a machine,
+// and skeletons, which a cloud gives its users and in which devices are PCI classes only.
 #include "topology/read/nccl_tree.h"
 
 #include <fmt/format.h>
@@ -92,6 +96,8 @@ bool is_wireless(std::uint32_t pci_class) {
   return pci_class >> 8U == kOtherNetwork || pci_class >> 16U == kWireless;
 }
 
+// Walks down once. The way to a device, with the links on it, is its DevicePlace, from which pairing.h tells later
+// which NIC is near which GPU.
 class TreeReader {
  public:
   TreeReader(const std::string& text, const std::string& file) : elements_(text, file) {}
@@ -115,6 +121,7 @@ class TreeReader {
  private:
   Status read_cpu(Xml cpu) {
     const std::string hash = cpu.attribute("host_hash").value();
+    // The cpus of one host share its hash; a file of one host may have none, which is then the same empty text for all.
     node_ = nullptr;
     for (NcclNode& node : nodes_) {
       if (node.host_hash == hash) node_ = &node;
@@ -148,6 +155,7 @@ class TreeReader {
     place.path.push_back(next_id_++);
     RESHARD_TRY(Link link, read_pcie(pci));
     place.links.push_back(link);
+    // A pci element with anything below it is a bridge or says itself what it is; a bare one is judged by its class.
     bool is_device = false;
     bool is_bridge = false;
     for (const Xml child : pci.children()) {
@@ -174,6 +182,7 @@ class TreeReader {
     RESHARD_TRY(const std::int64_t lanes, elements_.integer(pci, "link_width", 0, 64));
     const std::string text = speed.value();
     const Result<std::int64_t> tenths = parse_decimal(text.substr(0, text.find(" GT/s")), 10, "link_speed");
+    // Giga-transfers per second of PCIe 1 to 6, in tenths because of 2.5.
     static constexpr std::array<std::int64_t, 6> kTenths = {25, 50, 80, 160, 320, 640};
     const auto generation = tenths.ok() ? std::find(kTenths.begin(), kTenths.end(), *tenths) : kTenths.end();
     if (generation == kTenths.end() || lanes < 1) {

@@ -49,6 +49,7 @@ class NodeMaker {
  private:
   void warn(const std::string& message) { warnings_.push_back(file_ + ": " + message); }
 
+  // The PCI id is exact; the compute capability is shared by boards of different memory, and good for want of better.
   const GpuModel* model_of(const NcclGpu& gpu) const {
     if (!gpu.is_nvidia) return nullptr;
     const GpuModel* by_device = find_gpu_device(gpu.device);

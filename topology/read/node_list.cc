@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Slurm's host lists. They are short texts for long lists, so everything is counted before it is made: first the text
+// is cut and parsed, then the names are counted, and only then is one written.
 #include "topology/read/node_list.h"
 
 #include <fmt/format.h>
@@ -11,6 +14,7 @@
 namespace reshard {
 namespace {
 
+// Host names have at most 255.
 constexpr std::size_t kMostChars = 256;  // of a name
 
 using Names = std::vector<std::string>;
@@ -88,6 +92,7 @@ Result<std::vector<Piece>> parse_item(std::string_view item, std::string_view te
 }
 
 /// How many names the pieces make; anything above `most` where they make more.
+/// @pre `most` is at most kMaxNamedNodes, so that a product of two numbers below it fits.
 std::int64_t count(const std::vector<Piece>& pieces, std::int64_t most) {
   std::int64_t names = 1;
   for (const Piece& piece : pieces) {
@@ -95,6 +100,7 @@ std::int64_t count(const std::vector<Piece>& pieces, std::int64_t most) {
     std::int64_t numbers = 0;
     for (const Range& range : piece.ranges) {
       numbers += range.last - range.first + 1;
+      // After each range: the sum of many could overflow.
       if (numbers > most) return numbers;
     }
     names *= numbers;  // both at most `most`, so that no product overflows

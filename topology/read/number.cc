@@ -10,6 +10,7 @@
 namespace reshard {
 namespace {
 
+// As bits per second 125 TB/s, above any link or memory of today; a larger number is a slip of the pen.
 constexpr std::int64_t kMost = 1'000'000'000'000'000;
 
 bool is_digit(char c) {
@@ -76,6 +77,8 @@ Result<std::int64_t> parse_decimal(std::string_view text, std::int64_t scale, co
   constexpr __int128 kRoom = static_cast<__int128>(1) << 88U;
   if (decimal.digits > kRoom) return bad;
   __int128 value = decimal.digits * scale;
+  // Stops above kMost, so that an exponent of thirty does not overflow; what is cut off on the way down is rounded
+  // down.
   for (; decimal.exponent > 0 && value <= kMost; --decimal.exponent) value *= 10;
   for (; decimal.exponent < 0 && value > 0; ++decimal.exponent) value /= 10;
   if (value > kMost) return bad;
@@ -96,6 +99,7 @@ Result<std::int64_t> parse_bytes_per_s(std::string_view text, bool plain_is_bits
                                                   {"GB", 8'000'000'000},
                                                   {"TB", 8'000'000'000'000}}};
   std::int64_t bits = plain_is_bits ? 1 : 8;
+  // No unit is the end of another, so at most one fits.
   std::string_view number = text;
   for (const Unit& unit : kUnits) {
     if (!text.ends_with(unit.suffix)) continue;

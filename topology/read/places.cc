@@ -22,6 +22,8 @@ namespace {
 
 /// Names for a cluster that has none, in the order of pods, domains and leaves, so that neighbours in rank are near
 /// each other. Sets the places of its nodes.
+///
+/// Machines are made node by node and ranks fill nodes in order, so that this order decides who is whose neighbour.
 Status name_nodes(std::vector<NamedPlace> places, const std::string& file, ClusterSpec* spec) {
   if (spec->groups.size() != 1) {
     return invalid_argument(fmt::format("{}: name the nodes of each kind, for there are several", file));
@@ -63,10 +65,15 @@ Status find_nodes(const std::vector<NamedPlace>& places, const std::string& file
 }
 
 /// Makes the domains of placed nodes true to what their kind of node can do, and says what was taken with doubt.
+///
+/// What a file calls a domain may be an NVLink domain or only a group of nodes that a scheduler keeps together. Taken
+/// the wrong way, a plan would send bytes over links that are not there; so what is said is
+/// held against the kind of node, and every doubt becomes a warning.
 class DomainSettler {
  public:
   DomainSettler(const Places& said, const std::string& file, ClusterSpec* spec)
       : said_(said), file_(file), spec_(spec) {
+    // New numbers start behind all that the file has used.
     for (const ClusterSpec::Place& place : spec->places) next_domain_ = std::max(next_domain_, place.domain + 1);
   }
 

@@ -81,6 +81,7 @@ void place_by_switches(const std::vector<SlurmUnit>& switches, const std::vector
 
 }  // namespace
 
+// One limit for the whole file and not for a line of it: thousands of lines could name millions each.
 Result<std::vector<std::string>> SlurmUnits::names(std::string_view list, const std::string& where) {
   Result<std::vector<std::string>> names = expand_node_list(list, kMaxNamedNodes - num_names_);
   if (!names.ok()) return names.take_status().with_context(where);

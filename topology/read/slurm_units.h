@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Both of Slurm's file formats end here: topology.conf and topology.yaml say the same in other words.
 #pragma once
 
 #include <set>

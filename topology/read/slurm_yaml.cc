@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Slurm's topology.yaml, the newer of its two forms: several topologies of the same nodes in
+// one file. A machine has one place for each node, so at most one tree and one list of blocks are taken, and what is
+// left out is said.
 #include <fmt/format.h>
 
 #include "topology/read/config.h"

@@ -46,6 +46,8 @@ bool is_domain_key(std::string_view key) {
 }
 
 /// Whether a label seems to tell of accelerators what this reader does not understand.
+///
+/// Such a label is left out with a warning and not refused: the leaves and pods of the file are good without it.
 bool may_matter(std::string_view key) {
   if (is_domain_key(key) || key == kSubDomainKey) return false;
   std::string lowered(key);

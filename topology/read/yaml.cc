@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From the events of yaml-cpp's parser to ConfigValue. Events and not its nodes, in which
+// an alias is the value that it names: a small file could read as a huge value, or as one without end.
 #include <fmt/format.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
@@ -83,6 +86,7 @@ class Builder : public YAML::EventHandler {
 
   const std::string& file_;
   ConfigValue root_;
+  // The lists and maps around what comes next, the innermost last.
   std::vector<ConfigValue*> open_;
   Status status_;
 };
