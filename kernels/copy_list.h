@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The one operation that packs, unpacks, moves locally, converts and fills: lists of strided copies. The work is in
+// three steps, and only the last one is done for every run: an op is brought into its one form (canonical_op.h), cut
+// into pieces with kernels chosen for them (normal_op.h), and run.
 #pragma once
 
 #include <cstddef>

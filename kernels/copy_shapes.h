@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Copies are made by the million and are alike up to their addresses, and making one ready takes far longer than
+// storing two addresses. So what does not depend on addresses is kept once for each shape.
 #pragma once
 
 #include <cstdint>

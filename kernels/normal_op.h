@@ -32,6 +32,9 @@ struct NormalOp {
   /// Column tiles, row tiles, then the other dims, of which there are at most seven.
   static constexpr int kMaxGridDims = 9;
 
+  // A piece that converts goes in up to three steps, and dense tiles lie between: gathered by `move` where the source
+  // is apart, converted row by row, spread by `scatter` where the destination is. A step on a side that is dense is
+  // left out (has_dense_src(), has_dense_dst()).
   PieceFn move = nullptr;     ///< elements of the source, to the destination or into a dense tile
   PieceFn convert = nullptr;  ///< kConvert
   PieceFn scatter = nullptr;  ///< kConvert: elements of the destination, from a dense tile

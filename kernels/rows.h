@@ -11,6 +11,10 @@
 namespace reshard {
 
 /// The inner kernels for one instruction set. None needs alignment; no extent of a piece is zero.
+///
+/// A table of functions and no class with virtual ones: kernels for an instruction set replace the entries that they
+/// can improve on and leave the others, and a copy that is made ready keeps the pointer and looks nothing up when it
+/// runs.
 struct RowKernels {
   /// Index of the float types in `convert`.
   static constexpr int kF32 = 0;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Kernels for AVX2 are compiled one function at a time and chosen when the library starts to use them, so that one
+// binary runs on processors without it: a flag for whole files would let the compiler use AVX2 in what others include,
+// too.
 #pragma once
 
 #if defined(__x86_64__)

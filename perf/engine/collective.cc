@@ -10,6 +10,7 @@ namespace reshard::perf {
 namespace {
 
 /// Combines the values of all ranks, element by element, into those of rank 0.
+/// An all-gather, and the same arithmetic on every rank in rank order, so that all get the same bits.
 template <typename T, typename F>
 std::vector<T> combine(const Ranks& ranks, const std::vector<T>& values, F&& into) {
   std::vector<T> all(values.size() * static_cast<std::size_t>(ranks.num_ranks));
@@ -30,6 +31,7 @@ Ranks make_ranks(reshard_comm_t comm, std::int64_t timeout_us) {
 }
 
 void barrier(const Ranks& ranks) {
+  // Nobody has all values before all have given theirs.
   sum_over_ranks(ranks, {0});
 }
 

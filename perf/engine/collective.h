@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The few collectives that a benchmark needs, over the all-gather of the public API: no second library of messages
+// beside the one that is measured.
 #pragma once
 
 #include <cstdint>

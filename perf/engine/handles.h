@@ -17,6 +17,7 @@ struct HandleDeleter {
   void operator()(reshard_binding_t binding) const { reshard_binding_destroy(binding); }
 };
 
+// Ownership as the C API has it: whoever creates destroys.
 using Layout = std::unique_ptr<reshard_layout, HandleDeleter>;
 using Machine = std::unique_ptr<reshard_machine, HandleDeleter>;
 using Plan = std::unique_ptr<reshard_plan, HandleDeleter>;

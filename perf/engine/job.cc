@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// From a command line to the two layouts, the machine and the plan, all through the public API. Errors of the library
+// become exceptions here (error.h), since a tool has nothing to do but report them.
 #include "perf/engine/job.h"
 
 #include <algorithm>
@@ -77,6 +80,7 @@ Job job_from_model(const JobOptions& options) {
   const std::string config = read_model_config(options.model);
   const std::int32_t num_src = text_num_ranks(options.from);
   const std::int32_t num_dst = text_num_ranks(options.to);
+  // Without --colocated the destination's ranks are numbered behind the source's, in one world of both.
   const std::int32_t first_dst = options.colocated ? 0 : num_src;
   Job job;
   job.num_ranks = options.colocated ? std::max(num_src, num_dst) : num_src + num_dst;
@@ -111,6 +115,7 @@ std::string known_models() {
     }
   }
   std::sort(names.begin(), names.end());
+  // A build that is installed has both folders, with the same files.
   names.erase(std::unique(names.begin(), names.end()), names.end());
   return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -155,6 +160,7 @@ std::vector<TensorPair> pair_tensors(const Job& job) {
   for (const TensorView& dst : tensors_of(job.dst.get())) {
     const auto found = src_of_name.find(dst.name);
     if (found == src_of_name.end()) fail("tensor {} of the destination is missing at the source", dst.name);
+    // Every destination tensor gives one pair, so that its index is the number of pairs before it.
     const auto dst_index = static_cast<std::int64_t>(pairs.size());
     const auto src_index = static_cast<std::int64_t>(found->second);
     pairs.push_back({dst.name, dst.shape, src_index, dst_index, src_tensors[found->second].dtype, dst.dtype});

@@ -38,6 +38,7 @@ std::int32_t number_in(const char* variable) {
   return static_cast<std::int32_t>(std::strtol(text, nullptr, 10));
 }
 
+// An environment holds text without zero bytes, and an id is any bytes.
 std::string to_hex(const reshard_unique_id_t& id) {
   std::string text;
   for (const char c : id.data) text += fmt::format("{:02x}", static_cast<unsigned char>(c));
@@ -130,6 +131,8 @@ int launch_ranks(char** argv, std::int32_t num_ranks, std::int64_t timeout_us) {
   start(0, kIdPipeVariable, std::to_string(ends[1]), ends[1]);
   close(ends[1]);
   reshard_unique_id_t id = {};
+  // Ends also when rank 0 dies, since this process has closed its own writing end. Fewer bytes than a pipe's buffer
+  // come in one piece.
   const ssize_t received = read(ends[0], id.data, sizeof id.data);
   close(ends[0]);
   if (received == static_cast<ssize_t>(sizeof id.data)) {

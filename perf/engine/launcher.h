@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// How reshard_perf comes to have ranks: it starts them itself on this host, or finds that a launcher has done so. Every
+// rank parses the same command line again and does its part.
 #pragma once
 
 #include <cstdint>

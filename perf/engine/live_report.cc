@@ -14,6 +14,7 @@ namespace {
 
 using nlohmann::json;
 
+// Printed with the table, because a ratio whose denominator is not said can mean anything.
 constexpr const char* kBoundMeaning =
     "of bound: time that a plain memory copy (memcpy) of the busiest receiver's unavoidable bytes takes when every\n"
     "receiving rank makes one at the same time, measured in this run, divided by the median; 1.00 is that speed.\n";

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A live run of reshard_perf, as one of its ranks sees it: layouts, plan, memory, binding, timed runs, checked runs.
+// Ranks do all of it in the same order, because binding, barriers and sums are collective: a rank that skipped a step
+// would leave the others waiting until the deadline.
 #include "perf/engine/live_run.h"
 
 #include <algorithm>
@@ -119,6 +123,7 @@ class RankRun {
 
  private:
   int num_steps() const {
+    // Filling and binding; the timed runs; the plain copies; a run and a look for each check; the dump.
     const int per_binding = options_.num_warmups + options_.num_runs;
     const int num_timed = 1 + (options_.time_patterns ? static_cast<int>(patterns_.size()) : 0);
     return 2 + per_binding * num_timed + 1 + 2 * options_.num_checks + 1;
@@ -129,6 +134,8 @@ class RankRun {
     for (int i = -options_.num_warmups; i < options_.num_runs; ++i) {
       progress_.step(i < 0 ? label + ", warming up" : fmt::format("{} {} of {}", label, i + 1, options_.num_runs));
       barrier(ranks_);
+      // Behind a barrier, so that a rank's time is that of the transfer and not of waiting for a peer that is still
+      // busy with the run before. The time of a run is its slowest rank's, which the maximum over the ranks gives.
       const auto start = Clock::now();
       run_once(ranks_, binding);
       if (i >= 0) seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
@@ -147,6 +154,8 @@ class RankRun {
     const auto most = max_over_ranks(ranks_, {static_cast<double>(stats.staging_bytes)});
     result->staging_allocated_bytes = static_cast<std::int64_t>(most[0]);
     progress_.step("plain memory copies");
+    // Ranks that receive nothing make no copies: the bound is the speed of memory that the receivers share among
+    // themselves.
     const bool receives = stats.bytes_mapped + stats.bytes_received > 0;
     result->copy_bytes_per_second = plain_copy_bytes_per_second(ranks_, result->total.bound_bytes, receives);
   }
@@ -173,6 +182,7 @@ class RankRun {
   /// Runs into a poisoned destination and adds what is wrong there. Without a check the last run still starts from
   /// poison, so that a dump shows what this run wrote and nothing else.
   void check_runs(reshard_binding_t binding, LiveResult* result) {
+    // All counts in one vector, so that one sum over the ranks does for all.
     std::vector<std::int64_t> counts(2 * patterns_.size() + 1, 0);
     for (int i = 0; i < std::max(options_.num_checks, options_.dump.empty() ? 0 : 1); ++i) {
       progress_.step("checked run");
@@ -229,6 +239,7 @@ LiveResult run_rank(const PerfOptions& options, const Ranks& ranks) {
 }
 
 std::int32_t validate_run(const PerfOptions& options) {
+  // Planned once more by each rank: a mistake in the options is told once, here, and not by every rank.
   const Job job = make_job(options.job);
   try {
     make_plan(options.job, job);

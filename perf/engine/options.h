@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What the command lines say, as plain values. What a value alone shows to be wrong is refused as it is parsed; what
+// only layouts and plans show, by validate_run().
 #pragma once
 
 #include <cstdint>

@@ -68,6 +68,7 @@ bool write_all(int fd, std::string_view text) {
 OutputFile::OutputFile(std::string path) : path_(std::move(path)) {
   if (path_.empty()) return;
   constexpr mode_t kMode = 0666;  // less the user's mask
+  // First as a new file, to know whether it was one: only then may it be taken away again.
   fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode);
   was_made_here_ = fd_ >= 0;
   if (fd_ < 0 && errno == EEXIST) fd_ = open(path_.c_str(), O_WRONLY | O_CLOEXEC);
@@ -86,6 +87,7 @@ void OutputFile::write(std::string_view text) {
   const bool is_cut = ftruncate(fd_, 0) == 0 || errno == EINVAL;
   const bool is_written = is_cut && write_all(fd_, text);
   const int why = errno;
+  // Some file systems report a full disk only here.
   const bool is_closed = close(std::exchange(fd_, -1)) == 0;
   if (!is_written || !is_closed) fail("cannot write {}: {}", path_, std::strerror(is_written ? errno : why));
 }

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The yardstick: how fast this machine copies memory at this moment, all receiving ranks at once. Measured in every
+// run, because machines are shared and their speed drifts; a figure from another run would compare with another
+// machine.
 #include "perf/engine/plain_copy.h"
 
 #include <algorithm>
@@ -14,6 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// The median of three leaves out one that was disturbed.
 constexpr int kRounds = 3;
 constexpr std::int64_t kMaxChunkBytes = std::int64_t{64} << 20;  // beyond the caches
 

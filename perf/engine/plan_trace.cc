@@ -41,6 +41,7 @@ class TraceWriter {
     add_domains();
     add_flows();
     add_counters();
+    // Stable, so that the same plan gives the same file.
     std::stable_sort(events_.begin(), events_.end(),
                      [](const json& a, const json& b) { return a.at("ts").get<double>() < b.at("ts").get<double>(); });
     return {{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events_)}};

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Ranks as child processes. The promise is that nothing outlives the launcher: neither a rank, whatever kills whom, nor
+// a shared segment. Hence the kernel's own means in place of bookkeeping: a death signal for the children, a lock that
+// the kernel drops with its last holder, signals that are taken in one place.
 #include "perf/engine/rank_processes.h"
 
 #include <fcntl.h>
@@ -53,6 +57,8 @@ SharedMemoryFolder::SharedMemoryFolder() {
     // Not closed on exec: the ranks hold the lock too.
     lock_ = open(path.c_str(), O_RDONLY | O_DIRECTORY);
     if (lock_ < 0) continue;
+    // Shared, because launcher and ranks hold it together; who removes folders asks for the exclusive one and gets it
+    // only where nobody holds any.
     flock(lock_, LOCK_SH);
     if (access(path.c_str(), F_OK) == 0) {
       path_ = path;
@@ -71,6 +77,7 @@ SharedMemoryFolder::~SharedMemoryFolder() {
 
 HeldSignals::HeldSignals() {
   sigemptyset(&held_);
+  // The end of a rank is a signal like the others, so that one sigtimedwait() waits for everything that can happen.
   sigaddset(&held_, SIGCHLD);
   for (const int signal_number : {SIGHUP, SIGINT, SIGTERM}) {
     struct sigaction action {};
@@ -96,6 +103,7 @@ void RankProcesses::start(const std::vector<Variable>& variables, int fd_to_keep
     pids_.push_back(pid);
     return;
   }
+  // SIGKILL, which no rank can hold: it comes even when the launcher was killed that way itself.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != launcher) _exit(kExitError);  // it died before the line above
   become_rank(variables, fd_to_keep);
@@ -147,6 +155,7 @@ int RankProcesses::wait() {
   Clock::time_point first_ended{};
   while (true) {
     const std::size_t num_ended = num_ended_;
+    // Several children that end together may give one signal, so each turn looks at all of them.
     if (const int failed = collect(); failed != kExitOk) return failed;
     if (!is_any_left()) return worst_;
     if (num_ended == 0 && num_ended_ > 0) first_ended = Clock::now();

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Text and JSON of a report are made of the same values, and the text of a plan from its JSON, so that the two cannot
+// disagree.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -52,8 +52,8 @@ class SipState {
   std::uint64_t v0_, v1_, v2_, v3_;
 };
 
-template <typename T>
 // Up to 256 bytes come whole or not at all, so a short answer needs no second call.
+template <typename T>
 Result<T> random_value() {
   T value{};
   if (getrandom(&value, sizeof(value), 0) == sizeof(value)) return value;

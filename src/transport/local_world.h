@@ -108,7 +108,6 @@ class LocalWorld {
   /// All-gathers are counted on each rank; one that fails for a rank fails for all, whenever they come to it.
   void contribute(std::uint64_t sequence, std::int32_t rank, const std::vector<std::byte>& blob);
   using Gathered = Result<std::vector<std::vector<std::byte>>>;
-  //
   // A rank that comes after the failure finds it recorded, whatever has happened since: all ranks get the same outcome,
   // or some would go on where others turn back.
   std::optional<Gathered> poll(std::uint64_t sequence, const Deadline& deadline);  ///< empty: not yet

@@ -67,8 +67,8 @@ Status find_nodes(const std::vector<NamedPlace>& places, const std::string& file
 /// Makes the domains of placed nodes true to what their kind of node can do, and says what was taken with doubt.
 ///
 /// What a file calls a domain may be an NVLink domain or only a group of nodes that a scheduler keeps together. Taken
-/// the wrong way, a plan would send bytes over links that are not there; so what is said is
-/// held against the kind of node, and every doubt becomes a warning.
+/// the wrong way, a plan would send bytes over links that are not there; so what is said is held against the kind of
+/// node, and every doubt becomes a warning.
 class DomainSettler {
  public:
   DomainSettler(const Places& said, const std::string& file, ClusterSpec* spec)
