@@ -304,6 +304,7 @@ reshard_status_t reshard_layout_place(reshard_layout_t layout, const reshard_pla
     Result<Placement> made = to_placement(*desc, tensor, *layout->layout);
     if (!made.ok()) return made.take_status().with_context("tensor \"" + tensor.name + "\"");
     Placement placement = made.take();
+    // Checked in full by now, so the buffer that is made for it will be used.
     ModelLayout& writable = layout->writable();
     // A tensor that names no buffer has one of its own, under its name.
     if (placement.buffer < 0) placement.buffer = writable.add_buffer(tensor.name, tensor.dtype);

@@ -4,6 +4,9 @@
 // How rules cut one dim. A list of index runs is split again and again, once for each mesh axis that shards the dim, so
 // that nested cuts (first over data-parallel, then over tensor-parallel ranks) need no rule of their own. Work grows
 // with the number of runs, never with the extent: a vocabulary cut in 8 is 8 runs.
+//
+// Rejected: layouts as functions of shapes and strides that are composed. They need shapes that divide each other, and
+// give a wrong layout without a word where they do not; here only kEven asks for it.
 #include "src/layout/dim_map.h"
 
 #include <fmt/format.h>

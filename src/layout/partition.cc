@@ -187,6 +187,7 @@ std::vector<Cell> cells_of(const Tensor& tensor, const Placement& placement, Ran
   for (std::int64_t i = 0; i < num_cells; ++i) {
     Cell cell;
     cell.box.num_dims = num_dims;
+    // The digits of i, from the last dim on, say which cell of each dim this is.
     std::int64_t rest = i;
     for (int d = num_dims - 1; d >= 0; --d) {
       const auto count = static_cast<std::int64_t>(at(dims, d).cells.size());

@@ -80,7 +80,8 @@ Status check_reach(const Tensor& tensor, const Placement& placement) {
       fmt::format("the offset {} with up to {} bytes behind it is outside 0 to 2^62", placement.offset_bytes, bytes));
 }
 
-/// Local index intervals of a part, as blocks see them: `place` is the start in the local tensor.
+/// Local index intervals of a part, as blocks see them: `place` is the start in the local tensor, and segment.local
+/// that in the array in the buffer. The two differ where the array is shared with other tensors.
 struct Run {
   Segment segment;
   std::int64_t place = 0;

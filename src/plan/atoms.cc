@@ -4,6 +4,9 @@
 // The common refinement of two layouts. Each side is cut into cells, on which the set of holders is constant; an atom
 // is where a cell of the source meets one of the destination. Tensors that are cut alike on both sides share one list
 // of atoms (a class), so that the work is one for each kind of tensor and not for each of a thousand layers.
+//
+// Rejected: testing the shards of every pair of ranks, which grows with the square of the ranks, while cells only grow
+// with the cuts; and tiles of the least common multiple of both sides' cuts, which need cuts that divide the tensor.
 #include "src/plan/atoms.h"
 
 #include <fmt/format.h>

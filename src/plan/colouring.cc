@@ -66,6 +66,7 @@ class Lines {
   }
 
  private:
+  /// Whether no line has more to do than there are rounds. What is small depends on the chunk, so it is found anew.
   bool fits(std::int64_t chunk_bytes) {
     Rounds rounds;
     rounds.chunk_bytes = chunk_bytes;
@@ -128,6 +129,7 @@ class Halver {
   Halver(EulerSplit* split, int log2_rounds, Rounds* rounds)
       : split_(split), halves_(static_cast<std::size_t>(log2_rounds)), cursor_(rounds->first), rounds_(rounds) {}
 
+  /// @pre no line has more than 2^(halves_.size() - depth) edges, parallel ones counted; at the last depth, one
   void halve_to(const std::vector<Edge>& edges, std::size_t depth) {
     if (edges.empty()) return;
     if (depth == halves_.size()) {

@@ -14,6 +14,11 @@
 // - neighbours' ports, for which each byte takes one hop more.
 // Nothing of this is ever taken back, so the turns come to an end.
 //
+// Why chains and no trees: a rank in a chain sends on no more than it receives, so that ports, which carry both
+// directions at once, are as busy out as in; one in the middle of a k-ary tree sends k times as much, and would have to
+// receive at 1 / k of its rate. The price of a chain is the time until its last domain has the first window: hence the
+// limits on its length.
+//
 // What is left is to cut bytes: the bytes of a pool are laid end to end (Line) and each sender gets a piece as long as
 // its share.
 #include "src/plan/exits.h"

@@ -4,6 +4,9 @@
 // A new plan that keeps what it can of an old one. A bundle is kept or planned anew as a whole. Those that are kept
 // have their routes cut (prune) and what these do written down (Kept); the ordinary stages then plan the rest around
 // them. In the worst case nothing is kept, and the plan is as one made from nothing.
+//
+// By whole bundles, since that is how the stages ask what is done already: Kept::serves() knows ranks of a bundle, not
+// pieces of it.
 #include "src/plan/replan.h"
 
 #include <algorithm>

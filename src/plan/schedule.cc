@@ -6,6 +6,9 @@
 // between domains, not ranks: a domain's bytes are spread evenly over its ports already, so ports of a domain can all
 // follow the same rounds, and the matrix is small.
 //
+// Rejected: barriers between rounds. Each round would last as long as its slowest message; an order only says what
+// comes next.
+//
 // Only the first crossing of a route is an edge. Its later ones follow a round each behind (Hop::delay): a chain that
 // is in step with its head is in step all along.
 #include "src/plan/schedule.h"
@@ -112,7 +115,9 @@ void schedule_routes(const Network& network, Plan* plan) {
 }
 
 /// All ranks of a domain begin alike, since they are served by the same routes. Begins are those of stages
-/// (stage_starts), so that at any time different replicas draw from different stages.
+/// (stage_starts), so that at any time different replicas draw from different stages. If all began with group 0, one
+/// stage would send to all replicas while the others wait for their turn, and P stages would take up to P times as
+/// long.
 void choose_first_groups(const DomainSets& domains, const Network& network, Plan* plan) {
   plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
   if (plan->options.open_groups == 0 || plan->options.order == GroupOrder::kFixed) return;

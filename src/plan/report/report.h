@@ -22,8 +22,8 @@ struct PlanStats {
   struct Side {
     std::int64_t max_bytes = 0;
     std::int64_t total_bytes = 0;
-    std::int64_t num_ranks = 0;    ///< that hold what others need or pass it on; that receive
-    std::int64_t num_used = 0;     ///< that do
+    std::int64_t num_ranks = 0;    ///< senders: that hold what others need or pass it on; receivers: that receive
+    std::int64_t num_used = 0;     ///< of them: that send or receive a byte in this plan
     std::int64_t bound_bytes = 0;  ///< no plan keeps its busiest rank below this, relays included
     double mean_bytes() const {
       return num_ranks == 0 ? 0 : static_cast<double>(total_bytes) / static_cast<double>(num_ranks);
