@@ -146,7 +146,7 @@ RankMemory made_up_memory(const Plan& plan, std::int32_t rank, std::int32_t rank
     if (is_here(peer)) memory.mapped_src[peer] = made_up_addresses(*plan.src, seed);
   }
   for (std::int32_t peer = first; peer < std::min(first + ranks_per_host, plan.num_ranks); ++peer) {
-    memory.read_by[static_cast<std::size_t>(peer)] = peer != rank;
+    memory.read_by[RankId(peer)] = peer != rank;
   }
   return memory;
 }
