@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The part that both tools share: what is moved, between which ranks, over which machine. reshard_plan stops at the
+// plan; reshard_perf runs it.
 #pragma once
 
 #include <cstdint>

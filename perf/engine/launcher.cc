@@ -67,6 +67,9 @@ reshard_unique_id_t obtain_id() {
 }
 
 /// The device of this rank: the ranks of a host take them in turn.
+///
+/// By the rank's number on its host and not in the job: hosts count from 0 each, so that all NICs of all hosts are
+/// used.
 std::string device_of_rank(const std::string& net_devices) {
   std::vector<std::string> devices;
   std::istringstream stream(net_devices);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Layouts of the library as plain vectors. The C API is asked by index, one entry a call; the tools loop in one place.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What a live run measures and counts. Times are those of the slowest rank, bytes are sums over all ranks, so that the
+// result is the same on every rank and rank 0 can print it.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The part of a plan's report that needs a machine: the estimate, its lower bounds, and what limits them.
 #include <fmt/format.h>
 
 #include "perf/engine/report.h"

@@ -53,6 +53,8 @@ void escape_strings(nlohmann::json* value) {
 }
 
 /// All of it, or false with errno.
+///
+/// A pipe or a full disk may take a part only; what is left is offered again until there is an error to report.
 bool write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(fd, text.data(), text.size());

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Results must not be lost: a run may have taken a long time on many machines before it comes to writing them.
 #pragma once
 
 #include <nlohmann/json.hpp>

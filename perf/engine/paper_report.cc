@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A plan on paper: what each direction asks of the ranks, without a machine and without moving a byte.
 #include <fmt/format.h>
 
 #include "perf/engine/job.h"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Tensors by kind: "model.layers.*.mlp.up_proj.weight" stands for those of all layers.
 #pragma once
 
 #include <cstdint>

@@ -35,6 +35,7 @@ void copy_in_chunks(const std::vector<std::byte>& from, std::vector<std::byte>* 
 
 double plain_copy_bytes_per_second(const Ranks& ranks, std::int64_t size_bytes, bool takes_part) {
   if (size_bytes == 0) return 0;
+  // Large amounts are copied in pieces over the same memory: twice the bytes of a transfer may not be there to spare.
   const auto chunk_bytes = static_cast<std::size_t>(takes_part ? std::min(size_bytes, kMaxChunkBytes) : 0);
   const std::vector<std::byte> from(chunk_bytes, std::byte{1});
   std::vector<std::byte> to(chunk_bytes);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// These calls cost more than a report does, a simulation for instance, so they are made only for options that ask.
 #pragma once
 
 #include <cstdint>

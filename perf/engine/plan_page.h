@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// One file that can be mailed: the data are put into the page as JSON and drawn by its own script, without a server.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -24,6 +24,7 @@ void Progress::step(const std::string& label) {
   if (!is_shown_) return;
   const int filled = kBarColumns * next_step_ / num_steps_;
   ++next_step_;
+  // The bar shows steps that are over: the one that is named has only begun.
   fmt::print(stderr, "{}[{:#<{}}{:.<{}}] {}", kEraseLine, "", filled, "", kBarColumns - filled, label);
   std::fflush(stderr);
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// For a person who waits. Reports go to standard output, so that a pipe never sees the bar.
 #pragma once
 
 #include <string>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Child processes that are ranks of this host, for people without a launcher.
 #pragma once
 
 #include <signal.h>

@@ -67,6 +67,7 @@ std::uint64_t keyed_hash(const Secret& secret, std::span<const std::byte> bytes)
   constexpr std::size_t kWordBytes = sizeof(std::uint64_t);
   std::size_t offset = 0;
   std::uint64_t word = 0;
+  // Words in the byte order of the machine, which is the same on all ranks (channel.cc).
   for (; bytes.size() - offset >= kWordBytes; offset += kWordBytes) {
     std::memcpy(&word, bytes.data() + offset, kWordBytes);
     state.absorb(word);

@@ -71,6 +71,7 @@ class Channel {
   Fd fd_;
   std::size_t max_payload_bytes_;
   bool closed_ = false;
+  // Shared with other channels where a frame goes to many.
   std::deque<EncodedFrame> output_;
   std::size_t output_offset_ = 0;  // into the first frame of output_
   std::vector<std::byte> input_;

@@ -11,6 +11,7 @@
 namespace reshard {
 namespace {
 
+// Codes come from another process: what is no error code would make a status that reads as success, or as nothing.
 bool is_error_code(std::int32_t code) {
   for (const reshard_status_t error :
        {RESHARD_ERR_INVALID_ARGUMENT, RESHARD_ERR_INVALID_STATE, RESHARD_ERR_NOT_SUPPORTED, RESHARD_ERR_OUT_OF_MEMORY,
@@ -68,6 +69,7 @@ Result<std::vector<Blob>> unpack_blobs(const Blob& packed, std::int32_t num_rank
   for (std::size_t i = 0; i < static_cast<std::size_t>(num_ranks); ++i) {
     std::uint64_t size_bytes = 0;
     std::memcpy(&size_bytes, packed.data() + i * sizeof(size_bytes), sizeof(size_bytes));
+    // offset never passes the end, so that the difference does not wrap around.
     if (size_bytes > packed.size() - offset) return malformed;
     const auto begin = packed.begin() + static_cast<std::ptrdiff_t>(offset);
     blobs.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(size_bytes));
@@ -89,6 +91,7 @@ std::vector<std::int32_t> decode_ranks(const Blob& payload, std::int32_t num_ran
 }
 
 std::int64_t sleep_ms(const Bootstrap::Progress& progress, const Deadline& deadline) {
+  // Events wake the sleep anyway; the bound is for deadlines and for what only time changes (strangers, reminders).
   constexpr std::int64_t kLongestMs = 50;
   if (!progress) return std::min(deadline.remaining_us() / 1000 + 1, kLongestMs);
   return progress() ? 0 : 1;

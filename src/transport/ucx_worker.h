@@ -74,6 +74,7 @@ class UcxWorker {
   Status init_context(std::int32_t num_ranks, const std::string& net_devices);
 
   struct Peer {
+    // Kept, because peers may be connected only when they are first used.
     Blob address;
     ucp_ep_h endpoint = nullptr;
     bool is_near = false;  // shares memory with this rank

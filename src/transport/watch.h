@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Why there is a thread at all: rank 0 must pass on who is lost while its own thread computes for minutes and calls
+// nothing of this library. All other ranks read when they are called; they have nobody who depends on them.
 #pragma once
 
 #include <functional>

@@ -41,6 +41,7 @@ DevicePlace place_of(const NvmlGpu& gpu, const std::vector<PciDevice>& devices, 
     return place;
   }
   place.path = found->at.path;
+  // One for each step of the path; only the last, the device's own, is known, and the others count as without limit.
   place.links.resize(place.path.size());
   if (!place.links.empty()) place.links.back() = pcie_link(gpu.pcie_generation, gpu.pcie_width);
   return place;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The machine as it is found and not described: for a single host, or as one node's part of a cluster, whose ranks then
+// exchange what each has found.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +17,7 @@ namespace reshard {
 struct DiscoverOptions {
   std::int64_t nic_bytes_per_s = 0;  ///< of NICs whose speed the kernel does not know; 0: those are an error
   std::string nvml_library = "libnvidia-ml.so.1";
+  // For tests, which lay out a host of their own.
   std::string sysfs = "/sys";
   std::string hwloc_xml;  ///< a recorded host in place of this one
 };

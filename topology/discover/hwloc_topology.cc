@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// hwloc with its failures as statuses. A recorded host is passed as a text and not by hwloc's variable for it: with a
+// wrong file name that one loads the machine it runs on, without a word.
 #include "topology/discover/hwloc_topology.h"
 
 #include <fmt/format.h>

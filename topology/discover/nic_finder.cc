@@ -39,6 +39,7 @@ class NicFinder {
     const std::size_t unit = rate.find(" Gb/sec");
     const Result<std::int64_t> tenths = parse_decimal(rate.substr(0, unit), 10, name);
     const bool is_known = unit != std::string::npos && tenths.ok() && *tenths > 0 && *tenths < 1'000'000;
+    // Tenths of Gbit/s in bytes per second are 12.5 million each.
     return add(name, place, is_known ? *tenths * 12'500'000 : 0);
   }
 
@@ -58,6 +59,7 @@ class NicFinder {
     for (const auto& entry : std::filesystem::directory_iterator(options_.sysfs + "/class/net", none)) {
       if (first_line(entry.path().string() + "/type") != kLoopback) names.push_back(entry.path().filename().string());
     }
+    // A folder of the kernel has no order; ports are numbered in this one, and alike at every look.
     std::sort(names.begin(), names.end());
     for (const std::string& name : names) RESHARD_TRY(add_interface(name, {}));
     return {};

@@ -57,6 +57,7 @@ class Nvml {
   /// nullptr where there is no library or no driver.
   static Result<std::unique_ptr<Nvml>> open(const std::string& path) {
     auto nvml = std::make_unique<Nvml>();
+    // Local, so that its symbols do not answer for those of another library that the program has.
     nvml->library_.reset(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
     if (nvml->library_ == nullptr) return std::unique_ptr<Nvml>();
     RESHARD_TRY(nvml->load(path));

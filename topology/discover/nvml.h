@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What discovery asks of the driver and nothing more. Numbers are kept as the driver gives them; what they mean for a
+// plan (speeds, groups) is worked out in discover.cc.
 #pragma once
 
 #include <cstdint>

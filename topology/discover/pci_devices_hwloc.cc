@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// hwloc's tree as paths: a device's path is the chain of hwloc's objects from the root down to it, so that two devices
+// are  as near as the beginnings of their paths agree (pairing.h).
 #include <algorithm>
 #include <mutex>
 
@@ -16,6 +19,7 @@ PciDevice read_device(hwloc_obj_t object) {
   device.address = pci_address(static_cast<std::uint32_t>(pci.domain), pci.bus, pci.dev);
   device.vendor = pci.vendor_id;
   device.device = pci.device_id;
+  // Ends below the root, which all paths share.
   for (hwloc_obj_t above = object; above->parent != nullptr; above = above->parent) {
     device.at.path.push_back(static_cast<std::int32_t>(above->gp_index));
   }

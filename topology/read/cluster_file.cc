@@ -60,6 +60,7 @@ class ClusterReader {
     if (types_.count(name) == 0) {
       Result<Preset> preset = find_preset(name);
       if (!preset.ok()) return value.error("neither in node_types nor a preset: " + preset.status().message());
+      // Kept, so that a preset that several clusters name is looked up once.
       types_.emplace(name, preset.take());
     }
     *domain_nodes = types_.at(name).domain_nodes;

@@ -90,6 +90,7 @@ class NicReader {
   /// NICs that serve the same GPUs are one port; a GPU has one port.
   Status add(const ConfigMap& map, NodeType::Nic nic, const std::vector<std::int32_t>& served) {
     const auto next = static_cast<std::int32_t>(node_->ports.size());
+    // The list of GPUs is the port's name: the same list again is one more NIC of that port.
     const auto [it, is_new] = ports_.try_emplace(served, next);
     std::int32_t rail = is_new ? next : at(node_->ports, it->second).rail;
     RESHARD_TRY(map.integer("rail", 0, kMaxPerNode - 1, &rail));
@@ -97,6 +98,7 @@ class NicReader {
       node_->ports.push_back({rail, {}});
       for (const std::int32_t gpu : served) {
         std::int32_t& port = at(node_->gpus, gpu).port;
+        // Lists that overlap without being equal would give a GPU two ports, between which a plan could not choose.
         if (port >= 0) return map.error(fmt::format("GPU {} is served by another list of NICs already", gpu));
         port = next;
       }

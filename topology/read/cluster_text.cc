@@ -193,6 +193,7 @@ Result<ClusterSpec> parse_text(const std::string& line) {
   RESHARD_TRY(only_of(text, "xml", !is_host, "GPU nodes"));
   RESHARD_TRY(ClusterSpec spec, base_spec(text));
   spec.name = line;
+  // Speeds of the line win over those of the preset or of the file: they are what somebody has just typed.
   for (NodeType& type : spec.types) RESHARD_TRY(set_speeds(text, &type));
   // A count for all would not say of which kind.
   if (spec.groups.size() > 1 && (text.find("nodes") != nullptr || text.find("domain") != nullptr)) {
@@ -201,6 +202,7 @@ Result<ClusterSpec> parse_text(const std::string& line) {
   RESHARD_TRY(text.integer("nodes", 1, kMaxNodes, &spec.groups.front().num_nodes));
   RESHARD_TRY(text.integer("domain", 1, kMaxNodes, &spec.groups.front().domain_nodes));
   RESHARD_TRY(set_fabric(text, &spec.fabric));
+  // Last, since it looks up nodes by the number that the keys before have set.
   if (const std::string* topology = text.find("topology")) {
     RESHARD_TRY(const Places places, read_places(*topology));
     RESHARD_TRY(apply_places(places, *topology, &spec));

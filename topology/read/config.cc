@@ -75,6 +75,7 @@ Result<ConfigMap> ConfigMap::make(const ConfigValue& value, std::string_view wha
   return map;
 }
 
+// A search for each key, for maps of people are short.
 const ConfigValue* ConfigMap::find(std::string_view key) const {
   for (std::size_t i = 0; i < map_->items.size(); i += 2) {
     if (map_->items[i].text == key) return &map_->items[i + 1];

@@ -243,6 +243,7 @@ class TreeReader {
     RESHARD_TRY(const std::int64_t count, elements_.integer(element, "count", -1, kMostLinks));
     if (count < 1) return elements_.error(element, "has no count of links");
     RESHARD_TRY(const std::uint32_t link_class, elements_.hex(element, "tclass"));
+    // The PCI class of "other bridges", which NVSwitches have; with its last digit NCCL marks a processor.
     constexpr std::uint32_t kSwitch = 0x068000;
     constexpr std::uint32_t kCpu = 0x068001;
     if (link_class == kCpu) return {};

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// NCCL's topology in two steps: here its elements as they stand in the file, in nccl_xml.cc what a node makes of them.
+// Between the two nothing is guessed yet, so that guesses and their warnings stand in one place.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +21,10 @@ struct NcclGpu {
   bool has_element = false;  ///< a gpu element, not only a PCI device of that class
   bool is_nvidia = true;     ///< or of no known maker; others' devices and sm have meanings of their own
   std::int32_t dev = -1;
-  std::int32_t sm = 0;                               ///< 0: not said
-  std::uint32_t device = 0;                          ///< PCI device id; 0: not said
-  std::int64_t switch_links = 0;                     ///< NVLinks to switches
+  std::int32_t sm = 0;            ///< 0: not said
+  std::uint32_t device = 0;       ///< PCI device id; 0: not said
+  std::int64_t switch_links = 0;  ///< NVLinks to switches
+  // One for each GPU, though a file may name a peer in several elements: bundles of links are summed up.
   std::map<std::string, std::int64_t> peer_links{};  ///< NVLinks to GPUs, by their bus id
 };
 

@@ -23,6 +23,8 @@ class NodeMaker {
 
   Result<NodeType> make(NcclNode node) {
     if (node.gpus.empty()) return invalid_argument(fmt::format("{}: host \"{}\" has no GPU", file_, node.host_hash));
+    // By the number that the file gives a device, whatever order the elements have: ranks take the GPUs of a node in
+    // this one.
     std::stable_sort(node.gpus.begin(), node.gpus.end(),
                      [](const NcclGpu& a, const NcclGpu& b) { return a.dev < b.dev; });
     NodeType type;
@@ -135,6 +137,8 @@ Result<ClusterSpec> read_nccl_xml(const std::string& text, const std::string& fi
   for (NcclNode& node : nodes) {
     RESHARD_TRY(NodeType type, maker.make(std::move(node)));
     const std::int32_t index = intern(std::move(type), &spec.types);
+    // Equal nodes in a row are one group; their NVLink domain is all hosts of the file, because NCCL writes one for a
+    // domain.
     if (spec.groups.empty() || spec.groups.back().type != index) spec.groups.push_back({index, 0, {}, num_nodes});
     ++spec.groups.back().num_nodes;
   }

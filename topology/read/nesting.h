@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A guard in front of parsers that recurse. It counts brackets and knows nothing of quotes, so that brackets in strings
+// count, too, in either direction.
 #pragma once
 
 #include <string_view>

@@ -27,6 +27,7 @@ Status error(std::string_view text, std::string_view message) {
 Result<std::vector<std::string_view>> split(std::string_view text) {
   std::vector<std::string_view> items;
   std::size_t first = 0;
+  // Brackets do not nest in this notation, so one bit is all that there is to know.
   bool inside = false;
   for (std::size_t i = 0; i <= text.size(); ++i) {
     if (i == text.size() || (text[i] == ',' && !inside)) {
@@ -64,6 +65,7 @@ Result<Range> parse_range(std::string_view range, std::string_view text) {
   RESHARD_TRY(const std::int64_t first, parse_integer(low, 0, kMaxNumber, what));
   RESHARD_TRY(const std::int64_t last, parse_integer(high, 0, kMaxNumber, what));
   if (last < first) return error(text, "a range that ends before it starts");
+  // "[1-10]" has width 1 and gives n1 to n10; "[01-10]" has width 2 and gives n01 to n10.
   return Range{first, last, low.size()};
 }
 
@@ -110,6 +112,8 @@ std::int64_t count(const std::vector<Piece>& pieces, std::int64_t most) {
 }
 
 /// Every name so far, with every number of the piece behind it.
+///
+/// The last brackets turn fastest: rack1node01, rack1node02, ..., rack2node01.
 Names extend(Names names, const Piece& piece) {
   for (std::string& name : names) name += piece.plain;
   if (piece.ranges.empty()) return names;

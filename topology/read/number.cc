@@ -29,6 +29,8 @@ struct Decimal {
 };
 
 /// False when the text is no decimal of few enough digits.
+///
+/// By hand, since the library's parsers of numbers either round to a float or know no decimals.
 bool read_decimal(std::string_view text, Decimal* decimal) {
   constexpr int kMaxDigits = 30;
   std::size_t i = 0;
@@ -39,6 +41,8 @@ bool read_decimal(std::string_view text, Decimal* decimal) {
       seen_point = true;
       continue;
     }
+    // Thirty digits stay below 2^100, so that the sum cannot overflow 128 bits; zeros in front count, and nobody writes
+    // them.
     if (++num_digits > kMaxDigits) return false;
     decimal->digits = decimal->digits * 10 + (text[i] - '0');
     if (seen_point) --decimal->exponent;
@@ -90,6 +94,7 @@ Result<std::int64_t> parse_bytes_per_s(std::string_view text, bool plain_is_bits
     std::string_view suffix;
     std::int64_t bits;
   };
+  // Networks are sold in bits and memory in bytes, so that both have units of their own.
   static constexpr std::array<Unit, 8> kUnits = {{{"kbit", 1'000},
                                                   {"mbit", 1'000'000},
                                                   {"gbit", 1'000'000'000},

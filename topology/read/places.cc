@@ -50,6 +50,7 @@ Status name_nodes(std::vector<NamedPlace> places, const std::string& file, Clust
 /// Looks up the nodes that a cluster names itself.
 Status find_nodes(const std::vector<NamedPlace>& places, const std::string& file, ClusterSpec* spec) {
   std::unordered_map<std::string_view, const ClusterSpec::Place*> known;
+  // Keys are views of names that `places` owns, which outlives this table.
   for (const NamedPlace& named : places) known.emplace(named.node, &named.place);
   std::vector<ClusterSpec::Place> found;
   for (const ClusterSpec::Group& group : spec->groups) {
@@ -136,6 +137,7 @@ class DomainSettler {
 }  // namespace
 
 Status apply_places(const Places& places, const std::string& file, ClusterSpec* spec) {
+  // A file of several different nodes has given them their places already.
   if (!spec->places.empty()) return invalid_argument(file + ": the places of the nodes are known already");
   const bool has_names = std::any_of(spec->groups.begin(), spec->groups.end(),
                                      [](const ClusterSpec::Group& group) { return !group.names.empty(); });

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Places in texts for messages. Whoever wrote a file opens it at "file:12:5", as compilers have taught everybody.
 #pragma once
 
 #include <fmt/format.h>
@@ -20,6 +22,7 @@ inline std::string position(std::string_view text, std::size_t offset, const std
 
 /// What stands at a place of a text, up to the end of its line, for a message.
 inline std::string shown_line(std::string_view text, std::size_t offset) {
+  // Files from a network may have lines of megabytes; a message has one.
   constexpr std::size_t kMostChars = 40;
   const std::string_view rest = text.substr(offset);
   return std::string(rest.substr(0, std::min(rest.find_first_of("\r\n"), kMostChars)));

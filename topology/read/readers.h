@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Every file that describes a whole cluster ends in a ClusterSpec, which says what is there and not yet how many ranks
+// use it; make_machine and its like come after. Files of places (places.h) only add to one.
 #pragma once
 
 #include <string>

@@ -84,6 +84,7 @@ class SlurmConfReader {
   }
 
   Status add_unit(const Values& values, const std::string& where) {
+    // A line with both names, or with none, is not one of Slurm's: guessing which was meant could move nodes.
     const bool is_block = values.count("blockname") == 1;
     if (is_block == (values.count("switchname") == 1)) return error(where, "give a SwitchName or a BlockName");
     if (values.count("nodes") + values.count("switches") > 1) {

@@ -15,6 +15,7 @@
 namespace reshard {
 namespace {
 
+// By name; the names are those of the units, which outlive it.
 using UnitOfNode = std::unordered_map<std::string_view, std::int32_t>;
 
 Status error(const SlurmUnit& unit, const std::string& message) {
@@ -114,6 +115,7 @@ Result<Places> SlurmUnits::places() const {
     return places;
   }
   place_by_switches(switches_, parents, block_of, &places);
+  // Nodes that a block names and no switch: without a leaf a node has no place in the fabric.
   std::int64_t num_lost = 0;
   for (const auto& [node, block] : block_of) num_lost += static_cast<std::int64_t>(1 - switch_of.count(node));
   if (num_lost > 0) {

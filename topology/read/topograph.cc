@@ -23,6 +23,9 @@ namespace {
 using Json = nlohmann::json;
 
 /// Numbers for names, in the order in which they come up.
+///
+/// Machines count leaves, pods and domains; which number a name gets does not matter, but that it is always the same
+/// one, so that every rank that reads the file builds the same machine.
 class Numbers {
  public:
   std::int32_t of(const std::string& name) {
@@ -85,6 +88,7 @@ class TopographReader {
       if (!layer.is_string())
         return invalid_argument(fmt::format("{:.60} has a network layer that is no name", named.node));
     }
+    // Layers above the second are not looked at: a machine has two tiers.
     named.place.block = blocks_.of((*layers)[0].get<std::string>());
     named.place.pod = pods_.of(layers->size() > 1 ? (*layers)[1].get<std::string>() : std::string());
     // A leaf is in one pod, or the tree is none.
