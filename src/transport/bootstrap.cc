@@ -122,6 +122,8 @@ Result<reshard_unique_id_t> create_unique_id(const char* address) {
   std::memcpy(content.magic, kIdMagic, sizeof(kIdMagic));
   std::memcpy(content.host, host.data(), host.size());
   content.port = listening_port(listener.get());
+  // From here on the id owns the socket, as a number: destroy_unique_id() or rank 0's rendezvous makes an Fd of it
+  // again.
   content.listener = listener.release();
   reshard_unique_id_t id{};
   std::memcpy(id.data, &content, sizeof(content));
@@ -193,6 +195,7 @@ Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_f
   mine.rank = rank;
   RESHARD_TRY(const Greeting root, exchange(allgather, user, mine, num_ranks));
   if (rank == 0) return meet(create_tcp_root(std::move(listener), root.secret, num_ranks, notice), deadline);
+  // One port and many addresses: rank 0 listens on all of its addresses at once.
   Rendezvous rendezvous{{}, root.port, 1, root.secret};
   for (const auto& host : root.hosts) {
     if (host[0] != '\0') rendezvous.hosts.emplace_back(host, strnlen(host, sizeof(host)));

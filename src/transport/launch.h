@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What a process learns from the environment that its launcher gave it. Reading only, of variables that the caller
+// hands in: tests put any launcher's there, and the library reads its environment in one place (src/api).
 #pragma once
 
 #include <cstdint>

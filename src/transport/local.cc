@@ -104,6 +104,7 @@ LocalTransport::~LocalTransport() {
 }
 
 void LocalTransport::reserve(std::size_t num_requests) {
+  // So that no run of a plan allocates, once its engine has announced how much will be in flight.
   posted_.reserve(num_requests);
   finished_.reserve(num_requests);
   matched_.reserve(num_requests);
@@ -166,6 +167,7 @@ void LocalTransport::deliver(LocalSend* send, const Receive& receive) {
   world_->mailbox(send->envelope.source).complete(send);
 }
 
+// The receipts: only now may the caller have his memory back, and the note serve for another send.
 bool LocalTransport::complete_sends() {
   mailbox_.take_completed(&finished_);
   for (LocalSend* send : finished_) {

@@ -24,6 +24,7 @@ void LocalMailbox::reserve(std::size_t num_sends) {
   for (std::vector<LocalSend*>* sends : {&arrivals_, &unexpected_, &completed_}) sends->reserve(num_sends);
 }
 
+// Under the lock that the receiver takes from it with, so that either end, and only one of them, has the send.
 bool LocalMailbox::remove(LocalSend* send) {
   std::lock_guard lock(mutex_);
   return std::erase(arrivals_, send) + std::erase(unexpected_, send) > 0;
@@ -57,6 +58,7 @@ void LocalMailbox::take_completed(std::vector<LocalSend*>* sends) {
   sends->swap(completed_);
 }
 
+// Woken by whatever arrives; the millisecond is for what comes by other ways, such as a deadline.
 void LocalMailbox::sleep() {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, std::chrono::milliseconds(1),
@@ -190,6 +192,7 @@ std::optional<LocalWorld::Gathered> LocalWorld::poll(std::uint64_t sequence, con
   for (std::int32_t rank = 0; rank < num_ranks_; ++rank) {
     if (!gathered.blobs[RankId(rank)]) missing.push_back(rank);
   }
+  // Judged by whichever rank looks first, with its own deadline, for all.
   gathered.failure = judge(gathered, missing, deadline);
   std::optional<Gathered> outcome;
   if (!gathered.failure.ok()) {

@@ -16,11 +16,15 @@
 namespace reshard {
 
 /// Owns a file descriptor.
+///
+/// Moved and never copied, so that a number is closed once: a second close could hit a descriptor that another thread
+/// has just been given under the same number.
 class Fd {
  public:
   Fd() = default;
   explicit Fd(int fd) : fd_(fd) {}
   Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  // What this one held goes with `other`, whose destructor closes it.
   Fd& operator=(Fd&& other) noexcept {
     std::swap(fd_, other.fd_);
     return *this;

@@ -157,6 +157,9 @@ std::optional<Status> greet(Channel* channel, const Hello& hello, const Secret& 
 }
 
 // A connection on which rank 0 has said welcome. RESHARD_ERR_TRANSPORT: it is not there.
+//
+// An attempt that fails is tried again elsewhere or later, unless rank 0 itself has refused: no repetition changes
+// that.
 struct Attempt {
   std::unique_ptr<Channel> channel;
   Status status;          // why there is none

@@ -253,6 +253,7 @@ void TcpRoot::lose_member(std::int32_t rank) {
     return;
   }
   m.state = Member::State::kFailed;
+  // The first loss is the cause that is told; further ones are most often its consequences.
   if (!failure_.ok()) return;
   // For good: what a rank holds cannot be had any more, so that no later all-gather makes sense.
   failure_ = {RESHARD_ERR_PEER_FAILED, fmt::format("rank {} is gone: its process closed the connection", rank)};

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// With ucx_signals.h all of UCX that the rest of the library sees: UCX's own headers are included in this room only.
 #pragma once
 
 #include <memory>

@@ -36,6 +36,7 @@ class UcxMemory {
   UcxWorker* const worker_;
   const std::int32_t rank_;
   RangeMap<ucp_mem_h> allocations_;
+  // By no key: the same segment may be mapped more than once, and each mapping has an rkey of its own.
   std::vector<Mapping> mappings_;
 };
 
