@@ -78,8 +78,8 @@ struct ReleaseConfig {
 };
 using Config = std::unique_ptr<ucp_config_t, ReleaseConfig>;
 
-// UCX has its defaults and the user's settings; what is set here must hold for this library to be right, so that a
-// user's own threshold is respected and nothing else of his is touched.
+// UCX's defaults and the user's settings (variables, files) hold, but for two: the threshold, where he has chosen none,
+// and the devices, where the caller names some.
 Result<Config> read_config(const std::string& net_devices) {
   ucp_config_t* raw = nullptr;
   if (ucs_status_t status = ucp_config_read(nullptr, nullptr, &raw); status != UCS_OK) {
