@@ -62,6 +62,7 @@ void Messages::Direction::begin() {
     lane.next = 0;
     lane.num_done = 0;
     lane.position = {};
+    lane.is_packed = false;
   }
 }
 
@@ -217,12 +218,18 @@ Status Messages::send_next(std::int32_t index, bool* moved) {
   Lane& lane = at(sends_.lanes, index);
   if (!lane.has_next() || !lane.slot_free() || !sends_.has_room(index)) return {};
   const MessageStep& step = lane.next_step();
-  if (!is_fed(step) || !keeps_queue_short(lane, step)) return {};
+  if (!is_fed(step)) return {};
+  // Packed as soon as its slot is free, also while the queue is full: else the link would be idle for the copy.
+  if (!lane.is_packed) {
+    *moved = true;
+    lane.is_packed = step.copies.run_some(&lane.position, kCopyBudgetBytes, StoreHint::kCached);
+  }
+  if (!lane.is_packed || !keeps_queue_short(lane, step)) return {};
   *moved = true;
-  if (!step.copies.run_some(&lane.position, kCopyBudgetBytes, StoreHint::kCached)) return {};
   RESHARD_TRY(transport_->send(step.peer, tag_of_step(step), step.data, step.size_bytes, &lane.requests[lane.next]));
   lane.take_slot_and_advance();
   lane.position = {};
+  lane.is_packed = false;
   return {};
 }
 

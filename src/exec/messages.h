@@ -58,6 +58,7 @@ class Messages {
     std::vector<std::size_t> in_flight;  // indices of steps
     std::size_t next = 0;
     std::size_t num_done = 0;
+    bool is_packed = false;       // `next` of a lane of sends is
     CopyList::Position position;  // within the pack of `next`, or the unpack of `unpacking_`
 
     bool has_next() const { return next < program->steps.size(); }
