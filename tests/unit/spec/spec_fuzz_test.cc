@@ -126,17 +126,22 @@ void mutate(Json* spec) {
   }
 }
 
-/// Every block of a parsed layout stays inside its buffer.
+/// The bytes that a block touches lie in [first, end) of its buffer.
+std::int64_t end_bytes(const Block& block, DType dtype) {
+  std::int64_t last = block.offset_bytes;
+  for (int d = 0; d < block.box.num_dims; ++d) last += (block.box.extent(d) - 1) * block.strides_bytes[d];
+  RC_ASSERT((block.offset_bytes >= 0 && last >= block.offset_bytes));
+  return last + size_bytes(dtype);
+}
+
+/// Every block of a parsed layout stays inside its own buffer: a tensor that is placed twice may lie in two of them on
+/// one rank.
 void walk(const ModelLayout& layout) {
   for (std::int64_t t = 0; t < std::ssize(layout.tensors()); ++t) {
     for (const Placement& placement : layout.placements(t)) {
       for (const std::int32_t rank : placement.mesh->ranks()) {
-        const std::int64_t size = layout.buffer_size_bytes(rank, placement.buffer);
         for (const Block& block : layout.blocks(rank, t)) {
-          std::int64_t last = block.offset_bytes;
-          for (int d = 0; d < block.box.num_dims; ++d) last += (block.box.extent(d) - 1) * block.strides_bytes[d];
-          RC_ASSERT((block.offset_bytes >= 0 && last >= block.offset_bytes));
-          RC_ASSERT(last + size_bytes(at(layout.tensors(), t).dtype) <= size);
+          RC_ASSERT(end_bytes(block, at(layout.tensors(), t).dtype) <= layout.buffer_size_bytes(rank, block.buffer));
         }
       }
     }
