@@ -7,22 +7,23 @@ target_compile_features(reshard_flags INTERFACE cxx_std_20 c_std_99)
 target_include_directories(reshard_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
 
 function(reshard_configure_flags)
-  target_compile_options(reshard_flags INTERFACE -Wall -Wextra -Wshadow
+  target_compile_options(reshard_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Wall -Wextra -Wshadow>
     $<$<COMPILE_LANGUAGE:CXX>:-Wsign-conversion -Wconversion -Wnon-virtual-dtor -fvisibility=hidden>)
   if(RESHARD_WARNINGS_AS_ERRORS)
-    target_compile_options(reshard_flags INTERFACE -Werror)
+    target_compile_options(reshard_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>
+      $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
   endif()
   # GCC 12 sees overlaps in std::string that are not there, at -O3 (its bug 105651).
   target_compile_options(reshard_flags INTERFACE
     $<$<AND:$<CONFIG:Release>,$<COMPILE_LANG_AND_ID:CXX,GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>)
   if(RESHARD_SANITIZE)
-    target_compile_options(reshard_flags INTERFACE -fsanitize=${RESHARD_SANITIZE} -fno-omit-frame-pointer
-      -fno-sanitize-recover=all)
+    target_compile_options(reshard_flags INTERFACE
+      $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${RESHARD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all>)
     target_link_options(reshard_flags INTERFACE -fsanitize=${RESHARD_SANITIZE})
     # A check of each pointer takes a quarter of the time of such a build. A null pointer is found by the address
     # sanitizer, too, and misaligned ones come from raw memory: the rooms that touch it say so (RAW_MEMORY).
     if(RESHARD_SANITIZE MATCHES undefined)
-      target_compile_options(reshard_flags INTERFACE -fno-sanitize=null,alignment)
+      target_compile_options(reshard_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize=null,alignment>)
     endif()
   endif()
 endfunction()

@@ -26,10 +26,12 @@ ROOMS = {
     "src/plan": {"src/layout", "topology"},
     "src/plan/report": {"src/plan", "src/layout", "topology"},
     "kernels": set(),
-    "src/transport": set(),
-    "src/exec": {"src/plan", "src/layout", "kernels", "src/transport"},
-    "src/api": {"src/model", "src/plan", "src/plan/report", "src/layout", "src/exec", "src/transport", "kernels",
-                "topology"},
+    "kernels/cuda": {"kernels"},
+    "src/device": set(),
+    "src/transport": {"src/device"},
+    "src/exec": {"src/plan", "src/layout", "kernels", "kernels/cuda", "src/transport", "src/device"},
+    "src/api": {"src/model", "src/plan", "src/plan/report", "src/layout", "src/exec", "src/transport", "src/device",
+                "kernels", "topology"},
 }
 PUBLIC_HEADER = "reshard/reshard.h"
 
