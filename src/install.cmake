@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
 
-# What an installed reshard consists of: the library, its one header, a CMake package and a pkg-config file. All paths
+# What an installed reshard consists of: the library, its headers, a CMake package and a pkg-config file. All paths
 # in them are relative to where they lie, so that the prefix may be moved.
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/reshard)
 
 install(TARGETS reshard EXPORT reshard-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES ${PROJECT_SOURCE_DIR}/include/reshard/reshard.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/reshard)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/reshard DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN *.h)
 install(EXPORT reshard-targets NAMESPACE reshard:: DESTINATION ${package_dir})
 
 set(config ${PROJECT_SOURCE_DIR}/src/reshard-config.cmake.in)

@@ -30,7 +30,8 @@ class ChecksTest(unittest.TestCase):
             "src/plan/report/h.cc": '#include "src/plan/plan.h"\n#include "src/exec/run.h"\n',
             "src/exec/d.cc": '#include "kernels/copy_list.h"\n#include "src/model/model.h"\n',
             "kernels/e.cc": '#include "copy_list.h"\n',
-            "include/reshard/reshard.h": '#include "src/base/status.h"\n',
+            "src/layout/i.cc": '#include "reshard/layout.h"\n',
+            "include/reshard/reshard.h": '#include "src/base/status.h"\n#include "reshard/layout.h"\n',
             "perf/tool.cc": '#include "perf/args.h"\n#include "src/layout/a.h"\n',
             "perf/bench_copy.cc": '#include "kernels/copy_list.h"\n',
         }

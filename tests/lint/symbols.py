@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""The shared library exports exactly the functions that the public header declares.
+"""The shared library exports exactly the functions that the public headers declare.
 
-usage: symbols.py LIBRARY HEADER
+usage: symbols.py LIBRARY HEADER...
 """
 import pathlib
 import re
@@ -16,17 +16,17 @@ def exported(library):
     return {line.split()[-1] for line in listing.splitlines()}
 
 
-def declared(header):
-    text = pathlib.Path(header).read_text(encoding="utf-8")
+def declared(headers):
+    text = "\n".join(pathlib.Path(header).read_text(encoding="utf-8") for header in headers)
     return set(re.findall(r"^RESHARD_API\b[^;(]*?\b(reshard_\w+)\s*\(", text, re.M))
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    names, wanted = exported(sys.argv[1]), declared(sys.argv[2])
+    names, wanted = exported(sys.argv[1]), declared(sys.argv[2:])
     if not wanted:
-        sys.exit(f"{sys.argv[2]} declares no function")
+        sys.exit(f"{' '.join(sys.argv[2:])}: no function is declared")
     for name in sorted(wanted - names):
         print(f"error: {name} is declared but not exported")
     for name in sorted(names - wanted):

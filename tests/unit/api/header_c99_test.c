@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SPDX-FileCopyrightText: The reshard authors */
 
-/* The public header as strict C99, without any other header in front of it. */
+/* The public headers as strict C99, without any other header in front of them; the build adds a file for each one
+ * alone. */
 #include <reshard/reshard.h>
 #include <stdio.h>
 
