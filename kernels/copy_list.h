@@ -61,6 +61,11 @@ class CopyList {
   std::int64_t num_bytes() const { return has_copies() ? table_->num_bytes(place_) : 0; }  ///< written by one run
 
   PlacedCopy op(std::size_t index) const;
+  /// Copy `index` with its dims, types and addresses, for a device that runs it in its own way.
+  CanonicalOp canonical_op(std::size_t index) const {
+    const PlacedCopy copy = op(index);
+    return table_->shapes().canonical(copy.shape, copy.src, copy.dst);
+  }
   const NormalOp& shape_of(const PlacedCopy& op) const { return table_->shapes()[op.shape]; }
 
  private:

@@ -5,6 +5,8 @@
 // storing two addresses. So what does not depend on addresses is kept once for each shape.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 #include <vector>
@@ -35,6 +37,14 @@ class CopyShapes {
   /// Entering shapes moves them: the reference holds until then.
   const NormalOp& operator[](std::uint32_t index) const { return shapes_[index]; }
   std::size_t size() const { return shapes_.size(); }
+
+  /// What the shape was made of, for those that do not run it on the host, applied to these addresses.
+  CanonicalOp canonical(std::uint32_t index, const std::byte* src, std::byte* dst) const {
+    const Key& key = keys_[index];
+    CanonicalOp op{src, dst, key.src_dtype, key.dst_dtype, key.num_dims, {}};
+    std::copy_n(key_dims_.begin() + static_cast<std::ptrdiff_t>(key.first_dim), key.num_dims, op.dims);
+    return op;
+  }
   const RowKernels& kernels() const { return kernels_; }
 
  private:
