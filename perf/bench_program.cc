@@ -152,15 +152,9 @@ RankMemory made_up_memory(const Plan& plan, std::int32_t rank, std::int32_t rank
 }
 
 std::size_t count_copies(const Program& program) {
+  const auto& copier = static_cast<const HostCopier&>(*program.copier);
   std::size_t count = 0;
-  for (const auto* groups : {&program.local, &program.pulls}) {
-    for (const GroupCopies& group : *groups) count += group.copies.num_ops();
-  }
-  for (const MessageLanes* lanes : {&program.sends, &program.receives}) {
-    for (const MessageLane& lane : *lanes) {
-      for (const MessageStep& step : lane.steps) count += step.copies.num_ops();
-    }
-  }
+  for (std::size_t i = 0; i < copier.num_batches(); ++i) count += copier.copies(static_cast<CopyBatch>(i)).num_ops();
   return count;
 }
 
@@ -177,7 +171,7 @@ Result<nlohmann::json> measure(const Plan& plan, std::int32_t rank, const Option
   reset_peak();
   const double before_mb = resident_mb("VmRSS");
   const double start = thread_seconds();
-  RESHARD_TRY(const Program program, build_program(plan, rank, memory));
+  RESHARD_TRY(const Program program, build_program(plan, rank, memory, std::make_unique<HostCopier>()));
   const double seconds = thread_seconds() - start;
   const double peak_mb = resident_mb("VmHWM") - before_mb;
   malloc_trim(0);

@@ -61,6 +61,10 @@ std::int64_t tag_bits(std::int64_t number) {
 
 }  // namespace
 
+Result<std::unique_ptr<Copier>> make_host_copier() {
+  return std::unique_ptr<Copier>(std::make_unique<HostCopier>());
+}
+
 std::int64_t BindingNumbers::propose() const {
   std::int64_t number = next;
   const auto is_taken = [&] {
@@ -142,7 +146,9 @@ Status Binding::vote(Status mine, const Deadline& deadline) {
 }
 
 Result<std::shared_ptr<Flight>> Binding::build_flight() {
-  RESHARD_TRY(Program program, build_program(*plan_, transport_->rank(), memory_));
+  RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
+  memory_.stages_all = !transport_->moves(copier->tensor_space());
+  RESHARD_TRY(Program program, build_program(*plan_, transport_->rank(), memory_, std::move(copier)));
   volume_ = {program.bytes_same_rank, program.bytes_mapped, program.bytes_sent,
              program.bytes_received,  program.num_sends(),  program.staging_bytes};
   if (control_ == nullptr) {

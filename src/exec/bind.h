@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <set>
 #include <utility>
@@ -27,6 +28,11 @@ struct BindingNumbers {
   std::vector<std::pair<std::int32_t, std::uint64_t>> deserted;
 };
 
+/// Makes who copies for a program, by where the buffers are. A binding asks again only where what a failed run has
+/// begun cannot be waited for (Engine).
+using MakeCopier = std::function<Result<std::unique_ptr<Copier>>()>;
+Result<std::unique_ptr<Copier>> make_host_copier();
+
 struct BindOptions {
   std::shared_ptr<const Plan> plan;
   Transport* transport = nullptr;  ///< must outlive the binding
@@ -34,6 +40,7 @@ struct BindOptions {
   std::vector<BoundBuffer> dst;
   BindingNumbers* numbers = nullptr;  ///< of the transport, outlives the binding; null for its only one
   std::int64_t timeout_us = 0;
+  MakeCopier make_copier = make_host_copier;
   Status arguments = {};  ///< what the caller found wrong already; then only transport and timeout_us need be set
 };
 
@@ -70,7 +77,7 @@ class Binding {
 
  private:
   Binding(const BindOptions& options, BindingNumbers* numbers)
-      : plan_(options.plan), transport_(options.transport), numbers_(numbers) {}
+      : plan_(options.plan), transport_(options.transport), numbers_(numbers), make_copier_(options.make_copier) {}
 
   Status agree(const BindOptions& options);
   Status prepare(const BindOptions& options);
@@ -83,6 +90,7 @@ class Binding {
   Transport* transport_;
   BindingNumbers own_numbers_;  // where none are given
   BindingNumbers* numbers_;
+  MakeCopier make_copier_;
   std::int64_t number_ = 0;  // 0: none was agreed on
   bool is_bound_ = false;    // on all ranks
   RankMemory memory_;

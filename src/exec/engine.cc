@@ -43,7 +43,7 @@ void Engine::sweep() const {
   for (const std::int64_t run : abandoned_) flight_->discard(run);
 }
 
-Status Engine::start() {
+Status Engine::start(void* stream) {
   const std::lock_guard turn(transport_->turn());
   if (is_running_) {
     return {RESHARD_ERR_INVALID_STATE, fmt::format("run {} has not finished; call finish first", num_runs_)};
@@ -59,7 +59,7 @@ Status Engine::start() {
   }
   sweep();
   is_running_ = true;
-  status = flight_->begin(num_runs_);
+  status = flight_->begin(num_runs_, stream);
   return status.ok() ? Status() : fail(std::move(status));
 }
 

@@ -25,8 +25,9 @@ class Engine {
   Engine(std::shared_ptr<Flight> flight, BuildFlight build, Control* control, Transport* transport)
       : flight_(std::move(flight)), build_(std::move(build)), control_(control), transport_(transport) {}
 
-  /// Begins a run. RESHARD_ERR_INVALID_STATE while one is under way.
-  Status start();
+  /// Begins a run, after the work that the caller has queued on `stream`: see Copier::begin().
+  /// RESHARD_ERR_INVALID_STATE while one is under way.
+  Status start(void* stream = nullptr);
 
   /// Blocks until a group (index in Plan::groups) and all before it in this rank's order are complete on this rank: the
   /// bytes are there and confirmed, and nothing that this rank passes on reads them any more. The status of a failed

@@ -14,6 +14,9 @@ namespace {
 // Giving a run up takes at most this long for telling the peers, and Transport::kCancelUs for taking messages back.
 constexpr std::int64_t kAnnounceUs = 20'000;
 
+// And at most this long for copies that a device has begun: the longest batch takes milliseconds.
+constexpr std::int64_t kDrainUs = 100'000;
+
 // How long the last messages of a rank that has left may be under way without a sign of them.
 constexpr auto kLastWords = std::chrono::milliseconds(200);
 
@@ -41,7 +44,8 @@ Flight::Flight(Program given, Wiring wiring, Transport* transport)
       messages_(program, &groups_, wiring_.control, wiring_.binding, transport) {
   const Control& control = *wiring_.control;
   bonds_.resize(control.peers().size());
-  pull_done_.resize(program.pulls.size());
+  is_pull_begun_.resize(program.pulls.size());
+  pulls_.reserve(program.copier->most_jobs());
   std::map<std::int32_t, std::int32_t> num_pulls;
   for (const GroupCopies& pull : program.pulls) ++num_pulls[pull.peer];
   for (const auto& [rank, count] : num_pulls) {
@@ -56,35 +60,44 @@ Flight::Flight(Program given, Wiring wiring, Transport* transport)
   transport->reserve(messages_.most_in_flight() + control.peers().size());
 }
 
-/// The word is set before readers are told that they may read: what they read from then on must be this run's. Receives
-/// are posted at once, so that few messages find none.
-Status Flight::begin(std::int64_t run) {
+Status Flight::begin(std::int64_t run, void* stream) {
   run_ = run;
   messages_.begin(run);
+  is_open_ = false;
   next_local_ = 0;
-  local_position_ = {};
-  pull_done_.assign(pull_done_.size(), false);
+  is_copying_local_ = false;
+  is_pull_begun_.assign(is_pull_begun_.size(), false);
   lost_.clear();
   quiet_since_.reset();
   first_pull_ = 0;
-  is_pulling_ = false;
+  pulls_.clear();
   may_pull_ = true;
   groups_.begin();
   for (Source& source : sources_) source.pulls_left = source.num_pulls;
-  if (wiring_.word != nullptr) RunWord(wiring_.word).set(run);
   wiring_.control->begin(run);
   num_unread_ = 0;
-  for (std::size_t peer = 0; peer < bonds_.size(); ++peer) {
-    Bond& bond = bonds_[peer];
+  for (Bond& bond : bonds_) {
     bond.is_read = bond.is_lost = false;
-    if (!bond.is_reader) continue;
-    ++num_unread_;
-    wiring_.control->say(peer, Snapshot::kReady);
+    if (bond.is_reader) ++num_unread_;
   }
+  RESHARD_TRY(program.copier->begin(stream));
   bool moved = false;
   RESHARD_TRY(wiring_.control->receive(&moved));
-  RESHARD_TRY(wiring_.control->send(&moved));
-  return messages_.post_receives(&moved);
+  return open(&moved);
+}
+
+/// Begins with the caller's memory, once it may be touched. The word is set before readers are told that they may read:
+/// what they read from then on must be this run's. Receives are posted at once, so that few messages find none.
+Status Flight::open(bool* moved) {
+  RESHARD_TRY(is_open_, program.copier->is_open());
+  if (!is_open_) return {};
+  *moved = true;
+  if (wiring_.word != nullptr) RunWord(wiring_.word).set(run_);
+  for (std::size_t peer = 0; peer < bonds_.size(); ++peer) {
+    if (bonds_[peer].is_reader) wiring_.control->say(peer, Snapshot::kReady);
+  }
+  RESHARD_TRY(wiring_.control->send(moved));
+  return messages_.post_receives(moved);
 }
 
 Flight::Source& Flight::source_of(std::int32_t rank) {
@@ -100,21 +113,31 @@ bool Flight::may_read(const Source& source) const {
 /// copies are made, so that links work while this rank copies.
 Status Flight::step(bool* moved) {
   *moved = transport_->progress();
+  RESHARD_TRY(hear(moved));
+  if (!is_open_) RESHARD_TRY(open(moved));
+  if (is_open_) RESHARD_TRY(work(moved));
+  if (*moved) quiet_since_.reset();
+  return {};
+}
+
+/// Takes in what the peers have said.
+Status Flight::hear(bool* moved) {
   RESHARD_TRY(wiring_.control->receive(moved));
   const std::size_t num_known = lost_.size();
   wiring_.control->take_changed(&changed_);
   for (const std::size_t peer : changed_) heed(peer);
-  RESHARD_TRY(check_losses(num_known));
+  return check_losses(num_known);
+}
+
+Status Flight::work(bool* moved) {
   messages_.confirmations().confirm();
   RESHARD_TRY(messages_.post_receives(moved));
   RESHARD_TRY(messages_.send(moved));
   RESHARD_TRY(messages_.unpack(moved));
   RESHARD_TRY(step_pulls(moved));
-  step_local(moved);
+  RESHARD_TRY(step_local(moved));
   messages_.confirmations().confirm();
-  RESHARD_TRY(wiring_.control->send(moved));
-  if (*moved) quiet_since_.reset();
-  return {};
+  return wiring_.control->send(moved);
 }
 
 /// The news that a rank has left goes another way than its messages, and may overtake them: this rank may be about to
@@ -174,59 +197,73 @@ Status Flight::check_losses(std::size_t num_known) {
   return {};
 }
 
-/// The first pull of an open group whose source may be read. Where there was none, there is none before a peer says
-/// something, or a group is complete and lets the next one open.
-void Flight::choose_pull() {
-  if (!may_pull_ && groups_.num_complete() == pulled_at_group_) return;
+/// Begins the first pulls of open groups whose source may be read. Where there was none, there is none before a peer
+/// says something, or a group is complete and lets the next one open.
+void Flight::choose_pulls() {
+  const std::size_t most = program.copier->most_jobs();
+  if (pulls_.size() == most || (!may_pull_ && groups_.num_complete() == pulled_at_group_)) return;
   may_pull_ = false;
   pulled_at_group_ = groups_.num_complete();
-  while (first_pull_ < pull_done_.size() && pull_done_[first_pull_]) ++first_pull_;
-  for (std::size_t i = first_pull_; i < pull_done_.size(); ++i) {
-    if (!groups_.is_open(program.pulls[i].position)) return;
-    if (pull_done_[i] || !may_read(source_of(program.pulls[i].peer))) continue;
-    current_pull_ = i;
-    pull_position_ = {};
-    is_pulling_ = true;
-    may_pull_ = true;  // the next one, after it
+  while (first_pull_ < is_pull_begun_.size() && is_pull_begun_[first_pull_]) ++first_pull_;
+  for (std::size_t i = first_pull_; i < is_pull_begun_.size(); ++i) {
+    const GroupCopies& pull = program.pulls[i];
+    if (!groups_.is_open(pull.position)) return;
+    if (is_pull_begun_[i] || !may_read(source_of(pull.peer))) continue;
+    is_pull_begun_[i] = true;
+    pulls_.push_back({i, CopyJob(pull.batch)});
+    if (pulls_.size() < most) continue;
+    may_pull_ = true;  // the next one, after one of these
     return;
   }
 }
 
-/// Copies a piece of one peer's memory. The word is looked at after the copy, not before: only then does it say that
-/// all that was read was the run's (RunWord).
+/// Copies a piece of peers' memory.
 Status Flight::step_pulls(bool* moved) {
-  if (!is_pulling_) choose_pull();
-  if (!is_pulling_) return {};
-  *moved = true;
-  const GroupCopies& pull = program.pulls[current_pull_];
-  if (!pull.copies.run_some(&pull_position_, kCopyBudgetBytes)) return {};
+  choose_pulls();
+  for (std::size_t i = 0; i < pulls_.size();) {
+    RESHARD_TRY(program.copier->advance(&pulls_[i].job, moved));
+    if (!pulls_[i].job.is_done) {
+      ++i;
+      continue;
+    }
+    const std::size_t index = pulls_[i].index;
+    pulls_.erase(pulls_.begin() + static_cast<std::ptrdiff_t>(i));
+    RESHARD_TRY(finish_pull(index));
+  }
+  return {};
+}
+
+/// The word is looked at after the copy, not before: only then does it say that all that was read was the run's
+/// (RunWord).
+Status Flight::finish_pull(std::size_t index) {
+  const GroupCopies& pull = program.pulls[index];
   Source& source = source_of(pull.peer);
   if (!source.word.is(run_)) {
     return {RESHARD_ERR_ABANDONED, fmt::format("rank {} gave the run up while its memory was read", pull.peer)};
   }
-  is_pulling_ = false;
-  pull_done_[current_pull_] = true;
   if (--source.pulls_left == 0) wiring_.control->say(source.peer, Snapshot::kDone);
   groups_.complete(pull.position);
   return {};
 }
 
 /// Copies within the rank, a piece per turn: they need nobody, so they fill the time while others are waited for.
-void Flight::step_local(bool* moved) {
-  if (next_local_ >= program.local.size() || !groups_.is_open(program.local[next_local_].position)) return;
-  *moved = true;
+Status Flight::step_local(bool* moved) {
+  if (next_local_ >= program.local.size() || !groups_.is_open(program.local[next_local_].position)) return {};
   const GroupCopies& step = program.local[next_local_];
-  if (!step.copies.run_some(&local_position_, kCopyBudgetBytes)) return;
-  local_position_ = {};
+  if (!std::exchange(is_copying_local_, true)) local_ = CopyJob(step.batch);
+  RESHARD_TRY(program.copier->advance(&local_, moved));
+  if (!local_.is_done) return {};
+  is_copying_local_ = false;
   ++next_local_;
   groups_.complete(step.position);
+  return {};
 }
 
 /// Whether this rank may let go: its own groups are complete, everybody has read or received what this rank gives, and
 /// the last words are sent. A rank that left earlier would take its memory, or its news, away from those behind it.
 bool Flight::is_complete() const {
-  return groups_.all_complete() && messages_.is_complete() && next_local_ == program.local.size() && num_unread_ == 0 &&
-         wiring_.control->is_flushed();
+  return is_open_ && groups_.all_complete() && messages_.is_complete() && next_local_ == program.local.size() &&
+         num_unread_ == 0 && wiring_.control->is_flushed();
 }
 
 std::string Flight::missing() const {
@@ -251,8 +288,8 @@ std::string Flight::missing() const {
   return text;
 }
 
-/// In this order: the word first, then the peers, then the messages. Until the messages are taken back they may still
-/// write here, so the caller's memory is not given back before (is_idle()).
+/// In this order: the word first, then the peers, then the messages and what a device copies. Until these have ended
+/// they may still write here, so the caller's memory is not given back before (is_idle()).
 void Flight::abandon() {
   // First, so that nobody who still reads the source takes what it reads for the run's.
   if (wiring_.word != nullptr) RunWord(wiring_.word).set(0);
@@ -260,6 +297,7 @@ void Flight::abandon() {
   std::vector<Request*> requests;
   messages_.add_pending(&requests);
   transport_->cancel_all(requests, Deadline(Transport::kCancelUs));
+  program.copier->drain(Deadline(kDrainUs));
   discard(run_);
 }
 

@@ -52,8 +52,9 @@ class Flight {
 
   const Program program;
 
-  /// Resets the state and posts what can be posted at once. @pre is_idle()
-  Status begin(std::int64_t run);
+  /// Resets the state and posts what can be posted at once: nothing that touches the caller's memory before the work
+  /// that he has queued on `stream` is done. @pre is_idle()
+  Status begin(std::int64_t run, void* stream);
 
   /// Moves everything a little; *moved says whether anything did. RESHARD_ERR_ABANDONED when a peer that is still
   /// needed gave the run up.
@@ -74,7 +75,7 @@ class Flight {
   /// Gives the run up: no reader takes the source for good from here on, the peers are told, and all messages are taken
   /// back, or is_idle() is false: then this object must live until it is true, or the transport is gone.
   void abandon();
-  bool is_idle() const { return messages_.is_idle(); }
+  bool is_idle() const { return messages_.is_idle() && program.copier->drain(Deadline(0)); }
 
   /// Throws away what was sent to this rank in a run that it gave up.
   void discard(std::int64_t run) const { messages_.discard(run); }
@@ -96,12 +97,22 @@ class Flight {
     bool is_lost = false;      // in lost_
   };
 
+  /// A pull under way, by its index in Program::pulls.
+  struct Pull {
+    std::size_t index = 0;
+    CopyJob job;
+  };
+
+  Status open(bool* moved);
+  Status hear(bool* moved);
+  Status work(bool* moved);
   void heed(std::size_t peer);
   Status check_losses(std::size_t num_known);
   bool needs(std::size_t peer, Control::Loss loss) const;
-  void choose_pull();
+  void choose_pulls();
   Status step_pulls(bool* moved);
-  void step_local(bool* moved);
+  Status finish_pull(std::size_t index);
+  Status step_local(bool* moved);
   Source& source_of(std::int32_t rank);
   bool may_read(const Source& source) const;
 
@@ -110,15 +121,15 @@ class Flight {
   GroupCounter groups_;
   Messages messages_;
   std::int64_t run_ = 0;
+  bool is_open_ = false;  // the caller's memory may be touched: Copier::is_open()
   std::size_t next_local_ = 0;
-  CopyList::Position local_position_;
-  std::vector<bool> pull_done_;
-  std::size_t first_pull_ = 0;  // all before it are done
-  std::size_t current_pull_ = 0;
-  bool is_pulling_ = false;
+  bool is_copying_local_ = false;  // next_local_; local_ is its job
+  CopyJob local_;
+  std::vector<bool> is_pull_begun_;
+  std::size_t first_pull_ = 0;        // all before it are begun
+  std::vector<Pull> pulls_;           // under way, Copier::most_jobs() at most
   bool may_pull_ = false;             // a pull may have become possible since none was
   std::int32_t pulled_at_group_ = 0;  // groups that were complete then
-  CopyList::Position pull_position_;
   std::vector<Source> sources_;
   std::vector<Bond> bonds_;           // by peer
   std::size_t num_unread_ = 0;        // readers that have not said that they have read

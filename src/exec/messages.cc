@@ -4,6 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "src/exec/tags.h"
 
 namespace reshard {
@@ -51,9 +54,11 @@ void Messages::Direction::init(const MessageLanes& program, std::int32_t most) {
 }
 
 void Messages::Direction::begin() {
+  ended = {};
   for (Lane& lane : lanes) {
     for (std::size_t i = 0; i < lane.requests.size(); ++i) {
       lane.requests[i] = {};
+      lane.requests[i].tell = &ended;
       lane.is_done[i] = false;
       lane.forwards_left[i] = lane.program->steps[i].num_forwards;
     }
@@ -61,9 +66,28 @@ void Messages::Direction::begin() {
     lane.in_flight.clear();
     lane.next = 0;
     lane.num_done = 0;
-    lane.position = {};
-    lane.is_packed = false;
+    lane.is_packing = false;
   }
+}
+
+MessageId Messages::Direction::id_of(const Request* request) const {
+  const std::less<const Request*> is_before;
+  for (const std::int32_t number : kLanes) {
+    const std::vector<Request>& requests = at(lanes, number).requests;
+    if (requests.empty() || is_before(request, requests.data()) || is_before(&requests.back(), request)) continue;
+    return {number, static_cast<std::size_t>(request - requests.data())};
+  }
+  return {};
+}
+
+/// Takes the next message that has ended out of flight; lane -1: there is none.
+MessageId Messages::Direction::take_ended() {
+  const Request* request = ended.pop();
+  if (request == nullptr) return {};
+  const MessageId id = id_of(request);
+  std::vector<std::size_t>& in_flight = at(lanes, id.lane).in_flight;
+  in_flight.erase(std::find(in_flight.begin(), in_flight.end(), id.index));
+  return id;
 }
 
 /// Whether the lane may post one more. The last place is the other lane's as long as it has something to post and
@@ -76,9 +100,14 @@ bool Messages::Direction::has_room(std::int32_t index) const {
 
 Messages::Messages(const Program& program, GroupCounter* groups, Control* control, std::int64_t binding,
                    Transport* transport)
-    : groups_(groups), confirmations_(program, groups, control), binding_(binding), transport_(transport) {
+    : copier_(program.copier.get()),
+      groups_(groups),
+      confirmations_(program, groups, control),
+      binding_(binding),
+      transport_(transport) {
   sends_.init(program.sends, program.most_in_flight);
   receives_.init(program.receives, program.most_in_flight);
+  unpacks_.reserve(copier_->most_jobs());
 }
 
 std::size_t Messages::most_in_flight() const {
@@ -90,7 +119,7 @@ void Messages::begin(std::int64_t run) {
   confirmations_.begin();
   sends_.begin();
   receives_.begin();
-  unpacking_ = {};
+  unpacks_.clear();
 }
 
 std::uint64_t Messages::tag_of_step(const MessageStep& step) const {
@@ -115,81 +144,74 @@ Status Messages::post_receives(bool* moved) {
   return {};
 }
 
-/// Sets unpacking_ to a message that has arrived, whichever: arrivals may be taken in any order, since each has a place
+/// Begins to unpack messages that have arrived, whichever: arrivals may be taken in any order, since each has a place
 /// of its own to go to.
-Status Messages::find_arrived() {
-  for (const std::int32_t index : kLanes) {
-    Lane& lane = at(receives_.lanes, index);
-    for (std::size_t i = 0; i < lane.in_flight.size(); ++i) {
-      const std::size_t step = lane.in_flight[i];
-      const Request& request = lane.requests[step];
-      if (request.failed()) return peer_error(request, lane.program->steps[step].peer, "receiving from");
-      if (!request.done()) continue;
-      lane.in_flight.erase(lane.in_flight.begin() + static_cast<std::ptrdiff_t>(i));
-      lane.position = {};
-      unpacking_ = {index, step};
-      return {};
+Status Messages::find_arrived(bool* moved) {
+  while (unpacks_.size() < copier_->most_jobs()) {
+    const MessageId id = receives_.take_ended();
+    if (id.lane < 0) return {};
+    const Lane& lane = at(receives_.lanes, id.lane);
+    const MessageStep& step = lane.program->steps[id.index];
+    if (const Request& request = lane.requests[id.index]; request.failed()) {
+      return peer_error(request, step.peer, "receiving from");
     }
+    unpacks_.push_back({id, CopyJob(step.batch)});
+    *moved = true;
   }
   return {};
 }
 
-/// One message at a time, a piece per call: in between sends and receives are posted, or the links would be idle while
-/// this rank copies.
+/// A piece of each per call: in between sends and receives are posted, or the links would be idle while this rank
+/// copies.
 Status Messages::unpack(bool* moved) {
-  if (unpacking_.lane < 0) {
-    RESHARD_TRY(find_arrived());
+  RESHARD_TRY(find_arrived(moved));
+  for (std::size_t i = 0; i < unpacks_.size();) {
+    RESHARD_TRY(copier_->advance(&unpacks_[i].job, moved));
+    if (!unpacks_[i].job.is_done) {
+      ++i;
+      continue;
+    }
+    finish_receive(unpacks_[i].id);
+    unpacks_.erase(unpacks_.begin() + static_cast<std::ptrdiff_t>(i));
   }
-  if (unpacking_.lane < 0) return {};
-  *moved = true;
-  Lane& lane = at(receives_.lanes, unpacking_.lane);
-  const MessageStep& step = lane.program->steps[unpacking_.index];
-  if (step.copies.run_some(&lane.position, kCopyBudgetBytes, StoreHint::kStreaming)) finish_receive();
   return {};
 }
 
-void Messages::finish_receive() {
-  Lane& lane = at(receives_.lanes, unpacking_.lane);
-  const MessageStep& step = lane.program->steps[unpacking_.index];
-  lane.is_done[unpacking_.index] = true;
+void Messages::finish_receive(MessageId id) {
+  Lane& lane = at(receives_.lanes, id.lane);
+  const MessageStep& step = lane.program->steps[id.index];
+  lane.is_done[id.index] = true;
   ++lane.num_done;
   if (step.num_forwards == 0) lane.release(step.slot);  // else finish_send() does, after the last of them
-  confirmations_.unpacked(unpacking_);
-  unpacking_ = {};
+  confirmations_.unpacked(id);
 }
 
 Status Messages::send(bool* moved) {
-  for (const std::int32_t lane : kLanes) {
-    RESHARD_TRY(reap_sends(lane, moved));
-  }
+  RESHARD_TRY(reap_sends(moved));
   for (const std::int32_t lane : kLanes) {
     RESHARD_TRY(send_next(lane, moved));
   }
   return {};
 }
 
-Status Messages::reap_sends(std::int32_t number, bool* moved) {
-  Lane* lane = &at(sends_.lanes, number);
-  for (std::size_t i = 0; i < lane->in_flight.size();) {
-    const std::size_t index = lane->in_flight[i];
-    const MessageStep& step = lane->program->steps[index];
-    const Request& request = lane->requests[index];
-    if (request.failed()) return peer_error(request, step.peer, "sending to");
-    if (!request.done()) {
-      ++i;
-      continue;
+Status Messages::reap_sends(bool* moved) {
+  while (true) {
+    const MessageId id = sends_.take_ended();
+    if (id.lane < 0) return {};
+    const Lane& lane = at(sends_.lanes, id.lane);
+    if (const Request& request = lane.requests[id.index]; request.failed()) {
+      return peer_error(request, lane.program->steps[id.index].peer, "sending to");
     }
-    lane->release(step.slot);
-    lane->in_flight.erase(lane->in_flight.begin() + static_cast<std::ptrdiff_t>(i));
-    ++lane->num_done;
-    finish_send({number, index});
+    finish_send(id);
     *moved = true;
   }
-  return {};
 }
 
 void Messages::finish_send(MessageId id) {
-  const MessageStep& step = at(sends_.lanes, id.lane).program->steps[id.index];
+  Lane& lane = at(sends_.lanes, id.lane);
+  const MessageStep& step = lane.program->steps[id.index];
+  lane.release(step.slot);
+  ++lane.num_done;
   if (step.is_from_staging) {
     Lane& source = at(receives_.lanes, step.feed.lane);
     if (--source.forwards_left[step.feed.index] == 0) source.release(source.program->steps[step.feed.index].slot);
@@ -220,16 +242,16 @@ Status Messages::send_next(std::int32_t index, bool* moved) {
   const MessageStep& step = lane.next_step();
   if (!is_fed(step)) return {};
   // Packed as soon as its slot is free, also while the queue is full: else the link would be idle for the copy.
-  if (!lane.is_packed) {
-    *moved = true;
-    lane.is_packed = step.copies.run_some(&lane.position, kCopyBudgetBytes, StoreHint::kCached);
+  if (!lane.is_packing) {
+    lane.is_packing = true;
+    lane.pack = CopyJob(step.batch);
   }
-  if (!lane.is_packed || !keeps_queue_short(lane, step)) return {};
+  if (!lane.pack.is_done) RESHARD_TRY(copier_->advance(&lane.pack, moved));
+  if (!lane.pack.is_done || !keeps_queue_short(lane, step)) return {};
   *moved = true;
   RESHARD_TRY(transport_->send(step.peer, tag_of_step(step), step.data, step.size_bytes, &lane.requests[lane.next]));
   lane.take_slot_and_advance();
-  lane.position = {};
-  lane.is_packed = false;
+  lane.is_packing = false;
   return {};
 }
 

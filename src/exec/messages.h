@@ -12,9 +12,6 @@
 
 namespace reshard {
 
-/// Copies are run in pieces of this size, so that messages advance in between.
-inline constexpr std::int64_t kCopyBudgetBytes = std::int64_t{1} << 20;
-
 /// The messages of a program in its current run: two lanes in each direction. Sized once; a run allocates nothing.
 class Messages {
  public:
@@ -42,7 +39,7 @@ class Messages {
 
   /// Appends the messages that are in flight.
   void add_pending(std::vector<Request*>* requests);
-  bool is_idle() const;  ///< none is
+  bool is_idle() const;  ///< no message is in flight
 
   /// Throws away what the peers sent in a run that is over and nobody received.
   void discard(std::int64_t run) const;
@@ -55,11 +52,11 @@ class Messages {
     std::vector<bool> is_done;
     std::vector<std::int32_t> forwards_left;  // of receives to staging
     std::vector<bool> slot_busy;
-    std::vector<std::size_t> in_flight;  // indices of steps
+    std::vector<std::size_t> in_flight;  // indices of steps: posted, and not taken from `ended`
     std::size_t next = 0;
     std::size_t num_done = 0;
-    bool is_packed = false;       // `next` of a lane of sends is
-    CopyList::Position position;  // within the pack of `next`, or the unpack of `unpacking_`
+    bool is_packing = false;  // `next` of a lane of sends; pack is its job
+    CopyJob pack;
 
     bool has_next() const { return next < program->steps.size(); }
     const MessageStep& next_step() const { return program->steps[next]; }
@@ -70,23 +67,33 @@ class Messages {
   struct Direction {
     std::array<Lane, 2> lanes;
     std::size_t most_in_flight = 0;
+    EndedRequests ended;  // of both lanes
 
     void init(const MessageLanes& program, std::int32_t most);
     void begin();
+    MessageId id_of(const Request* request) const;
+    MessageId take_ended();
     bool has_room(std::int32_t lane) const;
     std::size_t num_done() const { return lanes[0].num_done + lanes[1].num_done; }
     std::size_t num_steps() const { return lanes[0].requests.size() + lanes[1].requests.size(); }
   };
 
-  Status find_arrived();
-  void finish_receive();
-  Status reap_sends(std::int32_t lane, bool* moved);
+  /// A message that has arrived and is being unpacked.
+  struct Unpack {
+    MessageId id;
+    CopyJob job;
+  };
+
+  Status find_arrived(bool* moved);
+  void finish_receive(MessageId id);
+  Status reap_sends(bool* moved);
   void finish_send(MessageId id);
   Status send_next(std::int32_t lane, bool* moved);
   bool is_fed(const MessageStep& step) const;
   bool keeps_queue_short(const Lane& lane, const MessageStep& step) const;
   std::uint64_t tag_of_step(const MessageStep& step) const;
 
+  Copier* copier_;
   GroupCounter* groups_;
   Confirmations confirmations_;
   std::int64_t binding_;
@@ -94,7 +101,7 @@ class Messages {
   std::int64_t run_ = 0;
   Direction sends_;
   Direction receives_;
-  MessageId unpacking_;  // lane -1: none
+  std::vector<Unpack> unpacks_;  // under way, Copier::most_jobs() at most
 };
 
 }  // namespace reshard

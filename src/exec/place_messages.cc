@@ -2,11 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/exec/place_messages.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <map>
-#include <new>
 #include <tuple>
 
 // Messages get their memory last, once all of them are known: how many slots a direction needs depends on how many of
@@ -18,10 +15,10 @@ namespace {
 
 /// The tensor memory that equals the window byte for byte, if there is one: the window is one copy, and that copy is
 /// one run of bytes without conversion.
-std::byte* direct_memory(const MessageStep& step, bool is_send) {
-  if (step.copies.num_ops() != 1) return nullptr;
-  const PlacedCopy copy = step.copies.op(0);
-  if (!step.copies.shape_of(copy).is_one_run()) return nullptr;
+std::byte* direct_memory(const CopyList& copies, bool is_send) {
+  if (copies.num_ops() != 1) return nullptr;
+  const PlacedCopy copy = copies.op(0);
+  if (!copies.shape_of(copy).is_one_run()) return nullptr;
   // Sending only reads; the transport takes the same kind of pointer for both directions.
   return is_send ? const_cast<std::byte*>(copy.src) : copy.dst;
 }
@@ -45,8 +42,8 @@ class Direction {
   void choose_slots(const Plan& plan) {
     std::array<std::int32_t, 2> num_staged{};
     for (DraftMessage& draft : drafts_) {
-      if (!draft.is_staged) draft.step.data = direct_memory(draft.step, is_send_);
-      if (draft.step.data != nullptr) draft.step.copies = {};
+      if (!draft.is_staged) draft.step.data = direct_memory(draft.copies, is_send_);
+      if (draft.step.data != nullptr) draft.copies = {};
       if (needs_slot(draft)) ++at(num_staged, natural_lane(draft));
     }
     const bool both_staged = num_staged[kFirstLane] > 0 && num_staged[kRelayLane] > 0;
@@ -73,7 +70,8 @@ class Direction {
 
   /// Moves the messages to their lanes. `slots` is the first byte of the direction's slots. `receives` are those that
   /// bring what sends forward; null for receives themselves, which are entered in *places.
-  void finish(std::byte* slots, std::size_t slot_bytes, Places* places, MessageLanes* receives, MessageLanes* out) {
+  void finish(std::byte* slots, std::size_t slot_bytes, Places* places, MessageLanes* receives, MessageLanes* out,
+              Copier* copier) {
     std::array<std::size_t, 2> num_steps{};
     for (const DraftMessage& draft : drafts_) ++at(num_steps, lane_of(draft));
     for (std::int32_t lane = 0; lane < 2; ++lane) {
@@ -97,6 +95,8 @@ class Direction {
         const std::int32_t slot = (lane == kFirstLane ? 0 : num_slots_[kFirstLane]) + draft.step.slot;
         resolve(slots + static_cast<std::size_t>(slot) * slot_bytes, &draft);
       }
+      // What is packed is sent soon, and read by the transport; what is unpacked is installed.
+      draft.step.batch = copier->add(std::move(draft.copies), is_send_ ? StoreHint::kCached : StoreHint::kStreaming);
       if (draft.feeds_sends) (*places)[{draft.order.route, draft.order.number, draft.hop}] = {lane, steps.size()};
       steps.push_back(std::move(draft.step));
       draft = {};
@@ -118,9 +118,9 @@ class Direction {
     const std::intptr_t distance =
         reinterpret_cast<std::intptr_t>(slot) - reinterpret_cast<std::intptr_t>(window_begin());
     if (is_send_) {
-      draft->step.copies.shift_dst(distance);
+      draft->copies.shift_dst(distance);
     } else {
-      draft->step.copies.shift_src(distance);
+      draft->copies.shift_src(distance);
     }
   }
 
@@ -142,14 +142,12 @@ Status place_messages(const Plan& plan, DraftMessages send_drafts, DraftMessages
   const std::size_t slot_bytes = std::max(sends.slot_bytes(), receives.slot_bytes());
   const std::size_t staging_bytes = (sends.num_slots() + receives.num_slots()) * slot_bytes;
   program->staging_bytes = static_cast<std::int64_t>(staging_bytes);
-  program->staging.reset(new (std::nothrow) std::byte[staging_bytes]);
-  if (program->staging == nullptr) {
-    return {RESHARD_ERR_OUT_OF_MEMORY, fmt::format("no memory for {} bytes of staging", staging_bytes)};
-  }
+  Copier* copier = program->copier.get();
+  RESHARD_TRY(std::byte * slots, copier->allocate_staging(staging_bytes));
   Direction::Places places;
-  receives.finish(program->staging.get(), slot_bytes, &places, nullptr, &program->receives);
-  std::byte* send_slots = program->staging.get() + receives.num_slots() * slot_bytes;
-  sends.finish(send_slots, slot_bytes, &places, &program->receives, &program->sends);
+  receives.finish(slots, slot_bytes, &places, nullptr, &program->receives, copier);
+  sends.finish(slots + receives.num_slots() * slot_bytes, slot_bytes, &places, &program->receives, &program->sends,
+               copier);
   return {};
 }
 

@@ -24,6 +24,7 @@ struct DraftMessage {
   std::int32_t parent = -1;  ///< index of the hop that brings the bytes
   bool feeds_sends = false;  ///< of a receive: this rank sends it on
   bool is_staged = false;    ///< does not go straight from or to a tensor, even where it could
+  CopyList copies;           ///< of the step, until they are a batch
   MessageStep step;
 };
 
@@ -31,7 +32,8 @@ struct DraftMessage {
 using DraftMessages = std::deque<DraftMessage>;
 
 /// Puts the messages of both directions into lanes, in the plan's one order, and gives each its memory: the tensor
-/// itself, the next slot of its lane's ring, or the slot that it came to. RESHARD_ERR_OUT_OF_MEMORY.
+/// itself, the next slot of its lane's ring, or the slot that it came to. The copies become batches of the program's
+/// copier. RESHARD_ERR_OUT_OF_MEMORY.
 Status place_messages(const Plan& plan, DraftMessages sends, DraftMessages receives, Program* program);
 
 }  // namespace reshard

@@ -48,7 +48,7 @@ class BlockCache {
 /// each allocates nothing, and lists are folded while they are made (CopyListBuilder).
 class ProgramBuilder {
  public:
-  ProgramBuilder(const Plan& plan, std::int32_t rank, const RankMemory& memory)
+  ProgramBuilder(const Plan& plan, std::int32_t rank, const RankMemory& memory, std::unique_ptr<Copier> copier)
       : plan_(plan),
         rank_(rank),
         memory_(memory),
@@ -56,7 +56,9 @@ class ProgramBuilder {
         dst_blocks_(*plan.dst, rank),
         peer_blocks_(*plan.src, rank),
         table_(std::make_shared<CopyTable>()),
-        message_copies_(table_) {}
+        message_copies_(table_) {
+    program_.copier = std::move(copier);
+  }
 
   Result<Program> build() {
     program_.first_group = plan_.groups.empty() ? 0 : at(plan_.first_groups, rank_);
@@ -73,6 +75,7 @@ class ProgramBuilder {
       return std::pair{a.position, shift_from(a.peer)} < std::pair{b.position, shift_from(b.peer)};
     });
     RESHARD_TRY(place_messages(plan_, std::move(sends_), std::move(receives_), &program_));
+    RESHARD_TRY(program_.copier->prepare());
     count_work();
     return std::move(program_);
   }
@@ -123,11 +126,12 @@ class ProgramBuilder {
   }
 
   /// Appends the copies of each group, by position.
-  void append_groups(std::int32_t peer, std::vector<CopyListBuilder>* of_group, std::vector<GroupCopies>* out) const {
+  void append_groups(std::int32_t peer, std::vector<CopyListBuilder>* of_group, std::vector<GroupCopies>* out) {
     const auto count = static_cast<std::int32_t>(of_group->size());
     for (std::int32_t position = 0; position < count; ++position) {
       CopyList copies = at(*of_group, (program_.first_group + position) % count).take();
-      if (!copies.empty()) out->push_back({position, peer, std::move(copies)});
+      const CopyBatch batch = program_.copier->add(std::move(copies), StoreHint::kAuto);
+      if (batch != CopyBatch::kNone) out->push_back({position, peer, batch});
     }
   }
 
@@ -186,7 +190,7 @@ class ProgramBuilder {
     draft.step.size_bytes = static_cast<std::size_t>(window.size_bytes);
     draft.step.is_relayed = hop.parent >= 0;
     const RankFlags& staged = is_send ? memory_.stages_sends : memory_.stages_receives;
-    draft.is_staged = !staged.empty() && staged[RankId(draft.step.peer)];
+    draft.is_staged = memory_.stages_all || (!staged.empty() && staged[RankId(draft.step.peer)]);
     draft.step.is_from_staging = is_send && hop.parent >= 0 && hops[hop.parent].to_staging;
     (is_send ? program_.bytes_sent : program_.bytes_received) += window.size_bytes;
     // Bytes that only pass through are never unpacked: they leave from the slot that they came to.
@@ -222,7 +226,7 @@ class ProgramBuilder {
     draft->step.work = *program_.works.insert(std::move(work)).first;
     // Windows of the same direction that begin in the same tensor are likely to be alike, whatever rank they come from.
     const std::int64_t kin = 2 * window.fragments.front().tensor + (is_send ? 1 : 0);
-    draft->step.copies = message_copies_.take(static_cast<std::uint64_t>(kin));
+    draft->copies = message_copies_.take(static_cast<std::uint64_t>(kin));
   }
 
   /// How much each group waits for. What a rank sends of its own source is no work of a group: it writes nothing, and
@@ -258,8 +262,9 @@ class ProgramBuilder {
 
 }  // namespace
 
-Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory) {
-  return ProgramBuilder(plan, rank, memory).build();
+Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory,
+                              std::unique_ptr<Copier> copier) {
+  return ProgramBuilder(plan, rank, memory, std::move(copier)).build();
 }
 
 std::vector<std::int32_t> sources_of(const Plan& plan, std::int32_t rank) {

@@ -10,8 +10,8 @@
 #include <span>
 #include <vector>
 
-#include "kernels/copy_list.h"
 #include "src/base/indexed_vector.h"
+#include "src/exec/copier.h"
 #include "src/plan/plan.h"
 
 namespace reshard {
@@ -31,13 +31,14 @@ struct RankMemory {
   /// peer.
   RankFlags stages_sends;
   RankFlags stages_receives;
+  bool stages_all = false;  ///< the messenger cannot move the tensors' memory: no message goes straight from or to it
 };
 
 /// Copies that belong to one completion group.
 struct GroupCopies {
   std::int32_t position = 0;  ///< of the group in this rank's order
   std::int32_t peer = -1;     ///< whose memory is read; -1: this rank's own
-  CopyList copies;
+  CopyBatch batch = CopyBatch::kNone;
 };
 
 /// A message of a direction: lane, and index in the lane's steps.
@@ -51,14 +52,14 @@ struct MessageId {
 struct MessageStep {
   std::int32_t peer = -1;
   std::size_t size_bytes = 0;
-  std::byte* data = nullptr;      ///< the staging slot, or the tensor itself
-  std::int32_t slot = -1;         ///< position in the ring of slots; -1: no slot of its own
-  bool is_relayed = false;        ///< its hop has a parent; both ends know, and tags tell
-  bool is_from_staging = false;   ///< of a send: it goes out of the slot of the receive that brings it
-  bool is_passed_on = false;      ///< of a send: the receiver sends it on, so it should be whole there soon
-  std::int32_t num_forwards = 0;  ///< of a receive to staging: sends out of its slot
-  MessageId feed;                 ///< of a send: the receive that must be done first
-  CopyList copies;                ///< pack before a send, unpack after a receive
+  std::byte* data = nullptr;           ///< the staging slot, or the tensor itself
+  std::int32_t slot = -1;              ///< position in the ring of slots; -1: no slot of its own
+  bool is_relayed = false;             ///< its hop has a parent; both ends know, and tags tell
+  bool is_from_staging = false;        ///< of a send: it goes out of the slot of the receive that brings it
+  bool is_passed_on = false;           ///< of a send: the receiver sends it on, so it should be whole there soon
+  std::int32_t num_forwards = 0;       ///< of a receive to staging: sends out of its slot
+  MessageId feed;                      ///< of a send: the receive that must be done first
+  CopyBatch batch = CopyBatch::kNone;  ///< pack before a send, unpack after a receive
   /// Positions of the groups that cannot be complete before it is done, ascending. One of Program::works.
   std::span<const std::int32_t> work;
 };
@@ -107,7 +108,7 @@ struct Program {
   std::int32_t num_open = 0;                  ///< groups of which bytes are accepted at once
   std::int32_t most_in_flight = 0;  ///< messages posted at once per direction; 0: a fixed number beyond the slots
   std::int64_t staging_bytes = 0;
-  std::unique_ptr<std::byte[]> staging;  ///< the slots that sends and receives point into
+  std::unique_ptr<Copier> copier;  ///< has the batches, and the slots that sends and receives point into
 
   std::int64_t bytes_same_rank = 0;
   std::int64_t bytes_mapped = 0;
@@ -123,10 +124,12 @@ struct Program {
   }
 };
 
-/// Expands the plan for one rank. Allocates the staging; errors: RESHARD_ERR_OUT_OF_MEMORY.
+/// Expands the plan for one rank, whose copies `copier` will make. Allocates the staging; errors: those of the copier,
+/// RESHARD_ERR_OUT_OF_MEMORY among them.
 /// @pre check_routes(plan) is ok, as it is for every plan that was created or loaded
 /// @post staging_bytes <= plan.options.staging_bytes
-Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory);
+Result<Program> build_program(const Plan& plan, std::int32_t rank, const RankMemory& memory,
+                              std::unique_ptr<Copier> copier);
 
 /// Ranks whose source this rank may read directly, ascending: those that send to it and to nobody else on a route.
 std::vector<std::int32_t> sources_of(const Plan& plan, std::int32_t rank);

@@ -94,6 +94,12 @@ inline void Request::end(reshard_status_t outcome) {
   if (tell != nullptr) tell->push(this);
 }
 
+/// What kind of memory a pointer leads to.
+enum class MemorySpace : std::uint8_t {
+  kHost,    ///< any thread may read and write it, pinned or not
+  kDevice,  ///< only kernels and copy engines of a device, and messengers that know how
+};
+
 /// What another rank needs to map a piece of memory; a few hundred bytes, sent out of band. Empty: cannot be mapped.
 using MemoryKey = std::vector<std::byte>;
 
@@ -146,6 +152,9 @@ class Transport {
   // Time for a peer that plays along to finish what it has begun, and short beside the deadlines that people set.
   static constexpr std::int64_t kCancelUs = 100'000;
   bool cancel(Request* request) { return cancel_all(std::span<Request* const>(&request, 1), Deadline(kCancelUs)); }
+
+  /// Whether send() and recv() take memory of this kind, on every rank alike. Memory of the host always.
+  virtual bool moves(MemorySpace space) const { return space == MemorySpace::kHost; }
 
   /// Whether cancel_all() gets every send to this peer, or every receive from it, back within its budget, so that the
   /// memory may be the caller's own.

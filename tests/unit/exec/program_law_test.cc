@@ -80,10 +80,10 @@ struct Message {
   bool operator==(const Message& other) const { return key() == other.key(); }
 };
 
-Message message_of(const MessageStep& step, bool is_send) {
+Message message_of(const MessageStep& step, bool is_send, const HostCopier& copier) {
   Message message{step.peer, step.size_bytes, is_send, step.is_relayed, {}};
   const auto data = reinterpret_cast<std::uint64_t>(step.data);
-  expand(step.copies, &message.pairs);
+  if (step.batch != CopyBatch::kNone) expand(copier.copies(step.batch), &message.pairs);
   for (auto& [src, dst] : message.pairs) (is_send ? dst : src) -= data;
   if (step.slot < 0 && !step.is_from_staging) {  // the tensor's memory is the window
     for (std::uint64_t b = 0; b < step.size_bytes; ++b) {
@@ -107,14 +107,16 @@ struct Work {
 };
 
 Work work_of(const Program& program) {
+  const auto& copier = static_cast<const HostCopier&>(*program.copier);
   Work work;
   for (const bool is_send : {true, false}) {
     for (const MessageLane& lane : is_send ? program.sends : program.receives) {
-      for (const MessageStep& step : lane.steps) work.messages.push_back(message_of(step, is_send));
+      for (const MessageStep& step : lane.steps) work.messages.push_back(message_of(step, is_send, copier));
     }
   }
   for (const auto* groups : {&program.local, &program.pulls}) {
-    for (const GroupCopies& group : *groups) expand(group.copies, &work.groups[{group.position, group.peer}]);
+    for (const GroupCopies& group : *groups)
+      expand(copier.copies(group.batch), &work.groups[{group.position, group.peer}]);
   }
   work.sort();
   return work;
@@ -302,7 +304,7 @@ TEST_P(ProgramLawTest, EveryCopyOfThePlanIsMadeOnce) {
     if (has_relays) relay_at_random(&choices, &*plan);
     for (std::int32_t rank = 0; rank < plan->num_ranks; ++rank) {
       const RankMemory memory = random_memory(*plan, rank, &choices);
-      const Result<Program> program = build_program(*plan, rank, memory);
+      const Result<Program> program = build_program(*plan, rank, memory, std::make_unique<HostCopier>());
       RC_ASSERT(program.ok());
       const Work made = work_of(*program);
       const Work asked = Expectation(*plan, rank, memory).work();

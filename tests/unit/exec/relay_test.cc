@@ -37,6 +37,7 @@ TEST_P(RelayTest, RandomTreesDeliverEveryElement) {
     RunOptions options;
     options.src_mappable = choices.pick(2) == 0;
     options.spoils_groups = choices.pick(3) == 2;
+    options.late_seed = choices.pick(2) == 0 ? 0 : 1 + static_cast<std::uint64_t>(choices.pick(1000));
     const std::int64_t staging = std::int64_t{8} << choices.pick(12);
     options.scenario = testing::make_scenario(&choices, GetParam());
     Result<Plan> plan = create_plan(options.scenario.src, options.scenario.dst, {staging});

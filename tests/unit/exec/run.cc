@@ -7,6 +7,9 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <utility>
+
+#include "tests/unit/exec/late_copier.h"
 
 namespace {
 
@@ -60,18 +63,30 @@ Status wait_for_groups(const RunOptions& options, std::int32_t rank, Engine* eng
 std::string run_rank(const RunOptions& options, Transport* transport) {
   RankBuffers src(*options.scenario.src, transport->rank(), transport, options.src_mappable);
   RankBuffers dst(*options.scenario.dst, transport->rank(), transport, options.dst_mappable);
-  const BindOptions bind{options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs};
+  BindOptions bind{options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs};
+  const std::uint64_t seed = options.late_seed + static_cast<std::uint64_t>(transport->rank());
+  if (options.late_seed != 0) {
+    bind.make_copier = [seed] { return std::unique_ptr<Copier>(std::make_unique<LateCopier>(seed)); };
+  }
   Result<std::unique_ptr<Binding>> binding = Binding::create(bind);
   if (!binding.ok()) return binding.status().message() + "\n";
   if ((*binding)->volume().staging_bytes > options.plan->options.staging_bytes) return "staging above its budget\n";
   Engine& engine = (*binding)->engine();
   std::string all_wrong;  // does not end the runs: peers wait for this rank
   for (int run = 0; run < options.num_runs; ++run) {
-    src.fill(run);
-    dst.poison();
+    // Until it is done, a copier that is late must leave both alone: what was read before it is wrong, and what was
+    // written before it is lost.
+    LateCopier::Work prepare = [&] {
+      const bool was_counting = std::exchange(is_counting, false);
+      src.fill(run);
+      dst.poison();
+      is_counting = was_counting;
+    };
+    src.poison();
+    if (options.late_seed == 0) prepare();
     std::string wrong;
     is_counting = run > 0;
-    Status status = engine.start();
+    Status status = engine.start(options.late_seed == 0 ? nullptr : &prepare);
     if (status.ok()) status = wait_for_groups(options, transport->rank(), &engine, &dst, run, &wrong);
     if (status.ok()) status = engine.finish(Deadline(kTimeoutUs));
     is_counting = false;

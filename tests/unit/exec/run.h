@@ -17,7 +17,8 @@ struct RunOptions {
   bool src_mappable = true;
   bool dst_mappable = true;
   int num_runs = 2;
-  bool spoils_groups = false;  ///< overwrites each group as soon as wait_group says that it is complete
+  std::uint64_t late_seed = 0;  ///< not 0: with LateCopier; the sources are written and the destinations poisoned late
+  bool spoils_groups = false;   ///< overwrites each group as soon as wait_group says that it is complete
 };
 
 /// Binds, runs and checks on every rank of a local world. Empty: all is right, on all ranks, in every run, and no run

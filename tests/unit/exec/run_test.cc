@@ -25,6 +25,7 @@ TEST_P(RunTest, DeliversEveryElementOfRandomLayouts) {
     RunOptions options;
     options.src_mappable = choices.pick(2) == 0;
     options.dst_mappable = choices.pick(2) == 0;
+    options.late_seed = choices.pick(2) == 0 ? 0 : 1 + static_cast<std::uint64_t>(choices.pick(1000));
     const std::int64_t staging = std::int64_t{8} << choices.pick(16);
     options.scenario = testing::make_scenario(&choices, GetParam());
     Result<Plan> plan = create_plan(options.scenario.src, options.scenario.dst, {staging});

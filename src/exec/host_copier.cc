@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
+
+#include <new>
+#include <utility>
+
+#include "src/exec/copier.h"
+
+namespace reshard {
+
+Result<std::byte*> HostCopier::allocate_staging(std::size_t size_bytes) {
+  staging_.reset(new (std::nothrow) std::byte[size_bytes]);
+  if (staging_ == nullptr) {
+    return Status{RESHARD_ERR_OUT_OF_MEMORY, fmt::format("no memory for {} bytes of staging", size_bytes)};
+  }
+  return staging_.get();
+}
+
+CopyBatch HostCopier::add(CopyList copies, StoreHint hint) {
+  if (copies.empty()) return CopyBatch::kNone;
+  batches_.push_back({std::move(copies), hint});
+  return static_cast<CopyBatch>(batches_.size() - 1);
+}
+
+Status HostCopier::advance(CopyJob* job, bool* moved) {
+  if (job->is_done) return {};
+  *moved = true;
+  const Batch& batch = of(job->batch);
+  job->is_done = batch.copies.run_some(&job->position, kPieceBytes, batch.hint);
+  return {};
+}
+
+}  // namespace reshard
