@@ -49,11 +49,11 @@ function(reshard_precompiled target from)
   endif()
 endfunction()
 
-# reshard_room(NAME [RAW_MEMORY] SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an object library
+# reshard_room(NAME [RAW_MEMORY] [CUDA_RUNTIME] SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an object library
 # room_NAME. ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses. RAW_MEMORY: it computes
-# addresses of the caller's memory.
+# addresses of the caller's memory. CUDA_RUNTIME: it calls the CUDA runtime; which one, whoever links it decides.
 function(reshard_room name)
-  cmake_parse_arguments(ROOM "RAW_MEMORY" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ROOM "RAW_MEMORY;CUDA_RUNTIME" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
   add_library(room_${name} OBJECT ${ROOM_SOURCES})
   target_link_libraries(room_${name} PRIVATE reshard_flags ${ROOM_LIBRARIES})
   set_target_properties(room_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
@@ -73,12 +73,18 @@ function(reshard_room name)
   list(REMOVE_DUPLICATES closure)
   set_property(GLOBAL PROPERTY RESHARD_CLOSURE_${name} ${closure})
   set_property(GLOBAL PROPERTY RESHARD_LIBRARIES_${name} ${ROOM_LIBRARIES})
+  set_property(GLOBAL PROPERTY RESHARD_CUDA_RUNTIME_${name} ${ROOM_CUDA_RUNTIME})
+  if(ROOM_CUDA_RUNTIME)
+    target_include_directories(room_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  endif()
 endfunction()
 
-# reshard_link_rooms(TARGET ROOM...): links the objects of the rooms and of all that they include.
+# reshard_link_rooms(TARGET ROOM... [CUDA_DOUBLE]): links the objects of the rooms and of all that they include, and the CUDA
+# runtime where they call it. CUDA_DOUBLE: the tests' double in its place (tests/doubles/cuda).
 function(reshard_link_rooms target)
+  cmake_parse_arguments(LINK "CUDA_DOUBLE" "" "" ${ARGN})
   set(closure)
-  foreach(room IN LISTS ARGN)
+  foreach(room IN LISTS LINK_UNPARSED_ARGUMENTS)
     get_property(below GLOBAL PROPERTY RESHARD_CLOSURE_${room})
     list(APPEND closure ${below})
   endforeach()
@@ -87,6 +93,10 @@ function(reshard_link_rooms target)
     get_property(libraries GLOBAL PROPERTY RESHARD_LIBRARIES_${room})
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:room_${room}>)
     target_link_libraries(${target} PRIVATE ${libraries})
+    get_property(calls_cuda GLOBAL PROPERTY RESHARD_CUDA_RUNTIME_${room})
+    if(calls_cuda)
+      target_link_libraries(${target} PRIVATE $<IF:$<BOOL:${LINK_CUDA_DOUBLE}>,cuda_double,CUDA::cudart_static>)
+    endif()
   endforeach()
   target_link_libraries(${target} PRIVATE reshard_flags)
 endfunction()

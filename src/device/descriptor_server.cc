@@ -99,7 +99,8 @@ struct DescriptorServer::State {
   std::string name;
   OwnedDescriptor listener;
   std::mutex mutex;  // of what follows
-  std::map<std::uint32_t, OwnedDescriptor> offered;
+  std::map<std::int64_t, OwnedDescriptor> offered;
+  std::int64_t next_number = 0;
   std::thread thread;
 
   void answer_all() {
@@ -115,7 +116,7 @@ struct DescriptorServer::State {
   }
 
   void answer(int connection) {
-    std::uint32_t number = 0;
+    std::int64_t number = 0;
     if (!wait_until_readable(connection) || recv(connection, &number, sizeof number, 0) != sizeof number) return;
     const std::lock_guard<std::mutex> lock(mutex);
     const auto found = offered.find(number);
@@ -155,14 +156,18 @@ const std::string& DescriptorServer::name() const {
   return state_->name;
 }
 
-std::uint32_t DescriptorServer::offer(OwnedDescriptor descriptor) {
+std::int64_t DescriptorServer::offer(OwnedDescriptor descriptor) {
   const std::lock_guard<std::mutex> lock(state_->mutex);
-  const auto number = static_cast<std::uint32_t>(state_->offered.size());
-  state_->offered.emplace(number, std::move(descriptor));
-  return number;
+  state_->offered.emplace(state_->next_number, std::move(descriptor));
+  return state_->next_number++;
 }
 
-OwnedDescriptor fetch_descriptor(const std::string& server_name, std::uint32_t number) {
+void DescriptorServer::withdraw(std::int64_t number) {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  state_->offered.erase(number);
+}
+
+OwnedDescriptor fetch_descriptor(const std::string& server_name, std::int64_t number) {
   const OwnedDescriptor connection = local_socket();
   const Address address = address_of(server_name);
   const auto* general = reinterpret_cast<const sockaddr*>(&address.value);

@@ -43,7 +43,10 @@ class DescriptorServer {
   const std::string& name() const;
 
   /// Keeps the descriptor open and offers it under the number that is returned.
-  std::uint32_t offer(OwnedDescriptor descriptor);
+  std::int64_t offer(OwnedDescriptor descriptor);
+
+  /// Closes it.
+  void withdraw(std::int64_t number);
 
  private:
   DescriptorServer();
@@ -53,6 +56,6 @@ class DescriptorServer {
 
 /// A descriptor of this process for the file that the server of this name offers under `number`. Not open when nobody
 /// answers within a second: the server is gone, or is of another host or another network name space.
-OwnedDescriptor fetch_descriptor(const std::string& server_name, std::uint32_t number);
+OwnedDescriptor fetch_descriptor(const std::string& server_name, std::int64_t number);
 
 }  // namespace reshard

@@ -5,14 +5,13 @@
 // out of band, and mapped from it.
 //
 // Which way depends on how the memory was made, so a key says its kind:
-//   same process   the address itself, once the two devices have access to each other
-//   CUDA IPC       cudaMalloc memory, between processes of one host; the key holds the handle of the whole allocation
-//   and
-//                  the offset in it
-//   descriptors    memory made page by page (VMM), as torch's expandable segments, between processes of one host: one
-//   file
-//                  descriptor for each piece, handed over a local socket
-//   fabric         VMM memory that was made for it, between all hosts of an NVLink domain
+//   process      any, within one process: the address itself, once the two devices have access to each other. A key of
+//                this kind can be mapped in no other way (memory of a pool).
+//   ipc          cudaMalloc memory, between processes of one host: CUDA's handle of the whole allocation, and the
+//                offset in it
+//   descriptors  memory made page by page (VMM), as torch's expandable segments, between processes of one host: a file
+//                descriptor for each piece, handed over a local socket
+//   fabric       VMM memory that was made for it, between all hosts of an NVLink domain
 //
 // That memory cannot be mapped is no error: there is another way for its bytes. The key is then empty, or map() gives
 // null.
@@ -22,8 +21,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <span>
-#include <utility>
 #include <vector>
 
 #include "src/base/status.h"
@@ -31,17 +28,18 @@
 namespace reshard {
 
 class DescriptorServer;
+struct PeerKey;
 
-enum class PeerKeyKind : std::uint8_t { kNone = 0, kIpc = 1, kDescriptors = 2, kFabric = 3 };
+enum class PeerKeyKind : std::uint8_t { kNone = 0, kProcess = 1, kIpc = 2, kDescriptors = 3, kFabric = 4 };
 
-/// "none", "ipc", "descriptors" or "fabric".
+/// "none", "process", "ipc", "descriptors" or "fabric".
 const char* peer_key_kind_name(PeerKeyKind kind);
 
 /// What a key says of itself; kNone for an empty one and for bytes that are no key.
-PeerKeyKind peer_key_kind(std::span<const std::byte> key);
+PeerKeyKind peer_key_kind(const std::vector<std::byte>& key);
 
 /// Exports memory of one device and maps that of peers for it. One thread at a time. Everything mapped is unmapped by
-/// the destructor; keys can be mapped as long as the object that exported them lives.
+/// the destructor; keys can be mapped until they are withdrawn or the object that exported them is gone.
 class DevicePeerMemory {
  public:
   static Result<std::unique_ptr<DevicePeerMemory>> create(std::int32_t device);
@@ -51,25 +49,37 @@ class DevicePeerMemory {
 
   std::int32_t device() const { return device_; }
 
-  /// The key of [ptr, ptr + size_bytes), which may lie anywhere inside allocations of any device; empty when it cannot
-  /// be mapped by others (host memory, memory of a pool). An error only when CUDA is in disorder.
+  /// The key of [ptr, ptr + size_bytes), which may lie anywhere inside an allocation of any device; empty when nobody
+  /// can map it (host memory, a range over two allocations). An error only when CUDA is in disorder.
   Result<std::vector<std::byte>> export_memory(const void* ptr, std::size_t size_bytes);
+
+  /// Ends what export_memory() began, when all who need it have mapped it: what is mapped stays, but a key of kind
+  /// descriptors can be mapped by nobody any more. Until then such a key keeps its memory from being freed.
+  void withdraw(const std::vector<std::byte>& key);
 
   /// The address at which kernels of device() see the first byte of the exported range; null when it cannot be mapped
   /// here (another host, no access between the devices, a peer that is gone). A key that is not one of these is
   /// RESHARD_ERR_INVALID_ARGUMENT. What is mapped twice is shared, and unmapped twice.
-  Result<void*> map(std::span<const std::byte> key);
+  Result<void*> map(const std::vector<std::byte>& key);
 
   /// Gives back what map() gave. No work in a stream may use it any more.
-  Status unmap(std::span<const std::byte> key, void* ptr);
+  Status unmap(const std::vector<std::byte>& key, void* ptr);
 
  private:
-  explicit DevicePeerMemory(std::int32_t device) : device_(device) {}
+  explicit DevicePeerMemory(std::int32_t device);
 
-  struct Mapping;
+  struct Mapping {
+    PeerKeyKind kind;
+    void* base;
+    std::size_t size_bytes;
+    std::int64_t num_users;
+  };
+  Result<Mapping> open(const PeerKey& key);
+  Status close(const Mapping& mapping) const;
+
   std::int32_t device_;
-  std::map<std::vector<std::byte>, std::unique_ptr<Mapping>> mappings_;  // by what was mapped, offset left out
-  std::unique_ptr<DescriptorServer> server_;                             // from the first key of kind descriptors on
+  std::map<std::vector<std::byte>, Mapping> mappings_;  // by PeerKey::handles()
+  std::unique_ptr<DescriptorServer> server_;            // from the first key of kind descriptors on
 };
 
 }  // namespace reshard

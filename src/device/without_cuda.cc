@@ -100,7 +100,6 @@ Status fill_async(void*, std::uint8_t, std::size_t, const Stream&) {
   return no_cuda();
 }
 
-struct DevicePeerMemory::Mapping {};
 Result<std::unique_ptr<DevicePeerMemory>> DevicePeerMemory::create(std::int32_t) {
   return no_cuda();
 }
@@ -108,10 +107,11 @@ DevicePeerMemory::~DevicePeerMemory() = default;
 Result<std::vector<std::byte>> DevicePeerMemory::export_memory(const void*, std::size_t) {
   return no_cuda();
 }
-Result<void*> DevicePeerMemory::map(std::span<const std::byte>) {
+void DevicePeerMemory::withdraw(const std::vector<std::byte>&) {}
+Result<void*> DevicePeerMemory::map(const std::vector<std::byte>&) {
   return no_cuda();
 }
-Status DevicePeerMemory::unmap(std::span<const std::byte>, void*) {
+Status DevicePeerMemory::unmap(const std::vector<std::byte>&, void*) {
   return no_cuda();
 }
 
