@@ -114,7 +114,8 @@ Status Binding::agree(const BindOptions& options) {
 
 /// Second phase: everything that can fail for want of memory or of a peer.
 Status Binding::prepare(const BindOptions& options) {
-  const KeyExchange exchange{*plan_, transport_, tag_of(number_, 0, TagKind::kKeys), options.src};
+  PeerMemory* tensors = options.peer_memory == nullptr ? transport_ : options.peer_memory;
+  const KeyExchange exchange{*plan_, transport_, tensors, tag_of(number_, 0, TagKind::kKeys), options.src};
   RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));
   memory_.mapped_src = shared_.sources();
   memory_.read_by = shared_.read_by();

@@ -41,6 +41,7 @@ struct BindOptions {
   BindingNumbers* numbers = nullptr;  ///< of the transport, outlives the binding; null for its only one
   std::int64_t timeout_us = 0;
   MakeCopier make_copier = make_host_copier;
+  PeerMemory* peer_memory = nullptr;  ///< of the buffers; must outlive the binding. Null: the transport's.
   Status arguments = {};  ///< what the caller found wrong already; then only transport and timeout_us need be set
 };
 

@@ -9,8 +9,8 @@
 
 namespace reshard {
 
-Control::Control(std::vector<std::int32_t> peers, std::uint64_t tag, Transport* transport)
-    : ranks_(std::move(peers)), peers_(ranks_.size()), tag_(tag), transport_(transport) {
+Control::Control(std::vector<std::int32_t> peers, std::uint64_t tag, Messenger* messenger)
+    : ranks_(std::move(peers)), peers_(ranks_.size()), tag_(tag), messenger_(messenger) {
   unsent_.reserve(peers_.size());
   changed_.reserve(peers_.size());
   for (std::size_t i = 0; i < peers_.size(); ++i) {
@@ -26,7 +26,7 @@ Control::Control(std::vector<std::int32_t> peers, std::uint64_t tag, Transport* 
 bool Control::close() {
   std::vector<Request*> requests;
   for (Peer& peer : peers_) requests.insert(requests.end(), {&peer.in, &peer.out});
-  return transport_->cancel_all(requests, Deadline(1));
+  return messenger_->cancel_all(requests, Deadline(1));
 }
 
 std::size_t Control::index_of(std::int32_t rank) const {
@@ -105,7 +105,7 @@ void Control::take(std::size_t index) {
 Status Control::listen(std::size_t index) {
   Peer& peer = peers_[index];
   peer.in.reset();
-  Status status = transport_->recv(ranks_[index], tag_, &peer.in_buffer, sizeof(Snapshot), &peer.in);
+  Status status = messenger_->recv(ranks_[index], tag_, &peer.in_buffer, sizeof(Snapshot), &peer.in);
   if (!status.ok()) ended_.push(&peer.in);  // tried again with the next turn
   return status;
 }
@@ -132,7 +132,7 @@ Status Control::post(std::size_t index) {
   Peer& peer = peers_[index];
   peer.out_buffer = peer.mine;
   peer.out.reset();
-  RESHARD_TRY(transport_->send(ranks_[index], tag_, &peer.out_buffer, sizeof(Snapshot), &peer.out));
+  RESHARD_TRY(messenger_->send(ranks_[index], tag_, &peer.out_buffer, sizeof(Snapshot), &peer.out));
   peer.is_unsent = false;
   count_unflushed(index);
   return {};
@@ -186,7 +186,7 @@ void Control::announce(std::int64_t flag, const Deadline& deadline) {
   while (true) {
     send_some();
     if (std::none_of(peers_.begin(), peers_.end(), waits) || deadline.expired()) break;
-    if (!transport_->progress()) sched_yield();
+    if (!messenger_->progress()) sched_yield();
   }
   // Behind an earlier message that the peer does not take: that one says nothing that this one does not.
   std::vector<Request*> stuck;
@@ -194,7 +194,7 @@ void Control::announce(std::int64_t flag, const Deadline& deadline) {
     if (waits(peer) && peer.out.pending()) stuck.push_back(&peer.out);
   }
   if (stuck.empty()) return;
-  transport_->cancel_all(stuck, Deadline(1));
+  messenger_->cancel_all(stuck, Deadline(1));
   send_some();
 }
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/transport/transport.h"
+#include "src/transport/messenger.h"
 
 namespace reshard {
 
@@ -34,7 +34,7 @@ struct Snapshot {
 class Control {
  public:
   /// `peers` ascending; a peer is called by its index in them from here on. `tag` is the binding's own.
-  Control(std::vector<std::int32_t> peers, std::uint64_t tag, Transport* transport);
+  Control(std::vector<std::int32_t> peers, std::uint64_t tag, Messenger* messenger);
   Control(const Control&) = delete;
   Control& operator=(const Control&) = delete;
 
@@ -109,7 +109,7 @@ class Control {
   std::vector<std::int32_t> ranks_;
   std::vector<Peer> peers_;
   std::uint64_t tag_;
-  Transport* transport_;
+  Messenger* messenger_;
   std::int64_t run_ = 0;
   EndedRequests ended_;               // of all peers, both directions
   std::vector<std::size_t> unsent_;   // peers that something is to be sent to, as soon as the last message has ended

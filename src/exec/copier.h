@@ -14,7 +14,8 @@
 
 #include "kernels/copy_list.h"
 #include "src/base/status.h"
-#include "src/transport/transport.h"
+#include "src/device/memory_space.h"
+#include "src/transport/deadline.h"
 
 namespace reshard {
 

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "src/exec/flight.h"
+#include "src/transport/transport.h"
 
 namespace reshard {
 

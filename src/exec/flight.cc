@@ -11,7 +11,7 @@
 namespace reshard {
 namespace {
 
-// Giving a run up takes at most this long for telling the peers, and Transport::kCancelUs for taking messages back.
+// Giving a run up takes at most this long for telling the peers, and Messenger::kCancelUs for taking messages back.
 constexpr std::int64_t kAnnounceUs = 20'000;
 
 // And at most this long for copies that a device has begun: the longest batch takes milliseconds.
@@ -36,12 +36,12 @@ std::vector<std::int32_t> peers_of(const Program& program, const RankFlags& read
   return {peers.begin(), peers.end()};
 }
 
-Flight::Flight(Program given, Wiring wiring, Transport* transport)
+Flight::Flight(Program given, Wiring wiring, Messenger* messenger)
     : program(std::move(given)),
       wiring_(std::move(wiring)),
-      transport_(transport),
+      messenger_(messenger),
       groups_(program.work_of_group, program.num_open),
-      messages_(program, &groups_, wiring_.control, wiring_.binding, transport) {
+      messages_(program, &groups_, wiring_.control, wiring_.binding, messenger) {
   const Control& control = *wiring_.control;
   bonds_.resize(control.peers().size());
   is_pull_begun_.resize(program.pulls.size());
@@ -57,7 +57,7 @@ Flight::Flight(Program given, Wiring wiring, Transport* transport)
     if (wiring_.read_by[rank]) bonds_[control.index_of(rank)].is_reader = true;
   }
   for (std::vector<std::size_t>* peers : {&changed_, &lost_}) peers->reserve(bonds_.size());
-  transport->reserve(messages_.most_in_flight() + control.peers().size());
+  messenger->reserve(messages_.most_in_flight() + control.peers().size());
 }
 
 Status Flight::begin(std::int64_t run, void* stream) {
@@ -112,7 +112,7 @@ bool Flight::may_read(const Source& source) const {
 /// after messages have moved, so that peers wait no turn longer than they must; sends and receives are posted before
 /// copies are made, so that links work while this rank copies.
 Status Flight::step(bool* moved) {
-  *moved = transport_->progress();
+  *moved = messenger_->progress();
   RESHARD_TRY(hear(moved));
   if (!is_open_) RESHARD_TRY(open(moved));
   if (is_open_) RESHARD_TRY(work(moved));
@@ -296,7 +296,7 @@ void Flight::abandon() {
   wiring_.control->announce(Snapshot::kAbandoned, Deadline(kAnnounceUs));
   std::vector<Request*> requests;
   messages_.add_pending(&requests);
-  transport_->cancel_all(requests, Deadline(Transport::kCancelUs));
+  messenger_->cancel_all(requests, Deadline(Messenger::kCancelUs));
   program.copier->drain(Deadline(kDrainUs));
   discard(run_);
 }

@@ -14,7 +14,7 @@
 #include "src/exec/group_counter.h"
 #include "src/exec/messages.h"
 #include "src/exec/program.h"
-#include "src/transport/transport.h"
+#include "src/transport/messenger.h"
 
 namespace reshard {
 
@@ -46,7 +46,7 @@ struct Wiring {
 /// A program and the state of its current run. Sized once; a run allocates nothing.
 class Flight {
  public:
-  Flight(Program program, Wiring wiring, Transport* transport);
+  Flight(Program program, Wiring wiring, Messenger* messenger);
   Flight(const Flight&) = delete;
   Flight& operator=(const Flight&) = delete;
 
@@ -60,7 +60,7 @@ class Flight {
   /// needed gave the run up.
   Status step(bool* moved);
 
-  /// Takes in which ranks have left the transport: Transport::departed(). To be called now and then while nothing
+  /// Takes in which ranks have left the transport: Messenger::departed(). To be called now and then while nothing
   /// moves.
   void heed_departures(std::span<const std::int32_t> departed);
 
@@ -117,7 +117,7 @@ class Flight {
   bool may_read(const Source& source) const;
 
   Wiring wiring_;
-  Transport* transport_;
+  Messenger* messenger_;
   GroupCounter groups_;
   Messages messages_;
   std::int64_t run_ = 0;

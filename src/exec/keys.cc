@@ -92,7 +92,7 @@ std::vector<std::int32_t> readers_of(const KeyExchange& exchange) {
     const Hop& hop = *exchange.plan.begin_hops(route);
     if (route.num_hops == 1 && hop.src == exchange.transport->rank()) readers.insert(hop.dst);
   }
-  std::erase_if(readers, [&](std::int32_t peer) { return !exchange.transport->shares_memory(peer); });
+  std::erase_if(readers, [&](std::int32_t peer) { return !exchange.shares_memory(peer); });
   return {readers.begin(), readers.end()};
 }
 
@@ -101,37 +101,41 @@ std::vector<std::int32_t> readers_of(const KeyExchange& exchange) {
 /// The word's key and the buffers'; nothing where one of them cannot be mapped.
 std::vector<std::byte> SharedMemory::write_keys(const KeyExchange& exchange) const {
   ByteWriter writer;
-  const auto add = [&](const void* ptr, std::size_t size_bytes) {
-    const MemoryKey key = transport_->export_memory(ptr, size_bytes);
+  const auto add = [&](PeerMemory* memory, const void* ptr, std::size_t size_bytes) {
+    const MemoryKey key = memory->export_memory(ptr, size_bytes);
     writer.add(key);
     return !key.empty();
   };
-  bool is_mappable = word_ != nullptr && add(word_, sizeof(std::int64_t));
+  bool is_mappable = word_ != nullptr && add(exchange.transport, word_, sizeof(std::int64_t));
   writer.add(static_cast<std::int64_t>(exchange.src.size()));
   for (const BoundBuffer& buffer : exchange.src) {
     writer.add(buffer.id);
     writer.add(buffer.size_bytes);
     if (buffer.size_bytes == 0 || !is_mappable) continue;
-    is_mappable = add(buffer.data, static_cast<std::size_t>(buffer.size_bytes));
+    is_mappable = add(exchange.tensors, buffer.data, static_cast<std::size_t>(buffer.size_bytes));
   }
   return is_mappable ? writer.take() : std::vector<std::byte>();
 }
 
-Result<void*> SharedMemory::map(std::int32_t peer, MemoryKey key) {
-  RESHARD_TRY(void* ptr, transport_->map(peer, key));
-  if (ptr != nullptr) mappings_.push_back({peer, std::move(key), ptr});
+Result<void*> SharedMemory::map(PeerMemory* memory, std::int32_t peer, MemoryKey key, std::vector<Mapping>* mappings) {
+  RESHARD_TRY(void* ptr, memory->map(peer, key));
+  if (ptr != nullptr) mappings->push_back({memory, peer, std::move(key), ptr});
   return ptr;
+}
+
+void SharedMemory::unmap(std::vector<Mapping>* mappings) {
+  for (const Mapping& mapping : *mappings) mapping.memory->unmap(mapping.peer, mapping.key, mapping.ptr);
+  mappings->clear();
 }
 
 Status SharedMemory::map_source(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& keys) {
   ByteReader reader(keys);
-  const std::size_t first = mappings_.size();
+  std::vector<Mapping> mappings;
   const auto unreadable = [&] {  // it sends, then
-    for (std::size_t i = first; i < mappings_.size(); ++i) transport_->unmap(peer, mappings_[i].key, mappings_[i].ptr);
-    mappings_.resize(first);
+    unmap(&mappings);
     return Status();
   };
-  RESHARD_TRY(void* word, map(peer, reader.blob()));
+  RESHARD_TRY(void* word, map(exchange.transport, peer, reader.blob(), &mappings));
   if (word == nullptr) return unreadable();
   BufferTable table(exchange.plan.src->buffers().size(), nullptr);
   for (std::int64_t i = reader.number(); i > 0; --i) {
@@ -141,27 +145,29 @@ Status SharedMemory::map_source(const KeyExchange& exchange, std::int32_t peer, 
       return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent malformed memory keys", peer)};
     }
     if (is_empty) continue;
-    RESHARD_TRY(void* ptr, map(peer, reader.blob()));
+    RESHARD_TRY(void* ptr, map(exchange.tensors, peer, reader.blob(), &mappings));
     if (ptr == nullptr) return unreadable();
     at(table, id) = static_cast<std::byte*>(ptr);
   }
   sources_.emplace(peer, std::move(table));
   words_.emplace(peer, word);
+  mappings_.insert(mappings_.end(), mappings.begin(), mappings.end());
   return {};
 }
 
 Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadline) {
-  transport_ = exchange.transport;
-  std::vector<std::int32_t> sources = sources_of(exchange.plan, transport_->rank());
-  std::erase_if(sources, [&](std::int32_t peer) { return !transport_->shares_memory(peer); });
+  Transport* transport = exchange.transport;
+  words_memory_ = transport;
+  std::vector<std::int32_t> sources = sources_of(exchange.plan, transport->rank());
+  std::erase_if(sources, [&](std::int32_t peer) { return !exchange.shares_memory(peer); });
   const std::vector<std::int32_t> readers = readers_of(exchange);
-  read_by_.assign(static_cast<std::size_t>(transport_->num_ranks()), false);
+  read_by_.assign(static_cast<std::size_t>(transport->num_ranks()), false);
   // No step ends before all letters of it are sent, whatever went wrong here: the others wait for them, and all learn
   // of it by the vote.
   Status status;
   std::vector<std::byte> mine;
   if (!readers.empty()) {
-    auto word = transport_->allocate(sizeof(std::int64_t));
+    auto word = transport->allocate(sizeof(std::int64_t));
     if (word.ok()) {
       word_ = *word;
       mine = write_keys(exchange);
@@ -202,9 +208,8 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
 }
 
 void SharedMemory::disconnect() {
-  for (const Mapping& mapping : mappings_) transport_->unmap(mapping.peer, mapping.key, mapping.ptr);
-  mappings_.clear();
-  if (word_ != nullptr) static_cast<void>(transport_->free(std::exchange(word_, nullptr)).ok());
+  unmap(&mappings_);
+  if (word_ != nullptr) static_cast<void>(words_memory_->free(std::exchange(word_, nullptr)).ok());
 }
 
 }  // namespace reshard

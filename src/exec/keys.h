@@ -20,8 +20,12 @@ struct BoundBuffer {
 struct KeyExchange {
   const Plan& plan;
   Transport* transport;
+  PeerMemory* tensors;  ///< exports and maps the buffers; the RunWords are of the transport, in memory of the host
   std::uint64_t tag;
   const std::vector<BoundBuffer>& src;  ///< this rank's source buffers
+
+  /// Whether this rank and the peer may read each other's memory; equal on both ends.
+  bool shares_memory(std::int32_t peer) const { return transport->shares_memory(peer) && tensors->shares_memory(peer); }
 };
 
 /// Whose source this rank reads in place, and who reads its own. Keys go only from a rank to those that may read it:
@@ -45,6 +49,7 @@ class SharedMemory {
 
  private:
   struct Mapping {
+    PeerMemory* memory = nullptr;
     std::int32_t peer = -1;
     MemoryKey key;
     void* ptr = nullptr;
@@ -52,9 +57,10 @@ class SharedMemory {
 
   std::vector<std::byte> write_keys(const KeyExchange& exchange) const;
   Status map_source(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& keys);
-  Result<void*> map(std::int32_t peer, MemoryKey key);
+  static Result<void*> map(PeerMemory* memory, std::int32_t peer, MemoryKey key, std::vector<Mapping>* mappings);
+  static void unmap(std::vector<Mapping>* mappings);
 
-  Transport* transport_ = nullptr;
+  PeerMemory* words_memory_ = nullptr;  // of word_
   void* word_ = nullptr;
   std::map<std::int32_t, BufferTable> sources_;
   std::map<std::int32_t, void*> words_;

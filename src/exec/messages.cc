@@ -99,12 +99,12 @@ bool Messages::Direction::has_room(std::int32_t index) const {
 }
 
 Messages::Messages(const Program& program, GroupCounter* groups, Control* control, std::int64_t binding,
-                   Transport* transport)
+                   Messenger* messenger)
     : copier_(program.copier.get()),
       groups_(groups),
       confirmations_(program, groups, control),
       binding_(binding),
-      transport_(transport) {
+      messenger_(messenger) {
   sends_.init(program.sends, program.most_in_flight);
   receives_.init(program.receives, program.most_in_flight);
   unpacks_.reserve(copier_->most_jobs());
@@ -135,8 +135,8 @@ Status Messages::post_receives(bool* moved) {
       const MessageStep& step = lane.next_step();
       // It would write into a group that is not open yet. The last of its groups opens last.
       if (!step.work.empty() && !groups_->is_open(step.work.back())) break;
-      RESHARD_TRY(
-          transport_->recv(step.peer, tag_of_step(step), step.data, step.size_bytes, &lane.requests[lane.next]));
+      RESHARD_TRY(messenger_->recv(step.peer, tag_of_step(step), step.data, step.size_bytes, space_of(step),
+                                   &lane.requests[lane.next]));
       lane.take_slot_and_advance();
       *moved = true;
     }
@@ -220,6 +220,11 @@ void Messages::finish_send(MessageId id) {
   confirmations_.sent(id);
 }
 
+/// A message without a slot goes from or to the tensor itself, but for one that leaves from the slot it came to.
+MemorySpace Messages::space_of(const MessageStep& step) const {
+  return step.slot >= 0 || step.is_from_staging ? copier_->staging_space() : copier_->tensor_space();
+}
+
 /// Whether the bytes of a send are here: always for those of the source, else once they have been received.
 bool Messages::is_fed(const MessageStep& step) const {
   return step.feed.lane < 0 || at(receives_.lanes, step.feed.lane).is_done[step.feed.index];
@@ -233,7 +238,7 @@ bool Messages::keeps_queue_short(const Lane& lane, const MessageStep& step) cons
     const MessageStep& other = lane.program->steps[index];
     if (other.peer == step.peer && (step.is_passed_on || other.is_passed_on)) ++num_queued;
   }
-  return num_queued < transport_->most_per_peer();
+  return num_queued < messenger_->most_per_peer();
 }
 
 Status Messages::send_next(std::int32_t index, bool* moved) {
@@ -249,7 +254,8 @@ Status Messages::send_next(std::int32_t index, bool* moved) {
   if (!lane.pack.is_done) RESHARD_TRY(copier_->advance(&lane.pack, moved));
   if (!lane.pack.is_done || !keeps_queue_short(lane, step)) return {};
   *moved = true;
-  RESHARD_TRY(transport_->send(step.peer, tag_of_step(step), step.data, step.size_bytes, &lane.requests[lane.next]));
+  RESHARD_TRY(messenger_->send(step.peer, tag_of_step(step), step.data, step.size_bytes, space_of(step),
+                               &lane.requests[lane.next]));
   lane.take_slot_and_advance();
   lane.is_packing = false;
   return {};
@@ -279,7 +285,7 @@ bool Messages::is_idle() const {
 void Messages::discard(std::int64_t run) const {
   for (const std::int32_t peer : confirmations_.senders()) {
     for (const TagKind kind : {TagKind::kFirst, TagKind::kRelayed}) {
-      transport_->discard(peer, tag_of(binding_, run, kind));
+      messenger_->discard(peer, tag_of(binding_, run, kind));
     }
   }
 }

@@ -8,7 +8,7 @@
 #include "src/exec/confirmations.h"
 #include "src/exec/group_counter.h"
 #include "src/exec/program.h"
-#include "src/transport/transport.h"
+#include "src/transport/messenger.h"
 
 namespace reshard {
 
@@ -16,7 +16,7 @@ namespace reshard {
 class Messages {
  public:
   /// All four must outlive this object. Messages are tagged as those of `binding`.
-  Messages(const Program& program, GroupCounter* groups, Control* control, std::int64_t binding, Transport* transport);
+  Messages(const Program& program, GroupCounter* groups, Control* control, std::int64_t binding, Messenger* messenger);
 
   void begin(std::int64_t run);
 
@@ -89,6 +89,7 @@ class Messages {
   Status reap_sends(bool* moved);
   void finish_send(MessageId id);
   Status send_next(std::int32_t lane, bool* moved);
+  MemorySpace space_of(const MessageStep& step) const;
   bool is_fed(const MessageStep& step) const;
   bool keeps_queue_short(const Lane& lane, const MessageStep& step) const;
   std::uint64_t tag_of_step(const MessageStep& step) const;
@@ -97,7 +98,7 @@ class Messages {
   GroupCounter* groups_;
   Confirmations confirmations_;
   std::int64_t binding_;
-  Transport* transport_;
+  Messenger* messenger_;
   std::int64_t run_ = 0;
   Direction sends_;
   Direction receives_;

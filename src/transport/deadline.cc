@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "src/transport/transport.h"
+#include "src/transport/deadline.h"
 
 namespace reshard {
 namespace {

@@ -33,9 +33,10 @@ class LocalTransport final : public Transport {
   std::string name() const override { return "local"; }
 
   void reserve(std::size_t num_requests) override;
-  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace,
               Request* request) override;
-  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override;
+  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace,
+              Request* request) override;
   bool progress() override;
   void idle() override;
   bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override;
@@ -127,7 +128,7 @@ LocalSend* LocalTransport::new_send() {
   return send;
 }
 
-Status LocalTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+Status LocalTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace,
                             Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   LocalSend* send = new_send();
@@ -143,7 +144,7 @@ Status LocalTransport::send(std::int32_t peer, std::uint64_t tag, const void* da
   return {};
 }
 
-Status LocalTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes,
+Status LocalTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace,
                             Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   const Receive receive{{peer, tag, size_bytes}, data, request};

@@ -50,9 +50,10 @@ class UcxTransport final : public Transport {
   // Over TCP, UCX tells the receiver that a message has ended behind the bytes of all messages after it.
   std::int32_t most_per_peer() const override { return worker_->has_only_tcp() ? 1 : 2; }
 
-  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace,
               Request* request) override;
-  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override;
+  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace,
+              Request* request) override;
   bool progress() override;
   void idle() override { worker_->idle(); }
   bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override;
@@ -166,7 +167,7 @@ Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32
   return {};
 }
 
-Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace,
                           Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   RESHARD_TRY(ucp_ep_h endpoint, worker_->endpoint(peer));
@@ -176,7 +177,8 @@ Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data
                request);
 }
 
-Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) {
+Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace,
+                          Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
   ucp_request_param_t params = begin_post(request);
   params.cb.recv = on_received;

@@ -33,15 +33,16 @@ class Mumbling final : public Transport {
   std::int32_t num_ranks() const override { return inner_->num_ranks(); }
   std::string name() const override { return inner_->name(); }
   void reserve(std::size_t num_requests) override { inner_->reserve(num_requests); }
-  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace space,
               Request* request) override {
     const bool is_control = (tag & 3) == static_cast<std::uint64_t>(TagKind::kControl);
-    if (!is_losing_ || !is_control) return inner_->send(peer, tag, data, size_bytes, request);
+    if (!is_losing_ || !is_control) return inner_->send(peer, tag, data, size_bytes, space, request);
     request->end(RESHARD_OK);
     return {};
   }
-  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, Request* request) override {
-    return inner_->recv(peer, tag, data, size_bytes, request);
+  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace space,
+              Request* request) override {
+    return inner_->recv(peer, tag, data, size_bytes, space, request);
   }
   bool progress() override { return inner_->progress(); }
   void idle() override { inner_->idle(); }
