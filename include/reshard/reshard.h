@@ -323,6 +323,12 @@ RESHARD_API reshard_status_t reshard_comm_size(reshard_comm_t comm, int32_t* num
 RESHARD_API reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, void* out, size_t size_bytes,
                                                     int64_t timeout_us);
 
+/** In which memory a buffer lies. */
+typedef enum reshard_memory_kind {
+  RESHARD_MEMORY_HOST = 0, /**< of reshard_alloc, malloc, mmap, ..., pinned or not */
+  RESHARD_MEMORY_CUDA = 1  /**< of one CUDA device: of reshard_alloc_on, cudaMalloc, a framework's allocator, ... */
+} reshard_memory_kind_t;
+
 /**
  * Memory that peers on the same host can map, so that bytes are copied once, tensor to tensor. Page aligned, zeroed.
  * Any other memory works too, through messages. size_bytes 0 gives a valid pointer to nothing.
@@ -330,8 +336,32 @@ RESHARD_API reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const v
  */
 RESHARD_API reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_bytes, void** ptr);
 
-/** Frees memory of reshard_alloc on the same comm; no binding may use it any more. NULL is allowed. */
+/**
+ * The same in memory of a kind: RESHARD_MEMORY_HOST, with device -1, is reshard_alloc; RESHARD_MEMORY_CUDA is memory of
+ * that device, 512-byte aligned, zeroed, which the peers of this host can map, so that one kernel copies tensor to
+ * tensor. Device memory from elsewhere works too; whether peers can map it is found out when a binding is created. The
+ * caller's current device stays what it was.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT (a kind or a device that there is not), RESHARD_ERR_OUT_OF_MEMORY,
+ * RESHARD_ERR_NOT_SUPPORTED (a build without CUDA, no driver, a driver too old, no device: the message says which).
+ */
+RESHARD_API reshard_status_t reshard_alloc_on(reshard_comm_t comm, reshard_memory_kind_t memory, int32_t device,
+                                              size_t size_bytes, void** ptr);
+
+/** Frees memory of reshard_alloc or reshard_alloc_on on the same comm; no binding may use it any more. NULL is allowed. */
 RESHARD_API reshard_status_t reshard_free(reshard_comm_t comm, void* ptr);
+
+/**
+ * CUDA devices that this process sees; their indices are 0 to count - 1.
+ * Errors: RESHARD_ERR_NOT_SUPPORTED (a build without CUDA, no driver, a driver too old, no device: the message says which).
+ */
+RESHARD_API reshard_status_t reshard_device_count(int32_t* count);
+
+/**
+ * Copies size_bytes from one place to another that it does not overlap, each on the host or on any device, and returns
+ * when they are there. For filling buffers and looking at them; it is ordered after no stream. Runs do not use it.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT (NULL), RESHARD_ERR_TRANSPORT (the device refused).
+ */
+RESHARD_API reshard_status_t reshard_copy(void* dst, const void* src, size_t size_bytes);
 
 /**
  * Collective: every rank has described only its own buffers and blocks in `local`; `merged` holds all ranks'.
@@ -373,17 +403,11 @@ RESHARD_API reshard_status_t reshard_machine_discover(reshard_comm_t comm,
 /** A plan bound to a comm and to this rank's memory: ready to run. */
 typedef struct reshard_binding* reshard_binding_t;
 
-/** In which memory a buffer lies. This build moves host memory only; others are RESHARD_ERR_NOT_SUPPORTED. */
-typedef enum reshard_memory_kind {
-  RESHARD_MEMORY_HOST = 0, /**< of reshard_alloc, malloc, mmap, ..., pinned or not */
-  RESHARD_MEMORY_CUDA = 1  /**< of one CUDA device */
-} reshard_memory_kind_t;
-
 /** Where a buffer of a layout lies on this rank; the init function gives host memory. */
 typedef struct reshard_buffer {
   size_t struct_size;
   uint32_t version;
-  reshard_memory_kind_t memory; /**< the same kind for all buffers of a binding */
+  reshard_memory_kind_t memory; /**< the same kind, and device, for all buffers of a rank's binding */
   int64_t id;                   /**< reshard_buffer_info_t.id */
   void* ptr;                    /**< owned by the caller, valid and unmoved until the binding is destroyed */
   size_t size_bytes;            /**< at least reshard_buffer_info_t.size_bytes */
@@ -427,7 +451,10 @@ RESHARD_API void reshard_binding_stats_init(reshard_binding_stats_t* stats);
  * whatever else is wrong, as long as desc is a valid struct with a valid comm. Errors, on every rank when one rank has
  * them: RESHARD_ERR_INVALID_ARGUMENT (NULL plan, missing, unknown or overlapping buffer, negative count),
  * RESHARD_ERR_BUFFER_TOO_SMALL, RESHARD_ERR_LAYOUT_MISMATCH (comm of another size), RESHARD_ERR_PLAN_MISMATCH,
- * RESHARD_ERR_NOT_SUPPORTED (device memory), RESHARD_ERR_OUT_OF_MEMORY, RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED.
+ * RESHARD_ERR_OUT_OF_MEMORY, RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED. For device memory also:
+ * RESHARD_ERR_INVALID_ARGUMENT where the driver says that a buffer is of another kind or device than given, or that
+ * buffers are of several, RESHARD_ERR_NOT_SUPPORTED where there is no device that works.
+ * Memory of a device that a peer cannot map goes through messages (reshard_binding_stats_t tells how much).
  */
 RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding);
 
@@ -442,8 +469,11 @@ RESHARD_API void reshard_binding_destroy(reshard_binding_t binding);
 /**
  * Starts a run; returns at once. Collective: runs are counted, and every rank must start each. The source values must
  * not change until reshard_binding_finish returns.
- * @param stream a cudaStream_t for device memory; must be NULL for host memory.
- * RESHARD_ERR_INVALID_STATE when the last run was not finished.
+ * @param stream for device memory: a cudaStream_t of that device; the run is ordered after what the stream holds now,
+ * so that nothing of sources is read, and nothing of destinations written, before that is done. NULL: CUDA's default
+ * stream. It must be NULL for host memory. The stream itself gets no work and is not waited for here.
+ * Errors: RESHARD_ERR_INVALID_STATE when the last run was not finished; RESHARD_ERR_INVALID_ARGUMENT for a stream of
+ * another device, or with host memory.
  */
 RESHARD_API reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream);
 
@@ -459,6 +489,16 @@ RESHARD_API reshard_status_t reshard_binding_start(reshard_binding_t binding, vo
  * reshard_binding_finish.
  */
 RESHARD_API reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t group, int64_t timeout_us);
+
+/**
+ * The event that another stream waits for before it uses the tensors of a complete group on the device:
+ * cudaStreamWaitEvent(other_stream, event, 0), any time after reshard_binding_wait_group, _poll or _finish said that the
+ * group is complete and before the binding starts its next run.
+ * @param event [out] a cudaEvent_t, owned by the binding.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got, RESHARD_ERR_INVALID_STATE while the group
+ * is not complete, RESHARD_ERR_NOT_SUPPORTED for a binding of host memory.
+ */
+RESHARD_API reshard_status_t reshard_binding_get_group_event(reshard_binding_t binding, int64_t group, void** event);
 
 /**
  * Advances the run by a little without waiting: as long as something moves, and not for long.

@@ -22,8 +22,8 @@ bool is_poisoned(const std::byte* begin, const std::byte* end) {
 
 }  // namespace
 
-Arena::Arena(reshard_comm_t comm, reshard_layout_t layout, std::int32_t rank, bool use_heap)
-    : comm_(comm), use_heap_(use_heap), total_bytes_(kGuardBytes) {
+Arena::Arena(reshard_comm_t comm, reshard_layout_t layout, std::int32_t rank, const MemoryChoice& choice)
+    : comm_(comm), memory_(choice), total_bytes_(kGuardBytes) {
   std::vector<std::size_t> offsets;
   for (const reshard_buffer_info_t& info : buffers_of(layout, rank)) {
     const auto size_bytes = static_cast<std::size_t>(info.size_bytes);
@@ -32,34 +32,60 @@ Arena::Arena(reshard_comm_t comm, reshard_layout_t layout, std::int32_t rank, bo
     total_bytes_ = (total_bytes_ + size_bytes + kGuardBytes + kAlignBytes - 1) / kAlignBytes * kAlignBytes;
   }
   void* memory = nullptr;
-  if (use_heap_) {
+  if (is_on_device()) {
+    void* device = nullptr;
+    check(reshard_alloc_on(comm_, memory_.kind, memory_.device, total_bytes_, &device), "allocating device buffers");
+    device_ = static_cast<std::byte*>(device);
+  }
+  if (is_on_heap()) {
     memory = ::operator new(total_bytes_, kHeapAlignment);
   } else {
     check(reshard_alloc(comm_, total_bytes_, &memory), "allocating buffers");
   }
   base_ = static_cast<std::byte*>(memory);
-  for (std::size_t i = 0; i < buffers_.size(); ++i) {
-    buffers_[i].ptr = base_ + offsets[i];
-    reshard_buffer_t buffer;
-    reshard_buffer_init(&buffer);
-    buffer.id = buffers_[i].id;
-    buffer.ptr = buffers_[i].ptr;
-    buffer.size_bytes = buffers_[i].size_bytes;
-    binding_buffers_.push_back(buffer);
-  }
+  for (std::size_t i = 0; i < buffers_.size(); ++i) buffers_[i].ptr = base_ + offsets[i];
   poison();
 }
 
 Arena::~Arena() {
-  if (use_heap_) {
-    ::operator delete(base_, kHeapAlignment);
-  } else if (reshard_free(comm_, base_) != RESHARD_OK) {
-    fmt::print(stderr, "warning: freeing buffers: {}\n", reshard_last_error());
-  }
+  if (is_on_heap()) ::operator delete(base_, kHeapAlignment);
+  void* allocated = is_on_device() ? device_ : is_on_heap() ? nullptr : base_;
+  if (allocated == nullptr || reshard_free(comm_, allocated) == RESHARD_OK) return;
+  fmt::print(stderr, "warning: freeing buffers: {}\n", reshard_last_error());
+}
+
+reshard_buffer_t Arena::binding_buffer(const Buffer& buffer) const {
+  reshard_buffer_t bound;
+  reshard_buffer_init(&bound);
+  bound.memory = memory_.kind;
+  bound.device = memory_.device;
+  bound.id = buffer.id;
+  bound.ptr = is_on_device() ? device_ + (buffer.ptr - base_) : buffer.ptr;
+  bound.size_bytes = buffer.size_bytes;
+  return bound;
+}
+
+reshard_buffer_t Arena::binding_buffer(std::int64_t id) const {
+  return binding_buffer(find(id));
+}
+
+std::vector<reshard_buffer_t> Arena::binding_buffers() const {
+  std::vector<reshard_buffer_t> bound;
+  for (const Buffer& buffer : buffers_) bound.push_back(binding_buffer(buffer));
+  return bound;
+}
+
+void Arena::publish() const {
+  if (is_on_device()) check(reshard_copy(device_, base_, total_bytes_), "copying buffers to the device");
+}
+
+void Arena::fetch() const {
+  if (is_on_device()) check(reshard_copy(base_, device_, total_bytes_), "copying buffers from the device");
 }
 
 void Arena::poison() {
   std::memset(base_, std::to_integer<int>(kPoison), total_bytes_);
+  publish();
 }
 
 std::vector<std::string> Arena::damaged_guards() const {

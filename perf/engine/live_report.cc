@@ -43,13 +43,18 @@ std::string table_row(const PatternResult& row, const LiveResult& result, std::s
                      row.timing.bound_bytes == 0 ? "-" : fmt::format("{:.2f}", ratio), row.num_wrong);
 }
 
+const char* buffers_text(const PerfOptions& options) {
+  if (options.memory != RESHARD_MEMORY_HOST) return "CUDA devices";
+  return options.use_heap ? "the heap" : "reshard_alloc";
+}
+
 std::string header_text(const PerfOptions& options, const LiveResult& result) {
   const json& plan = result.plan_report;
   const double copy_seconds = quotient(result.total.bound_bytes, result.copy_bytes_per_second);
   std::string text = fmt::format("{}\n{}\n", reshard_build_info(), describe_job(options.job));
   text += fmt::format("ranks: {} over {}, buffers from {}, staging at most {} a rank, {} used\n", result.num_ranks,
                       options.transport == TransportKind::kUcx ? "ucx" : "local",
-                      options.use_heap ? "the heap" : "reshard_alloc", format_bytes(options.job.staging_bytes),
+                      buffers_text(options), format_bytes(options.job.staging_bytes),
                       format_bytes(result.staging_allocated_bytes));
   text += fmt::format("plan: {} bundles, {} messages, made in {:.3f} ms\n", plan.at("bundles").dump(),
                       plan.at("messages").dump(), plan.at("planning_seconds").get<double>() * 1e3);
@@ -96,6 +101,7 @@ json live_report_json(const PerfOptions& options, const LiveResult& result) {
   report["warnings"] = result.warnings;
   report["peak_rss_bytes"] = result.peak_rss_bytes;
   report["transport"] = options.transport == TransportKind::kUcx ? "ucx" : "local";
+  report["memory"] = options.memory == RESHARD_MEMORY_HOST ? "host" : "cuda";
   report["alloc"] = options.use_heap ? "heap" : "reshard";
   report["warmups"] = options.num_warmups;
   report["runs"] = options.num_runs;

@@ -76,6 +76,17 @@ std::string why_ranks_were_counted() {
   return fmt::format(", as {} say; to start the ranks on this host instead, pass --start-ranks", variables);
 }
 
+/// Ranks take devices in turn, by their number: with as many ranks on each host as it has GPUs, or a multiple of that,
+/// each GPU has as many ranks as the next.
+MemoryChoice choose_memory(const PerfOptions& options, std::int32_t rank) {
+  MemoryChoice choice{options.memory, -1, options.use_heap};
+  if (options.memory == RESHARD_MEMORY_HOST) return choice;
+  std::int32_t num_devices = 0;
+  check(reshard_device_count(&num_devices), "--memory cuda");
+  choice.device = rank % num_devices;
+  return choice;
+}
+
 /// One rank at work on the job.
 class RankRun {
  public:
@@ -95,9 +106,11 @@ class RankRun {
 
   LiveResult run() {
     progress_.step("filling the source");
-    src_ = std::make_unique<Arena>(ranks_.comm, job_.src.get(), ranks_.rank, options_.use_heap);
-    dst_ = std::make_unique<Arena>(ranks_.comm, job_.dst.get(), ranks_.rank, options_.use_heap);
+    const MemoryChoice memory = choose_memory(options_, ranks_.rank);
+    src_ = std::make_unique<Arena>(ranks_.comm, job_.src.get(), ranks_.rank, memory);
+    dst_ = std::make_unique<Arena>(ranks_.comm, job_.dst.get(), ranks_.rank, memory);
     fill_source({job_.src.get(), ranks_.rank, values_.get()}, tensors_, *src_);
+    src_->publish();
     progress_.step("binding");
     Binding binding = make_binding(ranks_, plan_.get(), src_->binding_buffers(), dst_->binding_buffers());
 
@@ -114,6 +127,7 @@ class RankRun {
     binding.reset();
     if (!options_.dump.empty()) {
       progress_.step("dumping");
+      dst_->fetch();
       dump_destination(options_.dump, job_.dst.get(), ranks_.rank, tensors_, *dst_);
     }
     result.peak_rss_bytes =
@@ -157,7 +171,8 @@ class RankRun {
     // Ranks that receive nothing make no copies: the bound is the speed of memory that the receivers share among
     // themselves.
     const bool receives = stats.bytes_mapped + stats.bytes_received > 0;
-    result->copy_bytes_per_second = plain_copy_bytes_per_second(ranks_, result->total.bound_bytes, receives);
+    result->copy_bytes_per_second =
+        plain_copy_bytes_per_second(ranks_, choose_memory(options_, ranks_.rank), result->total.bound_bytes, receives);
   }
 
   /// Times the pattern's tensors as a transfer of their own, in the same memory.
@@ -204,6 +219,8 @@ class RankRun {
   /// counts: per pattern the elements compared and the wrong ones, then the damaged guard zones.
   void add_check(std::vector<std::int64_t>* counts) {
     progress_.step("checking every element");
+    src_->fetch();
+    dst_->fetch();
     const std::vector<CheckCount> checked =
         check_destination({job_.dst.get(), ranks_.rank, values_.get()}, tensors_, *dst_);
     for (std::size_t p = 0; p < patterns_.size(); ++p) {

@@ -126,6 +126,7 @@ std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
   configure(app, &options->job);
   std::string transport = "ucx";
   std::string alloc = "reshard";
+  std::string memory = "host";
   double timeout_seconds = 120;
   add_value(app, "--transport", transport, "KIND", "ucx: one process per rank; local: threads of one process")
       ->check(quiet(CLI::IsMember({"ucx", "local"})));
@@ -136,6 +137,8 @@ std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
             "runs into a poisoned destination, every element compared; 0: none")
       ->check(quiet(CLI::Range(0, kMaxCount)));
   add_value(app, "--patterns", options->time_patterns, "0|1", "1: time each tensor pattern on its own, too");
+  add_value(app, "--memory", memory, "KIND", "host; cuda: the ranks of a host take its GPUs in turn, several one GPU")
+      ->check(quiet(CLI::IsMember({"host", "cuda"})));
   add_value(app, "--alloc", alloc, "KIND", "reshard: memory that peers can map; heap: ordinary memory")
       ->check(quiet(CLI::IsMember({"reshard", "heap"})));
   add_value(app, "--load", options->load, "PATH",
@@ -148,6 +151,7 @@ std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
                "start the ranks on this host, also inside a job of srun, mpirun or torchrun");
   const auto exit_code = parse(app, argc, argv);
   options->transport = transport == "ucx" ? TransportKind::kUcx : TransportKind::kLocal;
+  options->memory = memory == "cuda" ? RESHARD_MEMORY_CUDA : RESHARD_MEMORY_HOST;
   options->use_heap = alloc == "heap";
   options->timeout_us = static_cast<std::int64_t>(timeout_seconds * 1e6);
   return exit_code;

@@ -39,6 +39,7 @@ struct PerfOptions {
   int num_runs = 10;
   int num_checks = 1;
   bool time_patterns = true;
+  reshard_memory_kind_t memory = RESHARD_MEMORY_HOST;
   bool use_heap = false;        ///< ordinary memory instead of reshard_alloc
   std::string load;             ///< safetensors file that the source comes from
   std::string dump;             ///< folder that destination ranks are written to

@@ -79,11 +79,8 @@ SubLayout extract_tensors(reshard_layout_t layout, const std::vector<std::int64_
     const auto new_ids = copy_rank(layout, tensors, r, created);
     if (r != rank) continue;
     for (const auto& [old_id, new_id] : new_ids) {
-      reshard_buffer_t buffer;
-      reshard_buffer_init(&buffer);
+      reshard_buffer_t buffer = arena.binding_buffer(old_id);
       buffer.id = new_id;
-      buffer.ptr = arena.buffer(old_id);
-      buffer.size_bytes = arena.buffer_size_bytes(old_id);
       sub.buffers.push_back(buffer);
     }
   }

@@ -87,6 +87,7 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, resh
     RESHARD_TRY(check_not_null(desc->comm, "comm"));
     auto made = std::make_unique<reshard_binding>();
     made->transport = desc->comm->transport;
+    made->device_memory = desc->comm->device_memory;
     made->numbers = desc->comm->numbers;
     BindOptions options;
     options.transport = made->transport.get();

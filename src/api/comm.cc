@@ -195,23 +195,4 @@ reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, voi
   });
 }
 
-reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_bytes, void** ptr) {
-  if (ptr != nullptr) *ptr = nullptr;
-  return guard([&]() -> Status {
-    RESHARD_TRY(check_not_null(comm, "comm"));
-    RESHARD_TRY(check_not_null(ptr, "ptr"));
-    const std::lock_guard turn(comm->transport->turn());
-    RESHARD_TRY(*ptr, comm->transport->allocate(size_bytes));
-    return {};
-  });
-}
-
-reshard_status_t reshard_free(reshard_comm_t comm, void* ptr) {
-  return guard([&]() -> Status {
-    RESHARD_TRY(check_not_null(comm, "comm"));
-    const std::lock_guard turn(comm->transport->turn());
-    return ptr == nullptr ? Status() : comm->transport->free(ptr);
-  });
-}
-
 }  // extern "C"

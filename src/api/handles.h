@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/api/memory.h"
 #include "src/exec/bind.h"
 #include "src/layout/layout.h"
 #include "src/layout/rank_text.h"
@@ -129,11 +130,13 @@ inline constexpr std::int64_t kDefaultTimeoutUs = 60'000'000;
 struct reshard_comm {
   std::shared_ptr<reshard::Transport> transport;  // bindings outlive the handle
   std::shared_ptr<reshard::BindingNumbers> numbers = std::make_shared<reshard::BindingNumbers>();
+  std::shared_ptr<reshard::api::DeviceAllocations> device_memory = std::make_shared<reshard::api::DeviceAllocations>();
   std::int64_t timeout_us = 0;
 };
 
 struct reshard_binding {
   std::shared_ptr<reshard::Transport> transport;
+  std::shared_ptr<reshard::api::DeviceAllocations> device_memory;
   std::shared_ptr<reshard::BindingNumbers> numbers;
   std::unique_ptr<reshard::Binding> binding;  // destroyed first
 };

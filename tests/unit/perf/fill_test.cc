@@ -59,7 +59,7 @@ class Fill : public ::testing::Test {
 };
 
 TEST_F(Fill, TheSourceHoldsTheFormula) {
-  const Arena arena(nullptr, job_.src.get(), 0, true);
+  const Arena arena(nullptr, job_.src.get(), 0, {.use_heap = true});
   fill_source({job_.src.get(), 0, &values_}, tensors_, arena);
   const reshard_buffer_t w = arena.binding_buffers()[0];
   ASSERT_EQ(w.size_bytes, 30u);
@@ -72,7 +72,7 @@ TEST_F(Fill, TheSourceHoldsTheFormula) {
 }
 
 TEST_F(Fill, APoisonedDestinationIsWrongEverywhere) {
-  const Arena arena(nullptr, job_.dst.get(), 1, true);
+  const Arena arena(nullptr, job_.dst.get(), 1, {.use_heap = true});
   const auto counts = check_rank(arena, 1);
   EXPECT_EQ(counts[0].num_elements, 12);  // two rows of three, and padding
   EXPECT_EQ(counts[0].num_wrong, 12);
@@ -81,7 +81,7 @@ TEST_F(Fill, APoisonedDestinationIsWrongEverywhere) {
 }
 
 TEST_F(Fill, EveryWrongElementIsCountedOnce) {
-  Arena arena(nullptr, job_.dst.get(), 1, true);
+  Arena arena(nullptr, job_.dst.get(), 1, {.use_heap = true});
   fill_destination(&arena, 1);
   const reshard_buffer_t w = arena.binding_buffers()[0];
   ASSERT_EQ(w.size_bytes, 24u);
@@ -96,7 +96,7 @@ TEST_F(Fill, EveryWrongElementIsCountedOnce) {
 }
 
 TEST_F(Fill, AByteBesideABufferIsADamagedGuard) {
-  const Arena arena(nullptr, job_.dst.get(), 1, true);
+  const Arena arena(nullptr, job_.dst.get(), 1, {.use_heap = true});
   EXPECT_TRUE(arena.damaged_guards().empty());
   const reshard_buffer_t w = arena.binding_buffers()[0];
   static_cast<std::byte*>(w.ptr)[-1] = std::byte{0};
@@ -108,7 +108,7 @@ TEST_F(Fill, AByteBesideABufferIsADamagedGuard) {
 TEST_F(Fill, ADumpHasLocalShapesInTheTensorsOwnOrder) {
   const std::string folder = ::testing::TempDir() + "reshard_dump_" + std::to_string(getpid());
   for (const std::int32_t rank : {1, 2}) {
-    Arena arena(nullptr, job_.dst.get(), rank, true);
+    Arena arena(nullptr, job_.dst.get(), rank, {.use_heap = true});
     fill_destination(&arena, rank);
     dump_destination(folder, job_.dst.get(), rank, tensors_, arena);
   }
@@ -133,7 +133,7 @@ TEST_F(Fill, APatternIsATransferOfItsOwnInTheSameMemory) {
   ASSERT_EQ(patterns.size(), 2u);
   EXPECT_EQ(patterns[0].name, "w.*");
   EXPECT_EQ(patterns[0].tensors, (std::vector<std::size_t>{0, 2}));
-  const Arena arena(nullptr, job_.dst.get(), 1, true);
+  const Arena arena(nullptr, job_.dst.get(), 1, {.use_heap = true});
   const SubLayout sub = extract_tensors(job_.dst.get(), {0, 2}, 1, arena);
   ASSERT_EQ(sub.buffers.size(), 2u);
   std::int64_t num_tensors = 0;
@@ -142,7 +142,7 @@ TEST_F(Fill, APatternIsATransferOfItsOwnInTheSameMemory) {
   for (const reshard_buffer_t& buffer : sub.buffers) {
     EXPECT_TRUE(buffer.ptr == arena.binding_buffers()[0].ptr || buffer.ptr == arena.binding_buffers()[2].ptr);
   }
-  const Arena src_arena(nullptr, job_.src.get(), 1, true);
+  const Arena src_arena(nullptr, job_.src.get(), 1, {.use_heap = true});
   const SubLayout src = extract_tensors(job_.src.get(), {0, 2}, 1, src_arena);
   reshard_plan_options_t options;
   reshard_plan_options_init(&options);
