@@ -347,12 +347,14 @@ RESHARD_API reshard_status_t reshard_alloc(reshard_comm_t comm, size_t size_byte
 RESHARD_API reshard_status_t reshard_alloc_on(reshard_comm_t comm, reshard_memory_kind_t memory, int32_t device,
                                               size_t size_bytes, void** ptr);
 
-/** Frees memory of reshard_alloc or reshard_alloc_on on the same comm; no binding may use it any more. NULL is allowed. */
+/** Frees memory of reshard_alloc or reshard_alloc_on on the same comm; no binding may use it any more. NULL is allowed.
+ */
 RESHARD_API reshard_status_t reshard_free(reshard_comm_t comm, void* ptr);
 
 /**
  * CUDA devices that this process sees; their indices are 0 to count - 1.
- * Errors: RESHARD_ERR_NOT_SUPPORTED (a build without CUDA, no driver, a driver too old, no device: the message says which).
+ * Errors: RESHARD_ERR_NOT_SUPPORTED (a build without CUDA, no driver, a driver too old, no device: the message says
+ * which).
  */
 RESHARD_API reshard_status_t reshard_device_count(int32_t* count);
 
@@ -492,8 +494,8 @@ RESHARD_API reshard_status_t reshard_binding_wait_group(reshard_binding_t bindin
 
 /**
  * The event that another stream waits for before it uses the tensors of a complete group on the device:
- * cudaStreamWaitEvent(other_stream, event, 0), any time after reshard_binding_wait_group, _poll or _finish said that the
- * group is complete and before the binding starts its next run.
+ * cudaStreamWaitEvent(other_stream, event, 0), any time after reshard_binding_wait_group, _poll or _finish said that
+ * the group is complete and before the binding starts its next run.
  * @param event [out] a cudaEvent_t, owned by the binding.
  * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got, RESHARD_ERR_INVALID_STATE while the group
  * is not complete, RESHARD_ERR_NOT_SUPPORTED for a binding of host memory.

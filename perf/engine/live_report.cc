@@ -53,9 +53,8 @@ std::string header_text(const PerfOptions& options, const LiveResult& result) {
   const double copy_seconds = quotient(result.total.bound_bytes, result.copy_bytes_per_second);
   std::string text = fmt::format("{}\n{}\n", reshard_build_info(), describe_job(options.job));
   text += fmt::format("ranks: {} over {}, buffers from {}, staging at most {} a rank, {} used\n", result.num_ranks,
-                      options.transport == TransportKind::kUcx ? "ucx" : "local",
-                      buffers_text(options), format_bytes(options.job.staging_bytes),
-                      format_bytes(result.staging_allocated_bytes));
+                      options.transport == TransportKind::kUcx ? "ucx" : "local", buffers_text(options),
+                      format_bytes(options.job.staging_bytes), format_bytes(result.staging_allocated_bytes));
   text += fmt::format("plan: {} bundles, {} messages, made in {:.3f} ms\n", plan.at("bundles").dump(),
                       plan.at("messages").dump(), plan.at("planning_seconds").get<double>() * 1e3);
   text += fmt::format("bytes a run: {} within ranks, {} mapped, {} sent\n", format_bytes(result.bytes_same_rank),
