@@ -50,12 +50,12 @@ CUDA_DOUBLE_API void cuda_double_fail(const char* function, int64_t nth, int cod
 CUDA_DOUBLE_API void cuda_double_fail_work(int64_t nth, int code);
 
 /**
- * For tests of tests: leaves out one order. The nth call of cudaStreamWaitEvent that has something to wait for is
- * ignored; the nth call of cudaEventQuery, cudaStreamQuery, cudaEventSynchronize or cudaStreamSynchronize that finds
- * work undone says that it is done. Counted from now on; 0: none.
+ * For tests of tests: leaves out one order. The nth call of cudaStreamWaitEvent is ignored; the nth call of
+ * cudaEventQuery, cudaStreamQuery, cudaEventSynchronize or cudaStreamSynchronize that finds work undone says that it is
+ * done. Counted from now on; 0: none.
  */
 CUDA_DOUBLE_API void cuda_double_leave_out(const char* function, int64_t nth);
-/** How many calls cuda_double_leave_out() could have meant so far, since it was last called. */
+/** How many calls cuda_double_leave_out() could have meant since it was last called for the function. */
 CUDA_DOUBLE_API int64_t cuda_double_orders_of(const char* function);
 
 /** Ends all that was set by the functions above but the seed and the machine. */

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "tests/doubles/cuda/scheduler.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <set>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "tests/doubles/cuda/memory.h"
+#include "tests/doubles/cuda/state.h"
+
+namespace cuda_double {
+namespace {
+
+struct Scheduler {
+  // All with a handle, and those without that have work left; in the order in which they were made, so that a seed
+  // means the same in every run.
+  std::vector<std::shared_ptr<StreamState>> streams;
+  std::set<void*> stream_handles;  // each the address of a shared_ptr to its stream
+  std::set<void*> event_handles;
+  std::array<std::shared_ptr<StreamState>, kMaxDevices> legacy;
+  // How this seed goes about it.
+  std::uint64_t eager_percent = 0;  // of enqueues that are followed by work
+  std::uint64_t lazy_percent = 0;   // of queries that do nothing
+  std::int64_t steady_for = 0;      // pieces of work between two draws of the priorities; 0: never
+  std::int64_t since_draw = 0;
+
+  Scheduler() { draw_habits(); }
+  void draw_habits();
+  static Scheduler& get() {
+    static auto& scheduler = *new Scheduler;
+    return scheduler;
+  }
+};
+
+std::uint64_t random_below(std::uint64_t bound) {
+  return State::get().random() % bound;
+}
+
+void Scheduler::draw_habits() {
+  static constexpr std::array<std::uint64_t, 4> kPercents{0, 20, 50, 80};
+  static constexpr std::array<std::int64_t, 4> kSteady{0, 0, 32, 4};
+  eager_percent = kPercents.at(random_below(4));
+  lazy_percent = kPercents.at(random_below(4));
+  steady_for = kSteady.at(random_below(4));
+  since_draw = 0;
+}
+
+bool can_go_on(const StreamState& stream) {
+  return !stream.queue.empty() && std::all_of(stream.queue.front().after.begin(), stream.queue.front().after.end(),
+                                              [](const Mark& mark) { return mark.is_done(); });
+}
+
+/// The stream that is to work next; none of `stalled`, whose kernels wait for something.
+std::shared_ptr<StreamState> next_stream(const std::set<StreamState*>& stalled) {
+  std::shared_ptr<StreamState> best;
+  for (const auto& stream : Scheduler::get().streams) {
+    if (stalled.count(stream.get()) != 0 || !can_go_on(*stream)) continue;
+    if (!best || stream->priority > best->priority) best = stream;
+  }
+  return best;
+}
+
+void draw_priorities() {
+  for (const auto& stream : Scheduler::get().streams) stream->priority = State::get().random();
+}
+
+/// A device that has failed does nothing more, and nobody waits for what it was given.
+void lose_everything(int code) {
+  State::get().lost_code = code;
+  for (const auto& stream : Scheduler::get().streams) {
+    stream->queue.clear();
+    stream->num_completed = stream->num_enqueued;
+  }
+}
+
+void end_first(const std::shared_ptr<StreamState>& stream) {
+  ++stream->num_completed;
+  stream->queue.pop_front();
+  Scheduler& scheduler = Scheduler::get();
+  if (scheduler.steady_for == 0 || ++scheduler.since_draw < scheduler.steady_for) return;
+  scheduler.since_draw = 0;
+  draw_priorities();
+}
+
+/// One piece of work of some stream; false: none can go on.
+bool do_one() {
+  std::set<StreamState*> stalled;
+  while (const std::shared_ptr<StreamState> stream = next_stream(stalled)) {
+    State& state = State::get();
+    if (state.failing_work.left == 1) {
+      state.failing_work.left = 0;
+      lose_everything(state.failing_work.code);
+      return true;
+    }
+    if (stream->queue.front().run()) {
+      if (state.failing_work.left > 1) --state.failing_work.left;
+      end_first(stream);
+      return true;
+    }
+    stalled.insert(stream.get());
+  }
+  return false;
+}
+
+bool is_anything_queued() {
+  const auto& streams = Scheduler::get().streams;
+  return std::any_of(streams.begin(), streams.end(), [](const auto& stream) { return !stream->queue.empty(); });
+}
+
+template <typename IsDone>
+void work_while_not(IsDone is_done, const char* what) {
+  while (!is_done()) {
+    if (do_one()) continue;
+    close_all();
+    if (!is_anything_queued()) defect(fmt::format("{} waits for work that nobody queued", what));
+    // A kernel waits for another thread or process: let it work. The lock is held once here, or twice.
+    std::recursive_mutex& mutex = State::get().mutex;
+    mutex.unlock();
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+    mutex.lock();
+  }
+  close_all();
+}
+
+}  // namespace
+
+bool Mark::is_done() const {
+  return stream == nullptr || stream->num_completed >= number;
+}
+
+std::shared_ptr<StreamState> stream_of(void* handle) {
+  Scheduler& scheduler = Scheduler::get();
+  const auto number = reinterpret_cast<std::uintptr_t>(handle);
+  if (number <= 2) {  // null, cudaStreamLegacy, cudaStreamPerThread
+    const int device = current_device();
+    auto& legacy = scheduler.legacy.at(static_cast<std::size_t>(device));
+    if (!legacy) {
+      legacy = std::make_shared<StreamState>();
+      legacy->device = device;
+      legacy->is_legacy = true;
+      legacy->priority = State::get().random();
+      scheduler.streams.push_back(legacy);
+    }
+    return legacy;
+  }
+  if (scheduler.stream_handles.count(handle) == 0) return nullptr;
+  return *static_cast<std::shared_ptr<StreamState>*>(handle);
+}
+
+void* add_stream(int device, bool is_blocking) {
+  auto stream = std::make_shared<StreamState>();
+  stream->device = device;
+  stream->is_blocking = is_blocking;
+  stream->priority = State::get().random();
+  Scheduler& scheduler = Scheduler::get();
+  scheduler.streams.push_back(stream);
+  void* const handle = new std::shared_ptr<StreamState>(std::move(stream));
+  scheduler.stream_handles.insert(handle);
+  return handle;
+}
+
+bool remove_stream(void* handle) {
+  Scheduler& scheduler = Scheduler::get();
+  if (scheduler.stream_handles.erase(handle) == 0) return false;
+  delete static_cast<std::shared_ptr<StreamState>*>(handle);
+  // Streams whose handle is gone leave when their work is done.
+  std::set<StreamState*> with_handle;
+  for (void* other : scheduler.stream_handles) {
+    with_handle.insert(static_cast<std::shared_ptr<StreamState>*>(other)->get());
+  }
+  std::erase_if(scheduler.streams, [&](const auto& stream) {
+    return !stream->is_legacy && stream->queue.empty() && with_handle.count(stream.get()) == 0;
+  });
+  return true;
+}
+
+EventState* event_of(void* handle) {
+  return Scheduler::get().event_handles.count(handle) == 0 ? nullptr : static_cast<EventState*>(handle);
+}
+
+void* add_event(int device) {
+  auto* event = new EventState;
+  event->device = device;
+  Scheduler::get().event_handles.insert(event);
+  return event;
+}
+
+bool remove_event(void* handle) {
+  if (Scheduler::get().event_handles.erase(handle) == 0) return false;
+  delete static_cast<EventState*>(handle);
+  return true;
+}
+
+std::int64_t num_streams_and_events() {
+  const Scheduler& scheduler = Scheduler::get();
+  return static_cast<std::int64_t>(scheduler.stream_handles.size() + scheduler.event_handles.size());
+}
+
+std::int64_t num_queued() {
+  std::int64_t sum = 0;
+  for (const auto& stream : Scheduler::get().streams) sum += static_cast<std::int64_t>(stream->queue.size());
+  return sum;
+}
+
+void enqueue(const std::shared_ptr<StreamState>& stream, Work work) {
+  Scheduler& scheduler = Scheduler::get();
+  for (const auto& other : scheduler.streams) {
+    const bool is_ordered = other->device == stream->device &&
+                            ((stream->is_legacy && other->is_blocking) || (stream->is_blocking && other->is_legacy));
+    if (is_ordered) work.after.push_back(other->mark(other));
+  }
+  stream->queue.push_back(std::move(work));
+  ++stream->num_enqueued;
+  if (random_below(100) < scheduler.eager_percent) do_some();
+}
+
+void do_some() {
+  if (random_below(100) < Scheduler::get().lazy_percent) return;
+  const std::uint64_t most = random_below(4) == 0 ? 64 : 1 + random_below(4);
+  for (std::uint64_t count = 0; count < most && do_one(); ++count) {
+  }
+  close_all();
+}
+
+void work_until(const Mark& mark, const char* what) {
+  work_while_not([&] { return mark.is_done(); }, what);
+}
+
+void work_until_idle(int device, const char* what) {
+  work_while_not(
+      [&] {
+        const auto& streams = Scheduler::get().streams;
+        return std::none_of(streams.begin(), streams.end(),
+                            [&](const auto& stream) { return stream->device == device && !stream->queue.empty(); });
+      },
+      what);
+}
+
+void draw_habits() {
+  Scheduler::get().draw_habits();
+  draw_priorities();
+}
+
+}  // namespace cuda_double
