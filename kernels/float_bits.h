@@ -9,13 +9,14 @@ namespace reshard::float_bits {
 
 // Conversions without branches, so that loops over them vectorise. No step makes or reads a denormal float, so that
 // they hold in threads that flush denormals to zero. They agree with the F16C instructions bit by bit, NaNs too.
+// constexpr: nvcc takes such functions for the device as well, so that both sides run the same code.
 
 inline constexpr std::uint32_t kF32Infinity = 0x7f800000U;
 inline constexpr std::uint32_t kF32QuietBit = 0x00400000U;
 inline constexpr std::uint32_t kF32SignBit = 0x80000000U;
 inline constexpr std::uint32_t kHalfBias = std::uint32_t{127 - 15} << 23;  // between the exponents of f32 and f16
 
-inline std::uint16_t bf16_from_f32(float value) {
+constexpr std::uint16_t bf16_from_f32(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   // To the nearest, ties to even: just below half of the last kept bit is added, and one more where that bit is odd.
   const std::uint32_t rounded = bits + 0x7fffU + ((bits >> 16) & 1U);  // carries into infinity by itself
@@ -24,12 +25,12 @@ inline std::uint16_t bf16_from_f32(float value) {
   return static_cast<std::uint16_t>(((bits & ~kF32SignBit) > kF32Infinity ? quiet : rounded) >> 16);
 }
 
-inline float f32_from_bf16(std::uint16_t half) {
+constexpr float f32_from_bf16(std::uint16_t half) {
   const std::uint32_t bits = std::uint32_t{half} << 16;
   return std::bit_cast<float>((bits & ~kF32SignBit) > kF32Infinity ? bits | kF32QuietBit : bits);
 }
 
-inline std::uint16_t f16_from_f32(float value) {
+constexpr std::uint16_t f16_from_f32(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t magnitude = bits & ~kF32SignBit;
   // The exponent is moved first, and then rounded with its fraction as one number, so that a carry goes into it.
@@ -45,7 +46,7 @@ inline std::uint16_t f16_from_f32(float value) {
   return static_cast<std::uint16_t>(half | ((bits & kF32SignBit) >> 16));
 }
 
-inline float f32_from_f16(std::uint16_t half) {
+constexpr float f32_from_f16(std::uint16_t half) {
   const std::uint32_t magnitude = half & 0x7fffU;
   const std::uint32_t normal = (magnitude << 13) + kHalfBias;
   const auto denormal =

@@ -17,7 +17,7 @@ enum class BoxKind : std::uint8_t {
   kTranspose,  ///< contiguous along columns in the destination and along rows in the source; aligned to its elements
 };
 
-/// Float types of a conversion, two bits each in Box::types.
+/// Float types of a conversion.
 enum class FloatType : std::uint8_t { kF32, kBF16, kF16 };
 
 /// A strided box of up to three dims: columns, rows and planes, of extents[0], [1] and [2] (at least 1 each). The
@@ -30,7 +30,7 @@ struct Box {
   BoxKind kind = BoxKind::kRows;
   std::uint8_t src_bytes = 1;  ///< of a column; 1, 2, 4, 8 or 16
   std::uint8_t dst_bytes = 1;
-  std::uint8_t types = kSameType;  ///< of a conversion: source's FloatType + 4 * destination's
+  std::uint8_t types = kSameType;  ///< of a conversion: types_of()
   std::int32_t src_col_stride = 1;
   std::int32_t dst_col_stride = 1;
   std::int32_t src_row_stride = 0;
@@ -39,6 +39,9 @@ struct Box {
   std::int64_t dst_plane_stride = 0;
 
   static constexpr std::uint8_t kSameType = 0xff;  ///< copied as it is
+  static constexpr std::uint8_t types_of(FloatType src, FloatType dst) {
+    return static_cast<std::uint8_t>(static_cast<int>(src) + 4 * static_cast<int>(dst));
+  }
 };
 static_assert(sizeof(Box) == 64);
 
@@ -53,7 +56,26 @@ struct Tile {
   std::uint16_t num_cols = 0;
 
   static constexpr std::uint32_t kGroup = 0xffffffffU;
+  constexpr bool is_group() const { return first_col == kGroup; }
+  constexpr std::uint32_t num_boxes() const { return is_group() ? num_rows : 1; }
 };
 static_assert(sizeof(Tile) == 16);
+
+/// A transpose goes through shared memory in chunks of so many columns and rows: 16 KiB of the source, with runs of 128
+/// bytes and more on both sides.
+struct TransposeChunk {
+  static constexpr std::uint32_t kBytes = 16 * 1024;
+  std::uint32_t row_run_bytes;  ///< of the source, which is contiguous along rows; a power of two
+  std::uint32_t num_rows;
+  std::uint32_t num_cols;
+};
+
+/// The chunk for elements of `src_bytes` where the matrix has `num_rows` rows. Narrow for bytes, whose columns would be
+/// short runs in the destination otherwise, and for few rows, which would leave a wide one half empty.
+constexpr TransposeChunk transpose_chunk(std::uint32_t src_bytes, std::uint32_t num_rows) {
+  const bool is_narrow = src_bytes == 1 || num_rows <= 128 / src_bytes;
+  const std::uint32_t run_bytes = is_narrow ? 128 : 256;
+  return {run_bytes, run_bytes / src_bytes, TransposeChunk::kBytes / run_bytes};
+}
 
 }  // namespace reshard

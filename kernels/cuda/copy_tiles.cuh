@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// What moves: one batch of copies, of all kinds.
+// Mapping: thread blocks of 256 threads get contiguous ranges of tiles, whose numbers differ by at most one.
+#ifndef RESHARD_KERNELS_CUDA_COPY_TILES_CUH
+#define RESHARD_KERNELS_CUDA_COPY_TILES_CUH
+
+#include <cstdint>
+
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/params.h"
+#include "kernels/cuda/part.cuh"
+#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/transpose.cuh"
+#include "kernels/tile.h"
+
+namespace reshard::cuda {
+
+__device__ __forceinline__ void move_part(const Box& box, const Part& part, const Team& team) {
+  switch (box.kind) {
+    case BoxKind::kRows:
+      return move_rows<false>(part, team);
+    case BoxKind::kFill:
+      return move_rows<true>(part, team);
+    default:
+      return move_elements(box, part, team);
+  }
+}
+
+/// Box number `index` of a tile: the one that the block moves a part of, or one of the small ones that a warp moves
+/// whole. Both take the same code, which is long.
+__device__ __forceinline__ void move_box(const CopyBatch& batch, const Tile& tile, std::uint32_t index,
+                                         unsigned char* shared) {
+  const Box& box = batch.boxes[tile.box + index];
+  if (box.kind == BoxKind::kTranspose) return transpose(box, tile, shared);  // never in a group: it has barriers
+  const bool is_group = tile.is_group();
+  const Part part(box, is_group ? 0 : tile.first_row, is_group ? box.extents[1] * box.extents[2] : tile.num_rows,
+                  is_group ? 0 : tile.first_col, is_group ? box.extents[0] : tile.num_cols);
+  move_part(box, part, is_group ? Team{thread_index() % 32, 32} : Team{thread_index(), kBlockThreads});
+}
+
+/// What a thread keeps from one box to the next. In shared memory, because the copies need all registers: a counter
+/// that had none would go to local memory, in the same way but slower.
+class Progress {
+ public:
+  static constexpr std::uint32_t kBytes = 2 * sizeof(std::uint32_t) * kBlockThreads;
+
+  __device__ __forceinline__ explicit Progress(unsigned char* shared) : shared_(shared) {}
+
+  __device__ __forceinline__ std::uint32_t tile() const { return shared_load<4>(shared_, slot(0)); }
+  __device__ __forceinline__ std::uint32_t box() const { return shared_load<4>(shared_, slot(1)); }
+  __device__ __forceinline__ void set_tile(std::uint32_t tile) { shared_store<4>(shared_, slot(0), tile); }
+  __device__ __forceinline__ void set_box(std::uint32_t box) { shared_store<4>(shared_, slot(1), box); }
+
+ private:
+  __device__ __forceinline__ static std::uint32_t slot(std::uint32_t value) {
+    return (value * kBlockThreads + thread_index()) * sizeof(std::uint32_t);
+  }
+
+  unsigned char* shared_;
+};
+
+// Four blocks a multiprocessor, with the four 16-byte loads of each thread: 64 KiB under way.
+__global__ void __launch_bounds__(256, 4) copy_tiles(CopyBatch batch) {
+  __shared__ __align__(128) unsigned char shared[TransposeChunk::kBytes + Progress::kBytes];
+  Progress progress(shared + TransposeChunk::kBytes);
+  progress.set_tile(batch.first_tile(block_index()));
+#pragma unroll 1
+  while (progress.tile() < batch.first_tile(block_index() + 1)) {
+    const Tile& first = batch.tiles[progress.tile()];
+    progress.set_box(first.is_group() ? thread_index() / 32 : 0);
+#pragma unroll 1
+    while (progress.box() < batch.tiles[progress.tile()].num_boxes()) {
+      move_box(batch, batch.tiles[progress.tile()], progress.box(), shared);
+      forget_memory();
+      progress.set_box(progress.box() + kBlockThreads / 32);
+    }
+    progress.set_tile(progress.tile() + 1);
+  }
+}
+
+}  // namespace reshard::cuda
+
+#endif

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// All that the kernels say to the machine directly: accesses of a stated width, order and scope. A build of the kernels
+// for the processor defines the same functions itself, and the guard below.
+//
+// Loads and stores of data are volatile assembly: the compiler keeps their order, so that several loads are under way
+// before the first store. They do not clobber memory: data is never touched in another way, and what is, the table, may
+// stay in registers. None is ld.global.nc, which must not be used where another device writes while a kernel runs.
+#ifndef RESHARD_KERNELS_CUDA_PTX_CUH
+#define RESHARD_KERNELS_CUDA_PTX_CUH
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace reshard::cuda {
+
+/// A machine word of so many bytes.
+template <int kBytes>
+struct WordOf;
+template <>
+struct WordOf<1> {
+  using Type = std::uint32_t;  // loads zero-extend; the upper bits are not stored
+};
+template <>
+struct WordOf<2> {
+  using Type = std::uint16_t;
+};
+template <>
+struct WordOf<4> {
+  using Type = std::uint32_t;
+};
+template <>
+struct WordOf<8> {
+  using Type = std::uint64_t;
+};
+template <>
+struct WordOf<16> {
+  using Type = uint4;
+};
+template <int kBytes>
+using Word = typename WordOf<kBytes>::Type;
+
+/// Reads global memory at an aligned address where `is_active`; else zero. Predicated, not branched around: lanes at
+/// the end of a range cost nothing and hold no load back.
+template <int kBytes>
+__device__ __forceinline__ Word<kBytes> load_if(bool is_active, std::uint64_t address) {
+  const int active = is_active ? 1 : 0;
+  if constexpr (kBytes == 16) {
+    uint4 word;
+    asm volatile(
+        "{\n .reg .pred p;\n setp.ne.s32 p, %5, 0;\n mov.u32 %0, 0;\n mov.u32 %1, 0;\n mov.u32 %2, 0;\n mov.u32 %3, "
+        "0;\n"
+        " @p ld.global.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+        : "=&r"(word.x), "=&r"(word.y), "=&r"(word.z), "=&r"(word.w)
+        : "l"(address), "r"(active));
+    return word;
+  } else if constexpr (kBytes == 8) {
+    std::uint64_t word;
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n mov.u64 %0, 0;\n @p ld.global.u64 %0, [%1];\n}"
+                 : "=&l"(word)
+                 : "l"(address), "r"(active));
+    return word;
+  } else if constexpr (kBytes == 4) {
+    std::uint32_t word;
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n mov.u32 %0, 0;\n @p ld.global.u32 %0, [%1];\n}"
+                 : "=&r"(word)
+                 : "l"(address), "r"(active));
+    return word;
+  } else if constexpr (kBytes == 2) {
+    std::uint16_t word;
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n mov.u16 %0, 0;\n @p ld.global.u16 %0, [%1];\n}"
+                 : "=&h"(word)
+                 : "l"(address), "r"(active));
+    return word;
+  } else {
+    std::uint32_t word;
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n mov.u32 %0, 0;\n @p ld.global.u8 %0, [%1];\n}"
+                 : "=&r"(word)
+                 : "l"(address), "r"(active));
+    return word;
+  }
+}
+
+/// Writes global memory at an aligned address where `is_active`.
+template <int kBytes>
+__device__ __forceinline__ void store_if(bool is_active, std::uint64_t address, Word<kBytes> word) {
+  const int active = is_active ? 1 : 0;
+  if constexpr (kBytes == 16) {
+    asm volatile(
+        "{\n .reg .pred p;\n setp.ne.s32 p, %5, 0;\n @p st.global.v4.u32 [%0], {%1, %2, %3, %4};\n}" ::"l"(address),
+        "r"(word.x), "r"(word.y), "r"(word.z), "r"(word.w), "r"(active));
+  } else if constexpr (kBytes == 8) {
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n @p st.global.u64 [%0], %1;\n}" ::"l"(address), "l"(word),
+                 "r"(active));
+  } else if constexpr (kBytes == 4) {
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n @p st.global.u32 [%0], %1;\n}" ::"l"(address), "r"(word),
+                 "r"(active));
+  } else if constexpr (kBytes == 2) {
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n @p st.global.u16 [%0], %1;\n}" ::"l"(address), "h"(word),
+                 "r"(active));
+  } else {
+    asm volatile("{\n .reg .pred p;\n setp.ne.s32 p, %2, 0;\n @p st.global.u8 [%0], %1;\n}" ::"l"(address), "r"(word),
+                 "r"(active));
+  }
+}
+
+/// Shared memory of the thread block, at an aligned byte offset.
+template <int kBytes>
+__device__ __forceinline__ Word<kBytes> shared_load(const unsigned char* shared, std::uint32_t offset) {
+  if constexpr (kBytes == 1) {
+    return shared[offset];
+  } else {
+    return *reinterpret_cast<const Word<kBytes>*>(shared + offset);
+  }
+}
+template <int kBytes>
+__device__ __forceinline__ void shared_store(unsigned char* shared, std::uint32_t offset, Word<kBytes> word) {
+  if constexpr (kBytes == 1) {
+    shared[offset] = static_cast<unsigned char>(word);
+  } else {
+    *reinterpret_cast<Word<kBytes>*>(shared + offset) = word;
+  }
+}
+
+/// All threads of the block arrive, and see each other's shared memory, before any goes on.
+__device__ __forceinline__ void block_barrier() {
+  __syncthreads();
+}
+
+/// This thread's number in its block. Read where it is needed: what is computed from it in a loop is then computed
+/// there, and not kept in registers for the length of the kernel.
+__device__ __forceinline__ std::uint32_t thread_index() {
+  std::uint32_t index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
+/// This block's number.
+__device__ __forceinline__ std::uint32_t block_index() {
+  std::uint32_t index;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+  return index;
+}
+/// The compiler forgets what it has read from memory, so that it reads it again rather than keep or spill it.
+__device__ __forceinline__ void forget_memory() {
+  asm volatile("" ::: "memory");
+}
+
+/// The upper half of a product.
+__device__ __forceinline__ std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) {
+  return __umulhi(a, b);
+}
+
+/// The lower word of (high, low) shifted right by 0 to 31 bits.
+__device__ __forceinline__ std::uint32_t funnel_shift(std::uint32_t low, std::uint32_t high, std::uint32_t num_bits) {
+  return __funnelshift_r(low, high, num_bits);
+}
+
+// Flags are seen by other devices and by the host, hence the scope of the whole system.
+
+/// What was written before the flag's value was stored with release is visible after this.
+__device__ __forceinline__ std::uint64_t load_acquire_system(const std::uint64_t* flag) {
+  std::uint64_t value;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(value) : "l"(flag) : "memory");
+  return value;
+}
+/// Whoever acquires the value sees what this device wrote before: the fence takes in what other threads wrote in
+/// earlier kernels of the stream.
+__device__ __forceinline__ void store_release_system(std::uint64_t* flag, std::uint64_t value) {
+  asm volatile("fence.acq_rel.sys;" ::: "memory");
+  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(flag), "l"(value) : "memory");
+}
+/// A word of the host's that only says stop, so that it orders nothing.
+__device__ __forceinline__ std::uint32_t load_relaxed_system(const std::uint32_t* word) {
+  std::uint32_t value;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(word) : "memory");
+  return value;
+}
+/// To the host, which reads it when the launch has ended, or while it runs.
+__device__ __forceinline__ void store_release_system(std::uint32_t* word, std::uint32_t value) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(word), "r"(value) : "memory");
+}
+
+/// Nanoseconds of the device's clock, which goes on by steps of up to a microsecond.
+__device__ __forceinline__ std::int64_t clock_ns() {
+  std::uint64_t value;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(value));
+  return static_cast<std::int64_t>(value);
+}
+
+/// Leaves the memory system alone for a moment between two looks at a flag.
+__device__ __forceinline__ void pause() {
+  __nanosleep(100);
+}
+
+/// Whether the predicate holds in all 32 lanes, or in any.
+__device__ __forceinline__ bool all_lanes(bool predicate) {
+  return __all_sync(0xffffffffU, predicate) != 0;
+}
+__device__ __forceinline__ bool any_lane(bool predicate) {
+  return __any_sync(0xffffffffU, predicate) != 0;
+}
+
+}  // namespace reshard::cuda
+
+#endif

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "tests/doubles/cuda/device_kernels.h"
+
+#include <chrono>
+#include <optional>
+
+#include "tests/doubles/cuda/device_shim.h"
+// The shim comes before the kernels.
+#include "kernels/cuda/copy_tiles.cuh"
+#include "kernels/cuda/flags.cuh"
+
+namespace reshard::testing {
+namespace {
+
+// Thrown out of a kernel that waits.
+struct StillWaiting {};
+
+// What the clock says when a kernel asks for the first time: when the wait began, not when it is looked at again.
+thread_local std::optional<std::int64_t> t_begin_ns;
+
+}  // namespace
+
+void pause_kernel() {
+  throw StillWaiting();
+}
+
+std::int64_t kernel_clock_ns() {
+  if (t_begin_ns.has_value()) {
+    const std::int64_t begin_ns = *t_begin_ns;
+    t_begin_ns.reset();
+    return begin_ns;
+  }
+  const auto since = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
+}
+
+void run_copy_tiles(const cuda::CopyBatch& batch, std::uint32_t num_blocks) {
+  for (std::uint32_t block = 0; block < num_blocks; ++block) {
+    run_block(block, cuda::kBlockThreads, [&] { cuda::copy_tiles(batch); });
+  }
+}
+
+void run_set_flags(const cuda::SetFlags& set) {
+  run_block(0, 32, [&] { cuda::set_flags(set); });
+}
+
+bool try_wait_flags(const WaitFlags& wait, std::int64_t begin_ns) {
+  try {
+    run_block(0, 32, [&] {
+      t_begin_ns = begin_ns;  // of this thread's first look at the clock
+      cuda::wait_flags(wait);
+      t_begin_ns.reset();
+    });
+  } catch (const StillWaiting&) {
+    t_begin_ns.reset();
+    return false;
+  }
+  return true;
+}
+
+}  // namespace reshard::testing

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// Included before the sources of the kernels, makes them plain C++: the words of the language extension become nothing,
+// and this file stands for ptx.cuh, whose guard it defines. Accesses are told to an observer, if there is one.
+// Addresses must be aligned as the device demands it; where they are not, std::runtime_error is thrown.
+#pragma once
+
+#define RESHARD_KERNELS_CUDA_PTX_CUH
+
+#define __device__
+#define __global__ static
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+#define __shared__ static thread_local  // blocks of a thread run one after another
+
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "tests/doubles/cuda/access_observer.h"
+#include "tests/doubles/cuda/fibers.h"
+
+struct uint4 {
+  std::uint32_t x, y, z, w;
+};
+
+namespace reshard::testing {
+
+// device_kernels.cc
+void pause_kernel();
+std::int64_t kernel_clock_ns();
+
+/// Where the caller is in the code: the functions of a kernel are inlined into it, those here, too.
+__attribute__((noinline)) inline const void* code_site() {
+  return __builtin_return_address(0);
+}
+
+inline void check_alignment(std::uint64_t address, std::uint32_t num_bytes) {
+  if (address % num_bytes != 0)
+    throw std::runtime_error("a misaligned access of " + std::to_string(num_bytes) + " bytes");
+}
+
+}  // namespace reshard::testing
+
+namespace reshard::cuda {
+
+template <int kBytes>
+struct WordOf;
+template <>
+struct WordOf<1> {
+  using Type = std::uint32_t;
+};
+template <>
+struct WordOf<2> {
+  using Type = std::uint16_t;
+};
+template <>
+struct WordOf<4> {
+  using Type = std::uint32_t;
+};
+template <>
+struct WordOf<8> {
+  using Type = std::uint64_t;
+};
+template <>
+struct WordOf<16> {
+  using Type = uint4;
+};
+template <int kBytes>
+using Word = typename WordOf<kBytes>::Type;
+
+#define RESHARD_SHIM inline __attribute__((always_inline))
+
+RESHARD_SHIM void tell_global(bool is_active, bool is_store, std::uint64_t address, std::uint32_t num_bytes) {
+  if (is_active) testing::check_alignment(address, num_bytes);
+  if (testing::AccessObserver* observer = testing::access_observer()) {
+    observer->global({testing::code_site(), address, num_bytes, testing::current_thread(), is_store, is_active});
+  }
+}
+
+RESHARD_SHIM void tell_shared(bool is_store, std::uint64_t address, std::uint32_t num_bytes) {
+  testing::check_alignment(address, num_bytes);
+  if (testing::AccessObserver* observer = testing::access_observer()) {
+    observer->shared({testing::code_site(), address, num_bytes, testing::current_thread(), is_store, true});
+  }
+}
+
+template <int kBytes>
+RESHARD_SHIM Word<kBytes> load_if(bool is_active, std::uint64_t address) {
+  Word<kBytes> word = {};
+  tell_global(is_active, false, address, kBytes);
+  if (is_active) std::memcpy(&word, reinterpret_cast<const void*>(address), kBytes);
+  return word;
+}
+
+template <int kBytes>
+RESHARD_SHIM void store_if(bool is_active, std::uint64_t address, Word<kBytes> word) {
+  tell_global(is_active, true, address, kBytes);
+  if (is_active) std::memcpy(reinterpret_cast<void*>(address), &word, kBytes);
+}
+
+template <int kBytes>
+RESHARD_SHIM Word<kBytes> shared_load(const unsigned char* shared, std::uint32_t offset) {
+  Word<kBytes> word = {};
+  tell_shared(false, reinterpret_cast<std::uint64_t>(shared) + offset, kBytes);
+  std::memcpy(&word, shared + offset, kBytes);
+  return word;
+}
+
+template <int kBytes>
+RESHARD_SHIM void shared_store(unsigned char* shared, std::uint32_t offset, Word<kBytes> word) {
+  tell_shared(true, reinterpret_cast<std::uint64_t>(shared) + offset, kBytes);
+  std::memcpy(shared + offset, &word, kBytes);
+}
+
+RESHARD_SHIM void block_barrier() {
+  testing::block_barrier();
+}
+RESHARD_SHIM std::uint32_t thread_index() {
+  return testing::current_thread();
+}
+RESHARD_SHIM std::uint32_t block_index() {
+  return testing::current_block();
+}
+RESHARD_SHIM void forget_memory() {}
+
+RESHARD_SHIM std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) {
+  return static_cast<std::uint32_t>(std::uint64_t{a} * b >> 32);
+}
+RESHARD_SHIM std::uint32_t funnel_shift(std::uint32_t low, std::uint32_t high, std::uint32_t num_bits) {
+  return static_cast<std::uint32_t>((std::uint64_t{high} << 32 | low) >> (num_bits & 31));
+}
+
+RESHARD_SHIM std::uint64_t load_acquire_system(const std::uint64_t* flag) {
+  return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+RESHARD_SHIM void store_release_system(std::uint64_t* flag, std::uint64_t value) {
+  __atomic_store_n(flag, value, __ATOMIC_RELEASE);
+}
+RESHARD_SHIM std::uint32_t load_relaxed_system(const std::uint32_t* word) {
+  return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+RESHARD_SHIM void store_release_system(std::uint32_t* word, std::uint32_t value) {
+  __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+RESHARD_SHIM std::int64_t clock_ns() {
+  return testing::kernel_clock_ns();
+}
+RESHARD_SHIM void pause() {
+  testing::pause_kernel();
+}
+RESHARD_SHIM bool any_lane(bool predicate) {
+  return testing::any_lane(predicate);
+}
+
+}  // namespace reshard::cuda

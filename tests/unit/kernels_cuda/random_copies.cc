@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "random_copies.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace reshard::testing {
+namespace {
+
+constexpr std::int64_t kGuardBytes = 128;
+constexpr std::byte kPoison{0xa5};
+
+using Random = std::mt19937_64;
+
+std::int64_t draw(Random* random, std::int64_t low, std::int64_t high) {
+  return std::uniform_int_distribution<std::int64_t>(low, high)(*random);
+}
+
+bool one_in(Random* random, std::int64_t count) {
+  return draw(random, 1, count) == 1;
+}
+
+template <typename T>
+T any_of(Random* random, const std::vector<T>& values) {
+  return values[static_cast<std::size_t>(draw(random, 0, static_cast<std::int64_t>(values.size()) - 1))];
+}
+
+// Extents of up to `most` elements together: one or two long dims and some short ones, about the sizes of tiles and
+// chunks.
+std::vector<std::int64_t> random_shape(Random* random, std::int64_t most) {
+  std::vector<std::int64_t> shape;
+  const std::int64_t num_dims = draw(random, 0, one_in(random, 4) ? 8 : 4);
+  for (std::int64_t d = 0; d < num_dims; ++d) {
+    const std::int64_t likely = any_of<std::int64_t>(random, {1, 2, 3, 8, 31, 64, 65, 128, 200, 4000});
+    shape.push_back(std::clamp<std::int64_t>(draw(random, std::max<std::int64_t>(1, likely - 2), likely), 1, most));
+    most /= shape.back();
+    most = std::max<std::int64_t>(most, 1);
+  }
+  std::shuffle(shape.begin(), shape.end(), *random);
+  return shape;
+}
+
+// Dims nested in some order, with gaps of any number of bytes between some, some of them backwards.
+std::vector<std::int64_t> random_strides(Random* random, const std::vector<std::int64_t>& shape,
+                                         std::int64_t element_bytes, bool is_tight) {
+  std::vector<std::size_t> order(shape.size());
+  std::iota(order.rbegin(), order.rend(), 0);
+  if (!one_in(random, 3)) std::shuffle(order.begin(), order.end(), *random);
+  std::vector<std::int64_t> strides(shape.size());
+  std::int64_t stride = element_bytes;
+  for (const std::size_t d : order) {
+    if (!is_tight && one_in(random, 3)) {
+      stride += any_of<std::int64_t>(random, {1, element_bytes, 16, 64, 16 - stride % 16});
+    }
+    strides[d] = one_in(random, 10) ? -stride : stride;
+    stride *= shape[d];
+  }
+  return strides;
+}
+
+// Memory from the lowest to the highest byte that is touched, at any offset from a multiple of 16.
+std::vector<std::byte> memory_of(Random* random, const std::vector<std::int64_t>& shape,
+                                 const std::vector<std::int64_t>& strides, std::int64_t element_bytes,
+                                 std::int64_t* base) {
+  std::int64_t low = 0;
+  std::int64_t high = element_bytes;
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    const std::int64_t reach = (shape[d] - 1) * strides[d];
+    (reach < 0 ? low : high) += reach;
+  }
+  *base = kGuardBytes - low + (one_in(random, 2) ? 0 : draw(random, 0, 15));
+  if (one_in(random, 2)) *base = (*base + 15) / 16 * 16;
+  return std::vector<std::byte>(static_cast<std::size_t>(*base + high + kGuardBytes), kPoison);
+}
+
+// Random bytes without exponents of all ones in any position: a NaN could be written in several ways, all of them
+// right.
+void fill_source(Random* random, DType dtype, std::vector<std::byte>* memory) {
+  for (std::byte& byte : *memory) byte = static_cast<std::byte>((*random)());
+  if (dtype != DType::kF32 && dtype != DType::kBF16 && dtype != DType::kF16) return;
+  for (std::byte& byte : *memory) {
+    if ((byte & std::byte{0x7c}) == std::byte{0x7c}) byte ^= std::byte{0x04};
+  }
+}
+
+}  // namespace
+
+CopyOp RandomCopy::bind(const std::byte* from, std::byte* to) const {
+  CopyOp bound = op;
+  bound.src = is_fill ? nullptr : from + src_base;
+  bound.dst = to + dst_base;
+  return bound;
+}
+
+RandomCopy random_copy(Random* random) {
+  const std::vector<DType> floats = {DType::kF32, DType::kBF16, DType::kF16};
+  const std::vector<DType> all = {DType::kU8, DType::kBF16, DType::kF32, DType::kF64};
+  const bool converts = one_in(random, 2);
+  RandomCopy copy;
+  copy.op.src_dtype = any_of(random, converts ? floats : all);
+  copy.op.dst_dtype = converts ? any_of(random, floats) : copy.op.src_dtype;
+  const std::int64_t src_bytes = size_bytes(copy.op.src_dtype);
+  const std::int64_t dst_bytes = size_bytes(copy.op.dst_dtype);
+  const bool is_tight = one_in(random, 3);
+  const auto shape = random_shape(random, any_of<std::int64_t>(random, {100, 4000, 40000}));
+  auto src_strides = random_strides(random, shape, src_bytes, is_tight);
+  const auto dst_strides = random_strides(random, shape, dst_bytes, is_tight);
+  for (std::int64_t& stride : src_strides) {
+    if (one_in(random, 15)) stride = 0;
+  }
+  copy.is_fill = one_in(random, 8);
+  copy.src = memory_of(random, shape, src_strides, src_bytes, &copy.src_base);
+  copy.dst = memory_of(random, shape, dst_strides, dst_bytes, &copy.dst_base);
+  fill_source(random, copy.op.src_dtype, &copy.src);
+  copy.op.num_dims = static_cast<int>(shape.size());
+  std::copy(shape.begin(), shape.end(), copy.op.shape);
+  std::copy(src_strides.begin(), src_strides.end(), copy.op.src_strides_bytes);
+  std::copy(dst_strides.begin(), dst_strides.end(), copy.op.dst_strides_bytes);
+  return copy;
+}
+
+}  // namespace reshard::testing

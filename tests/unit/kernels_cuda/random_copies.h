@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "kernels/canonical_op.h"
+
+namespace reshard::testing {
+
+/// A copy between memory of its own, with guards around: all that is compared.
+struct RandomCopy {
+  CopyOp op;  ///< addresses are offsets into the two memories, until bind()
+  std::vector<std::byte> src;
+  std::vector<std::byte> dst;
+  std::int64_t src_base = 0;
+  std::int64_t dst_base = 0;
+  bool is_fill = false;
+
+  /// The copy from `src` into memory of the form of `dst`.
+  CopyOp bind(const std::byte* from, std::byte* to) const;
+};
+
+/// Any types, any number of dims, any strides, offsets of any number of bytes; shapes that all kernels like to get
+/// wrong.
+RandomCopy random_copy(std::mt19937_64* random);
+
+}  // namespace reshard::testing
