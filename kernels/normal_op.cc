@@ -14,6 +14,9 @@
 namespace reshard {
 namespace {
 
+// Kernels move so many rows of a piece at a time.
+constexpr std::int64_t kRowsSideBySide = 8;
+
 // The dims of an op that are not yet part of its pieces, the smallest destination stride first.
 struct DimList {
   CopyDim dims[CopyOp::kMaxDims];
@@ -115,10 +118,13 @@ void normalize_convert(DimList* list, const CanonicalOp& op, const RowKernels& k
   normal->scatter = kernels.strided[RowKernels::index_of_size(normal->dst_element_bytes)];
 }
 
-// How far away the row is that comes `distance` bytes later; further on in the same row if that is longer.
+// How far away the bytes lie that are moved about `distance` bytes later. Not within one piece, whose rows are moved
+// side by side: it is rows of the next one, or, in rows of several pieces, the next part of the row. Behind the end of
+// a row lies what is not wanted, so that the distance is short in rows that are not much longer.
 std::int64_t ahead_bytes(const NormalOp& op, std::int64_t distance, std::int64_t row_stride) {
-  const std::int64_t num_rows = distance / op.cols.extent;
-  return num_rows == 0 ? distance : num_rows * row_stride;
+  constexpr std::int64_t kAheadInRow = 2048;
+  if (op.tile_cols < op.cols.extent) return op.cols.extent < 16 * op.tile_cols ? kAheadInRow : op.tile_cols;
+  return std::max(distance / op.cols.extent, std::min(kRowsSideBySide, op.tile_rows)) * row_stride;
 }
 
 // Large copies come from memory, not from a cache. Asking for lines early helps even contiguous ones, and most of all

@@ -13,6 +13,7 @@
 // JSON, version 1; SETTING is one of the above, ROW a row length in bytes, a dot is a nested object:
 //   pack_rows_ROW.SETTING.ratio      strided rows, half as long as their stride, to a contiguous destination
 //   unpack_rows_ROW.SETTING.ratio    the reverse
+//   run.SETTING.ratio                one contiguous run
 //   pack_rows_ROW.ratio              the lowest of the three settings; likewise for all cases
 //   pack_rows.min_ratio              the lowest of all rows of 512 bytes and longer
 //   transpose_TYPE.SETTING.ratio     a square matrix
@@ -133,6 +134,10 @@ class Bench {
       run("pack_rows_" + std::to_string(row_bytes), setting, rows * row_bytes,
           rows_op(rows, row_bytes, 2 * row_bytes, row_bytes));
     }
+  }
+
+  void copy_run() {
+    for (const Setting setting : kSettings) run("run", setting, bytes_of(setting), rows_op(1, bytes_of(setting), 0, 0));
   }
 
   void unpack(std::int64_t row_bytes) {
@@ -281,6 +286,7 @@ bool parse(int argc, char** argv, Options* options) {
 }
 
 void run_all(Bench* bench) {
+  bench->copy_run();
   for (const std::int64_t row_bytes : {64, 128, 256, 512, 1000, 1024, 2048, 4096, 16384, 65536}) bench->pack(row_bytes);
   for (const std::int64_t row_bytes : {64, 512, 1000, 4096}) bench->unpack(row_bytes);
   bench->transpose("f32", DType::kF32);

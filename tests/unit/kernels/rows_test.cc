@@ -28,34 +28,42 @@ std::vector<std::byte> poisoned(std::int64_t size) {
 
 class RowsTest : public KernelsTest {
  protected:
-  // Five rows, apart or adjacent in the destination; a fill gets no source.
-  void expect_rows(PieceFn kernel, std::int64_t row_bytes, std::int64_t gap_bytes, std::int64_t offset,
-                   bool is_fill) const {
-    constexpr std::int64_t kRows = 5;
+  // Rows apart or adjacent in the destination; a fill gets no source.
+  void expect_rows(PieceFn kernel, std::int64_t num_rows, std::int64_t row_bytes, std::int64_t gap_bytes,
+                   std::int64_t offset, bool is_fill) const {
     const std::int64_t src_stride = row_bytes + 5;
     const std::int64_t dst_stride = row_bytes + gap_bytes;
-    const auto src = counting_bytes(kRows * src_stride);
-    auto actual = poisoned(offset + kRows * dst_stride + 2 * kGuardBytes);
+    const auto src = counting_bytes(num_rows * src_stride);
+    auto actual = poisoned(offset + num_rows * dst_stride + 2 * kGuardBytes);
     auto expected = actual;
     const auto at = static_cast<std::size_t>(kGuardBytes + offset);
-    kernel({is_fill ? nullptr : src.data(), actual.data() + at, {row_bytes, 1, 1}, {kRows, src_stride, dst_stride}});
+    kernel({is_fill ? nullptr : src.data(), actual.data() + at, {row_bytes, 1, 1}, {num_rows, src_stride, dst_stride}});
     kernels().fence();
-    for (std::int64_t row = 0; row < kRows; ++row) {
+    for (std::int64_t row = 0; row < num_rows; ++row) {
       std::byte* const to = expected.data() + at + row * dst_stride;
       for (std::int64_t i = 0; i < row_bytes; ++i) {
         to[i] = is_fill ? std::byte{0} : src[static_cast<std::size_t>(row * src_stride + i)];
       }
     }
-    ASSERT_EQ(actual, expected) << "row of " << row_bytes << " bytes, " << gap_bytes << " apart, at offset " << offset;
+    ASSERT_EQ(actual, expected) << num_rows << " rows of " << row_bytes << " bytes, " << gap_bytes
+                                << " apart, at offset " << offset;
   }
 
   void expect_all_lengths(PieceFn kernel, bool is_fill) const {
     std::vector<std::int64_t> lengths(520);
     std::iota(lengths.begin(), lengths.end(), 1);
-    lengths.insert(lengths.end(), {4096, 4097, 16383, 16384, 16385, 70000});
+    lengths.insert(lengths.end(), {640, 1000, 2047, 2048, 2049, 2200, 4096, 4097, 8320, 16383, 16384, 16385, 70000});
     for (const std::int64_t length : lengths) {
       for (const std::int64_t offset : {0, 1, 8, 31, 32, 33, 63}) {
-        for (const std::int64_t gap : {0, 3, 64}) expect_rows(kernel, length, gap, offset, is_fill);
+        for (const std::int64_t gap : {0, 3, 64}) expect_rows(kernel, 5, length, gap, offset, is_fill);
+      }
+    }
+    // About the numbers of rows that are moved side by side.
+    for (const std::int64_t length : {64, 128, 256, 500, 512, 2048, 2112, 5000, 16384}) {
+      for (const std::int64_t num_rows : {1, 2, 3, 4, 7, 8, 9, 16, 19}) {
+        for (const std::int64_t offset : {0, 24}) {
+          for (const std::int64_t gap : {0, 3, 64}) expect_rows(kernel, num_rows, length, gap, offset, is_fill);
+        }
       }
     }
   }
