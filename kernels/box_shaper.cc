@@ -33,7 +33,7 @@ FloatType float_type(DType dtype) {
 
 // A copy on its way to be boxes.
 struct Draft {
-  Box box;
+  CopyBox box;
   CopyDim places[3];               // columns, rows, planes
   CopyDim rest[CopyOp::kMaxDims];  // what has no place yet, the smallest destination stride first
   int num_rest = 0;
@@ -69,7 +69,7 @@ bool is_aligned(const CanonicalOp& op, const Draft& draft) {
 
 // The dim along which the source is contiguous, when the columns of the destination are not; else -1.
 int find_transposed_dim(const CanonicalOp& op, const Draft& draft) {
-  const Box& box = draft.box;
+  const CopyBox& box = draft.box;
   if (draft.num_rest < 2 || op.src == nullptr || !is_aligned(op, draft)) return -1;
   const CopyDim& cols = draft.rest[0];
   if (cols.dst_stride != box.dst_bytes || !fits_narrow(cols)) return -1;
@@ -125,7 +125,7 @@ Draft shape(const CanonicalOp& op) {
   if (converts || (is_element && draft.num_rest > 0)) {
     draft.box.src_bytes = static_cast<std::uint8_t>(converts ? size_bytes(op.src_dtype) : run_bytes);
     draft.box.dst_bytes = static_cast<std::uint8_t>(run_bytes);
-    if (converts) draft.box.types = Box::types_of(float_type(op.src_dtype), float_type(op.dst_dtype));
+    if (converts) draft.box.types = CopyBox::types_of(float_type(op.src_dtype), float_type(op.dst_dtype));
     shape_elements(op, &draft);
   } else {
     draft.box.kind = op.src == nullptr ? BoxKind::kFill : BoxKind::kRows;
@@ -135,7 +135,7 @@ Draft shape(const CanonicalOp& op) {
   return draft;
 }
 
-void set_strides(const Draft& draft, Box* box) {
+void set_strides(const Draft& draft, CopyBox* box) {
   box->src_col_stride = static_cast<std::int32_t>(draft.places[0].src_stride);
   box->dst_col_stride = static_cast<std::int32_t>(draft.places[0].dst_stride);
   box->src_row_stride = static_cast<std::int32_t>(draft.places[1].src_stride);
@@ -144,29 +144,29 @@ void set_strides(const Draft& draft, Box* box) {
   box->dst_plane_stride = draft.places[2].dst_stride;
 }
 
-void move(const CopyDim& dim, std::int64_t index, Box* box) {
+void move(const CopyDim& dim, std::int64_t index, CopyBox* box) {
   if (box->src != 0) box->src += static_cast<std::uint64_t>(index * dim.src_stride);
   box->dst += static_cast<std::uint64_t>(index * dim.dst_stride);
 }
 
 // Dims of a box that are too long for its counts are cut, the slowest first.
-void emit_parts(const Draft& draft, const Box& whole, int place, const std::function<void(const Box&)>& emit) {
+void emit_parts(const Draft& draft, const CopyBox& whole, int place, const std::function<void(const CopyBox&)>& emit) {
   if (place < 0) return emit(whole);
   const CopyDim& dim = draft.places[place];
   const std::int64_t rows = place == 2 ? std::min(draft.places[1].extent, kMaxExtent) : 1;
   const std::int64_t most = std::max<std::int64_t>(1, kMaxExtent / rows);
   for (std::int64_t first = 0; first < dim.extent; first += most) {
-    Box part = whole;
+    CopyBox part = whole;
     move(dim, first, &part);
     part.extents[place] = static_cast<std::uint32_t>(std::min(most, dim.extent - first));
     emit_parts(draft, part, place - 1, emit);
   }
 }
 
-void emit_expanded(const Draft& draft, const Box& box, int dim, const std::function<void(const Box&)>& emit) {
+void emit_expanded(const Draft& draft, const CopyBox& box, int dim, const std::function<void(const CopyBox&)>& emit) {
   if (dim == 0) return emit_parts(draft, box, 2, emit);
   for (std::int64_t index = 0; index < draft.rest[dim - 1].extent; ++index) {
-    Box next = box;
+    CopyBox next = box;
     move(draft.rest[dim - 1], index, &next);
     emit_expanded(draft, next, dim - 1, emit);
   }
@@ -174,7 +174,7 @@ void emit_expanded(const Draft& draft, const Box& box, int dim, const std::funct
 
 }  // namespace
 
-void for_each_box(const CanonicalOp& op, const std::function<void(const Box&)>& emit) {
+void for_each_box(const CanonicalOp& op, const std::function<void(const CopyBox&)>& emit) {
   Draft draft = shape(op);
   set_strides(draft, &draft.box);
   emit_expanded(draft, draft.box, draft.num_rest, emit);

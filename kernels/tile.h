@@ -23,7 +23,7 @@ enum class FloatType : std::uint8_t { kF32, kBF16, kF16 };
 /// A strided box of up to three dims: columns, rows and planes, of extents[0], [1] and [2] (at least 1 each). The
 /// element at column c, row r and plane p lies at base + c * col_stride + r * row_stride + p * plane_stride on each
 /// side.
-struct Box {
+struct CopyBox {
   std::uint64_t src = 0;  ///< device addresses; of a fill 0
   std::uint64_t dst = 0;
   std::uint32_t extents[3] = {1, 1, 1};
@@ -43,7 +43,7 @@ struct Box {
     return static_cast<std::uint8_t>(static_cast<int>(src) + 4 * static_cast<int>(dst));
   }
 };
-static_assert(sizeof(Box) == 64);
+static_assert(sizeof(CopyBox) == 64);
 
 /// A part of a box that one thread block moves at a time: a rectangle of columns and of rows, counted through all
 /// planes (row = plane * extents[1] + row in the plane). It lies in one plane, or is a number of whole planes. Or, with

@@ -22,22 +22,23 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) {
 }
 
 // Bytes of a column: the larger side counts, since either may be what takes the time.
-std::int64_t col_bytes(const Box& box) {
+std::int64_t col_bytes(const CopyBox& box) {
   return std::max(box.src_bytes, box.dst_bytes);
 }
 
-std::int64_t num_rows_of(const Box& box) {
+std::int64_t num_rows_of(const CopyBox& box) {
   return std::int64_t{box.extents[1]} * box.extents[2];
 }
 
-std::int64_t num_bytes_of(const Box& box) {
+std::int64_t num_bytes_of(const CopyBox& box) {
   return num_rows_of(box) * box.extents[0] * col_bytes(box);
 }
 
 // Tiles of one box.
 class Cutter {
  public:
-  Cutter(const Box& box, std::uint32_t index, std::vector<Tile>* tiles) : box_(box), index_(index), tiles_(*tiles) {}
+  Cutter(const CopyBox& box, std::uint32_t index, std::vector<Tile>* tiles)
+      : box_(box), index_(index), tiles_(*tiles) {}
 
   void cut() {
     if (box_.kind == BoxKind::kTranspose) return cut_transpose();
@@ -111,7 +112,7 @@ class Cutter {
     cut_rows(most, chunk.num_rows, divide_up(col_chunks, num_chunks));
   }
 
-  const Box& box_;
+  const CopyBox& box_;
   std::uint32_t index_;
   std::vector<Tile>& tiles_;
 };
@@ -136,7 +137,7 @@ void TileTable::append(const CanonicalOp& op) {
   std::int64_t num_bytes = size_bytes(op.dst_dtype);
   for (int d = 0; d < op.num_dims; ++d) num_bytes *= op.dims[d].extent;
   batch_.num_bytes += num_bytes;
-  for_each_box(op, [this](const Box& box) { append_box(box); });
+  for_each_box(op, [this](const CopyBox& box) { append_box(box); });
 }
 
 TileRange TileTable::end_batch() {
@@ -145,7 +146,7 @@ TileRange TileTable::end_batch() {
   return batch_;
 }
 
-void TileTable::append_box(const Box& box) {
+void TileTable::append_box(const CopyBox& box) {
   const std::int64_t num_bytes = num_bytes_of(box);
   const bool is_small = num_bytes < kSmallBoxBytes && box.kind != BoxKind::kTranspose;
   if (!is_small || group_size_ == kMaxGroupSize || group_bytes_ + num_bytes > kMaxTileBytes) close_group();
@@ -171,11 +172,12 @@ void TileTable::close_group() {
 }
 
 std::int64_t TileTable::num_bytes() const {
-  return num_boxes() * static_cast<std::int64_t>(sizeof(Box)) + num_tiles() * static_cast<std::int64_t>(sizeof(Tile));
+  return num_boxes() * static_cast<std::int64_t>(sizeof(CopyBox)) +
+         num_tiles() * static_cast<std::int64_t>(sizeof(Tile));
 }
 
 void TileTable::write(std::byte* out) const {
-  const std::size_t box_bytes = boxes_.size() * sizeof(Box);
+  const std::size_t box_bytes = boxes_.size() * sizeof(CopyBox);
   if (!boxes_.empty()) std::memcpy(out, boxes_.data(), box_bytes);
   if (!tiles_.empty()) std::memcpy(out + box_bytes, tiles_.data(), tiles_.size() * sizeof(Tile));
 }

@@ -59,14 +59,14 @@ class TileTable {
 
   std::int64_t num_boxes() const { return static_cast<std::int64_t>(boxes_.size()); }
   std::int64_t num_tiles() const { return static_cast<std::int64_t>(tiles_.size()); }
-  const std::vector<Box>& boxes() const { return boxes_; }
+  const std::vector<CopyBox>& boxes() const { return boxes_; }
   const std::vector<Tile>& tiles() const { return tiles_; }
 
  private:
-  void append_box(const Box& box);
+  void append_box(const CopyBox& box);
   void close_group();
 
-  std::vector<Box> boxes_;
+  std::vector<CopyBox> boxes_;
   std::vector<Tile> tiles_;
   TileRange batch_;               // the one that is open
   std::int64_t group_bytes_ = 0;  // of the small boxes at the end of boxes_ that no tile names yet

@@ -48,11 +48,11 @@ struct Cast {
 
 /// Calls `action` with the Same or Cast of a box, so that no loop asks for it again. All threads take the same way.
 template <typename Action>
-__device__ __forceinline__ void with_cast(const Box& box, const Action& action) {
+__device__ __forceinline__ void with_cast(const CopyBox& box, const Action& action) {
   constexpr auto kF32 = FloatType::kF32;
   constexpr auto kBF16 = FloatType::kBF16;
   constexpr auto kF16 = FloatType::kF16;
-  switch (box.types == Box::kSameType ? box.dst_bytes : 32 + box.types) {
+  switch (box.types == CopyBox::kSameType ? box.dst_bytes : 32 + box.types) {
     case 1:
       return action(Same<1>());
     case 2:
@@ -63,17 +63,17 @@ __device__ __forceinline__ void with_cast(const Box& box, const Action& action) 
       return action(Same<8>());
     case 16:
       return action(Same<16>());
-    case 32 + Box::types_of(kF32, kBF16):
+    case 32 + CopyBox::types_of(kF32, kBF16):
       return action(Cast<kF32, kBF16>());
-    case 32 + Box::types_of(kF32, kF16):
+    case 32 + CopyBox::types_of(kF32, kF16):
       return action(Cast<kF32, kF16>());
-    case 32 + Box::types_of(kBF16, kF32):
+    case 32 + CopyBox::types_of(kBF16, kF32):
       return action(Cast<kBF16, kF32>());
-    case 32 + Box::types_of(kF16, kF32):
+    case 32 + CopyBox::types_of(kF16, kF32):
       return action(Cast<kF16, kF32>());
-    case 32 + Box::types_of(kBF16, kF16):
+    case 32 + CopyBox::types_of(kBF16, kF16):
       return action(Cast<kBF16, kF16>());
-    case 32 + Box::types_of(kF16, kBF16):
+    case 32 + CopyBox::types_of(kF16, kBF16):
       return action(Cast<kF16, kBF16>());
     default:
       return;

@@ -17,7 +17,7 @@
 
 namespace reshard::cuda {
 
-__device__ __forceinline__ void move_part(const Box& box, const Part& part, const Team& team) {
+__device__ __forceinline__ void move_part(const CopyBox& box, const Part& part, const Team& team) {
   switch (box.kind) {
     case BoxKind::kRows:
       return move_rows<false>(part, team);
@@ -28,11 +28,11 @@ __device__ __forceinline__ void move_part(const Box& box, const Part& part, cons
   }
 }
 
-/// Box number `index` of a tile: the one that the block moves a part of, or one of the small ones that a warp moves
+/// CopyBox number `index` of a tile: the one that the block moves a part of, or one of the small ones that a warp moves
 /// whole. Both take the same code, which is long.
 __device__ __forceinline__ void move_box(const CopyBatch& batch, const Tile& tile, std::uint32_t index,
                                          unsigned char* shared) {
-  const Box& box = batch.boxes[tile.box + index];
+  const CopyBox& box = batch.boxes[tile.box + index];
   if (box.kind == BoxKind::kTranspose) return transpose(box, tile, shared);  // never in a group: it has barriers
   const bool is_group = tile.is_group();
   const Part part(box, is_group ? 0 : tile.first_row, is_group ? box.extents[1] * box.extents[2] : tile.num_rows,

@@ -20,7 +20,7 @@ inline constexpr int kElementsPerThread = 4;
 /// Columns [first_col, ...) of all rows; a fill where box.src is 0.
 /// @pre addresses are multiples of the elements
 template <typename Cast>
-__device__ __forceinline__ void move_aligned_elements(const Box& box, const Part& part, std::uint32_t first_col,
+__device__ __forceinline__ void move_aligned_elements(const CopyBox& box, const Part& part, std::uint32_t first_col,
                                                       const Team& team) {
   const std::uint32_t num_cols = part.num_cols() - first_col;
   if (num_cols == 0) return;
@@ -50,7 +50,7 @@ __device__ __forceinline__ void move_aligned_elements(const Box& box, const Part
 
 /// Byte by byte: elements that are not aligned are rare, and right is enough.
 template <typename Cast>
-__device__ void move_unaligned_elements(const Box& box, const Part& part, const Team& team) {
+__device__ void move_unaligned_elements(const CopyBox& box, const Part& part, const Team& team) {
   const Divisor per_row(part.num_cols());
   const std::uint32_t num_elements = part.num_rows() * part.num_cols();
 #pragma unroll 1
@@ -134,7 +134,7 @@ __device__ __forceinline__ void convert_vectors(const Part& part, const Team& te
 }
 
 template <typename Cast>
-__device__ __forceinline__ void move_elements_of(const Box& box, const Part& part, const Team& team) {
+__device__ __forceinline__ void move_elements_of(const CopyBox& box, const Part& part, const Team& team) {
   const std::uint32_t src_bits = part.src_bits() | static_cast<std::uint32_t>(box.src_col_stride);
   const std::uint32_t dst_bits = part.dst_bits() | static_cast<std::uint32_t>(box.dst_col_stride);
   if ((src_bits & (Cast::kSrcBytes - 1)) != 0 || (dst_bits & (Cast::kDstBytes - 1)) != 0) {
@@ -151,7 +151,7 @@ __device__ __forceinline__ void move_elements_of(const Box& box, const Part& par
   move_aligned_elements<Cast>(box, part, num_done, team);
 }
 
-__device__ __forceinline__ void move_elements(const Box& box, const Part& part, const Team& team) {
+__device__ __forceinline__ void move_elements(const CopyBox& box, const Part& part, const Team& team) {
   with_cast(box, [&](auto cast) { move_elements_of<decltype(cast)>(box, part, team); });
 }
 

@@ -16,7 +16,7 @@ inline constexpr std::uint32_t kBlockThreads = 256;
 /// What a launch of copy_tiles works on; device addresses. Thread blocks get contiguous ranges of tiles, whose numbers
 /// differ by at most one.
 struct CopyBatch {
-  const Box* boxes;
+  const CopyBox* boxes;
   const Tile* tiles;              ///< the batch's first
   std::uint32_t tiles_per_block;  ///< rounded down
   std::uint32_t longer_blocks;    ///< the first so many blocks take one tile more
@@ -32,7 +32,7 @@ inline std::int64_t num_blocks_of(const TileRange& batch, std::int64_t most) {
 }
 
 inline CopyBatch copy_batch(const DeviceTable& table, const TileRange& batch, std::int64_t num_blocks) {
-  const auto* boxes = static_cast<const Box*>(table.address);
+  const auto* boxes = static_cast<const CopyBox*>(table.address);
   const auto* tiles = reinterpret_cast<const Tile*>(boxes + table.num_boxes) + batch.first_tile;
   return {boxes, tiles, static_cast<std::uint32_t>(batch.num_tiles / num_blocks),
           static_cast<std::uint32_t>(batch.num_tiles % num_blocks)};

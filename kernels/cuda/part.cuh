@@ -52,7 +52,7 @@ struct Place {
 /// `num_rows` rows of a box, of `num_cols` columns each.
 class Part {
  public:
-  __device__ __forceinline__ Part(const Box& box, std::uint32_t first_row, std::uint32_t num_rows,
+  __device__ __forceinline__ Part(const CopyBox& box, std::uint32_t first_row, std::uint32_t num_rows,
                                   std::uint32_t first_col, std::uint32_t num_cols)
       : num_rows_(num_rows),
         num_cols_(num_cols),

@@ -23,7 +23,7 @@ namespace reshard::cuda {
 template <typename Cast>
 class Transposer {
  public:
-  __device__ __forceinline__ Transposer(const Box& box, unsigned char* shared)
+  __device__ __forceinline__ Transposer(const CopyBox& box, unsigned char* shared)
       : box_(box), shared_(shared), is_wide_(transpose_chunk(kSrcBytes, box.extents[1]).row_run_bytes == 256) {
     const auto src_strides = static_cast<std::uint32_t>(box.src_col_stride) |
                              static_cast<std::uint32_t>(static_cast<std::uint64_t>(box.src_plane_stride));
@@ -210,7 +210,7 @@ class Transposer {
     }
   }
 
-  const Box& box_;
+  const CopyBox& box_;
   unsigned char* shared_;
   bool is_wide_;
   bool has_src_vectors_;
@@ -222,7 +222,7 @@ class Transposer {
   std::uint32_t num_cols_ = 0;
 };
 
-__device__ __forceinline__ void transpose(const Box& box, const Tile& tile, unsigned char* shared) {
+__device__ __forceinline__ void transpose(const CopyBox& box, const Tile& tile, unsigned char* shared) {
   with_cast(box, [&](auto cast) { Transposer<decltype(cast)>(box, shared).run(tile); });
 }
 
