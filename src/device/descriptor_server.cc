@@ -34,7 +34,8 @@ struct Address {
 Address address_of(const std::string& name) {
   Address address{};
   address.value.sun_family = AF_UNIX;
-  const std::string path = "reshard-" + name;
+  // A name comes from a key, which comes from elsewhere: what is too long for an address is nobody's.
+  const std::string path = "reshard-" + name.substr(0, sizeof address.value.sun_path - sizeof "reshard-");
   std::memcpy(address.value.sun_path + 1, path.data(), path.size());
   address.size_bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + path.size());
   return address;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "tests/doubles/cuda/driver_pages.h"
 #include "tests/doubles/cuda/memory.h"
 #include "tests/doubles/cuda/scheduler.h"
 #include "tests/doubles/cuda/state.h"
@@ -74,6 +75,11 @@ void cuda_double_fail(const char* function, int64_t nth, int code) {
   State::get().failures[function] = {nth, code};
 }
 
+const char* cuda_double_last_failed() {
+  const Lock lock(State::get().mutex);
+  return State::get().last_failed;
+}
+
 void cuda_double_fail_work(int64_t nth, int code) {
   const Lock lock(State::get().mutex);
   State::get().failing_work = {nth, code};
@@ -100,6 +106,7 @@ void cuda_double_clear() {
   state.orders_of.clear();
   state.failing_work = {};
   state.lost_code = 0;
+  state.last_failed = "";
   cuda_double::last_error() = 0;
 }
 
@@ -110,7 +117,8 @@ int cuda_double_has_context(int device) {
 
 int64_t cuda_double_num_live() {
   const Lock lock(State::get().mutex);
-  return static_cast<int64_t>(cuda_double::allocations().size()) + cuda_double::num_streams_and_events();
+  return static_cast<int64_t>(cuda_double::allocations().size()) + cuda_double::num_streams_and_events() +
+         cuda_double::num_page_handles();
 }
 
 int64_t cuda_double_num_queued() {

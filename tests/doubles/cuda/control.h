@@ -43,8 +43,14 @@ CUDA_DOUBLE_API cuda_double_counters cuda_double_count(void);
 CUDA_DOUBLE_API int64_t cuda_double_calls_of(const char* function);
 CUDA_DOUBLE_API void cuda_double_reset_counters(void);
 
-/** The nth call of the function from now on (1: the next one) gives this code and does nothing. */
+/**
+ * The nth call of the function from now on (1: the next one) gives this code and does nothing. "any": of any function but
+ * those that give back what others gave.
+ */
 CUDA_DOUBLE_API void cuda_double_fail(const char* function, int64_t nth, int code);
+
+/** The function that was last failed in this way; "" if none was. */
+CUDA_DOUBLE_API const char* cuda_double_last_failed(void);
 
 /** The nth piece of work that is done from now on fails and, as on a device, everything after it. */
 CUDA_DOUBLE_API void cuda_double_fail_work(int64_t nth, int code);

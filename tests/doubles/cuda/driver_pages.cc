@@ -186,6 +186,10 @@ void* address_of(Function* function) {
 
 }  // namespace
 
+std::int64_t num_page_handles() {
+  return static_cast<std::int64_t>(handles().size());
+}
+
 void* find_page_function(const std::string& name) {
   if (name == "cuMemGetAllocationGranularity") return address_of(granularity);
   if (name == "cuMemCreate") return address_of(create);

@@ -65,7 +65,10 @@ extern "C" {
 cudaError_t cudaDriverGetVersion(int* version) {
   // The one call that answers without a driver, or with one that is too old.
   const std::lock_guard<std::recursive_mutex> lock(State::get().mutex);
-  (void)cuda_double::begin_call("cudaDriverGetVersion");
+  const int code = cuda_double::begin_call("cudaDriverGetVersion");
+  if (code != cudaSuccess && code != cudaErrorInsufficientDriver && code != cudaErrorNoDevice) {
+    return static_cast<cudaError_t>(code);
+  }
   *version = State::get().machine.driver_version;
   return cudaSuccess;
 }

@@ -49,6 +49,7 @@ struct State {
   std::map<std::string, Nth> failures;
   std::map<std::string, Nth> left_out;
   std::map<std::string, std::int64_t> orders_of;
+  const char* last_failed = "";  // by `failures`
   Nth failing_work;
   int lost_code = 0;  // what every call gives since a piece of work failed; 0: nothing did
   std::array<bool, kMaxDevices> has_context{};
