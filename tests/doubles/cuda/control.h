@@ -44,8 +44,8 @@ CUDA_DOUBLE_API int64_t cuda_double_calls_of(const char* function);
 CUDA_DOUBLE_API void cuda_double_reset_counters(void);
 
 /**
- * The nth call of the function from now on (1: the next one) gives this code and does nothing. "any": of any function but
- * those that give back what others gave.
+ * The nth call of the function from now on (1: the next one) gives this code and does nothing. "any": of any function
+ * but those that give back what others gave.
  */
 CUDA_DOUBLE_API void cuda_double_fail(const char* function, int64_t nth, int code);
 
