@@ -31,6 +31,20 @@ std::uint64_t wire_tag(std::int32_t source, std::uint64_t tag) {
   return static_cast<std::uint64_t>(source) << kNumTagBits | tag;
 }
 
+// Memory that the driver has locked is the host's to UCX, too.
+ucs_memory_type_t memory_type(MemorySpace space) {
+  switch (space) {
+    case MemorySpace::kHost:
+    case MemorySpace::kPinned:
+      return UCS_MEMORY_TYPE_HOST;
+    case MemorySpace::kDevice:
+      return UCS_MEMORY_TYPE_CUDA;
+    case MemorySpace::kManaged:
+      return UCS_MEMORY_TYPE_CUDA_MANAGED;
+  }
+  return UCS_MEMORY_TYPE_UNKNOWN;
+}
+
 // Used by one thread at a time (Transport::turn()), as is the worker below it.
 class UcxTransport final : public Transport {
  public:
@@ -50,9 +64,10 @@ class UcxTransport final : public Transport {
   // Over TCP, UCX tells the receiver that a message has ended behind the bytes of all messages after it.
   std::int32_t most_per_peer() const override { return worker_->has_only_tcp() ? 1 : 2; }
 
-  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace,
+  bool moves(MemorySpace space) const override { return worker_->moves(memory_type(space)); }
+  Status send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace space,
               Request* request) override;
-  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace,
+  Status recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace space,
               Request* request) override;
   bool progress() override;
   void idle() override { worker_->idle(); }
@@ -79,6 +94,8 @@ class UcxTransport final : public Transport {
 
  private:
   void progress_until_idle(std::span<Request* const> requests, const Deadline& deadline);
+  Status check_space(MemorySpace space) const;
+  ucp_request_param_t begin_post(MemorySpace space, Request* request) const;
   Status track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send, Request* request);
 
   // Destroyed in the opposite order: first the memory, then the worker, then the connections that tell peers of it.
@@ -117,12 +134,17 @@ void on_received(void* ucx_request, ucs_status_t status, const ucp_tag_recv_info
   finish(ucx_request, status, user_data);
 }
 
-// A request is pending before it is posted, because UCX may complete it on the spot.
-ucp_request_param_t begin_post(Request* request) {
+// A request is pending before it is posted, because UCX may complete it on the spot. UCX that knows devices would look
+// up where each message lies, in a table that it keeps by hooks into the allocator: it is told instead.
+ucp_request_param_t UcxTransport::begin_post(MemorySpace space, Request* request) const {
   request->begin(nullptr);
   ucp_request_param_t params{};
   params.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   params.user_data = request;
+  if (worker_->has_device_memory()) {
+    params.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMORY_TYPE;
+    params.memory_type = memory_type(space);
+  }
   return params;
 }
 
@@ -167,23 +189,33 @@ Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32
   return {};
 }
 
-Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes, MemorySpace,
-                          Request* request) {
+Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data, std::size_t size_bytes,
+                          MemorySpace space, Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
+  RESHARD_TRY(check_space(space));
   RESHARD_TRY(ucp_ep_h endpoint, worker_->endpoint(peer));
-  ucp_request_param_t params = begin_post(request);
+  ucp_request_param_t params = begin_post(space, request);
   params.cb.send = on_sent;
   return track(ucp_tag_send_nbx(endpoint, data, size_bytes, wire_tag(rank_, tag), &params), "a send to", peer, true,
                request);
 }
 
-Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace,
+Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace space,
                           Request* request) {
   RESHARD_TRY(check_post(peer, num_ranks(), tag, *request));
-  ucp_request_param_t params = begin_post(request);
+  RESHARD_TRY(check_space(space));
+  ucp_request_param_t params = begin_post(space, request);
   params.cb.recv = on_received;
   return track(ucp_tag_recv_nbx(worker_->worker(), data, size_bytes, wire_tag(peer, tag), kWholeTag, &params),
                "a receive from", peer, false, request);
+}
+
+Status UcxTransport::check_space(MemorySpace space) const {
+  if (moves(space)) return {};
+  return {
+      RESHARD_ERR_NOT_SUPPORTED,
+      fmt::format("UCX does not move {} memory on every rank: it needs a UCX that was built with CUDA, and a device",
+                  memory_space_name(space))};
 }
 
 bool UcxTransport::progress() {

@@ -174,6 +174,13 @@ Status UcxWorker::init_context(std::int32_t num_ranks, const std::string& net_de
   if (ucs_status_t status = ucp_init(&params, config.get(), &context_); status != UCS_OK) {
     return ucx_error("UCX could not start; check UCX_TLS and UCX_NET_DEVICES", status);
   }
+  ucp_context_attr_t attributes{};
+  attributes.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES;
+  if (ucs_status_t status = ucp_context_query(context_, &attributes); status != UCS_OK) {
+    return ucx_error("UCX did not say which memory it moves", status);
+  }
+  // More than that of the host only where UCX was built with CUDA and finds a device.
+  memory_types_ = attributes.memory_types;
   const std::string resources = list_resources(context_);
   for (const char* verbs : {" rc_", " dc_", " ud_"}) {
     if (resources.find(verbs) != std::string::npos) has_only_tcp_ = false;
@@ -222,18 +229,21 @@ Result<Blob> UcxWorker::address() const {
   // An empty one equals no other's: without shared memory every peer counts as far.
   writer.add(has_shared_memory_ ? neighbourhood() : std::string());
   writer.add(Blob(bytes, bytes + size_bytes));
+  writer.add(static_cast<std::int64_t>(memory_types_));
   ucp_worker_release_address(worker_, address);
   return seal_address(writer.take());
 }
 
 Status UcxWorker::connect(const std::vector<Blob>& addresses, std::int32_t rank, const Deadline& deadline) {
   const std::string here = has_shared_memory_ ? neighbourhood() : std::string();
+  common_memory_types_ = memory_types_;
   for (const RankId peer : peers_.ids()) {
     RESHARD_TRY(const Blob opened, open_address(addresses[peer.position()], peer));
     ByteReader reader(opened);
     const bool shares_memory = reader.text() == here && !here.empty();
     peers_[peer].is_near = shares_memory || peer == rank;
     peers_[peer].address = reader.blob();
+    common_memory_types_ &= static_cast<std::uint64_t>(reader.number());
     if (reader.ok() && !peers_[peer].address.empty()) continue;
     return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent a malformed address", RankId::Value(peer))};
   }

@@ -62,6 +62,12 @@ class UcxWorker {
   /// Whether the receiver of a large message reads the sender's memory by itself, however the sender fares.
   bool receiver_copies(std::int32_t peer) const { return is_near(peer) && has_single_copy_; }
 
+  /// Whether messages of this process may lie in memory that is not the host's, so that UCX asks of each where it lies
+  /// unless it is told.
+  bool has_device_memory() const { return memory_types_ != UCS_BIT(UCS_MEMORY_TYPE_HOST); }
+  /// Whether every rank's UCX takes messages in memory of this type. After connect().
+  bool moves(ucs_memory_type_t type) const { return (common_memory_types_ & UCS_BIT(type)) != 0; }
+
   bool has_only_tcp() const { return has_only_tcp_; }  ///< no network but TCP
 
   bool progress();
@@ -82,6 +88,8 @@ class UcxWorker {
 
   ucp_context_h context_ = nullptr;
   ucp_worker_h worker_ = nullptr;
+  std::uint64_t memory_types_ = UCS_BIT(UCS_MEMORY_TYPE_HOST);         // bits of ucs_memory_type_t: of this rank's UCX
+  std::uint64_t common_memory_types_ = UCS_BIT(UCS_MEMORY_TYPE_HOST);  // those of all ranks
   bool has_only_tcp_ = true;
   bool has_shared_memory_ = false;
   bool has_single_copy_ = false;
