@@ -39,7 +39,9 @@ using DoubleDeathTest = DoubleTest;
 
 TEST_F(DoubleDeathTest, HostDoesNotReadDeviceMemory) {
   int* const memory = allocate();
-  EXPECT_DEATH({ (void)*static_cast<volatile int*>(memory); }, "");
+  ASSERT_EQ(launch_add(memory, memory, kNumElements, 1, nullptr), cudaSuccess);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_DEATH({ (void)*static_cast<volatile int*>(memory); }, "the host touches 0x.*, memory of device 0");
   EXPECT_EQ(cudaFree(memory), cudaSuccess);
 }
 
@@ -70,9 +72,27 @@ TEST_F(DoubleDeathTest, WorkOnFreedMemoryIsFound) {
         }
         cudaStreamSynchronize(stream);
       },
-      "");
+      "a kernel of device 0 touches 0x.*, which was freed");
   EXPECT_EQ(cudaFree(memory), cudaSuccess);
   EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
+TEST_F(DoubleDeathTest, KernelDoesNotReachADeviceThatItHasNoAccessTo) {
+  int* const memory = allocate();
+  ASSERT_EQ(cudaSetDevice(1), cudaSuccess);
+  int* const other = allocate();
+  EXPECT_DEATH(
+      {
+        launch_add(other, memory, kNumElements, 1, nullptr);
+        cudaDeviceSynchronize();
+      },
+      "a kernel of device 1 touches 0x.*, memory of device 0");
+  ASSERT_EQ(cudaDeviceEnablePeerAccess(0, 0), cudaSuccess);
+  EXPECT_EQ(launch_add(other, memory, kNumElements, 1, nullptr), cudaSuccess);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  EXPECT_EQ(cudaDeviceDisablePeerAccess(0), cudaSuccess);
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
+  EXPECT_EQ(cudaFree(other), cudaSuccess);
 }
 
 TEST_F(DoubleDeathTest, MemoryFreedTwiceIsFound) {

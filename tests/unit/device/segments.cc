@@ -25,7 +25,8 @@ ExpandableSegment::ExpandableSegment(int device, std::size_t num_pieces, unsigne
     : size_bytes_(num_pieces * kPieceBytes) {
   CUmemAllocationProp properties{};
   properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-  properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+  properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  properties.location.id = device;
   properties.requestedHandleTypes = static_cast<CUmemAllocationHandleType>(handle_types);
   CUdeviceptr base = 0;
   RESHARD_REQUIRE(driver_function<PFN_cuMemAddressReserve_v10020>("cuMemAddressReserve")(&base, size_bytes_, 0, 0, 0) ==
