@@ -106,6 +106,7 @@ void cuda_double_clear() {
   state.orders_of.clear();
   state.failing_work = {};
   state.lost_code = 0;
+  state.num_freed_while_mapped = 0;
   state.last_failed = "";
   cuda_double::last_error() = 0;
 }
@@ -119,6 +120,11 @@ int64_t cuda_double_num_live() {
   const Lock lock(State::get().mutex);
   return static_cast<int64_t>(cuda_double::allocations().size()) + cuda_double::num_streams_and_events() +
          cuda_double::num_page_handles();
+}
+
+int64_t cuda_double_num_freed_while_mapped() {
+  const Lock lock(State::get().mutex);
+  return State::get().num_freed_while_mapped;
 }
 
 int64_t cuda_double_num_queued() {

@@ -71,6 +71,8 @@ CUDA_DOUBLE_API void cuda_double_clear(void);
 CUDA_DOUBLE_API int cuda_double_has_context(int device);
 /** Allocations, streams and events that were not given back. */
 CUDA_DOUBLE_API int64_t cuda_double_num_live(void);
+/** Times that memory of cudaMalloc was freed while a process that lives had it mapped, which CUDA leaves undefined. */
+CUDA_DOUBLE_API int64_t cuda_double_num_freed_while_mapped(void);
 /** Work that is queued and not done. */
 CUDA_DOUBLE_API int64_t cuda_double_num_queued(void);
 /** Whether a kernel of the device may touch all of these bytes. */

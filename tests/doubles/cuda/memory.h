@@ -38,6 +38,14 @@ struct Segment {
   /// The same of a process and a number of it.
   static std::shared_ptr<Segment> open(std::int64_t process, std::int64_t descriptor, std::uint64_t inode);
   std::uint64_t inode() const;
+  /// Whether a process that lives, but for this one, has it open.
+  bool is_used_by_others() const;
+
+ private:
+  struct Note;
+  void map_note();
+  Note* note_ = nullptr;         // shared between the processes
+  std::int32_t* own_ = nullptr;  // this process in the note, if it opened the segment of another
 };
 
 struct Allocation {

@@ -41,6 +41,11 @@ cudaError_t release(void* ptr, std::initializer_list<Kind> kinds) {
   if (found == nullptr && cuda_double::was_freed(ptr)) cuda_double::defect(fmt::format("{} is freed twice", ptr));
   const bool is_first_byte = found != nullptr && found->base == reinterpret_cast<std::uintptr_t>(ptr);
   if (!is_first_byte || std::find(kinds.begin(), kinds.end(), found->kind) == kinds.end()) return cudaErrorInvalidValue;
+  if (found->kind == Kind::kMalloc && found->segment->is_used_by_others()) {
+    ++State::get().num_freed_while_mapped;
+    if (State::get().is_strict)
+      cuda_double::defect(fmt::format("{} is freed while another process has it mapped", ptr));
+  }
   cuda_double::remove(found->base);
   return cudaSuccess;
 }
@@ -149,6 +154,7 @@ cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t* out, void* ptr) {
 
 cudaError_t cudaIpcOpenMemHandle(void** out, cudaIpcMemHandle_t given, unsigned int flags) {
   return runtime_call("cudaIpcOpenMemHandle", [&] {
+    *out = reinterpret_cast<void*>(1);  // what fails leaves anything
     if (flags != cudaIpcMemLazyEnablePeerAccess) return cudaErrorInvalidValue;
     IpcHandle handle{};
     std::memcpy(&handle, &given, sizeof handle);

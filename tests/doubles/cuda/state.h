@@ -52,6 +52,8 @@ struct State {
   const char* last_failed = "";  // by `failures`
   Nth failing_work;
   int lost_code = 0;  // what every call gives since a piece of work failed; 0: nothing did
+  std::int64_t num_freed_while_mapped = 0;
+  bool is_strict = false;  // that is a defect
   std::array<bool, kMaxDevices> has_context{};
   std::array<std::array<bool, kMaxDevices>, kMaxDevices> has_access{};  // [device][peer]: enabled
 

@@ -138,6 +138,39 @@ TEST_F(DoubleTest, KernelOfNvccRunsAsItsHostBuild) {
   EXPECT_EQ(cudaFree(memory), cudaSuccess);
 }
 
+TEST_F(DoubleTest, BoxesOfBytesAreCopied) {
+  // Rows of 3 bytes, 2 of them a layer, 2 layers: out of pitches of 5 and 20, into pitches of 4 and 12.
+  std::vector<unsigned char> host(kBytes);
+  for (std::size_t index = 0; index < kBytes; ++index) host[index] = static_cast<unsigned char>(index);
+  auto* const source = reinterpret_cast<unsigned char*>(allocate());
+  auto* const destination = reinterpret_cast<unsigned char*>(allocate());
+  ASSERT_EQ(cudaMemcpy(source, host.data(), kBytes, cudaMemcpyDefault), cudaSuccess);
+  ASSERT_EQ(cudaMemset(destination, 0xFF, kBytes), cudaSuccess);
+  cudaMemcpy3DBatchOp op{};
+  op.src.type = op.dst.type = cudaMemcpyOperandTypePointer;
+  op.src.op.ptr.ptr = source + 1;
+  op.src.op.ptr.rowLength = 5;
+  op.src.op.ptr.layerHeight = 4;
+  op.dst.op.ptr.ptr = destination;
+  op.dst.op.ptr.rowLength = 4;
+  op.dst.op.ptr.layerHeight = 3;
+  op.extent = {3, 2, 2};
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+  ASSERT_EQ(cudaMemcpy3DBatchAsync(1, &op, 0, stream), cudaSuccess);
+  ASSERT_EQ(cudaMemcpy2DAsync(destination + 24, 2, source, 10, 2, 3, cudaMemcpyDefault, stream), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+  const std::vector<unsigned char> expected{1,  2,  3,  255, 6,   7,   8,   255, 255, 255, 255, 255, 21, 22, 23, 255,
+                                            26, 27, 28, 255, 255, 255, 255, 255, 0,   1,   10,  11,  20, 21, 255};
+  std::vector<unsigned char> out(expected.size());
+  cuda_double_peek(out.data(), destination, out.size());
+  EXPECT_EQ(out, expected);
+  EXPECT_EQ(cuda_double_count().device_copies, 2);
+  cudaStreamDestroy(stream);
+  cudaFree(source);
+  cudaFree(destination);
+}
+
 /// Fills in one stream, adds in another, with or without the edge between them; whether the result is right.
 bool run_two_streams(std::uint64_t seed, bool has_edge) {
   cuda_double_clear();

@@ -151,6 +151,23 @@ TEST_F(OrderTest, StreamWaitsForAnEventOfAnotherDevice) {
   }
 }
 
+TEST_F(OrderTest, OwnStreamsDoNotWaitForTheDefaultStream) {
+  int num_overtaken = 0;
+  for (std::uint64_t seed = 0; seed < kNumSeeds; ++seed) {
+    cuda_double_seed(seed);
+    const Result<Stream> defaults = Stream::borrow(nullptr, 0);
+    const Result<Stream> own = Stream::create(0);
+    const Result<DeviceMemory> memory = DeviceMemory::allocate(0, kBytes);
+    ASSERT_TRUE(defaults.ok() && own.ok() && memory.ok());
+    ASSERT_TRUE(fill_async(memory->data(), 1, 4, *defaults).ok());
+    ASSERT_TRUE(fill_async(memory->data(), 2, 4, *own).ok());
+    ASSERT_TRUE(own->synchronize().ok());
+    if (cuda_double_num_queued() > 0) ++num_overtaken;
+    ASSERT_TRUE(defaults->synchronize().ok());
+  }
+  EXPECT_GT(num_overtaken, 0);
+}
+
 TEST_F(OrderTest, RecordingAnEventAgainLeavesEarlierWaitsWhereTheyWere) {
   for (std::uint64_t seed = 0; seed < kNumSeeds; ++seed) {
     cuda_double_seed(seed);

@@ -14,6 +14,7 @@
 #include "src/device/device.h"
 #include "src/device/flags.h"
 #include "src/device/memory.h"
+#include "src/device/peer_key.h"
 #include "src/device/peer_memory.h"
 #include "tests/doubles/cuda/control.h"
 #include "tests/unit/device/add_kernel.h"
@@ -176,6 +177,33 @@ TEST(PeersTest, TwoRangesOfOneAllocationAreMappedOnce) {
       }));
 }
 
+TEST(PeersTest, DoubleSeesMemoryThatIsFreedWhileAPeerHasItMapped) {
+  EXPECT_TRUE(run_two(
+      [](const Partner& partner) {
+        const Exporter exporter(0);
+        Result<DeviceMemory> first = DeviceMemory::allocate(0, kBytes);
+        Result<DeviceMemory> second = DeviceMemory::allocate(0, kBytes);
+        partner.send(*exporter.peers->export_memory(first->data(), kBytes));
+        partner.send(*exporter.peers->export_memory(second->data(), kBytes));
+        RESHARD_REQUIRE(partner.receive_text() == "unmapped one");
+        first = DeviceMemory();
+        RESHARD_REQUIRE(cuda_double_num_freed_while_mapped() == 0);
+        second = DeviceMemory();
+        RESHARD_REQUIRE(cuda_double_num_freed_while_mapped() == 1);
+        partner.send_text("freed");
+      },
+      [](const Partner& partner) {
+        const Result<std::unique_ptr<DevicePeerMemory>> peers = DevicePeerMemory::create(0);
+        const std::vector<std::byte> key = partner.receive();
+        const Result<void*> first = (*peers)->map(key);
+        const Result<void*> second = (*peers)->map(partner.receive());
+        RESHARD_REQUIRE(first.ok() && second.ok() && *second != nullptr);
+        RESHARD_REQUIRE((*peers)->unmap(key, *first).ok());
+        partner.send_text("unmapped one");
+        RESHARD_REQUIRE(partner.receive_text() == "freed");
+      }));
+}
+
 TEST(PeersTest, WhatIsStillMappedIsUnmappedAtTheEnd) {
   EXPECT_TRUE(run_two(
       [](const Partner& partner) {
@@ -197,6 +225,55 @@ TEST(PeersTest, WhatIsStillMappedIsUnmappedAtTheEnd) {
         }
         RESHARD_REQUIRE(cuda_double_num_live() == 0);
         partner.send_text("done");
+      }));
+}
+
+TEST(PeersTest, MappingThatFailsAnywhereLeavesNothingBehind) {
+  EXPECT_TRUE(run_two(
+      [](const Partner& partner) {
+        const Exporter exporter(0);
+        const ExpandableSegment segment(0, 3, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+        const Result<DeviceMemory> memory = DeviceMemory::allocate(0, kBytes);
+        partner.send(*exporter.peers->export_memory(segment.data(), segment.size_bytes()));
+        partner.send(*exporter.peers->export_memory(memory->data(), kBytes));
+        RESHARD_REQUIRE(partner.receive_text() == "done");
+      },
+      [](const Partner& partner) {
+        const Result<std::unique_ptr<DevicePeerMemory>> peers = DevicePeerMemory::create(1);
+        const Result<DeviceGuard> guard = DeviceGuard::enter(1);
+        for (const std::vector<std::byte>& key : {partner.receive(), partner.receive()}) {
+          int num_null = 0;
+          for (std::int64_t nth = 1;; ++nth) {
+            cuda_double_clear();
+            cuda_double_fail("any", nth, CUDA_ERROR_INVALID_VALUE);
+            const Result<void*> mapped = (*peers)->map(key);
+            if (mapped.ok() && *mapped != nullptr) {
+              cuda_double_clear();
+              RESHARD_REQUIRE((*peers)->unmap(key, *mapped).ok());
+              break;
+            }
+            if (mapped.ok()) ++num_null;
+            RESHARD_REQUIRE(cuda_double_num_live() == 0);
+          }
+          RESHARD_REQUIRE(num_null > 0);
+        }
+        partner.send_text("done");
+      }));
+}
+
+TEST(PeersTest, KeyOfAnotherHostIsNotTried) {
+  EXPECT_TRUE(run_two(
+      [](const Partner& partner) {
+        const Exporter exporter(0);
+        const Result<DeviceMemory> memory = DeviceMemory::allocate(0, kBytes);
+        PeerKey key = *PeerKey::parse(exporter.peers->export_memory(memory->data(), kBytes).take());
+        RESHARD_REQUIRE(key.host == this_host());
+        key.host = "another";
+        send_key(partner, key.bytes());
+      },
+      [](const Partner& partner) {
+        find_nothing(partner, 0);
+        RESHARD_REQUIRE(cuda_double_calls_of("cudaIpcOpenMemHandle") == 0);
       }));
 }
 
