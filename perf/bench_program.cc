@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 
-// Time and memory of building one rank's program of a plan, in one thread, with addresses that nothing lies behind.
+// Time and memory of building one rank's schedule of a plan and giving it addresses, in one thread, with addresses that
+// nothing lies behind.
 //
 //   bench_program --model FILE --from LAYOUT --to LAYOUT [--layers N] [--colocated] [--cluster TEXT] [--rank N]...
 //                 [--mapped N] [--json FILE]
@@ -13,7 +14,8 @@
 // Memory is the growth of the resident set, in megabytes of 10^6 bytes: `peak_mb` at most while the program is built,
 // `kept_mb` once it is. The staging is allocated, but no page of it is touched, so that it does not count.
 //
-// JSON, version 1: plan_seconds, and `programs`, a list of {rank, seconds, peak_mb, kept_mb, messages, copies}.
+// JSON, version 1: plan_seconds, and `programs`, a list of {rank, seconds, schedule_seconds, peak_mb,
+// kept_mb, messages, copies}; `seconds` is all of it, `schedule_seconds` the part without addresses.
 #include <malloc.h>
 
 #include <algorithm>
@@ -29,7 +31,7 @@
 #include <vector>
 
 #include "perf/thread_seconds.h"
-#include "src/exec/program.h"
+#include "src/exec/bound_schedule.h"
 #include "src/model/model.h"
 #include "topology/cluster.h"
 
@@ -134,53 +136,64 @@ BufferTable made_up_addresses(const ModelLayout& layout, std::uint64_t seed) {
   return table;
 }
 
-RankMemory made_up_memory(const Plan& plan, std::int32_t rank, std::int32_t ranks_per_host) {
+/// A rank's peers on its host, all of whose memory it reads, as they read its own.
+RankLinks made_up_links(const Plan& plan, std::int32_t rank, std::int32_t ranks_per_host) {
   const std::int32_t first = rank / ranks_per_host * ranks_per_host;
-  const auto is_here = [&](std::int32_t peer) { return peer >= first && peer < first + ranks_per_host; };
+  RankFlags near(static_cast<std::size_t>(plan.num_ranks));
+  for (std::int32_t peer = first; peer < std::min(first + ranks_per_host, plan.num_ranks); ++peer) {
+    near[RankId(peer)] = peer != rank;
+  }
+  return {near, near, near, near, {}, {}, false};
+}
+
+RankMemory made_up_memory(const Plan& plan, const RankLinks& links) {
   RankMemory memory;
   memory.src = made_up_addresses(*plan.src, 1);
   memory.dst = made_up_addresses(*plan.dst, 2);
-  memory.read_by.resize(static_cast<std::size_t>(plan.num_ranks));
-  for (const std::int32_t peer : sources_of(plan, rank)) {
-    const auto seed = 3 + static_cast<std::uint64_t>(peer);
-    if (is_here(peer)) memory.mapped_src[peer] = made_up_addresses(*plan.src, seed);
-  }
-  for (std::int32_t peer = first; peer < std::min(first + ranks_per_host, plan.num_ranks); ++peer) {
-    memory.read_by[RankId(peer)] = peer != rank;
+  for (const RankId peer : links.reads_source.ids()) {
+    if (!links.reads_source[peer]) continue;
+    memory.peer_src[peer] = made_up_addresses(*plan.src, 3 + static_cast<std::uint64_t>(std::int32_t{peer}));
+    memory.peer_dst[peer] = made_up_addresses(*plan.dst, 3 + static_cast<std::uint64_t>(std::int32_t{peer}));
   }
   return memory;
 }
 
-std::size_t count_copies(const Program& program) {
-  const auto& copier = static_cast<const HostCopier&>(*program.copier);
+std::size_t count_copies(const BoundSchedule& bound) {
+  const auto& copier = static_cast<const HostCopier&>(*bound.copier);
   std::size_t count = 0;
   for (std::size_t i = 0; i < copier.num_batches(); ++i) count += copier.copies(static_cast<CopyBatch>(i)).num_ops();
   return count;
 }
 
-std::size_t count_messages(const Program& program) {
+std::size_t count_messages(const Schedule& schedule) {
   std::size_t count = 0;
-  for (const MessageLanes* lanes : {&program.sends, &program.receives}) {
-    for (const MessageLane& lane : *lanes) count += lane.steps.size();
+  for (const Lanes* lanes : {&schedule.out, &schedule.in}) {
+    for (std::size_t lane = 0; lane < kNumMessageLanes; ++lane) count += (*lanes)[lane].steps.size();
   }
   return count;
 }
 
 Result<nlohmann::json> measure(const Plan& plan, std::int32_t rank, const Options& options) {
-  const RankMemory memory = made_up_memory(plan, rank, options.ranks_per_host);
+  const RankLinks links = made_up_links(plan, rank, options.ranks_per_host);
+  const RankMemory memory = made_up_memory(plan, links);
   reset_peak();
   const double before_mb = resident_mb("VmRSS");
   const double start = thread_seconds();
-  RESHARD_TRY(const Program program, build_program(plan, rank, memory, std::make_unique<HostCopier>()));
+  Schedule schedule = build_schedule(plan, rank, links);
+  const double schedule_seconds = thread_seconds() - start;
+  RESHARD_TRY(const BoundSchedule program,
+              bind_schedule(plan, std::move(schedule), memory, std::make_unique<HostCopier>()));
   const double seconds = thread_seconds() - start;
   const double peak_mb = resident_mb("VmHWM") - before_mb;
   malloc_trim(0);
   const double kept_mb = resident_mb("VmRSS") - before_mb;
-  const std::size_t messages = count_messages(program);
+  const std::size_t messages = count_messages(program.schedule);
   const std::size_t copies = count_copies(program);
-  std::printf("%6d %10.3f %10.1f %10.1f %10zu %10zu\n", rank, seconds, peak_mb, kept_mb, messages, copies);
-  return nlohmann::json{{"rank", rank},       {"seconds", seconds},   {"peak_mb", peak_mb},
-                        {"kept_mb", kept_mb}, {"messages", messages}, {"copies", copies}};
+  std::printf("%6d %10.3f %10.3f %10.1f %10.1f %10zu %10zu\n", rank, seconds, schedule_seconds, peak_mb, kept_mb,
+              messages, copies);
+  return nlohmann::json{{"rank", rank},       {"seconds", seconds}, {"schedule_seconds", schedule_seconds},
+                        {"peak_mb", peak_mb}, {"kept_mb", kept_mb}, {"messages", messages},
+                        {"copies", copies}};
 }
 
 Status run(Options options) {
@@ -190,7 +203,8 @@ Status run(Options options) {
   nlohmann::json report = {{"plan_seconds", thread_seconds() - start}, {"programs", nlohmann::json::array()}};
   std::printf("%d ranks, %zu routes, %lld atoms\n", plan.num_ranks, plan.routes.size(),
               static_cast<long long>(plan.num_atoms()));
-  std::printf("%6s %10s %10s %10s %10s %10s\n", "rank", "seconds", "peak MB", "kept MB", "messages", "copies");
+  std::printf("%6s %10s %10s %10s %10s %10s %10s\n", "rank", "seconds", "schedule", "peak MB", "kept MB", "messages",
+              "copies");
   if (options.ranks.empty()) options.ranks = {0, first_dst};
   for (const std::int32_t rank : options.ranks) {
     if (rank < 0 || rank >= plan.num_ranks) return invalid_argument("there is no rank " + std::to_string(rank));

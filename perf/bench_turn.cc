@@ -66,11 +66,11 @@ int run(std::int32_t num_ranks, int num_turns) {
   std::vector<std::vector<std::byte>> memory(transports.size());
   const auto plan = plan_for(num_ranks);
   auto bindings = bind_all(plan, &transports, &memory);
-  Engine& engine = bindings[0]->engine();
-  if (!engine.start().ok() || !engine.poll().ok()) return 1;
+  Driver& driver = bindings[0]->driver();
+  if (!driver.start().ok() || !driver.poll().ok()) return 1;
   const auto begin = std::chrono::steady_clock::now();
   for (int i = 0; i < num_turns; ++i) {
-    if (!engine.poll().ok()) return 1;
+    if (!driver.poll().ok()) return 1;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   std::printf("%d peers: %.1f ns for an idle turn\n", num_ranks - 1, took.count() * 1e9 / num_turns);

@@ -112,7 +112,7 @@ reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream) 
     if (stream != nullptr) {
       return {RESHARD_ERR_NOT_SUPPORTED, "a stream was given, and this build moves host memory only; pass NULL"};
     }
-    return binding->binding->engine().start();
+    return binding->binding->driver().start();
   });
 }
 
@@ -126,7 +126,7 @@ reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t g
     if (found == groups.end() || *found != group) {
       return invalid_argument(fmt::format("the plan has no group {}; it has {}", group, fmt::join(groups, ", ")));
     }
-    return binding->binding->engine().wait_group(static_cast<std::int32_t>(found - groups.begin()),
+    return binding->binding->driver().wait_group(static_cast<std::int32_t>(found - groups.begin()),
                                                  Deadline(timeout_us));
   });
 }
@@ -138,8 +138,8 @@ reshard_status_t reshard_binding_poll(reshard_binding_t binding, int64_t capacit
     if (capacity < 0) return invalid_argument(fmt::format("capacity is {}; give 0 or more", capacity));
     if (capacity > 0) RESHARD_TRY(check_not_null(groups, "groups"));
     // A list that is too short is filled as far as it goes; the number says how many there are.
-    RESHARD_TRY(const bool done, binding->binding->engine().poll());
-    const std::int64_t num_complete = binding->binding->engine().num_groups_complete();
+    RESHARD_TRY(const bool done, binding->binding->driver().poll());
+    const std::int64_t num_complete = binding->binding->driver().num_groups_complete();
     for (std::int64_t i = 0; i < std::min(capacity, num_complete); ++i) groups[i] = binding->binding->group_at(i);
     if (num_groups != nullptr) *num_groups = num_complete;
     if (is_complete != nullptr) *is_complete = done ? 1 : 0;
@@ -151,7 +151,7 @@ reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeo
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(binding, "binding"));
     RESHARD_TRY(check_timeout(timeout_us));
-    return binding->binding->engine().finish(Deadline(timeout_us));
+    return binding->binding->driver().finish(Deadline(timeout_us));
   });
 }
 
@@ -166,8 +166,8 @@ reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_bi
     stats->bytes_received = volume.bytes_received;
     stats->messages_sent = volume.messages_sent;
     stats->staging_bytes = volume.staging_bytes;
-    stats->num_runs = binding->binding->engine().num_runs();
-    stats->num_groups_complete = binding->binding->engine().num_groups_complete();
+    stats->num_runs = binding->binding->driver().num_runs();
+    stats->num_groups_complete = binding->binding->driver().num_groups_complete();
     return {};
   });
 }

@@ -115,16 +115,23 @@ Status Binding::agree(const BindOptions& options) {
 /// Second phase: everything that can fail for want of memory or of a peer.
 Status Binding::prepare(const BindOptions& options) {
   PeerMemory* tensors = options.peer_memory == nullptr ? transport_ : options.peer_memory;
-  const KeyExchange exchange{*plan_, transport_, tensors, tag_of(number_, 0, TagKind::kKeys), options.src};
+  const KeyExchange exchange{*plan_, transport_, tensors, tag_of(number_, 0, TagKind::kKeys), options.src, options.dst};
   RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));
-  memory_.mapped_src = shared_.sources();
-  memory_.read_by = shared_.read_by();
+  memory_.peer_src = shared_.sources();
+  memory_.peer_dst = shared_.destinations();
+  RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
+  RankLinks links = shared_.links();
   for (std::int32_t rank = 0; rank < transport_->num_ranks(); ++rank) {
-    memory_.stages_sends.push_back(!transport_->takes_back_sends(rank));
-    memory_.stages_receives.push_back(!transport_->takes_back_receives(rank));
+    links.stages_sends.push_back(!transport_->takes_back_sends(rank));
+    links.stages_receives.push_back(!transport_->takes_back_receives(rank));
   }
+  links.stages_all = !transport_->moves(copier->tensor_space());
+  schedule_ = build_schedule(*plan_, transport_->rank(), links);
+  volume_ = {schedule_.bytes_same_rank, schedule_.bytes_mapped, schedule_.bytes_sent,
+             schedule_.bytes_received,  schedule_.num_sends(),  schedule_.staging_bytes()};
+  control_ = std::make_shared<Control>(peers_of(schedule_), tag_of(number_, 0, TagKind::kControl), transport_);
   RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight());
-  engine_ = std::make_unique<Engine>(
+  driver_ = std::make_unique<PollDriver>(
       std::move(flight), [this] { return build_flight(); }, control_.get(), transport_);
   return {};
 }
@@ -146,18 +153,11 @@ Status Binding::vote(Status mine, const Deadline& deadline) {
   return {};
 }
 
-Result<std::shared_ptr<Flight>> Binding::build_flight() {
+Result<std::shared_ptr<Flight>> Binding::build_flight() const {
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
-  memory_.stages_all = !transport_->moves(copier->tensor_space());
-  RESHARD_TRY(Program program, build_program(*plan_, transport_->rank(), memory_, std::move(copier)));
-  volume_ = {program.bytes_same_rank, program.bytes_mapped, program.bytes_sent,
-             program.bytes_received,  program.num_sends(),  program.staging_bytes};
-  if (control_ == nullptr) {
-    control_ = std::make_shared<Control>(peers_of(program, memory_.read_by), tag_of(number_, 0, TagKind::kControl),
-                                         transport_);
-  }
-  Wiring wiring{number_, control_.get(), shared_.word(), shared_.words(), memory_.read_by};
-  return std::make_shared<Flight>(std::move(program), std::move(wiring), transport_);
+  RESHARD_TRY(BoundSchedule bound, bind_schedule(*plan_, schedule_, memory_, std::move(copier)));
+  Wiring wiring{number_, control_.get(), shared_.word(), shared_.words()};
+  return std::make_shared<Flight>(std::move(bound), std::move(wiring), transport_);
 }
 
 std::int64_t Binding::group_at(std::int64_t position) const {
@@ -179,13 +179,13 @@ Binding::~Binding() {
 /// With the transport's turn.
 void Binding::release() {
   if (is_bound_) {
-    engine_->retire();
+    driver_->retire();
     const std::uint64_t tag = tag_of(number_, 0, TagKind::kControl);
     for (const std::int32_t rank : control_->staying()) numbers_->deserted.emplace_back(rank, tag);
     if (!control_->close()) transport_->keep(control_);
   }
   numbers_->alive.erase(number_);
-  engine_.reset();
+  driver_.reset();
   control_.reset();
   shared_.disconnect();
 }

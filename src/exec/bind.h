@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "src/exec/engine.h"
 #include "src/exec/keys.h"
+#include "src/exec/poll_driver.h"
 
 namespace reshard {
 
@@ -29,7 +29,7 @@ struct BindingNumbers {
 };
 
 /// Makes who copies for a program, by where the buffers are. A binding asks again only where what a failed run has
-/// begun cannot be waited for (Engine).
+/// begun cannot be waited for (PollDriver).
 using MakeCopier = std::function<Result<std::unique_ptr<Copier>>()>;
 Result<std::unique_ptr<Copier>> make_host_copier();
 
@@ -52,15 +52,16 @@ Status check_bind_options(const BindOptions& options, RankMemory* memory);
 class Binding {
  public:
   /// Collective, in two phases; either all ranks have a binding or none has. Holds the transport's turn. First all
-  /// ranks compare plans and arguments. Then memory keys go to the ranks that read them, every rank builds its program
+  /// ranks compare plans and arguments. Then memory keys go to the ranks that read them, every rank builds its schedule
   /// and allocates its memory, and all say whether they could. Errors as reshard_binding_create documents.
   static Result<std::unique_ptr<Binding>> create(const BindOptions& options);
   ~Binding();
   Binding(const Binding&) = delete;
   Binding& operator=(const Binding&) = delete;
 
-  Engine& engine() { return *engine_; }
+  Driver& driver() { return *driver_; }
   const Plan& plan() const { return *plan_; }
+  const Schedule& schedule() const { return schedule_; }
 
   /// The group at this position of the order in which this rank gets them, as the caller numbers groups.
   std::int64_t group_at(std::int64_t position) const;
@@ -83,7 +84,7 @@ class Binding {
   Status agree(const BindOptions& options);
   Status prepare(const BindOptions& options);
   Status vote(Status mine, const Deadline& deadline);
-  Result<std::shared_ptr<Flight>> build_flight();
+  Result<std::shared_ptr<Flight>> build_flight() const;
   void sweep_deserted();
   void release();
 
@@ -96,9 +97,10 @@ class Binding {
   bool is_bound_ = false;    // on all ranks
   RankMemory memory_;
   SharedMemory shared_;
+  Schedule schedule_;
   Volume volume_;
   std::shared_ptr<Control> control_;
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Driver> driver_;
 };
 
 }  // namespace reshard

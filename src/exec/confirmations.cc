@@ -8,53 +8,69 @@
 namespace reshard {
 namespace {
 
-// By what the message is, and not by the lane that this rank keeps it in: the peer may have folded its lanes into one,
-// and both must count the same windows.
-std::size_t stream_of(const MessageStep& step) {
-  return static_cast<std::size_t>(step.is_relayed ? kRelayLane : kFirstLane);
+std::size_t kind_of(const WindowStep& step) {
+  return step.is_relayed ? 1 : 0;
+}
+
+/// A number that comes from another process is not trusted: it takes nothing past the end.
+std::size_t at_most(std::int64_t number, std::size_t most) {
+  return std::min(static_cast<std::size_t>(std::max<std::int64_t>(number, 0)), most);
 }
 
 }  // namespace
 
-Confirmations::Confirmations(const Program& program, GroupCounter* groups, Control* control)
-    : program_(program), groups_(groups), control_(control), peers_(control->peers().size()) {
-  for (std::int32_t lane = 0; lane < 2; ++lane) {
-    const auto index = static_cast<std::size_t>(lane);
-    const std::vector<MessageStep>& sends = program.sends[index].steps;
-    const std::vector<MessageStep>& receives = program.receives[index].steps;
-    is_sent_[index].resize(sends.size());
-    is_unpacked_[index].resize(receives.size());
-    num_windows_ += static_cast<std::int64_t>(sends.size() + receives.size());
-    for (std::size_t i = 0; i < sends.size(); ++i) {
-      Stream& stream = peers_[control->index_of(sends[i].peer)].out[stream_of(sends[i])];
-      stream.lane = lane;
-      stream.steps.push_back(static_cast<std::uint32_t>(i));
-    }
-    for (std::size_t i = 0; i < receives.size(); ++i) {
-      Stream& stream = peers_[control->index_of(receives[i].peer)].in[stream_of(receives[i])];
-      stream.lane = lane;
-      forwards_[index].emplace_back();
-      number_[index].push_back(static_cast<std::uint32_t>(stream.steps.size()));
-      stream.steps.push_back(static_cast<std::uint32_t>(i));
-    }
-  }
-  // Who waits for a receive to be confirmed: the sends that pass its window on.
-  for (std::int32_t lane = 0; lane < 2; ++lane) {
-    const std::vector<MessageStep>& sends = at(program.sends, lane).steps;
-    for (std::size_t i = 0; i < sends.size(); ++i) {
-      if (sends[i].feed.lane >= 0) at(forwards_, sends[i].feed.lane)[sends[i].feed.index].push_back({lane, i});
+Confirmations::Confirmations(const Schedule& schedule, GroupCounter* groups, Control* control)
+    : schedule_(schedule), groups_(groups), control_(control), peers_(control->peers().size()) {
+  add_steps(schedule.out, true);
+  add_steps(schedule.in, false);
+  for (std::int32_t lane = 0; lane < 3; ++lane) {
+    // Who waits for a window to come, and to be confirmed: what passes it on.
+    const std::vector<WindowStep>& steps = at(schedule.out, lane).steps;
+    for (std::uint32_t i = 0; i < steps.size(); ++i) {
+      const StepId feed = steps[i].feed;
+      if (feed.lane >= 0) at(forwards_, feed.lane)[feed.index].push_back({lane, i});
     }
   }
   stale_.reserve(2 * peers_.size());
 }
 
+/// Lanes are in order, and a stream takes from several: it is put in order again.
+void Confirmations::add_steps(const Lanes& lanes, bool is_out) {
+  for (std::int32_t lane = 0; lane < 3; ++lane) {
+    const std::vector<WindowStep>& steps = at(lanes, lane).steps;
+    num_windows_ += static_cast<std::int64_t>(steps.size());
+    at(is_out ? is_given_ : has_arrived_, lane).resize(steps.size());
+    if (!is_out) at(number_, lane).resize(steps.size());
+    if (!is_out) at(forwards_, lane).resize(steps.size());
+    for (std::uint32_t i = 0; i < steps.size(); ++i) {
+      Peer& peer = peers_[control_->index_of(steps[i].peer)];
+      Stream& stream = (is_out ? peer.out : peer.in)[kind_of(steps[i])];
+      stream.steps.push_back({lane, i});
+      if (!is_out || lane != kMappedLane) continue;
+      stream.lent.push_back(i);
+      ++num_windows_;  // counted again: it is to be read, too
+    }
+  }
+  const auto step_of = [&](StepId id) -> const WindowStep& { return at(lanes, id.lane).steps[id.index]; };
+  for (Peer& peer : peers_) {
+    for (Stream& stream : is_out ? peer.out : peer.in) {
+      std::sort(stream.steps.begin(), stream.steps.end(),
+                [&](StepId a, StepId b) { return step_of(a).key() < step_of(b).key(); });
+      for (std::uint32_t i = 0; i < stream.steps.size() && !is_out; ++i) {
+        at(number_, stream.steps[i].lane)[stream.steps[i].index] = i;
+      }
+    }
+  }
+}
+
 void Confirmations::begin() {
-  for (Flags* flags : {&is_sent_, &is_unpacked_}) {
+  for (Flags* flags : {&is_given_, &has_arrived_}) {
     for (std::vector<bool>& lane : *flags) lane.assign(lane.size(), false);
   }
   for (Peer& peer : peers_) {
     for (std::size_t i = 0; i < 2; ++i) {
       peer.out[i].num_confirmed = peer.in[i].num_confirmed = 0;
+      peer.out[i].num_read = 0;
       peer.out[i].is_stale = false;
     }
   }
@@ -62,65 +78,93 @@ void Confirmations::begin() {
   stale_.clear();
 }
 
-void Confirmations::complete(const MessageStep& step) {
-  for (const std::int32_t position : step.work) groups_->complete(position);
+void Confirmations::open() {
+  const std::vector<WindowStep>& lent = schedule_.out[kMappedLane].steps;
+  for (std::uint32_t i = 0; i < lent.size(); ++i) {
+    if (lent[i].feed.lane < 0) is_ready({kMappedLane, i});
+  }
 }
 
-bool Confirmations::is_confirmed(MessageId receive) const {
-  const MessageStep& step = at(program_.receives, receive.lane).steps[receive.index];
-  const Stream& stream = peers_[control_->index_of(step.peer)].in[stream_of(step)];
-  return at(number_, receive.lane)[receive.index] < stream.num_confirmed;
+void Confirmations::complete(const WindowStep& step) {
+  for (const std::int32_t position : schedule_.work_of(step)) groups_->complete(position);
 }
 
-/// A group counts a window once, when it is both unpacked and confirmed, whichever comes last: here, or in adopt().
-void Confirmations::unpacked(MessageId receive) {
-  at(is_unpacked_, receive.lane)[receive.index] = true;
-  if (is_confirmed(receive)) complete(at(program_.receives, receive.lane).steps[receive.index]);
+bool Confirmations::is_confirmed(StepId id) const {
+  const WindowStep& step = incoming(id);
+  const Stream& stream = peers_[control_->index_of(step.peer)].in[kind_of(step)];
+  return at(number_, id.lane)[id.index] < stream.num_confirmed;
 }
 
-void Confirmations::sent(MessageId send) {
-  at(is_sent_, send.lane)[send.index] = true;
-  look_at_send(send);
+/// A group counts a window once, when it is both here and confirmed, whichever comes last: here, or in adopt().
+void Confirmations::arrived(StepId id) {
+  at(has_arrived_, id.lane)[id.index] = true;
+  if (is_confirmed(id)) complete(incoming(id));
+  for (const StepId forward : at(forwards_, id.lane)[id.index]) {
+    if (forward.lane == kMappedLane) is_ready(forward);
+  }
+}
+
+void Confirmations::sent(StepId id) {
+  is_ready(id);
+}
+
+void Confirmations::is_ready(StepId id) {
+  at(is_given_, id.lane)[id.index] = true;
+  look_at(id);
 }
 
 /// This window may be what its stream waits for.
-void Confirmations::look_at_send(MessageId send) {
-  const MessageStep& step = at(program_.sends, send.lane).steps[send.index];
-  const StreamId id{control_->index_of(step.peer), stream_of(step)};
-  if (!std::exchange(peers_[id.peer].out[id.lane].is_stale, true)) stale_.push_back(id);
+void Confirmations::look_at(StepId id) {
+  const WindowStep& step = outgoing(id);
+  const StreamId stream{control_->index_of(step.peer), kind_of(step)};
+  if (!std::exchange(peers_[stream.peer].out[stream.kind].is_stale, true)) stale_.push_back(stream);
 }
 
-/// The number comes from another process, and is not trusted: it never takes the stream back, or past its end.
 void Confirmations::adopt(Stream* stream, std::int64_t num_confirmed) {
-  const std::size_t wanted =
-      std::min(static_cast<std::size_t>(std::max<std::int64_t>(num_confirmed, 0)), stream->steps.size());
+  const std::size_t wanted = at_most(num_confirmed, stream->steps.size());
   while (stream->num_confirmed < wanted) {
-    const std::uint32_t index = stream->steps[stream->num_confirmed++];
+    const StepId id = stream->steps[stream->num_confirmed++];
     --num_open_;
-    for (const MessageId send : at(forwards_, stream->lane)[index]) look_at_send(send);
-    if (at(is_unpacked_, stream->lane)[index]) complete(at(program_.receives, stream->lane).steps[index]);
+    for (const StepId forward : at(forwards_, id.lane)[id.index]) look_at(forward);
+    if (has_arrived(id)) complete(incoming(id));
+  }
+}
+
+/// Not past what was confirmed to the peer: it cannot have read more.
+void Confirmations::adopt_read(Stream* stream, std::int64_t num_read) {
+  const std::size_t wanted = at_most(num_read, stream->lent.size());
+  while (stream->num_read < wanted) {
+    const std::uint32_t index = stream->lent[stream->num_read];
+    if (!is_given_[kMappedLane][index]) return;
+    ++stream->num_read;
+    --num_open_;
+    complete(outgoing({kMappedLane, index}));
   }
 }
 
 void Confirmations::adopt(std::size_t peer) {
-  for (std::size_t i = 0; i < 2; ++i) adopt(&peers_[peer].in[i], control_->heard(peer).num_confirmed[i]);
+  const Snapshot& heard = control_->heard(peer);
+  for (std::size_t i = 0; i < 2; ++i) {
+    adopt(&peers_[peer].in[i], heard.num_confirmed[i]);
+    adopt_read(&peers_[peer].out[i], heard.num_read[i]);
+  }
 }
 
 /// Goes on from the first window that is not confirmed, as far as windows may be. One that may not holds up those
 /// behind it, though their sends may have ended: a number says all that a list of windows would, in 8 bytes.
 void Confirmations::confirm(StreamId id) {
-  Stream& stream = peers_[id.peer].out[id.lane];
+  Stream& stream = peers_[id.peer].out[id.kind];
   stream.is_stale = false;
   const std::size_t before = stream.num_confirmed;
   while (stream.has_open()) {
-    const std::uint32_t index = stream.steps[stream.num_confirmed];
-    const MessageId feed = at(program_.sends, stream.lane).steps[index].feed;
-    if (!at(is_sent_, stream.lane)[index] || (feed.lane >= 0 && !is_confirmed(feed))) break;
+    const StepId next = stream.steps[stream.num_confirmed];
+    const StepId feed = outgoing(next).feed;
+    if (!at(is_given_, next.lane)[next.index] || (feed.lane >= 0 && !is_confirmed(feed))) break;
     ++stream.num_confirmed;
     --num_open_;
   }
   if (stream.num_confirmed > before) {
-    control_->confirm(id.peer, id.lane, static_cast<std::int64_t>(stream.num_confirmed));
+    control_->confirm(id.peer, id.kind, static_cast<std::int64_t>(stream.num_confirmed));
   }
 }
 
@@ -143,6 +187,11 @@ bool Confirmations::awaits(std::size_t peer) const {
 
 bool Confirmations::owes(std::size_t peer) const {
   return peers_[peer].out[0].has_open() || peers_[peer].out[1].has_open();
+}
+
+bool Confirmations::lends_to(std::size_t peer) const {
+  const std::array<Stream, 2>& out = peers_[peer].out;
+  return out[0].num_read < out[0].lent.size() || out[1].num_read < out[1].lent.size();
 }
 
 }  // namespace reshard

@@ -8,7 +8,7 @@
 
 #include "src/exec/control.h"
 #include "src/exec/group_counter.h"
-#include "src/exec/program.h"
+#include "src/exec/schedule.h"
 
 namespace reshard {
 
@@ -22,37 +22,49 @@ namespace reshard {
 /// By induction along the route every rank that the bytes came through, the source included, has seen its send end
 /// within the run. Whoever gives a run up confirms nothing any more.
 ///
-/// Windows are confirmed by number, in the plan's one order, per peer and lane: the first n are confirmed. The hop that
+/// A window that the peer reads in place is confirmed before it is read: as soon as it is here, and confirmed to this
+/// rank. That is the signal for the reader, who then copies and looks at this rank's RunWord: if the run still stands
+/// there after the copy, the memory held what was confirmed. The reader says how many windows it has read; until then
+/// the destination that they lie in is not complete here.
+///
+/// Windows are confirmed by number, in the plan's one order, per peer and kind: the first n are confirmed. The hop that
 /// brings a window comes before the hop that passes it on, hence waiting for confirmations goes backwards in that order
 /// and never in a circle. (Per group or per run it would go in one: A relays for B, and B for A.)
 class Confirmations {
  public:
-  /// All three must outlive this object; control's peers are those of the program's messages, at least.
-  Confirmations(const Program& program, GroupCounter* groups, Control* control);
+  /// All three must outlive this object; control's peers are those of the schedule, at least.
+  Confirmations(const Schedule& schedule, GroupCounter* groups, Control* control);
 
   void begin();
-  void unpacked(MessageId receive);
-  void sent(MessageId send);
+  void open();                    ///< the source may be read: what is lent of it is there
+  void arrived(StepId incoming);  ///< unpacked, or read
+  void sent(StepId outgoing);     ///< a send has ended
 
-  /// Adopts what the peer has confirmed since.
+  /// Adopts what the peer has confirmed, and read, since.
   void adopt(std::size_t peer);
   /// Confirms to the peers what can be: only windows whose send has ended, or that were confirmed to this rank, since
   /// the last call are looked at.
   void confirm();
 
-  bool awaits(std::size_t peer) const;  ///< a confirmation of the peer
-  bool owes(std::size_t peer) const;    ///< has not confirmed everything to the peer
+  bool has_arrived(StepId incoming) const { return at(has_arrived_, incoming.lane)[incoming.index]; }
+  bool is_confirmed(StepId incoming) const;
+
+  bool awaits(std::size_t peer) const;    ///< a confirmation of the peer
+  bool owes(std::size_t peer) const;      ///< has not confirmed everything to the peer
+  bool lends_to(std::size_t peer) const;  ///< the peer has not read everything that it reads in place
   bool is_complete() const { return num_open_ == 0; }
-  std::vector<std::int32_t> senders() const;  ///< ranks that send windows to this one
+  std::vector<std::int32_t> senders() const;  ///< ranks that give windows to this one
 
  private:
-  /// The windows of one lane between this rank and a peer, in order. Lanes are those of both ends: relayed windows, and
-  /// others, also where a rank keeps both kinds in one lane of its own.
+  /// The windows of one kind between this rank and a peer, in order. Kinds are those of both ends, relayed windows and
+  /// others, whatever lanes a rank keeps them in: the peer may have folded its lanes into one, and both must count the
+  /// same windows.
   struct Stream {
-    std::int32_t lane = 0;             // of this rank's program
-    std::vector<std::uint32_t> steps;  // indices in it
-    std::size_t num_confirmed = 0;     // the first ones
-    bool is_stale = false;             // of windows that this rank gives: in stale_
+    std::vector<StepId> steps;
+    std::size_t num_confirmed = 0;    // the first ones
+    bool is_stale = false;            // of windows that this rank gives: in stale_
+    std::vector<std::uint32_t> lent;  // those that the peer reads in place: indices in kMappedLane
+    std::size_t num_read = 0;         // the first ones
     bool has_open() const { return num_confirmed < steps.size(); }
   };
   struct Peer {
@@ -61,26 +73,30 @@ class Confirmations {
   };
   struct StreamId {
     std::size_t peer = 0;
-    std::size_t lane = 0;  // of both ends
+    std::size_t kind = 0;
   };
-  using Flags = std::array<std::vector<bool>, 2>;  // by lane and index of a step
+  using Flags = std::array<std::vector<bool>, 3>;  // by lane and index of a step
 
+  void add_steps(const Lanes& lanes, bool is_out);
   void adopt(Stream* stream, std::int64_t num_confirmed);
+  void adopt_read(Stream* stream, std::int64_t num_read);
   void confirm(StreamId id);
-  void look_at_send(MessageId send);
-  bool is_confirmed(MessageId receive) const;
-  void complete(const MessageStep& step);
+  void is_ready(StepId outgoing);
+  void look_at(StepId outgoing);
+  void complete(const WindowStep& step);
+  const WindowStep& incoming(StepId id) const { return at(schedule_.in, id.lane).steps[id.index]; }
+  const WindowStep& outgoing(StepId id) const { return at(schedule_.out, id.lane).steps[id.index]; }
 
-  const Program& program_;
+  const Schedule& schedule_;
   GroupCounter* groups_;
   Control* control_;
   std::vector<Peer> peers_;  // as control's
-  Flags is_sent_;
-  Flags is_unpacked_;
-  std::array<std::vector<std::uint32_t>, 2> number_;             // of receives: in their streams
-  std::array<std::vector<std::vector<MessageId>>, 2> forwards_;  // of receives: the sends that pass them on
+  Flags is_given_;           // of what goes out: sent, or here to be read
+  Flags has_arrived_;
+  std::array<std::vector<std::uint32_t>, 3> number_;          // of what comes in: in their streams
+  std::array<std::vector<std::vector<StepId>>, 3> forwards_;  // of what comes in: what passes it on
   std::int64_t num_windows_ = 0;
-  std::int64_t num_open_ = 0;    // windows that are not confirmed, of both directions
+  std::int64_t num_open_ = 0;    // windows that are not confirmed, of both directions, and those lent and not read
   std::vector<StreamId> stale_;  // whose first open window may be confirmed by now
 };
 

@@ -158,8 +158,13 @@ void Control::say(std::size_t peer, std::int64_t flag) {
   queue(peer);
 }
 
-void Control::confirm(std::size_t peer, std::size_t lane, std::int64_t num_confirmed) {
-  peers_[peer].mine.num_confirmed[lane] = num_confirmed;
+void Control::confirm(std::size_t peer, std::size_t kind, std::int64_t num_confirmed) {
+  peers_[peer].mine.num_confirmed[kind] = num_confirmed;
+  queue(peer);
+}
+
+void Control::tell_read(std::size_t peer, std::size_t kind, std::int64_t num_read) {
+  peers_[peer].mine.num_read[kind] = num_read;
   queue(peer);
 }
 

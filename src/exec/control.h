@@ -14,13 +14,15 @@ namespace reshard {
 /// earlier ones did, and a state that was not sent yet may be replaced by the next.
 struct Snapshot {
   static constexpr std::int64_t kReady = 1;      ///< you may read my source
-  static constexpr std::int64_t kDone = 2;       ///< I have read all that I read of your source
+  static constexpr std::int64_t kDone = 2;       ///< I have read all groups that I read of your source
   static constexpr std::int64_t kAbandoned = 4;  ///< I gave the run up
   static constexpr std::int64_t kLeft = 8;       ///< I destroyed my binding: there will be no other run
 
   std::int64_t run = 0;  ///< 0: none yet
   std::int64_t flags = 0;
-  std::array<std::int64_t, 2> num_confirmed{};  ///< windows that I gave you for good, by lane; see Confirmations
+  // By kind of the window: 0 from its first rank, 1 relayed. See Confirmations.
+  std::array<std::int64_t, 2> num_confirmed{};  ///< windows that I gave you for good
+  std::array<std::int64_t, 2> num_read{};       ///< windows that I have read in your memory
   bool says(std::int64_t flag) const { return (flags & flag) != 0; }
 };
 
@@ -47,7 +49,8 @@ class Control {
   Status send(bool* moved);     ///< sends what changed
 
   void say(std::size_t peer, std::int64_t flag);
-  void confirm(std::size_t peer, std::size_t lane, std::int64_t num_confirmed);
+  void confirm(std::size_t peer, std::size_t kind, std::int64_t num_confirmed);
+  void tell_read(std::size_t peer, std::size_t kind, std::int64_t num_read);
 
   /// What the peer said of the current run; all zero before it said anything.
   const Snapshot& heard(std::size_t peer) const { return peers_[peer].heard; }

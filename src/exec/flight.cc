@@ -22,65 +22,39 @@ constexpr auto kLastWords = std::chrono::milliseconds(200);
 
 }  // namespace
 
-std::vector<std::int32_t> peers_of(const Program& program, const RankFlags& read_by) {
-  std::set<std::int32_t> peers;
-  for (const GroupCopies& pull : program.pulls) peers.insert(pull.peer);
-  for (const MessageLanes* lanes : {&program.sends, &program.receives}) {
-    for (const MessageLane& lane : *lanes) {
-      for (const MessageStep& step : lane.steps) peers.insert(step.peer);
-    }
-  }
-  for (const RankId rank : read_by.ids()) {
-    if (read_by[rank]) peers.insert(rank);
-  }
-  return {peers.begin(), peers.end()};
-}
-
-Flight::Flight(Program given, Wiring wiring, Messenger* messenger)
-    : program(std::move(given)),
+Flight::Flight(BoundSchedule given, Wiring wiring, Messenger* messenger)
+    : bound(std::move(given)),
       wiring_(std::move(wiring)),
       messenger_(messenger),
-      groups_(program.work_of_group, program.num_open),
-      messages_(program, &groups_, wiring_.control, wiring_.binding, messenger) {
+      groups_(bound.schedule.work_of_group, bound.schedule.num_open),
+      confirmations_(bound.schedule, &groups_, wiring_.control),
+      messages_(bound, &groups_, &confirmations_, wiring_.binding, messenger),
+      pulls_(bound, wiring_.words, &groups_, &confirmations_, wiring_.control) {
   const Control& control = *wiring_.control;
   bonds_.resize(control.peers().size());
-  is_pull_begun_.resize(program.pulls.size());
-  pulls_.reserve(program.copier->most_jobs());
-  std::map<std::int32_t, std::int32_t> num_pulls;
-  for (const GroupCopies& pull : program.pulls) ++num_pulls[pull.peer];
-  for (const auto& [rank, count] : num_pulls) {
-    const std::size_t peer = control.index_of(rank);
-    bonds_[peer].source = static_cast<std::int32_t>(sources_.size());
-    sources_.push_back({rank, peer, RunWord(wiring_.words.at(rank)), count, count});
-  }
-  for (const RankId rank : wiring_.read_by.ids()) {
-    if (wiring_.read_by[rank]) bonds_[control.index_of(rank)].is_reader = true;
-  }
+  for (const std::int32_t rank : bound.schedule.pulled_by) bonds_[control.index_of(rank)].is_reader = true;
   for (std::vector<std::size_t>* peers : {&changed_, &lost_}) peers->reserve(bonds_.size());
   messenger->reserve(messages_.most_in_flight() + control.peers().size());
 }
 
 Status Flight::begin(std::int64_t run, void* stream) {
   run_ = run;
+  confirmations_.begin();
   messages_.begin(run);
+  pulls_.begin(run);
   is_open_ = false;
   next_local_ = 0;
   is_copying_local_ = false;
-  is_pull_begun_.assign(is_pull_begun_.size(), false);
   lost_.clear();
   quiet_since_.reset();
-  first_pull_ = 0;
-  pulls_.clear();
-  may_pull_ = true;
   groups_.begin();
-  for (Source& source : sources_) source.pulls_left = source.num_pulls;
   wiring_.control->begin(run);
   num_unread_ = 0;
   for (Bond& bond : bonds_) {
     bond.is_read = bond.is_lost = false;
     if (bond.is_reader) ++num_unread_;
   }
-  RESHARD_TRY(program.copier->begin(stream));
+  RESHARD_TRY(bound.copier->begin(stream));
   bool moved = false;
   RESHARD_TRY(wiring_.control->receive(&moved));
   return open(&moved);
@@ -89,23 +63,17 @@ Status Flight::begin(std::int64_t run, void* stream) {
 /// Begins with the caller's memory, once it may be touched. The word is set before readers are told that they may read:
 /// what they read from then on must be this run's. Receives are posted at once, so that few messages find none.
 Status Flight::open(bool* moved) {
-  RESHARD_TRY(is_open_, program.copier->is_open());
+  RESHARD_TRY(is_open_, bound.copier->is_open());
   if (!is_open_) return {};
   *moved = true;
   if (wiring_.word != nullptr) RunWord(wiring_.word).set(run_);
   for (std::size_t peer = 0; peer < bonds_.size(); ++peer) {
     if (bonds_[peer].is_reader) wiring_.control->say(peer, Snapshot::kReady);
   }
+  confirmations_.open();
+  confirmations_.confirm();
   RESHARD_TRY(wiring_.control->send(moved));
   return messages_.post_receives(moved);
-}
-
-Flight::Source& Flight::source_of(std::int32_t rank) {
-  return at(sources_, bonds_[wiring_.control->index_of(rank)].source);
-}
-
-bool Flight::may_read(const Source& source) const {
-  return wiring_.control->heard(source.peer).says(Snapshot::kReady);
 }
 
 /// One turn. News of peers comes first, since it may allow what follows; what can be confirmed is, both before and
@@ -130,13 +98,13 @@ Status Flight::hear(bool* moved) {
 }
 
 Status Flight::work(bool* moved) {
-  messages_.confirmations().confirm();
+  confirmations_.confirm();
   RESHARD_TRY(messages_.post_receives(moved));
   RESHARD_TRY(messages_.send(moved));
   RESHARD_TRY(messages_.unpack(moved));
-  RESHARD_TRY(step_pulls(moved));
+  RESHARD_TRY(pulls_.step(moved));
   RESHARD_TRY(step_local(moved));
-  messages_.confirmations().confirm();
+  confirmations_.confirm();
   return wiring_.control->send(moved);
 }
 
@@ -158,8 +126,8 @@ void Flight::heed_departures(std::span<const std::int32_t> departed) {
 
 /// Something new may be known of the peer.
 void Flight::heed(std::size_t peer) {
-  messages_.confirmations().adopt(peer);
-  may_pull_ = true;
+  confirmations_.adopt(peer);
+  pulls_.heed();
   Bond& bond = bonds_[peer];
   if (bond.is_reader && !bond.is_read && wiring_.control->heard(peer).says(Snapshot::kDone)) {
     bond.is_read = true;
@@ -169,14 +137,17 @@ void Flight::heed(std::size_t peer) {
   if (is_lost && !std::exchange(bond.is_lost, true)) lost_.push_back(peer);
 }
 
+/// Whether the peer has not read all that it reads of this rank's memory.
+bool Flight::is_unread(std::size_t peer) const {
+  return (bonds_[peer].is_reader && !bonds_[peer].is_read) || confirmations_.lends_to(peer);
+}
+
 /// Whether this rank's run still depends on a peer that takes no more part in it.
 bool Flight::needs(std::size_t peer, Control::Loss loss) const {
-  const Bond& bond = bonds_[peer];
-  if (messages_.confirmations().awaits(peer)) return true;
-  if (bond.source >= 0 && at(sources_, bond.source).pulls_left > 0) return true;
-  // One that has moved on took what it wanted, or discards it: the sends to it end.
-  if (loss == Control::Loss::kMovedOn) return false;
-  return (bond.is_reader && !bond.is_read) || messages_.confirmations().owes(peer);
+  // One that has moved on said what it had read before it finished; if it has not, it gave the run up.
+  if (confirmations_.awaits(peer) || pulls_.awaits(peer) || is_unread(peer)) return true;
+  // One that has moved on took what was sent to it, or discards it: the sends to it end.
+  return loss != Control::Loss::kMovedOn && confirmations_.owes(peer);
 }
 
 /// A loss counts from the step after the one that saw it: what the peer did before it left may be seen a little after
@@ -197,73 +168,26 @@ Status Flight::check_losses(std::size_t num_known) {
   return {};
 }
 
-/// Begins the first pulls of open groups whose source may be read. Where there was none, there is none before a peer
-/// says something, or a group is complete and lets the next one open.
-void Flight::choose_pulls() {
-  const std::size_t most = program.copier->most_jobs();
-  if (pulls_.size() == most || (!may_pull_ && groups_.num_complete() == pulled_at_group_)) return;
-  may_pull_ = false;
-  pulled_at_group_ = groups_.num_complete();
-  while (first_pull_ < is_pull_begun_.size() && is_pull_begun_[first_pull_]) ++first_pull_;
-  for (std::size_t i = first_pull_; i < is_pull_begun_.size(); ++i) {
-    const GroupCopies& pull = program.pulls[i];
-    if (!groups_.is_open(pull.position)) return;
-    if (is_pull_begun_[i] || !may_read(source_of(pull.peer))) continue;
-    is_pull_begun_[i] = true;
-    pulls_.push_back({i, CopyJob(pull.batch)});
-    if (pulls_.size() < most) continue;
-    may_pull_ = true;  // the next one, after one of these
-    return;
-  }
-}
-
-/// Copies a piece of peers' memory.
-Status Flight::step_pulls(bool* moved) {
-  choose_pulls();
-  for (std::size_t i = 0; i < pulls_.size();) {
-    RESHARD_TRY(program.copier->advance(&pulls_[i].job, moved));
-    if (!pulls_[i].job.is_done) {
-      ++i;
-      continue;
-    }
-    const std::size_t index = pulls_[i].index;
-    pulls_.erase(pulls_.begin() + static_cast<std::ptrdiff_t>(i));
-    RESHARD_TRY(finish_pull(index));
-  }
-  return {};
-}
-
-/// The word is looked at after the copy, not before: only then does it say that all that was read was the run's
-/// (RunWord).
-Status Flight::finish_pull(std::size_t index) {
-  const GroupCopies& pull = program.pulls[index];
-  Source& source = source_of(pull.peer);
-  if (!source.word.is(run_)) {
-    return {RESHARD_ERR_ABANDONED, fmt::format("rank {} gave the run up while its memory was read", pull.peer)};
-  }
-  if (--source.pulls_left == 0) wiring_.control->say(source.peer, Snapshot::kDone);
-  groups_.complete(pull.position);
-  return {};
-}
-
 /// Copies within the rank, a piece per turn: they need nobody, so they fill the time while others are waited for.
 Status Flight::step_local(bool* moved) {
-  if (next_local_ >= program.local.size() || !groups_.is_open(program.local[next_local_].position)) return {};
-  const GroupCopies& step = program.local[next_local_];
-  if (!std::exchange(is_copying_local_, true)) local_ = CopyJob(step.batch);
-  RESHARD_TRY(program.copier->advance(&local_, moved));
+  if (next_local_ >= bound.local.size()) return {};
+  const std::int32_t position = bound.schedule.local[next_local_].position;
+  if (!groups_.is_open(position)) return {};
+  if (!std::exchange(is_copying_local_, true)) local_ = CopyJob(bound.local[next_local_]);
+  RESHARD_TRY(bound.copier->advance(&local_, moved));
   if (!local_.is_done) return {};
   is_copying_local_ = false;
   ++next_local_;
-  groups_.complete(step.position);
+  groups_.complete(position);
   return {};
 }
 
 /// Whether this rank may let go: its own groups are complete, everybody has read or received what this rank gives, and
 /// the last words are sent. A rank that left earlier would take its memory, or its news, away from those behind it.
 bool Flight::is_complete() const {
-  return is_open_ && groups_.all_complete() && messages_.is_complete() && next_local_ == program.local.size() &&
-         num_unread_ == 0 && wiring_.control->is_flushed();
+  return is_open_ && groups_.all_complete() && messages_.is_complete() && pulls_.is_complete() &&
+         confirmations_.is_complete() && next_local_ == bound.local.size() && num_unread_ == 0 &&
+         wiring_.control->is_flushed();
 }
 
 std::string Flight::missing() const {
@@ -271,14 +195,8 @@ std::string Flight::missing() const {
   std::set<std::int32_t> from;
   std::set<std::int32_t> to;
   for (std::size_t peer = 0; peer < ranks.size(); ++peer) {
-    if (messages_.confirmations().awaits(peer)) from.insert(ranks[peer]);
-    if (messages_.confirmations().owes(peer)) to.insert(ranks[peer]);
-  }
-  for (const Source& source : sources_) {
-    if (source.pulls_left > 0) from.insert(source.rank);
-  }
-  for (std::size_t peer = 0; peer < ranks.size(); ++peer) {
-    if (bonds_[peer].is_reader && !bonds_[peer].is_read) to.insert(ranks[peer]);
+    if (confirmations_.awaits(peer) || pulls_.awaits(peer)) from.insert(ranks[peer]);
+    if (confirmations_.owes(peer) || is_unread(peer)) to.insert(ranks[peer]);
   }
   std::string text = fmt::format("{} of {} windows received, {} of {} sent", messages_.num_received(),
                                  messages_.num_receives(), messages_.num_sent(), messages_.num_sends());
@@ -297,7 +215,7 @@ void Flight::abandon() {
   std::vector<Request*> requests;
   messages_.add_pending(&requests);
   messenger_->cancel_all(requests, Deadline(Messenger::kCancelUs));
-  program.copier->drain(Deadline(kDrainUs));
+  bound.copier->drain(Deadline(kDrainUs));
   discard(run_);
 }
 

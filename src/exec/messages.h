@@ -5,18 +5,19 @@
 #include <array>
 #include <vector>
 
+#include "src/exec/bound_schedule.h"
 #include "src/exec/confirmations.h"
 #include "src/exec/group_counter.h"
-#include "src/exec/program.h"
 #include "src/transport/messenger.h"
 
 namespace reshard {
 
-/// The messages of a program in its current run: two lanes in each direction. Sized once; a run allocates nothing.
+/// The messages of a schedule in its current run: two lanes in each direction. Sized once; a run allocates nothing.
 class Messages {
  public:
   /// All four must outlive this object. Messages are tagged as those of `binding`.
-  Messages(const Program& program, GroupCounter* groups, Control* control, std::int64_t binding, Messenger* messenger);
+  Messages(const BoundSchedule& bound, GroupCounter* groups, Confirmations* confirmations, std::int64_t binding,
+           Messenger* messenger);
 
   void begin(std::int64_t run);
 
@@ -30,12 +31,7 @@ class Messages {
   std::size_t num_received() const { return receives_.num_done(); }
   std::size_t num_sends() const { return sends_.num_steps(); }
   std::size_t num_receives() const { return receives_.num_steps(); }
-  /// Received, sent, and confirmed in both directions.
-  bool is_complete() const {
-    return num_sent() == num_sends() && num_received() == num_receives() && confirmations_.is_complete();
-  }
-  Confirmations& confirmations() { return confirmations_; }
-  const Confirmations& confirmations() const { return confirmations_; }
+  bool is_complete() const { return num_sent() == num_sends() && num_received() == num_receives(); }
 
   /// Appends the messages that are in flight.
   void add_pending(std::vector<Request*>* requests);
@@ -47,32 +43,32 @@ class Messages {
  private:
   /// Posted in order from `next`, finished in any order.
   struct Lane {
-    const MessageLane* program = nullptr;
+    const reshard::Lane* schedule = nullptr;
+    const std::vector<BoundWindow>* bound = nullptr;
     std::vector<Request> requests;
-    std::vector<bool> is_done;
     std::vector<std::int32_t> forwards_left;  // of receives to staging
     std::vector<bool> slot_busy;
-    std::vector<std::size_t> in_flight;  // indices of steps: posted, and not taken from `ended`
-    std::size_t next = 0;
+    std::vector<std::uint32_t> in_flight;  // indices of steps: posted, and not taken from `ended`
+    std::uint32_t next = 0;
     std::size_t num_done = 0;
     bool is_packing = false;  // `next` of a lane of sends; pack is its job
     CopyJob pack;
 
-    bool has_next() const { return next < program->steps.size(); }
-    const MessageStep& next_step() const { return program->steps[next]; }
+    bool has_next() const { return next < schedule->steps.size(); }
+    const WindowStep& next_step() const { return schedule->steps[next]; }
     bool slot_free() const;
     void take_slot_and_advance();
     void release(std::int32_t slot);
   };
   struct Direction {
-    std::array<Lane, 2> lanes;
+    std::array<Lane, kNumMessageLanes> lanes;
     std::size_t most_in_flight = 0;
     EndedRequests ended;  // of both lanes
 
-    void init(const MessageLanes& program, std::int32_t most);
+    void init(const Lanes& lanes, const std::array<std::vector<BoundWindow>, 3>& bound, std::int32_t most);
     void begin();
-    MessageId id_of(const Request* request) const;
-    MessageId take_ended();
+    StepId id_of(const Request* request) const;
+    StepId take_ended();
     bool has_room(std::int32_t lane) const;
     std::size_t num_done() const { return lanes[0].num_done + lanes[1].num_done; }
     std::size_t num_steps() const { return lanes[0].requests.size() + lanes[1].requests.size(); }
@@ -80,23 +76,24 @@ class Messages {
 
   /// A message that has arrived and is being unpacked.
   struct Unpack {
-    MessageId id;
+    StepId id;
     CopyJob job;
   };
 
   Status find_arrived(bool* moved);
-  void finish_receive(MessageId id);
+  void finish_receive(StepId id);
   Status reap_sends(bool* moved);
-  void finish_send(MessageId id);
+  void finish_send(StepId id);
   Status send_next(std::int32_t lane, bool* moved);
-  MemorySpace space_of(const MessageStep& step) const;
-  bool is_fed(const MessageStep& step) const;
-  bool keeps_queue_short(const Lane& lane, const MessageStep& step) const;
-  std::uint64_t tag_of_step(const MessageStep& step) const;
+  MemorySpace space_of(const WindowStep& step) const;
+  bool is_fed(const WindowStep& step) const;
+  bool keeps_queue_short(const Lane& lane, const WindowStep& step) const;
+  std::uint64_t tag_of_step(const WindowStep& step) const;
 
   Copier* copier_;
+  const Schedule& schedule_;
   GroupCounter* groups_;
-  Confirmations confirmations_;
+  Confirmations* confirmations_;
   std::int64_t binding_;
   Messenger* messenger_;
   std::int64_t run_ = 0;

@@ -37,9 +37,9 @@ std::string give_up_at_random(const Scenario& scenario, const std::shared_ptr<co
                               std::uint32_t seed, int num_runs, Transport* transport) {
   RankBuffers src(*scenario.src, transport->rank(), transport, is_mappable);
   RankBuffers dst(*scenario.dst, transport->rank(), transport, is_mappable);
-  auto binding = Binding::create({plan, transport, src.bound(), dst.bound(), nullptr, kTimeoutUs});
+  auto binding = testing::bind({plan, transport, src.bound(), dst.bound(), nullptr, kTimeoutUs});
   if (!binding.ok()) return binding.status().message() + "\n";
-  Engine& engine = (*binding)->engine();
+  Driver& driver = (*binding)->driver();
   std::mt19937 random(seed + static_cast<std::uint32_t>(transport->rank()));
   std::string wrong;
   for (int run = 0; run <= num_runs && wrong.empty(); ++run) {
@@ -48,17 +48,17 @@ std::string give_up_at_random(const Scenario& scenario, const std::shared_ptr<co
     dst.poison();
     const bool is_last = run == num_runs;
     if (is_last && !transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier\n";
-    Status status = engine.start();
+    Status status = driver.start();
     if (status.ok()) {
       status =
-          engine.finish(Deadline(is_last ? kTimeoutUs : 1 + static_cast<std::int64_t>(random() % kMostDeadlineUs)));
+          driver.finish(Deadline(is_last ? kTimeoutUs : 1 + static_cast<std::int64_t>(random() % kMostDeadlineUs)));
     }
     if (status.ok()) {
       wrong = dst.check(run);
     } else if (is_last || (status.code() != RESHARD_ERR_TIMEOUT && status.code() != RESHARD_ERR_ABANDONED)) {
       wrong = status.message() + "\n";
     } else {
-      for (std::int32_t i = 0; i < engine.num_groups_complete() && wrong.empty(); ++i) {
+      for (std::int32_t i = 0; i < driver.num_groups_complete() && wrong.empty(); ++i) {
         wrong = dst.check(run, (*binding)->group_at(i));
       }
     }

@@ -50,8 +50,8 @@ struct Half {
   std::string run(Binding* binding, std::int64_t salt) {
     src.fill(salt);
     dst.poison();
-    Status status = binding->engine().start();
-    if (status.ok()) status = binding->engine().finish(Deadline(kTimeoutUs));
+    Status status = binding->driver().start();
+    if (status.ok()) status = binding->driver().finish(Deadline(kTimeoutUs));
     return status.ok() ? dst.check(salt) : status.message();
   }
 
@@ -72,7 +72,7 @@ TEST(BindTest, WhatOneRankDoesWrongOnceAllSurvive) {
                           const bool errs = attempt % 2 == 0 && transport->rank() == 1;
                           if (errs) options.arguments = invalid_argument("source buffers is NULL");
                           if (errs) options.plan = nullptr;
-                          auto binding = Binding::create(options);
+                          auto binding = testing::bind(options);
                           if (binding.ok() == (attempt % 2 == 0)) return "a bind that is neither here nor there";
                           if (binding.ok()) {
                             if (const std::string wrong = half.run(binding->get(), attempt); !wrong.empty())
@@ -94,13 +94,13 @@ TEST(BindTest, NumbersOfBindingsNeitherRunOutNorDriftApart) {
   EXPECT_EQ(run_ranks(2,
                       [&](Transport* transport) -> std::string {
                         Half half(scenario, transport, transport->rank() == 0);
-                        auto first = Binding::create(half.options());
+                        auto first = testing::bind(half.options());
                         if (!first.ok()) return first.status().message();
                         // The number of the first one again, another, and that of the first one after the next turn.
                         const std::int64_t turn = std::int64_t{1} << kBindingBits;
                         for (const std::int64_t next : {turn + 1, turn + 20, 2 * turn + 1}) {
                           half.numbers.next = (std::int64_t{1} << 40) + next - 5 * transport->rank();
-                          auto second = Binding::create(half.options());
+                          auto second = testing::bind(half.options());
                           if (!second.ok()) return second.status().message();
                           EXPECT_EQ(half.numbers.alive.size(), 2U);
                           for (std::int64_t salt = 0; salt < 3; ++salt) {
@@ -120,21 +120,21 @@ TEST_P(LeaveTest, APeerThatDestroysItsBindingInTheMiddleIsReportedAtOnce) {
   EXPECT_EQ(run_ranks(2,
                       [&](Transport* transport) -> std::string {
                         Half half(scenario, transport, GetParam());
-                        auto binding = Binding::create(half.options());
+                        auto binding = testing::bind(half.options());
                         if (!binding.ok()) return binding.status().message();
                         if (const std::string wrong = half.run(binding->get(), 1); !wrong.empty()) return wrong;
                         if (transport->rank() == 1) {
                           std::this_thread::sleep_for(std::chrono::milliseconds(20));
                         } else {
                           const auto begin = std::chrono::steady_clock::now();
-                          EXPECT_TRUE((*binding)->engine().start().ok());
-                          const Status status = (*binding)->engine().finish(Deadline(kTimeoutUs));
+                          EXPECT_TRUE((*binding)->driver().start().ok());
+                          const Status status = (*binding)->driver().finish(Deadline(kTimeoutUs));
                           EXPECT_EQ(status.code(), RESHARD_ERR_ABANDONED);
                           EXPECT_THAT(status.message(), HasSubstr("rank 1 destroyed its binding"));
                           EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
                         }
                         binding->reset();
-                        auto again = Binding::create(half.options());
+                        auto again = testing::bind(half.options());
                         if (!again.ok()) return again.status().message();
                         EXPECT_TRUE(half.numbers.deserted.size() <= 1);
                         return half.run(again->get(), 2);
@@ -154,8 +154,8 @@ TEST(ThreadsTest, BindingsOfOneCommTakeTurns) {
                         Half b(scenario, transport, false);
                         BindOptions second = b.options();
                         second.numbers = &a.numbers;
-                        auto one = Binding::create(a.options());
-                        auto two = Binding::create(second);
+                        auto one = testing::bind(a.options());
+                        auto two = testing::bind(second);
                         if (!one.ok() || !two.ok()) return "bind";
                         std::string texts[2];
                         std::thread other([&] {

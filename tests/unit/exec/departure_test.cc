@@ -90,7 +90,7 @@ testing::Scenario two_givers(std::int64_t num_elements) {
 }
 
 /// What a rank does once all have bound, and before it destroys its binding and its transport.
-using Part = std::function<void(Mumbling* transport, Engine* engine, RankBuffers* dst)>;
+using Part = std::function<void(Mumbling* transport, Driver* driver, RankBuffers* dst)>;
 
 void play(const testing::Scenario& scenario, const Part& part) {
   auto transports = create_local_transports(3).take();
@@ -101,22 +101,22 @@ void play(const testing::Scenario& scenario, const Part& part) {
       Mumbling transport(std::move(given));
       RankBuffers src(*scenario.src, transport.rank(), &transport, false);
       RankBuffers dst(*scenario.dst, transport.rank(), &transport, false);
-      auto binding = Binding::create({plan, &transport, src.bound(), dst.bound(), nullptr, kTimeoutUs});
+      auto binding = testing::bind({plan, &transport, src.bound(), dst.bound(), nullptr, kTimeoutUs});
       ASSERT_TRUE(binding.ok()) << binding.status().message();
       src.fill(1);
       dst.poison();
-      part(&transport, &(*binding)->engine(), &dst);
+      part(&transport, &(*binding)->driver(), &dst);
     });
   }
   for (std::thread& thread : threads) thread.join();
 }
 
 TEST(DepartureTest, ALostFarewellIsToldLongBeforeTheDeadline) {
-  play(two_givers(100'000), [](Mumbling* transport, Engine* engine, RankBuffers*) {
+  play(two_givers(100'000), [](Mumbling* transport, Driver* driver, RankBuffers*) {
     if (transport->rank() == 1) return transport->lose_control_messages();  // and leaves without a run
-    EXPECT_TRUE(engine->start().ok());
+    EXPECT_TRUE(driver->start().ok());
     const auto begin = std::chrono::steady_clock::now();
-    const Status status = engine->finish(Deadline(kTimeoutUs));
+    const Status status = driver->finish(Deadline(kTimeoutUs));
     if (transport->rank() == 0) return;  // whether rank 2 took all of it first, is open
     EXPECT_EQ(status.code(), RESHARD_ERR_ABANDONED);
     EXPECT_THAT(status.message(), HasSubstr("rank 1 destroyed its binding"));
@@ -126,12 +126,12 @@ TEST(DepartureTest, ALostFarewellIsToldLongBeforeTheDeadline) {
 
 TEST(DepartureTest, WhoLeavesAfterItsPartOfARunDisturbsNobody) {
   std::atomic<bool> has_left = false;
-  play(two_givers(100'000), [&](Mumbling* transport, Engine* engine, RankBuffers* dst) {
+  play(two_givers(100'000), [&](Mumbling* transport, Driver* driver, RankBuffers* dst) {
     // Rank 0 begins late: by then rank 1 has done its part and left, and all of rank 2's turns are idle.
     while (transport->rank() == 0 && !has_left) std::this_thread::yield();
     if (transport->rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    EXPECT_TRUE(engine->start().ok());
-    EXPECT_EQ(engine->finish(Deadline(kTimeoutUs)).message(), "");
+    EXPECT_TRUE(driver->start().ok());
+    EXPECT_EQ(driver->finish(Deadline(kTimeoutUs)).message(), "");
     if (transport->rank() == 1) has_left = true;
     EXPECT_EQ(transport->rank() == 2 ? dst->check(1) : "", "");
   });

@@ -44,7 +44,7 @@ Status bind_with(const testing::Scenario& scenario, Transport* transport,
   RankBuffers dst(*scenario.dst, transport->rank(), transport, true);
   BindOptions options{plan_of(scenario), transport, src.bound(), dst.bound(), 0, kTimeoutUs};
   change(&options);
-  auto binding = Binding::create(options);
+  auto binding = testing::bind(options);
   return binding.ok() ? Status() : binding.take_status();
 }
 
@@ -100,7 +100,7 @@ TEST(BindTest, SourceAndDestinationMustNotShareMemory) {
   run_ranks(2, [&](Transport* transport) -> std::string {
     RankBuffers buffers(*both, transport->rank(), transport, true);
     const auto binding =
-        Binding::create({plan_of({both, both}), transport, buffers.bound(), buffers.bound(), 0, kTimeoutUs});
+        testing::bind({plan_of({both, both}), transport, buffers.bound(), buffers.bound(), 0, kTimeoutUs});
     EXPECT_FALSE(binding.ok());
     EXPECT_EQ(binding.status().code(), RESHARD_ERR_INVALID_ARGUMENT);
     EXPECT_THAT(binding.status().message(), HasSubstr("overlaps"));
@@ -119,36 +119,36 @@ TEST_P(LateTest, GroupsCompleteSinglyAndTheNextRunIsRight) {
   const std::string text = run_ranks(3, [&](Transport* transport) -> std::string {
     RankBuffers src(*scenario.src, transport->rank(), transport, is_mappable);
     RankBuffers dst(*scenario.dst, transport->rank(), transport, is_mappable);
-    auto binding = Binding::create({plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+    auto binding = testing::bind({plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
     if (!binding.ok()) return binding.status().message();
-    Engine& engine = (*binding)->engine();
+    Driver& driver = (*binding)->driver();
     src.fill(1);
     dst.poison();
     if (transport->rank() == 2) {
-      EXPECT_TRUE(engine.start().ok());
-      EXPECT_TRUE(engine.wait_group(0, Deadline(kTimeoutUs)).ok());
-      const Status late = engine.wait_group(1, Deadline(kShortUs));
+      EXPECT_TRUE(driver.start().ok());
+      EXPECT_TRUE(driver.wait_group(0, Deadline(kTimeoutUs)).ok());
+      const Status late = driver.wait_group(1, Deadline(kShortUs));
       EXPECT_EQ(late.code(), RESHARD_ERR_TIMEOUT);
       EXPECT_THAT(late.message(), HasSubstr("1 groups complete"));
       EXPECT_THAT(late.message(), HasSubstr("ranks 1"));
-      EXPECT_EQ(engine.num_groups_complete(), 1);
-      EXPECT_EQ(engine.finish(Deadline(kTimeoutUs)).code(), RESHARD_ERR_TIMEOUT);  // the failure sticks
+      EXPECT_EQ(driver.num_groups_complete(), 1);
+      EXPECT_EQ(driver.finish(Deadline(kTimeoutUs)).code(), RESHARD_ERR_TIMEOUT);  // the failure sticks
     } else if (transport->rank() == 0) {
-      EXPECT_TRUE(engine.start().ok());
-      EXPECT_TRUE(engine.finish(Deadline(kTimeoutUs)).ok());
+      EXPECT_TRUE(driver.start().ok());
+      EXPECT_TRUE(driver.finish(Deadline(kTimeoutUs)).ok());
     }
     if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
     if (transport->rank() == 1) {  // starts the run that the others gave up, and is told
-      EXPECT_TRUE(engine.start().ok());
-      const Status status = engine.finish(Deadline(kTimeoutUs));
+      EXPECT_TRUE(driver.start().ok());
+      const Status status = driver.finish(Deadline(kTimeoutUs));
       EXPECT_EQ(status.code(), RESHARD_ERR_ABANDONED);
       EXPECT_THAT(status.message(), HasSubstr("rank 2 gave the run up"));
     }
     if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
     src.fill(2);
     dst.poison();
-    EXPECT_TRUE(engine.start().ok());
-    const Status status = engine.finish(Deadline(kTimeoutUs));
+    EXPECT_TRUE(driver.start().ok());
+    const Status status = driver.finish(Deadline(kTimeoutUs));
     const std::string wrong = status.ok() ? dst.check(2) : status.message();
     if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
     return wrong;
@@ -159,18 +159,18 @@ TEST_P(LateTest, GroupsCompleteSinglyAndTheNextRunIsRight) {
 INSTANTIATE_TEST_SUITE_P(Paths, LateTest, ::testing::Bool(),
                          [](const ::testing::TestParamInfo<bool>& path) { return path.param ? "Mapped" : "Windows"; });
 
-TEST(EngineTest, CallsOutOfOrderAreRefused) {
+TEST(DriverTest, CallsOutOfOrderAreRefused) {
   const testing::Scenario scenario = one_tensor_per_source(1);
   run_ranks(2, [&](Transport* transport) -> std::string {
     RankBuffers src(*scenario.src, transport->rank(), transport, true);
     RankBuffers dst(*scenario.dst, transport->rank(), transport, true);
-    auto binding = Binding::create({plan_of(scenario), transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+    auto binding = testing::bind({plan_of(scenario), transport, src.bound(), dst.bound(), 0, kTimeoutUs});
     EXPECT_TRUE(binding.ok());
-    Engine& engine = (*binding)->engine();
-    EXPECT_EQ(engine.finish(Deadline(kShortUs)).code(), RESHARD_ERR_INVALID_STATE);
-    EXPECT_TRUE(engine.start().ok());
-    EXPECT_EQ(engine.start().code(), RESHARD_ERR_INVALID_STATE);
-    EXPECT_TRUE(engine.finish(Deadline(kTimeoutUs)).ok());
+    Driver& driver = (*binding)->driver();
+    EXPECT_EQ(driver.finish(Deadline(kShortUs)).code(), RESHARD_ERR_INVALID_STATE);
+    EXPECT_TRUE(driver.start().ok());
+    EXPECT_EQ(driver.start().code(), RESHARD_ERR_INVALID_STATE);
+    EXPECT_TRUE(driver.finish(Deadline(kTimeoutUs)).ok());
     EXPECT_TRUE(transport->allgather({}, Deadline(kTimeoutUs)).ok());
     return "";
   });

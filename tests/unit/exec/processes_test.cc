@@ -49,15 +49,15 @@ struct End {
     BindOptions options{one_way_plan(transport->num_ranks(), source), transport, {}, {}, numbers, kPatienceUs};
     if (transport->rank() == source) options.src.push_back({0, data, kBytes});
     if (transport->rank() == source + 1) options.dst.push_back({0, data, kBytes});
-    binding = Binding::create(options).take();
+    binding = testing::bind(options).take();
   }
   void fill(std::byte value) const { std::memset(data, static_cast<int>(value), kBytes); }
   bool holds(std::byte value) const {
     return std::all_of(data, data + kBytes, [value](std::byte byte) { return byte == value; });
   }
   Status run(std::int64_t timeout_us) const {
-    RESHARD_TRY(binding->engine().start());
-    return binding->engine().finish(Deadline(timeout_us));
+    RESHARD_TRY(binding->driver().start());
+    return binding->driver().finish(Deadline(timeout_us));
   }
 
   Transport* transport;

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <thread>
 
-#include "src/exec/program.h"
+#include "src/exec/schedule.h"
 #include "tests/unit/exec/relay_plan.h"
 #include "tests/unit/exec/run.h"
 
@@ -36,6 +36,7 @@ TEST_P(RelayTest, RandomTreesDeliverEveryElement) {
     Choices choices(numbers);
     RunOptions options;
     options.src_mappable = choices.pick(2) == 0;
+    options.dst_mappable = choices.pick(2) == 0;
     options.spoils_groups = choices.pick(3) == 2;
     options.late_seed = choices.pick(2) == 0 ? 0 : 1 + static_cast<std::uint64_t>(choices.pick(1000));
     const std::int64_t staging = std::int64_t{8} << choices.pick(12);
@@ -123,9 +124,9 @@ TEST(RelayTest, AGroupMayBeSpoiledOnceItIsComplete) {
 TEST(RelayTest, ContiguousRelaysNeedNoStagingAndSendWhatTheyReceive) {
   const RunOptions options = relayed({}, 64 << 20, kChain);
   run_ranks(5, [&](Transport* transport) -> std::string {
-    RankBuffers src(*options.scenario.src, transport->rank(), transport, true);
-    RankBuffers dst(*options.scenario.dst, transport->rank(), transport, true);
-    auto binding = Binding::create({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+    RankBuffers src(*options.scenario.src, transport->rank(), transport, false);
+    RankBuffers dst(*options.scenario.dst, transport->rank(), transport, false);
+    auto binding = testing::bind({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
     EXPECT_TRUE(binding.ok());
     constexpr std::int64_t kBytes = 3 * 50'000 * 4;
     const std::int32_t rank = transport->rank();
@@ -136,6 +137,31 @@ TEST(RelayTest, ContiguousRelaysNeedNoStagingAndSendWhatTheyReceive) {
   });
 }
 
+/// Whatever part of a chain is mapped is read in place, and only the rest is sent.
+TEST(RelayTest, MappedPartsOfAChainAreRead) {
+  constexpr std::int64_t kBytes = 3 * 50'000 * 4;
+  for (const bool src_mappable : {true, false}) {
+    for (const bool dst_mappable : {true, false}) {
+      RunOptions options = relayed({}, 4096, kChain);
+      options.src_mappable = src_mappable;
+      options.dst_mappable = dst_mappable;
+      run_ranks(5, [&](Transport* transport) -> std::string {
+        RankBuffers src(*options.scenario.src, transport->rank(), transport, src_mappable);
+        RankBuffers dst(*options.scenario.dst, transport->rank(), transport, dst_mappable);
+        auto binding = testing::bind({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+        EXPECT_TRUE(binding.ok());
+        const std::int32_t rank = transport->rank();
+        const bool reads = (rank == 1 && src_mappable) || ((rank == 2 || rank == 3) && dst_mappable);
+        EXPECT_EQ((*binding)->volume().bytes_mapped, reads ? kBytes : 0);
+        const bool lends = rank == 0 ? src_mappable : dst_mappable;
+        EXPECT_EQ((*binding)->volume().bytes_sent, rank < 3 && !lends ? kBytes : 0);
+        return "";
+      });
+      EXPECT_EQ(run_world(options), "");
+    }
+  }
+}
+
 /// Rank 1 never starts: what it should pass on comes nowhere, and everybody else says so within the deadline.
 TEST(RelayTest, ARelayThatStandsStillIsATimeoutForTheOthers) {
   for (const std::vector<Hop>& hops : {kChain, std::vector<Hop>{{0, 1}, {1, 4, 0, 0, 0, true}, {4, 2, 1}, {4, 3, 1}}}) {
@@ -143,13 +169,13 @@ TEST(RelayTest, ARelayThatStandsStillIsATimeoutForTheOthers) {
     const std::string text = run_ranks(5, [&](Transport* transport) -> std::string {
       RankBuffers src(*options.scenario.src, transport->rank(), transport, true);
       RankBuffers dst(*options.scenario.dst, transport->rank(), transport, true);
-      auto binding = Binding::create({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+      auto binding = testing::bind({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
       if (!binding.ok()) return binding.status().message();
-      Engine& engine = (*binding)->engine();
+      Driver& driver = (*binding)->driver();
       const bool takes_part = transport->rank() != 4 || hops.size() == 4;
       if (transport->rank() != 1) {
-        EXPECT_TRUE(engine.start().ok());
-        const Status status = engine.finish(Deadline(kShortUs));
+        EXPECT_TRUE(driver.start().ok());
+        const Status status = driver.finish(Deadline(kShortUs));
         if (takes_part) {
           EXPECT_THAT(status.code(), AnyOf(RESHARD_ERR_TIMEOUT, RESHARD_ERR_ABANDONED)) << transport->rank();
         } else {
@@ -161,14 +187,14 @@ TEST(RelayTest, ARelayThatStandsStillIsATimeoutForTheOthers) {
       }
       if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
       if (transport->rank() == 1) {  // starts the run that the others gave up, and is told
-        EXPECT_TRUE(engine.start().ok());
-        EXPECT_EQ(engine.finish(Deadline(kTimeoutUs)).code(), RESHARD_ERR_ABANDONED);
+        EXPECT_TRUE(driver.start().ok());
+        EXPECT_EQ(driver.finish(Deadline(kTimeoutUs)).code(), RESHARD_ERR_ABANDONED);
       }
       if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
       src.fill(2);
       dst.poison();
-      EXPECT_TRUE(engine.start().ok());
-      const Status status = engine.finish(Deadline(kTimeoutUs));
+      EXPECT_TRUE(driver.start().ok());
+      const Status status = driver.finish(Deadline(kTimeoutUs));
       const std::string wrong = status.ok() ? dst.check(2) : status.message();
       if (!transport->allgather({}, Deadline(kTimeoutUs)).ok()) return "barrier";
       return wrong;
@@ -204,13 +230,13 @@ TEST(RelayTest, TwoMessagesInFlightAreEnoughForTwoLanes) {
   const std::string text = run_ranks(4, [&](Transport* transport) -> std::string {
     RankBuffers from(*src, transport->rank(), transport, false);
     RankBuffers into(*dst, transport->rank(), transport, false);
-    auto binding = Binding::create({shared, transport, from.bound(), into.bound(), 0, kTimeoutUs});
+    auto binding = testing::bind({shared, transport, from.bound(), into.bound(), 0, kTimeoutUs});
     if (!binding.ok()) return binding.status().message();
     from.fill(1);
     into.poison();
     if (transport->rank() == 2) std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    EXPECT_TRUE((*binding)->engine().start().ok());
-    const Status status = (*binding)->engine().finish(Deadline(kTimeoutUs));
+    EXPECT_TRUE((*binding)->driver().start().ok());
+    const Status status = (*binding)->driver().finish(Deadline(kTimeoutUs));
     const std::string wrong = status.ok() ? into.check(1) : status.message();
     return transport->allgather({}, Deadline(kTimeoutUs)).ok() ? wrong : "barrier";
   });
@@ -255,12 +281,12 @@ TEST(RelayTest, ClosedGroupsWaitForOpenOnes) {
       run_ranks(3, [&](Transport* transport) -> std::string {
         RankBuffers from(*src, transport->rank(), transport, is_mappable);
         RankBuffers into(*dst, transport->rank(), transport, is_mappable);
-        auto binding = Binding::create({plan, transport, from.bound(), into.bound(), 0, kTimeoutUs});
+        auto binding = testing::bind({plan, transport, from.bound(), into.bound(), 0, kTimeoutUs});
         from.fill(1);
         into.poison();
         if (transport->rank() != 2) {
-          EXPECT_TRUE((*binding)->engine().start().ok());
-          const Status status = (*binding)->engine().finish(Deadline(kShortUs));
+          EXPECT_TRUE((*binding)->driver().start().ok());
+          const Status status = (*binding)->driver().finish(Deadline(kShortUs));
           if (transport->rank() == 1) {
             EXPECT_EQ(status.code(), RESHARD_ERR_TIMEOUT);
             EXPECT_EQ(into.check(1, 1).empty(), open_groups == 0);

@@ -44,13 +44,13 @@ namespace reshard::testing {
 namespace {
 
 /// Waits for the groups in the rank's order; what it finds wrong in them, it says.
-Status wait_for_groups(const RunOptions& options, std::int32_t rank, Engine* engine, RankBuffers* dst, int run,
+Status wait_for_groups(const RunOptions& options, std::int32_t rank, Driver* driver, RankBuffers* dst, int run,
                        std::string* wrong) {
   const auto count = static_cast<std::int32_t>(options.plan->groups.size());
   for (std::int32_t position = 0; position < count; ++position) {
     const std::int32_t group = (position + at(options.plan->first_groups, rank)) % count;
-    RESHARD_TRY(engine->wait_group(group, Deadline(kTimeoutUs)));
-    if (engine->num_groups_complete() <= position) *wrong += "fewer groups complete than waited for\n";
+    RESHARD_TRY(driver->wait_group(group, Deadline(kTimeoutUs)));
+    if (driver->num_groups_complete() <= position) *wrong += "fewer groups complete than waited for\n";
     if (!options.spoils_groups) continue;
     is_counting = false;
     *wrong += dst->check(run, at(options.plan->groups, group));
@@ -63,15 +63,15 @@ Status wait_for_groups(const RunOptions& options, std::int32_t rank, Engine* eng
 std::string run_rank(const RunOptions& options, Transport* transport) {
   RankBuffers src(*options.scenario.src, transport->rank(), transport, options.src_mappable);
   RankBuffers dst(*options.scenario.dst, transport->rank(), transport, options.dst_mappable);
-  BindOptions bind{options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs};
+  BindOptions bind_options{options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs};
   const std::uint64_t seed = options.late_seed + static_cast<std::uint64_t>(transport->rank());
   if (options.late_seed != 0) {
-    bind.make_copier = [seed] { return std::unique_ptr<Copier>(std::make_unique<LateCopier>(seed)); };
+    bind_options.make_copier = [seed] { return std::unique_ptr<Copier>(std::make_unique<LateCopier>(seed)); };
   }
-  Result<std::unique_ptr<Binding>> binding = Binding::create(bind);
+  Result<std::unique_ptr<Binding>> binding = testing::bind(bind_options);
   if (!binding.ok()) return binding.status().message() + "\n";
   if ((*binding)->volume().staging_bytes > options.plan->options.staging_bytes) return "staging above its budget\n";
-  Engine& engine = (*binding)->engine();
+  Driver& driver = (*binding)->driver();
   std::string all_wrong;  // does not end the runs: peers wait for this rank
   for (int run = 0; run < options.num_runs; ++run) {
     // Until it is done, a copier that is late must leave both alone: what was read before it is wrong, and what was
@@ -86,9 +86,9 @@ std::string run_rank(const RunOptions& options, Transport* transport) {
     if (options.late_seed == 0) prepare();
     std::string wrong;
     is_counting = run > 0;
-    Status status = engine.start(options.late_seed == 0 ? nullptr : &prepare);
-    if (status.ok()) status = wait_for_groups(options, transport->rank(), &engine, &dst, run, &wrong);
-    if (status.ok()) status = engine.finish(Deadline(kTimeoutUs));
+    Status status = driver.start(options.late_seed == 0 ? nullptr : &prepare);
+    if (status.ok()) status = wait_for_groups(options, transport->rank(), &driver, &dst, run, &wrong);
+    if (status.ok()) status = driver.finish(Deadline(kTimeoutUs));
     is_counting = false;
     if (!status.ok()) return all_wrong + status.message() + "\n";
     if (!options.spoils_groups) wrong += dst.check(run);

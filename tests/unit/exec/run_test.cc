@@ -72,7 +72,7 @@ TEST(RunTest, ContiguousWindowsNeedNoStaging) {
   run_ranks(3, [&](Transport* transport) -> std::string {
     RankBuffers src(*options.scenario.src, transport->rank(), transport, false);
     RankBuffers dst(*options.scenario.dst, transport->rank(), transport, false);
-    const auto binding = Binding::create({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+    const auto binding = testing::bind({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
     EXPECT_TRUE(binding.ok());
     EXPECT_EQ((*binding)->volume().staging_bytes, 0);
     EXPECT_EQ((*binding)->volume().bytes_mapped, 0);
@@ -86,7 +86,7 @@ TEST(RunTest, MappedSourcesSendNothing) {
   run_ranks(3, [&](Transport* transport) -> std::string {
     RankBuffers src(*options.scenario.src, transport->rank(), transport, true);
     RankBuffers dst(*options.scenario.dst, transport->rank(), transport, false);
-    const auto binding = Binding::create({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
+    const auto binding = testing::bind({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
     EXPECT_TRUE(binding.ok());
     EXPECT_EQ((*binding)->volume().bytes_sent, 0);
     EXPECT_EQ((*binding)->volume().bytes_mapped, transport->rank() == 2 ? 2 << 20 : 0);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "src/exec/bind.h"
+#include "tests/unit/exec/proof.h"
 #include "tests/unit/scenario/scenario.h"
 
 namespace reshard::testing {

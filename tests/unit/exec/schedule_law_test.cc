@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 
-// The copies of a program, expanded to pairs of addresses by plain loops, are those that the plan and the layouts ask
-// for, element by element: none is lost, made twice or made up when lists are folded and share patterns.
+// The copies of a bound schedule, expanded to pairs of addresses by plain loops, are those that the plan and the
+// layouts ask for, element by element: none is lost, made twice or made up when lists are folded and share patterns.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -11,7 +11,7 @@
 #include <tuple>
 #include <vector>
 
-#include "src/exec/program.h"
+#include "src/exec/bound_schedule.h"
 #include "src/plan/windows.h"
 #include "tests/unit/exec/relay_plan.h"
 #include "tests/unit/scenario/scenario.h"
@@ -29,7 +29,7 @@ void add_element(std::uint64_t src, std::uint64_t dst, DType src_dtype, DType ds
   }
 }
 
-// ---- what a program does
+// ---- what a schedule does
 
 /// Calls visit(source bytes, destination bytes) with the distance of every column of a shape from its first one.
 template <typename Visit>
@@ -68,55 +68,65 @@ void expand(const CopyList& list, Pairs* out) {
   }
 }
 
-/// A message and its copies; the side of the window counts from the window's first byte.
-struct Message {
+/// A window on a hop and its copies; the side of a message counts from the window's first byte.
+struct WindowCopies {
   std::int32_t peer = -1;
-  std::size_t size_bytes = 0;
+  std::int64_t size_bytes = 0;
   bool is_send = false;
   bool is_relayed = false;
+  bool is_mapped = false;
   Pairs pairs;
-  auto key() const { return std::tie(is_send, peer, is_relayed, size_bytes, pairs); }
-  bool operator<(const Message& other) const { return key() < other.key(); }
-  bool operator==(const Message& other) const { return key() == other.key(); }
+  auto key() const { return std::tie(is_send, peer, is_relayed, is_mapped, size_bytes, pairs); }
+  bool operator<(const WindowCopies& other) const { return key() < other.key(); }
+  bool operator==(const WindowCopies& other) const { return key() == other.key(); }
 };
 
-Message message_of(const MessageStep& step, bool is_send, const HostCopier& copier) {
-  Message message{step.peer, step.size_bytes, is_send, step.is_relayed, {}};
-  const auto data = reinterpret_cast<std::uint64_t>(step.data);
-  if (step.batch != CopyBatch::kNone) expand(copier.copies(step.batch), &message.pairs);
-  for (auto& [src, dst] : message.pairs) (is_send ? dst : src) -= data;
-  if (step.slot < 0 && !step.is_from_staging) {  // the tensor's memory is the window
-    for (std::uint64_t b = 0; b < step.size_bytes; ++b) {
-      message.pairs.push_back(is_send ? std::pair{data + b, b} : std::pair{b, data + b});
+WindowCopies window_of(const WindowStep& step, bool is_send, bool is_mapped, const BoundWindow& bound,
+                       const HostCopier& copier) {
+  WindowCopies window{step.peer, step.size_bytes, is_send, step.is_relayed, is_mapped, {}};
+  const auto data = reinterpret_cast<std::uint64_t>(bound.data);
+  if (bound.batch != CopyBatch::kNone) expand(copier.copies(bound.batch), &window.pairs);
+  for (auto& [src, dst] : window.pairs) (is_send ? dst : src) -= data;
+  if (step.is_direct) {  // the tensor's memory is the window
+    for (std::uint64_t b = 0; b < static_cast<std::uint64_t>(step.size_bytes); ++b) {
+      window.pairs.push_back(is_send ? std::pair{data + b, b} : std::pair{b, data + b});
     }
   }
-  std::sort(message.pairs.begin(), message.pairs.end());
-  return message;
+  std::sort(window.pairs.begin(), window.pairs.end());
+  return window;
 }
 
 /// Copies by (position of the group, peer).
 using Groups = std::map<std::pair<std::int32_t, std::int32_t>, Pairs>;
 
 struct Work {
-  std::vector<Message> messages;
+  std::vector<WindowCopies> windows;
   Groups groups;
   void sort() {
-    std::sort(messages.begin(), messages.end());
+    std::sort(windows.begin(), windows.end());
     for (auto& [key, pairs] : groups) std::sort(pairs.begin(), pairs.end());
   }
 };
 
-Work work_of(const Program& program) {
-  const auto& copier = static_cast<const HostCopier&>(*program.copier);
+Work work_of(const BoundSchedule& bound) {
+  const auto& copier = static_cast<const HostCopier&>(*bound.copier);
+  const Schedule& schedule = bound.schedule;
   Work work;
   for (const bool is_send : {true, false}) {
-    for (const MessageLane& lane : is_send ? program.sends : program.receives) {
-      for (const MessageStep& step : lane.steps) work.messages.push_back(message_of(step, is_send, copier));
+    for (std::size_t lane = 0; lane < 3; ++lane) {
+      const std::vector<WindowStep>& steps = (is_send ? schedule.out : schedule.in)[lane].steps;
+      for (std::size_t i = 0; i < steps.size(); ++i) {
+        const bool is_lent = is_send && lane == kMappedLane;
+        const BoundWindow window = is_lent ? BoundWindow{} : (is_send ? bound.out : bound.in)[lane][i];
+        work.windows.push_back(window_of(steps[i], is_send, lane == kMappedLane, window, copier));
+      }
     }
   }
-  for (const auto* groups : {&program.local, &program.pulls}) {
-    for (const GroupCopies& group : *groups)
-      expand(copier.copies(group.batch), &work.groups[{group.position, group.peer}]);
+  for (std::size_t i = 0; i < bound.local.size(); ++i) {
+    expand(copier.copies(bound.local[i]), &work.groups[{schedule.local[i].position, -1}]);
+  }
+  for (std::size_t i = 0; i < bound.pulls.size(); ++i) {
+    expand(copier.copies(bound.pulls[i]), &work.groups[{schedule.pulls[i].position, schedule.pulls[i].peer}]);
   }
   work.sort();
   return work;
@@ -146,8 +156,8 @@ class Addresses {
 
 class Expectation {
  public:
-  Expectation(const Plan& plan, std::int32_t rank, const RankMemory& memory)
-      : plan_(plan), rank_(rank), memory_(memory) {}
+  Expectation(const Plan& plan, std::int32_t rank, const RankLinks& links, const RankMemory& memory)
+      : plan_(plan), rank_(rank), links_(links), memory_(memory) {}
 
   Work work() {
     add_zeros();
@@ -163,11 +173,13 @@ class Expectation {
 
  private:
   const Addresses& source(std::int64_t tensor, std::int32_t rank) {
-    const BufferTable& buffers = rank == rank_ ? memory_.src : memory_.mapped_src.at(rank);
+    const BufferTable& buffers = rank == rank_ ? memory_.src : memory_.peer_src.at(rank);
     return known(*plan_.src, buffers, rank, at(plan_.tensors, tensor).src);
   }
-  const Addresses& destination(std::int64_t tensor) {
-    return known(*plan_.dst, memory_.dst, rank_, at(plan_.tensors, tensor).dst);
+  const Addresses& destination(std::int64_t tensor) { return destination(tensor, rank_); }
+  const Addresses& destination(std::int64_t tensor, std::int32_t rank) {
+    const BufferTable& buffers = rank == rank_ ? memory_.dst : memory_.peer_dst.at(rank);
+    return known(*plan_.dst, buffers, rank, at(plan_.tensors, tensor).dst);
   }
   const Addresses& known(const ModelLayout& layout, const BufferTable& buffers, std::int32_t rank,
                          std::int64_t tensor) {
@@ -220,24 +232,53 @@ class Expectation {
     }
   }
 
+  /// Bytes that are in tensors at both ends are read in place where the reader says so.
+  bool is_mapped(const HopIterator& hops, const Hop& hop) const {
+    if (hop.to_staging || (hop.parent >= 0 && hops[hop.parent].to_staging)) return false;
+    const bool reads = hop.dst == rank_;
+    const RankFlags& sources = reads ? links_.reads_source : links_.source_read_by;
+    const RankFlags& destinations = reads ? links_.reads_destination : links_.destination_read_by;
+    return (hop.parent < 0 ? sources : destinations)[RankId(reads ? hop.src : hop.dst)];
+  }
+
   void add_route(const Route& route) {
     const HopIterator hops = plan_.begin_hops(route);
-    if (route.num_hops == 1 && hops->dst == rank_ && memory_.mapped_src.contains(hops->src)) {
-      for (const Range& range : plan_.ranges_of(route)) add_moves(range, hops->src);
-      return;
-    }
-    if (route.num_hops == 1 && hops->src == rank_ && memory_.read_by[RankId(hops->dst)]) return;
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       if (hops[h].src != rank_ && hops[h].dst != rank_) continue;
       const bool is_send = hops[h].src == rank_;
       const bool is_relayed = hops[h].parent >= 0;
+      bool is_passed_on = false;
+      for (std::int32_t other = 0; other < route.num_hops; ++other) is_passed_on |= hops[other].parent == h;
+      const bool mapped = is_mapped(hops, hops[h]);
+      if (mapped && !is_relayed && !is_passed_on) {
+        if (is_send) continue;
+        for (const Range& range : plan_.ranges_of(route)) add_moves(range, hops[h].src);
+        continue;
+      }
       const bool passes_by = is_send ? is_relayed && hops[hops[h].parent].to_staging : hops[h].to_staging;
       for (const Window& window : windows_of(plan_, route)) {
-        Message message{is_send ? hops[h].dst : hops[h].src, std::size_t(window.size_bytes), is_send, is_relayed, {}};
-        if (!passes_by) message.pairs = copies_of(window, is_send, is_relayed);
-        work_.messages.push_back(std::move(message));
+        WindowCopies copies{is_send ? hops[h].dst : hops[h].src, window.size_bytes, is_send, is_relayed, mapped, {}};
+        if (mapped && !is_send) copies.pairs = reads_of(window, hops[h].src, is_relayed);
+        if (!mapped && !passes_by) copies.pairs = copies_of(window, is_send, is_relayed);
+        work_.windows.push_back(std::move(copies));
       }
     }
+  }
+
+  Pairs reads_of(const Window& window, std::int32_t peer, bool is_relayed) {
+    Pairs pairs;
+    for (const Fragment& fragment : window.fragments) {
+      const std::int64_t tensor = fragment.tensor;
+      const Addresses& from = is_relayed ? destination(tensor, peer) : source(tensor, peer);
+      const DType dtype = is_relayed ? dst_dtype(tensor) : src_dtype(tensor);
+      for_each_element_of(fragment, [&](std::int64_t element) {
+        for (const std::uint64_t to : destination(tensor).of(element)) {
+          add_element(from.of(element).front(), to, dtype, dst_dtype(tensor), &pairs);
+        }
+      });
+    }
+    std::sort(pairs.begin(), pairs.end());
+    return pairs;
   }
 
   Pairs copies_of(const Window& window, bool is_send, bool is_relayed) {
@@ -263,6 +304,7 @@ class Expectation {
 
   const Plan& plan_;
   std::int32_t rank_;
+  const RankLinks& links_;
   const RankMemory& memory_;
   std::map<std::tuple<const ModelLayout*, std::int32_t, std::int64_t>, Addresses> known_;
   Work work_;
@@ -277,23 +319,31 @@ BufferTable made_up_addresses(const ModelLayout& layout, std::uint64_t number) {
   return table;
 }
 
-/// Some of the peers whose memory may be mapped are.
-RankMemory random_memory(const Plan& plan, std::int32_t rank, Choices* choices) {
+/// Some of the peers read each other's memory.
+RankLinks random_links(const Plan& plan, Choices* choices) {
+  RankLinks links;
+  for (RankFlags* flags :
+       {&links.reads_source, &links.reads_destination, &links.source_read_by, &links.destination_read_by}) {
+    flags->resize(static_cast<std::size_t>(plan.num_ranks));
+    for (const RankId peer : flags->ids()) (*flags)[peer] = choices->pick(2) == 1;
+  }
+  return links;
+}
+
+RankMemory made_up_memory(const Plan& plan) {
   RankMemory memory;
   memory.src = made_up_addresses(*plan.src, 1);
   memory.dst = made_up_addresses(*plan.dst, 2);
-  memory.read_by.resize(static_cast<std::size_t>(plan.num_ranks));
-  for (const std::int32_t peer : sources_of(plan, rank)) {
-    const auto number = 3 + static_cast<std::uint64_t>(peer);
-    if (choices->pick(2) == 1) memory.mapped_src[peer] = made_up_addresses(*plan.src, number);
+  for (std::int32_t peer = 0; peer < plan.num_ranks; ++peer) {
+    memory.peer_src[peer] = made_up_addresses(*plan.src, 3 + 2 * static_cast<std::uint64_t>(peer));
+    memory.peer_dst[peer] = made_up_addresses(*plan.dst, 4 + 2 * static_cast<std::uint64_t>(peer));
   }
-  for (const RankId peer : memory.read_by.ids()) memory.read_by[peer] = choices->pick(3) == 2;
   return memory;
 }
 
-class ProgramLawTest : public ::testing::TestWithParam<int> {};
+class ScheduleLawTest : public ::testing::TestWithParam<int> {};
 
-TEST_P(ProgramLawTest, EveryCopyOfThePlanIsMadeOnce) {
+TEST_P(ScheduleLawTest, EveryCopyOfThePlanIsMadeOnce) {
   ASSERT_TRUE(rc::check([&](const std::vector<std::uint32_t>& numbers) {
     Choices choices(numbers);
     const std::int64_t staging = std::int64_t{8} << choices.pick(12);
@@ -303,18 +353,20 @@ TEST_P(ProgramLawTest, EveryCopyOfThePlanIsMadeOnce) {
     RC_ASSERT(plan.ok());
     if (has_relays) relay_at_random(&choices, &*plan);
     for (std::int32_t rank = 0; rank < plan->num_ranks; ++rank) {
-      const RankMemory memory = random_memory(*plan, rank, &choices);
-      const Result<Program> program = build_program(*plan, rank, memory, std::make_unique<HostCopier>());
-      RC_ASSERT(program.ok());
-      const Work made = work_of(*program);
-      const Work asked = Expectation(*plan, rank, memory).work();
-      RC_ASSERT(made.messages == asked.messages);
+      const RankMemory memory = made_up_memory(*plan);
+      const RankLinks links = random_links(*plan, &choices);
+      const Result<BoundSchedule> bound =
+          bind_schedule(*plan, build_schedule(*plan, rank, links), memory, std::make_unique<HostCopier>());
+      RC_ASSERT(bound.ok());
+      const Work made = work_of(*bound);
+      const Work asked = Expectation(*plan, rank, links, memory).work();
+      RC_ASSERT(made.windows == asked.windows);
       RC_ASSERT(made.groups == asked.groups);
     }
   }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ProgramLawTest, ::testing::Values(1, 3, 6, 10), ::testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Ranks, ScheduleLawTest, ::testing::Values(1, 3, 6, 10), ::testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace reshard::testing

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/exec/engine.h"
+#include "src/exec/poll_driver.h"
 
 #include <fmt/format.h>
 
@@ -29,7 +29,7 @@ Status in_flight_error() {
 
 /// Makes flight_ one that nothing is under way to. At most one other is kept, so that failed runs hold at most twice
 /// the staging.
-Status Engine::renew_flight() {
+Status PollDriver::renew_flight() {
   if (!flight_->is_idle() || stuck_ != nullptr) transport_->progress();
   if (stuck_ != nullptr && stuck_->is_idle()) stuck_ = nullptr;
   if (flight_->is_idle()) return {};
@@ -39,11 +39,11 @@ Status Engine::renew_flight() {
   return {};
 }
 
-void Engine::sweep() const {
+void PollDriver::sweep() const {
   for (const std::int64_t run : abandoned_) flight_->discard(run);
 }
 
-Status Engine::start(void* stream) {
+Status PollDriver::start(void* stream) {
   const std::lock_guard turn(transport_->turn());
   if (is_running_) {
     return {RESHARD_ERR_INVALID_STATE, fmt::format("run {} has not finished; call finish first", num_runs_)};
@@ -63,24 +63,24 @@ Status Engine::start(void* stream) {
   return status.ok() ? Status() : fail(std::move(status));
 }
 
-Status Engine::wait_group(std::int32_t group, const Deadline& deadline) {
+Status PollDriver::wait_group(std::int32_t group, const Deadline& deadline) {
   return wait([&] { return flight_->is_group_complete(group); }, deadline);
 }
 
-Status Engine::finish(const Deadline& deadline) {
+Status PollDriver::finish(const Deadline& deadline) {
   RESHARD_TRY(wait([&] { return flight_->is_complete(); }, deadline));
   is_running_ = false;
   return {};
 }
 
-Status Engine::check_started() const {
+Status PollDriver::check_started() const {
   if (!failure_.ok()) return failure_;
   if (num_runs_ == 0) return {RESHARD_ERR_INVALID_STATE, "no run was started; call start first"};
   return {};
 }
 
 /// Where nothing moves, a peer may be gone: dead, which fails everybody, or in order, which fails whom it left waiting.
-Status Engine::look_for_losses() {
+Status PollDriver::look_for_losses() {
   const auto now = std::chrono::steady_clock::now();
   if (now < looked_ + kLookPause) return {};
   looked_ = now;
@@ -90,13 +90,13 @@ Status Engine::look_for_losses() {
 }
 
 /// Moves everything a little.
-Status Engine::step(bool* moved) {
+Status PollDriver::step(bool* moved) {
   Status status = flight_->step(moved);
   if (status.ok() && !*moved) status = look_for_losses();
   return status.ok() ? Status() : fail(std::move(status));
 }
 
-Result<bool> Engine::poll() {
+Result<bool> PollDriver::poll() {
   RESHARD_TRY(check_started());
   const std::lock_guard turn(transport_->turn());
   bool moved = true;
@@ -104,7 +104,7 @@ Result<bool> Engine::poll() {
   return flight_->is_complete();
 }
 
-Status Engine::wait(const std::function<bool()>& is_complete, const Deadline& deadline) {
+Status PollDriver::wait(const std::function<bool()>& is_complete, const Deadline& deadline) {
   RESHARD_TRY(check_started());
   while (true) {
     const std::lock_guard turn(transport_->turn());
@@ -121,7 +121,7 @@ Status Engine::wait(const std::function<bool()>& is_complete, const Deadline& de
 
 /// A connection breaks when its peer dies, and when it takes messages back by force: the peer's word, or the news of
 /// its death, comes another way and a little later.
-void Engine::learn_more(Status* status) {
+void PollDriver::learn_more(Status* status) {
   const Deadline deadline(kLearnUs);
   while (status->code() == RESHARD_ERR_TRANSPORT && !deadline.expired()) {
     bool moved = transport_->progress();
@@ -135,7 +135,7 @@ void Engine::learn_more(Status* status) {
   }
 }
 
-Status Engine::fail(Status status) {
+Status PollDriver::fail(Status status) {
   learn_more(&status);
   is_running_ = false;
   num_groups_complete_ = flight_->num_groups_complete();
@@ -147,11 +147,11 @@ Status Engine::fail(Status status) {
   return failure_;
 }
 
-std::int32_t Engine::num_groups_complete() const {
+std::int32_t PollDriver::num_groups_complete() const {
   return failure_.ok() ? flight_->num_groups_complete() : num_groups_complete_;
 }
 
-void Engine::retire() {
+void PollDriver::retire() {
   if (is_running_) flight_->abandon();
   is_running_ = false;
   for (const std::shared_ptr<Flight>& flight : {flight_, stuck_}) {

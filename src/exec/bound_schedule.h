@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "src/exec/copier.h"
+#include "src/exec/schedule.h"
+
+namespace reshard {
+
+/// Base addresses of one rank's buffers by buffer id; null where the rank has no such buffer.
+using BufferTable = std::vector<std::byte*>;
+
+/// Where this rank's memory lies, and where it sees that of peers which it reads in place.
+struct RankMemory {
+  BufferTable src;
+  BufferTable dst;
+  std::map<std::int32_t, BufferTable> peer_src;
+  std::map<std::int32_t, BufferTable> peer_dst;
+};
+
+/// A message or a read of a schedule, with memory.
+struct BoundWindow {
+  std::byte* data = nullptr;           ///< of a message: the slot, or the tensor itself
+  CopyBatch batch = CopyBatch::kNone;  ///< pack before a send, unpack after a receive, or the copy out of the peer
+};
+
+/// A schedule and this rank's memory. All addresses are resolved: running allocates nothing.
+struct BoundSchedule {
+  Schedule schedule;
+  std::array<std::vector<BoundWindow>, 3> out;  ///< by lane and index as Schedule::out; of what is lent: nothing
+  std::array<std::vector<BoundWindow>, 3> in;
+  std::vector<CopyBatch> local;    ///< as Schedule::local
+  std::vector<CopyBatch> pulls;    ///< as Schedule::pulls
+  std::unique_ptr<Copier> copier;  ///< has the batches and the slots
+};
+
+/// Gives the steps of a schedule of this plan their addresses, and the copies to the copier, which allocates the
+/// staging. Errors: those of the copier, RESHARD_ERR_OUT_OF_MEMORY among them.
+Result<BoundSchedule> bind_schedule(const Plan& plan, Schedule schedule, const RankMemory& memory,
+                                    std::unique_ptr<Copier> copier);
+
+}  // namespace reshard

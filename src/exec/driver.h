@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+
+#include "src/base/status.h"
+#include "src/transport/deadline.h"
+
+namespace reshard {
+
+/// Runs one rank's bound schedule, again and again. What stands behind it decides who does the work and when: the
+/// thread that calls (PollDriver), or streams of a device.
+class Driver {
+ public:
+  virtual ~Driver() = default;
+
+  /// Begins a run, after the work that the caller has queued on `stream`: see Copier::begin().
+  /// RESHARD_ERR_INVALID_STATE while one is under way.
+  virtual Status start(void* stream = nullptr) = 0;
+
+  /// Blocks until a group (index in Plan::groups) and all before it in this rank's order are complete on this rank: the
+  /// bytes are there and confirmed, and nothing that this rank passes on reads them any more. The status of a failed
+  /// run sticks until the next start.
+  virtual Status wait_group(std::int32_t group, const Deadline& deadline) = 0;
+
+  /// Moves the run as far as it goes without waiting, within bounds; whether it is complete.
+  virtual Result<bool> poll() = 0;
+
+  /// Blocks until everything is complete, also what this rank does for others.
+  virtual Status finish(const Deadline& deadline) = 0;
+
+  virtual std::int64_t num_runs() const = 0;
+  virtual std::int32_t num_groups_complete() const = 0;  ///< in this rank's order
+
+  /// Ends a run under way and tells the peers that there will be no other. What the transport may still read is given
+  /// to it to keep. To be called once, with the transport's turn.
+  virtual void retire() = 0;
+};
+
+}  // namespace reshard
