@@ -4,7 +4,7 @@
 // Bindings, and the runs of one. Creating is collective, so what is wrong with one rank's arguments must reach all:
 // they are checked into BindOptions::arguments and travel with the first exchange. Only without a description or a comm
 // there is nobody to tell, and the call returns at once. Runs are not collective here; how ranks wait for each other is
-// the engine's.
+// the driver's.
 #include <fmt/format.h>
 
 #include <algorithm>

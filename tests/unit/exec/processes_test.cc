@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "src/exec/bind.h"
+#include "tests/unit/exec/proof.h"
 #include "tests/unit/transport/ranks.h"
 
 namespace reshard {
