@@ -101,31 +101,27 @@ Status describe_fabric(const Driver& driver, const std::vector<PagePiece>& piece
   return {};
 }
 
-Status describe_descriptors(const Driver& driver, const std::vector<PagePiece>& pieces,
-                            const std::function<Result<std::int64_t>(OwnedDescriptor)>& offer, PeerKey* key) {
-  std::vector<OwnedDescriptor> descriptors;
-  for (const PagePiece& piece : pieces) {
-    int number = -1;
-    bool works = false;
-    RESHARD_TRY(unless_lost(
-        "cuMemExportToShareableHandle",
-        driver.cuMemExportToShareableHandle(&number, piece.handle.value(), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
-        &works));
-    if (!works) return {};
-    descriptors.emplace_back(number);
+/// All or none: what was offered before one that cannot be is taken back.
+Status describe_descriptors(std::vector<PagePiece> pieces, DescriptorOffers* offers, PeerKey* key) {
+  std::vector<PeerPiece> described;
+  for (PagePiece& piece : pieces) {
+    const Result<std::int64_t> number = offers->offer(std::move(piece.handle));
+    if (!number.ok() || *number < 0) {
+      for (const PeerPiece& before : described) offers->withdraw(before.descriptor);
+      return number.status();
+    }
+    described.push_back({{}, *number, static_cast<std::int64_t>(piece.size_bytes)});
   }
   key->kind = PeerKeyKind::kDescriptors;
-  for (std::size_t index = 0; index < pieces.size(); ++index) {
-    RESHARD_TRY(const std::int64_t number, offer(std::move(descriptors[index])));
-    key->pieces.push_back({{}, number, static_cast<std::int64_t>(pieces[index].size_bytes)});
-  }
+  key->server = offers->server_name();
+  key->pieces = std::move(described);
   return {};
 }
 
 }  // namespace
 
-Status describe_export(const void* ptr, std::size_t size_bytes,
-                       const std::function<Result<std::int64_t>(OwnedDescriptor)>& offer, PeerKey* key) {
+Status describe_export(const void* ptr, std::size_t size_bytes, std::unique_ptr<DescriptorOffers>* offers,
+                       PeerKey* key) {
   RESHARD_TRY(const Driver* driver, Driver::get());
   const auto first = reinterpret_cast<CUdeviceptr>(ptr);
   unsigned int is_ipc_capable = 0;
@@ -140,13 +136,14 @@ Status describe_export(const void* ptr, std::size_t size_bytes,
   const bool has_fabric = (handle_types & CU_MEM_HANDLE_TYPE_FABRIC) != 0;
   const bool has_descriptors = (handle_types & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != 0;
   if (!has_fabric && !has_descriptors) return {};
-  RESHARD_TRY(const std::vector<PagePiece> pieces, pieces_of(*driver, first, size_bytes, &key->offset));
+  RESHARD_TRY(std::vector<PagePiece> pieces, pieces_of(*driver, first, size_bytes, &key->offset));
   if (pieces.empty()) return {};
   if (has_fabric) RESHARD_TRY(describe_fabric(*driver, pieces, key));
-  if (key->kind != PeerKeyKind::kFabric && has_descriptors) {
-    RESHARD_TRY(describe_descriptors(*driver, pieces, offer, key));
+  if (key->kind == PeerKeyKind::kFabric || !has_descriptors) return {};
+  if (*offers == nullptr) {
+    RESHARD_TRY(*offers, DescriptorOffers::start());
   }
-  return {};
+  return describe_descriptors(std::move(pieces), offers->get(), key);
 }
 
 }  // namespace reshard

@@ -6,17 +6,17 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
+#include <memory>
 
 #include "src/base/status.h"
-#include "src/device/descriptor_server.h"
+#include "src/device/descriptor_offers.h"
 #include "src/device/peer_key.h"
 
 namespace reshard {
 
 /// Fills in kind, offset and pieces of the key of [ptr, ptr + size_bytes), which is memory of the current device; kNone
-/// when nobody can map it. `offer` takes descriptors in and gives the numbers under which they are offered.
-Status describe_export(const void* ptr, std::size_t size_bytes,
-                       const std::function<Result<std::int64_t>(OwnedDescriptor)>& offer, PeerKey* key);
+/// when nobody can map it. `offers` are started with the first descriptor.
+Status describe_export(const void* ptr, std::size_t size_bytes, std::unique_ptr<DescriptorOffers>* offers,
+                       PeerKey* key);
 
 }  // namespace reshard

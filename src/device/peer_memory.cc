@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "src/device/cuda_call.h"
+#include "src/device/descriptor_offers.h"
 #include "src/device/descriptor_server.h"
 #include "src/device/device.h"
 #include "src/device/driver.h"
@@ -89,28 +90,21 @@ Result<std::vector<std::byte>> DevicePeerMemory::export_memory(const void* ptr, 
   RESHARD_TRY(const PointerInfo info, pointer_info(ptr));
   if (size_bytes == 0 || info.space != MemorySpace::kDevice) return std::vector<std::byte>();
   RESHARD_TRY(const DeviceGuard guard, DeviceGuard::enter(info.device));
-  const auto offer = [this](OwnedDescriptor descriptor) -> Result<std::int64_t> {
-    if (!server_) {
-      RESHARD_TRY(server_, DescriptorServer::start());
-    }
-    return server_->offer(std::move(descriptor));
-  };
   PeerKey key;
   key.host = this_host();
   key.process = this_process();
   key.address = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(ptr));
   key.size_bytes = static_cast<std::int64_t>(size_bytes);
   key.device = info.device;
-  RESHARD_TRY(describe_export(ptr, size_bytes, offer, &key));
+  RESHARD_TRY(describe_export(ptr, size_bytes, &offers_, &key));
   if (key.kind == PeerKeyKind::kNone) return std::vector<std::byte>();
-  if (key.kind == PeerKeyKind::kDescriptors) key.server = server_->name();
   return key.bytes();
 }
 
 void DevicePeerMemory::withdraw(const std::vector<std::byte>& key) {
   const std::optional<PeerKey> parsed = PeerKey::parse(key);
-  if (!parsed || !server_ || parsed->server != server_->name()) return;
-  for (const PeerPiece& piece : parsed->pieces) server_->withdraw(piece.descriptor);
+  if (!parsed || !offers_ || parsed->server != offers_->server_name()) return;
+  for (const PeerPiece& piece : parsed->pieces) offers_->withdraw(piece.descriptor);
 }
 
 Result<void*> DevicePeerMemory::map(const std::vector<std::byte>& key) {

@@ -27,7 +27,7 @@
 
 namespace reshard {
 
-class DescriptorServer;
+class DescriptorOffers;
 struct PeerKey;
 
 enum class PeerKeyKind : std::uint8_t { kNone = 0, kProcess = 1, kIpc = 2, kDescriptors = 3, kFabric = 4 };
@@ -79,7 +79,7 @@ class DevicePeerMemory {
 
   std::int32_t device_;
   std::map<std::vector<std::byte>, Mapping> mappings_;  // by PeerKey::handles()
-  std::unique_ptr<DescriptorServer> server_;            // from the first key of kind descriptors on
+  std::unique_ptr<DescriptorOffers> offers_;            // from the first key of kind descriptors on
 };
 
 }  // namespace reshard

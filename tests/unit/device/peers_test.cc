@@ -177,6 +177,47 @@ TEST(PeersTest, TwoRangesOfOneAllocationAreMappedOnce) {
       }));
 }
 
+TEST(PeersTest, ManyRangesOfOnePieceTakeOneDescriptorUntilTheLastIsWithdrawn) {
+  EXPECT_TRUE(run_two(
+      [](const Partner& partner) {
+        const Exporter exporter(0);
+        const ExpandableSegment segment(0, 2, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+        std::vector<std::vector<std::byte>> keys;
+        for (std::size_t index = 0; index < 100; ++index) {
+          keys.push_back(exporter.peers->export_memory(segment.data() + 100 * index, kBytes).take());
+        }
+        RESHARD_REQUIRE(cuda_double_calls_of("cuMemExportToShareableHandle") == 1);
+        for (std::size_t index = 0; index < 99; ++index) exporter.peers->withdraw(keys[index]);
+        partner.send(keys[99]);
+        RESHARD_REQUIRE(partner.receive_text() == "mapped");
+        exporter.peers->withdraw(keys[99]);
+        send_key(partner, keys[99]);
+      },
+      [](const Partner& partner) {
+        {
+          const Result<std::unique_ptr<DevicePeerMemory>> peers = DevicePeerMemory::create(0);
+          const Result<void*> mapped = (*peers)->map(partner.receive());
+          RESHARD_REQUIRE(mapped.ok() && *mapped != nullptr);
+          partner.send_text("mapped");
+        }
+        find_nothing(partner, 0);
+      }));
+}
+
+TEST(PeersTest, RangeOfWhichOnePieceCannotBeExportedHoldsNone) {
+  EXPECT_TRUE(run_two(
+      [](const Partner&) {
+        const Exporter exporter(0);
+        const ExpandableSegment segment(0, 2, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+        const std::int64_t num_live = cuda_double_num_live();
+        cuda_double_fail("cuMemExportToShareableHandle", 2, CUDA_ERROR_INVALID_VALUE);
+        const Result<std::vector<std::byte>> key = exporter.peers->export_memory(segment.data(), segment.size_bytes());
+        RESHARD_REQUIRE(key.ok() && peer_key_kind(*key) == PeerKeyKind::kProcess);
+        RESHARD_REQUIRE(cuda_double_num_live() == num_live);
+      },
+      [](const Partner&) {}));
+}
+
 TEST(PeersTest, DoubleSeesMemoryThatIsFreedWhileAPeerHasItMapped) {
   EXPECT_TRUE(run_two(
       [](const Partner& partner) {
