@@ -3,7 +3,7 @@
 //
 // LB11. The header has the proof. Ranks that need the same bundles make a class; of each group it takes what only that
 // class needs, over the lesser of two rates: what the class can take in, and what the domains can send that hold
-// something of the groups which may be open beside it, those less than k away.
+// something of the groups which may be open beside it, those less than k away among the class's.
 #include "src/plan/order_bound.h"
 
 #include <fmt/format.h>
@@ -20,6 +20,7 @@ namespace {
 /// Ranks that need the same bundles, and what only they need.
 struct RankClass {
   std::vector<std::int32_t> ranks;
+  std::vector<bool> takes;                      ///< by group: whether it needs anything of it; others are never open
   std::vector<std::int64_t> bytes;              ///< by group
   std::vector<std::set<std::int32_t>> holders;  ///< by group: domains
 };
@@ -63,6 +64,7 @@ class OrderBound {
       class_of_[rank] = static_cast<std::ptrdiff_t>(entry->second);
     }
     for (RankClass& of_class : classes_) {
+      of_class.takes.resize(plan_.groups.size());
       of_class.bytes.resize(plan_.groups.size());
       of_class.holders.resize(plan_.groups.size());
     }
@@ -92,13 +94,17 @@ class OrderBound {
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
       const Bundle& bundle = plan_.bundles[b];
       const std::vector<std::int32_t> into = lacking(bundle);
-      if (into.empty() || bundle.size_bytes == 0 || is_held_near(bundle, into)) continue;
-      const std::ptrdiff_t id = at(class_of_, into.front());
-      // Needed by two classes, it may come to the other one first, at another time, and reach this one from there.
-      if (std::any_of(into.begin(), into.end(), [&](std::int32_t rank) { return at(class_of_, rank) != id; })) continue;
-      RankClass& of_class = at(classes_, id);
+      if (into.empty() || bundle.size_bytes == 0) continue;
       parts.clear();
       splitter.split({static_cast<std::int32_t>(b), 0, bundle.size_bytes}, &parts);
+      std::set<std::ptrdiff_t> ids;
+      for (const std::int32_t rank : into) ids.insert(at(class_of_, rank));
+      for (const std::ptrdiff_t id : ids) {
+        for (const GroupBytes& part : parts) at(classes_, id).takes[static_cast<std::size_t>(part.group)] = true;
+      }
+      // Needed by two classes, it may come to the other one first, at another time, and reach this one from there.
+      if (ids.size() > 1 || is_held_near(bundle, into)) continue;
+      RankClass& of_class = at(classes_, *ids.begin());
       for (const GroupBytes& part : parts) {
         at(of_class.bytes, part.group) += part.bytes;
         for (const std::int32_t d : domains_.of(bundle.sources).domains) at(of_class.holders, part.group).insert(d);
@@ -131,18 +137,24 @@ class OrderBound {
     return is_limited ? std::min(into_ranks, into_domains) : into_domains;
   }
 
-  /// The sum over groups of bytes(g) / r(g). Groups that are open beside g are those less than k away on either side:
-  /// the proof stands in the header.
+  /// The sum over groups of bytes(g) / r(g). Groups that are open beside g are those less than k away on either side,
+  /// counting what the class takes: the proof stands in the header.
   double bound_of(const RankClass& of_class) const {
-    const auto count = static_cast<std::int64_t>(plan_.groups.size());
+    std::vector<std::int64_t> taken;  // groups, ascending
+    for (std::size_t g = 0; g < of_class.takes.size(); ++g) {
+      if (of_class.takes[g]) taken.push_back(static_cast<std::int64_t>(g));
+    }
+    const auto count = static_cast<std::int64_t>(taken.size());
     const std::int64_t k = plan_.options.open_groups;
     const std::int64_t rate_in = rate_into(of_class);
     double seconds = 0;
-    for (std::int64_t g = 0; g < count; ++g) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t g = at(taken, i);
       if (at(of_class.bytes, g) == 0) continue;
       std::set<std::int32_t> senders;
-      for (std::int64_t other = std::max<std::int64_t>(0, g - k + 1); other < std::min(count, g + k); ++other) {
-        senders.insert(at(of_class.holders, other).begin(), at(of_class.holders, other).end());
+      for (std::int64_t other = std::max<std::int64_t>(0, i - k + 1); other < std::min(count, i + k); ++other) {
+        const std::set<std::int32_t>& holders = at(of_class.holders, at(taken, other));
+        senders.insert(holders.begin(), holders.end());
       }
       std::int64_t rate_out = 0;
       for (const std::int32_t d : senders) {

@@ -10,20 +10,18 @@
 namespace reshard::testing {
 namespace {
 
-constexpr std::int32_t kAbsent = -1;  // a rank that the tree does not pass
 constexpr double kTiny = 1e-9;
 
 bool has(Mask mask, std::int32_t rank) {
   return (mask >> rank & 1U) != 0;
 }
 
-/// All trees for one need, each as how often it uses each row.
 class TreeLister {
  public:
-  TreeLister(const Machine& machine, const Need& need, const Limits& limits)
-      : machine_(machine), need_(need), limits_(limits), parent_(machine.gpus.size(), kAbsent) {}
+  TreeLister(const Machine& machine, const Need& need)
+      : machine_(machine), need_(need), parent_(machine.gpus.size(), kAbsent) {}
 
-  std::set<std::vector<int>> run() {
+  std::vector<Tree> run() {
     choose(0);
     return std::move(out_);
   }
@@ -31,7 +29,7 @@ class TreeLister {
  private:
   void choose(std::int32_t rank) {
     if (rank == machine_.num_ranks()) {
-      if (is_tree()) out_.insert(uses());
+      if (is_tree()) out_.push_back(parent_);
       return;
     }
     at(parent_, rank) = kAbsent;
@@ -52,7 +50,7 @@ class TreeLister {
            at(machine_.ports, at(machine_.gpus, dst).port).in.bytes_per_s() > 0;
   }
 
-  /// Whether every rank of it is fed from a holder.
+  /// Whether every rank of it is fed from a holder, and feeds somebody or wants the bytes itself.
   bool is_tree() const {
     for (std::int32_t rank = 0; rank < machine_.num_ranks(); ++rank) {
       if (at(parent_, rank) == kAbsent) continue;
@@ -62,25 +60,27 @@ class TreeLister {
         above = at(parent_, above);
       }
       if (!has(need_.sources, above)) return false;
+      const bool feeds = std::find(parent_.begin(), parent_.end(), rank) != parent_.end();
+      if (!feeds && !has(need_.wanted, rank)) return false;
     }
     return true;
   }
 
-  std::vector<int> uses() const {
-    std::vector<int> out(limits_.capacity.size());
-    for (std::int32_t rank = 0; rank < machine_.num_ranks(); ++rank) {
-      if (at(parent_, rank) == kAbsent) continue;
-      for (const std::int32_t row : limits_.rows_of_hop(at(parent_, rank), rank)) ++at(out, row);
-    }
-    return out;
-  }
-
   const Machine& machine_;
   const Need& need_;
-  const Limits& limits_;
-  std::vector<std::int32_t> parent_;  // by rank
-  std::set<std::vector<int>> out_;
+  Tree parent_;
+  std::vector<Tree> out_;
 };
+
+/// How often a tree uses each row.
+std::vector<int> uses(const Tree& parents, const Limits& limits) {
+  std::vector<int> out(limits.capacity.size());
+  for (std::size_t rank = 0; rank < parents.size(); ++rank) {
+    if (parents[rank] == kAbsent) continue;
+    for (const std::int32_t row : limits.rows_of_hop(parents[rank], static_cast<std::int32_t>(rank))) ++at(out, row);
+  }
+  return out;
+}
 
 /// Maximises the first variable under rows * x <= limits, x >= 0, with limits >= 0: a simplex from the origin. Bland's
 /// rule (the first variable that gains, the first row among equals) cannot go round in circles.
@@ -161,6 +161,14 @@ Limits rank_limits(const Machine& machine, bool sends) {
 
 }  // namespace
 
+std::vector<Tree> all_trees(const Machine& machine, const Need& need) {
+  return TreeLister(machine, need).run();
+}
+
+double largest_first(std::vector<std::vector<double>> rows, std::vector<double> limits) {
+  return Simplex(std::move(rows), std::move(limits)).run();
+}
+
 Limits time_limits(const Machine& machine) {
   Limits out;
   const std::int32_t num_resources = machine.num_resources();
@@ -198,13 +206,14 @@ double least_time(const Machine& machine, const std::map<Need, std::int64_t>& ne
   std::size_t num_columns = 1;
   for (const auto& [need, bytes] : needs) {
     if ((need.wanted & ~need.sources) == 0 || bytes == 0) continue;
-    const auto trees = TreeLister(machine, need, limits).run();
-    if (trees.empty()) return -1;
+    std::set<std::vector<int>> ways;
+    for (const Tree& tree : all_trees(machine, need)) ways.insert(uses(tree, limits));
+    if (ways.empty()) return -1;
     rows.emplace_back(num_columns)[0] = static_cast<double>(bytes) / scale;  // rate * size - trees <= 0
     bounds.push_back(0);
-    for (std::vector<double>& row : rows) row.resize(num_columns + trees.size());
-    for (const std::vector<int>& uses : trees) {
-      for (std::size_t r = 0; r < uses.size(); ++r) rows[r][num_columns] = uses[r];
+    for (std::vector<double>& row : rows) row.resize(num_columns + ways.size());
+    for (const std::vector<int>& way : ways) {
+      for (std::size_t r = 0; r < way.size(); ++r) rows[r][num_columns] = way[r];
       rows.back()[num_columns++] = -1;
     }
   }
@@ -215,7 +224,7 @@ double least_time(const Machine& machine, const std::map<Need, std::int64_t>& ne
     rows.erase(rows.begin() + static_cast<std::ptrdiff_t>(r));
     bounds.erase(bounds.begin() + static_cast<std::ptrdiff_t>(r));
   }
-  const double rate = Simplex(std::move(rows), std::move(bounds)).run();
+  const double rate = largest_first(std::move(rows), std::move(bounds));
   return rate < 0 ? 0 : 1 / rate;
 }
 

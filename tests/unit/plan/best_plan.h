@@ -18,6 +18,17 @@ struct Limits {
   std::function<std::vector<std::int32_t>(std::int32_t src, std::int32_t dst)> rows_of_hop;
 };
 
+/// By rank: whom it has the bytes from. kAbsent for holders and for ranks that the tree does not pass.
+using Tree = std::vector<std::int32_t>;
+inline constexpr std::int32_t kAbsent = -1;
+
+/// All trees that bring the bytes of a need to all that want them, through any other ranks.
+std::vector<Tree> all_trees(const Machine& machine, const Need& need);
+
+/// The greatest value of the first variable under rows * x <= limits, x >= 0; negative if there is none.
+/// @pre limits >= 0
+double largest_first(std::vector<std::vector<double>> rows, std::vector<double> limits);
+
 /// Resources of the machine, and the memories of ranks: a unit of time is a second.
 Limits time_limits(const Machine& machine);
 /// Every rank sends, or receives, one byte in a unit of time: the time of a plan is then its busiest rank's bytes.

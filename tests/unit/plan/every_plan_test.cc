@@ -6,6 +6,7 @@
 
 #include "src/plan/estimate.h"
 #include "src/plan/report/report.h"
+#include "tests/unit/plan/best_order.h"
 #include "tests/unit/plan/best_plan.h"
 #include "tests/unit/plan/fleet.h"
 #include "tests/unit/plan/hand_machine.h"
@@ -45,8 +46,8 @@ void place_whole(ModelLayout* layout, const Tensor& tensor, Mask ranks) {
   RC_ASSERT(layout->place(id, placement).ok());
 }
 
-/// A tensor for every need, whole on each of its ranks.
-Case case_of(const Machine& machine, const std::map<Need, std::int64_t>& needs) {
+/// A tensor for every need, whole on each of its ranks. `open_groups` > 0: taken in order, so many at once.
+Case case_of(const Machine& machine, const std::map<Need, std::int64_t>& needs, std::int64_t open_groups = 0) {
   auto src = std::make_shared<ModelLayout>(machine.num_ranks());
   auto dst = std::make_shared<ModelLayout>(machine.num_ranks());
   for (const auto& [need, bytes] : needs) {
@@ -55,7 +56,10 @@ Case case_of(const Machine& machine, const std::map<Need, std::int64_t>& needs) 
     place_whole(dst.get(), tensor, need.wanted);
   }
   Case out{needs, std::nullopt};
-  Result<Plan> plan = create_plan(src, dst, testing::options_for(machine));
+  PlanOptions options = testing::options_for(machine);
+  options.open_groups = open_groups;
+  options.order = GroupOrder::kFixed;
+  Result<Plan> plan = create_plan(src, dst, options);
   RC_LOG() << plan.status().message();
   if (plan.ok()) out.plan = std::move(plan).take();
   RC_ASSERT((plan.ok() || machine.rail_isolated));
@@ -138,6 +142,66 @@ RC_GTEST_PROP(EveryPlanTest, TakesNoLessThanAnyBound, ()) {
     }
     expect_below(find_bounds(*given.plan, loads), best);
   }
+}
+
+/// A few holders of some groups each, one to a domain, behind ports that are mostly slower than those of the takers:
+/// then it matters which of them may send at the same time.
+Machine stages_machine(Choices* choices, std::int32_t num_holders, std::int32_t num_ranks) {
+  std::vector<HandRank> ranks;
+  for (std::int32_t rank = 0; rank < num_holders; ++rank) ranks.push_back({rank, 0, kMega << choices->pick(2)});
+  std::int32_t node = num_holders;
+  for (std::int32_t rank = num_holders; rank < num_ranks; ++rank) {
+    const std::int64_t link = choices->pick(3) == 0 ? 0 : kMega << choices->pick(4);
+    ranks.push_back({node, static_cast<std::int32_t>(choices->pick(2)), kMega << choices->pick(4), link});
+    if (choices->pick(3) > 0) ++node;
+  }
+  return hand_machine(ranks);
+}
+
+// LB11, the only bound that supposes an order.
+RC_GTEST_PROP(EveryPlanTest, InOrderTakesNoLessThanAnyBound, ()) {
+  const std::vector<std::uint32_t> numbers = testing::random_numbers();
+  Choices choices(numbers);
+  const auto num_holders = static_cast<std::int32_t>(2 + choices.pick(2));
+  const auto num_ranks = num_holders + static_cast<std::int32_t>(1 + choices.pick(4 - num_holders));
+  const bool is_any = choices.pick(4) == 0;
+  const Machine machine =
+      is_any ? random_hand_machine(&choices, num_ranks) : stages_machine(&choices, num_holders, num_ranks);
+  const std::int64_t open_groups = 1 + choices.pick(2);
+  std::map<Need, std::int64_t> needs;
+  const std::int64_t count = 2 + choices.pick(2);
+  for (std::int64_t i = 0; i < count; ++i) {
+    Mask wanted = ((Mask{1} << num_ranks) - 1) & ~((Mask{1} << num_holders) - 1);  // all takers, or any ranks
+    if (choices.pick(3) == 0) wanted = static_cast<Mask>(1 + choices.pick((1 << num_ranks) - 1));
+    needs[{Mask{1} << choices.pick(num_holders), wanted, choices.pick(4)}] += 1000 * (1 + choices.pick(2000));
+  }
+  if (testing::num_waits(machine.gpus.size(), needs, open_groups) > 4) return;  // takes minutes
+  const Case given = case_of(machine, needs, open_groups);
+  if (!given.plan.has_value()) return;
+  const double best = testing::least_time_in_order(machine, needs, testing::time_limits(machine), open_groups);
+  RC_ASSERT(best >= least_time(machine, needs, testing::time_limits(machine)) * (1 - kRounding));
+  const Result<Estimate> found = estimate(*given.plan);
+  RC_LOG() << found.status().message();
+  RC_ASSERT(found.ok());
+  expect_below(found->bounds, best);
+  RC_CLASSIFY(found->bound.name == "LB11 order", "the order is what bounds");
+  RC_CLASSIFY(found->bound.name == "LB11 order" && found->bound.seconds > 0.99 * best, "the best plan reaches LB11");
+}
+
+TEST(EveryPlanTest, InOrderTheBestIsWhatClosedFormsSay) {
+  // Two stages of 1 MB behind ports of 1 MB/s, to a rank that takes 2 MB/s: one group at a time 2 s, two at once 1 s.
+  const Machine stages = hand_machine({{0}, {1}, {2, 0, 2 * kMega}});
+  const std::map<Need, std::int64_t> needs = {{{1, 4, 0}, kMega}, {{2, 4, 1}, kMega}};
+  const auto best = [&](std::int64_t open_groups) {
+    return testing::least_time_in_order(stages, needs, testing::time_limits(stages), open_groups);
+  };
+  EXPECT_NEAR(best(1), 2.0, 1e-6);
+  EXPECT_NEAR(best(2), 1.0, 1e-6);
+  // Two takers in step let one stage send at a time, in twice the time as a copy for each leaves it: 2 s, since what
+  // one of them has it passes on to the other, in the next phase too.
+  const Machine takers = hand_machine({{0}, {1}, {2}, {3}});
+  const std::map<Need, std::int64_t> both = {{{1, 12, 0}, kMega}, {{2, 12, 1}, kMega}};
+  EXPECT_NEAR(testing::least_time_in_order(takers, both, testing::time_limits(takers), 1), 2.0, 1e-6);
 }
 
 RC_GTEST_PROP(EveryPlanTest, HasARankThatSendsAndOneThatReceivesNoLessThanTheReportSays, ()) {

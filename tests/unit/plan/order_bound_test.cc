@@ -58,6 +58,23 @@ TEST(OrderBoundTest, IsOfAllThatNeedTheSame) {
   EXPECT_DOUBLE_EQ(order_bound_of(plan), 3 * 2.0);
 }
 
+TEST(OrderBoundTest, GroupsThatARankTakesNothingOfLeaveRoomForOthers) {
+  // 1 MB each: group 0 from rank 0 and group 2 from rank 1 to rank 2, between them group 1 to rank 3.
+  PlanOptions options = testing::options_for(hand_machine({{0}, {1}, {2, 0, 8 * kMega}, {3, 0, 8 * kMega}}));
+  options.open_groups = 2;
+  options.order = GroupOrder::kFixed;
+  auto src = std::make_shared<ModelLayout>(4);
+  auto dst = std::make_shared<ModelLayout>(4);
+  for (std::int32_t group = 0; group < 3; ++group) {
+    const Tensor tensor{"t" + std::to_string(group), DType::kU8, {kMega}, group};
+    testing::add_sharded(src.get(), tensor, group == 2 ? 1 : 0, 1, 1);
+    testing::add_sharded(dst.get(), tensor, group == 1 ? 3 : 2, 1, 1);
+  }
+  const Result<Plan> plan = create_plan(src, dst, options);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_DOUBLE_EQ(order_bound_of(*plan), 2 * 1.0 / 2);  // both stages at once: it has no group 1 to wait for
+}
+
 TEST(OrderBoundTest, IsNothingWhereOrdersMayRotateAndNotThereWithoutALimit) {
   EXPECT_EQ(order_bound_of(stages(1, GroupOrder::kRotated)), 0);
   EXPECT_EQ(order_bound_of(stages(0, GroupOrder::kFixed)), -1);
