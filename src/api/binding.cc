@@ -11,6 +11,10 @@
 
 #include "src/api/error.h"
 #include "src/api/handles.h"
+#include "src/device/device.h"
+#include "src/device/memory_space.h"
+#include "src/device/profile_range.h"
+#include "src/transport/cuda_peer_memory.h"
 
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;
@@ -20,26 +24,59 @@ using reshard::api::kDefaultTimeoutUs;
 
 namespace {
 
-/// Refuses now what a later build may accept, by name, instead of reading device memory as if it were the host's.
-Status check_buffer(const reshard_buffer_t& given, const std::string& name) {
-  RESHARD_TRY(check_struct(&given, "reshard_buffer_t"));
-  if (given.memory != RESHARD_MEMORY_HOST) {
-    return {RESHARD_ERR_NOT_SUPPORTED, fmt::format("{} is memory of kind {}, and this build moves host memory only",
-                                                   name, static_cast<int>(given.memory))};
-  }
+/// The memory of all buffers of a rank's binding.
+struct Place {
+  reshard_memory_kind_t memory = RESHARD_MEMORY_HOST;
+  std::int32_t device = -1;
+  std::string first;  ///< the buffer that said so; empty: none yet
+};
+
+/// What the driver says of a buffer counts, not what the caller believes: host code that reads device memory dies, and
+/// a kernel that reads the host's ends all work of the process on that device.
+Status check_host_buffer(const reshard_buffer_t& given, const std::string& name) {
   if (given.device != -1) {
     return invalid_argument(fmt::format("{} is host memory, of device {}; give -1", name, given.device));
   }
-  return {};
+  if (given.ptr == nullptr) return {};
+  RESHARD_TRY(const PointerInfo info, pointer_info(given.ptr));
+  if (info.space != MemorySpace::kDevice) return {};
+  return invalid_argument(fmt::format(
+      "{} was given as host memory, but is memory of device {}; give RESHARD_MEMORY_CUDA", name, info.device));
+}
+
+Status check_buffer(const reshard_buffer_t& given, const std::string& name, Place* place) {
+  RESHARD_TRY(check_struct(&given, "reshard_buffer_t"));
+  if (given.memory != RESHARD_MEMORY_HOST && given.memory != RESHARD_MEMORY_CUDA) {
+    return invalid_argument(
+        fmt::format("{} is memory of a kind {} that there is not", name, static_cast<int>(given.memory)));
+  }
+  if (place->first.empty()) {
+    *place = {given.memory, given.device, name};
+    // Of every buffer that follows it is enough to know that it is of the same device.
+    if (given.memory == RESHARD_MEMORY_CUDA) {
+      Status usable = check_device(given.device);
+      if (!usable.ok()) return std::move(usable).with_context(name);
+    }
+  }
+  if (given.memory != place->memory || given.device != place->device) {
+    return invalid_argument(
+        fmt::format("{} is memory of kind {}, device {}, and {} of kind {}, device {}; all buffers of a rank's binding "
+                    "are in the same memory",
+                    name, static_cast<int>(given.memory), given.device, place->first, static_cast<int>(place->memory),
+                    place->device));
+  }
+  if (given.memory == RESHARD_MEMORY_HOST) return check_host_buffer(given, name);
+  return given.ptr == nullptr ? Status() : check_device_memory(given.ptr, given.device, name);
 }
 
 /// Whether these are the buffers that the plan wants is checked where the plan is known, in check_bind_options().
-Result<std::vector<BoundBuffer>> to_buffers(const reshard_buffer_t* given, std::int64_t count, const char* argument) {
+Result<std::vector<BoundBuffer>> to_buffers(const reshard_buffer_t* given, std::int64_t count, const char* argument,
+                                            Place* place) {
   std::vector<BoundBuffer> buffers;
   if (count < 0) return invalid_argument(fmt::format("there are {} {}", count, argument));
   if (count > 0) RESHARD_TRY(check_not_null(given, argument));
   for (std::int64_t i = 0; i < count; ++i) {
-    RESHARD_TRY(check_buffer(given[i], fmt::format("{} [{}]", argument, i)));
+    RESHARD_TRY(check_buffer(given[i], fmt::format("{} [{}]", argument, i), place));
     buffers.push_back({given[i].id, static_cast<std::byte*>(given[i].ptr),
                        static_cast<std::int64_t>(std::min<std::size_t>(given[i].size_bytes, INT64_MAX))});
   }
@@ -52,14 +89,28 @@ Status check_timeout(std::int64_t timeout_us) {
 }
 
 /// What this rank gives. Binding is collective, so an error here is not returned at once but shared with all ranks.
-Status to_options(const reshard_binding_desc_t& desc, const reshard_binding_t* binding, BindOptions* options) {
+Status to_options(const reshard_binding_desc_t& desc, const reshard_binding_t* binding, reshard_binding* made,
+                  BindOptions* options) {
   RESHARD_TRY(check_not_null(binding, "binding"));
   RESHARD_TRY(check_not_null(desc.plan, "plan"));
   options->plan = desc.plan->plan;
   RESHARD_TRY(check_timeout(desc.timeout_us));
-  RESHARD_TRY(options->src, to_buffers(desc.src_buffers, desc.num_src_buffers, "source buffers"));
-  RESHARD_TRY(options->dst, to_buffers(desc.dst_buffers, desc.num_dst_buffers, "destination buffers"));
+  Place place;
+  RESHARD_TRY(options->src, to_buffers(desc.src_buffers, desc.num_src_buffers, "source buffers", &place));
+  RESHARD_TRY(options->dst, to_buffers(desc.dst_buffers, desc.num_dst_buffers, "destination buffers", &place));
+  if (place.memory != RESHARD_MEMORY_CUDA) return {};
+  options->make_copier = cuda_copier_maker(place.device, options->transport);
+  RESHARD_TRY(made->peer_memory, CudaPeerMemory::create(place.device));
+  options->peer_memory = made->peer_memory.get();
   return {};
+}
+
+/// Callers name groups by their own values; inside they are places in the plan's ascending list.
+Result<std::int32_t> index_of_group(const Binding& binding, std::int64_t group) {
+  const auto& groups = binding.plan().groups;
+  const auto found = std::lower_bound(groups.begin(), groups.end(), group);
+  if (found != groups.end() && *found == group) return static_cast<std::int32_t>(found - groups.begin());
+  return invalid_argument(fmt::format("the plan has no group {}; it has {}", group, fmt::join(groups, ", ")));
 }
 
 }  // namespace
@@ -83,6 +134,7 @@ void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
 reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding) {
   if (binding != nullptr) *binding = nullptr;
   return guard([&]() -> Status {
+    const ProfileRange range("bind");
     RESHARD_TRY(check_struct(desc, "reshard_binding_desc_t"));
     RESHARD_TRY(check_not_null(desc->comm, "comm"));
     auto made = std::make_unique<reshard_binding>();
@@ -95,7 +147,7 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, resh
     // A bad timeout must not keep this rank from telling the others: it takes part under the comm's and fails after.
     options.timeout_us = desc->timeout_us > 0 ? desc->timeout_us : desc->comm->timeout_us;
     // From here on an error is this rank's vote, and Binding::create returns it after all ranks have heard of it.
-    options.arguments = to_options(*desc, binding, &options);
+    options.arguments = to_options(*desc, binding, made.get(), &options);
     RESHARD_TRY(made->binding, Binding::create(options));
     *binding = made.release();
     return {};
@@ -108,32 +160,37 @@ void reshard_binding_destroy(reshard_binding_t binding) {
 
 reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream) {
   return guard([&]() -> Status {
+    const ProfileRange range("start");
     RESHARD_TRY(check_not_null(binding, "binding"));
-    if (stream != nullptr) {
-      return {RESHARD_ERR_NOT_SUPPORTED, "a stream was given, and this build moves host memory only; pass NULL"};
-    }
-    return binding->binding->driver().start();
+    return binding->binding->driver().start(stream);
   });
 }
 
 reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t group, int64_t timeout_us) {
   return guard([&]() -> Status {
+    const ProfileRange range("wait_group");
     RESHARD_TRY(check_not_null(binding, "binding"));
     RESHARD_TRY(check_timeout(timeout_us));
-    const auto& groups = binding->binding->plan().groups;
-    // Callers name groups by their own values; inside they are places in the plan's ascending list.
-    const auto found = std::lower_bound(groups.begin(), groups.end(), group);
-    if (found == groups.end() || *found != group) {
-      return invalid_argument(fmt::format("the plan has no group {}; it has {}", group, fmt::join(groups, ", ")));
-    }
-    return binding->binding->driver().wait_group(static_cast<std::int32_t>(found - groups.begin()),
-                                                 Deadline(timeout_us));
+    RESHARD_TRY(const std::int32_t index, index_of_group(*binding->binding, group));
+    return binding->binding->driver().wait_group(index, Deadline(timeout_us));
+  });
+}
+
+reshard_status_t reshard_binding_get_group_event(reshard_binding_t binding, int64_t group, void** event) {
+  if (event != nullptr) *event = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    RESHARD_TRY(check_not_null(event, "event"));
+    RESHARD_TRY(const std::int32_t index, index_of_group(*binding->binding, group));
+    RESHARD_TRY(*event, binding->binding->driver().group_event(index));
+    return {};
   });
 }
 
 reshard_status_t reshard_binding_poll(reshard_binding_t binding, int64_t capacity, int64_t* groups, int64_t* num_groups,
                                       int32_t* is_complete) {
   return guard([&]() -> Status {
+    const ProfileRange range("poll");
     RESHARD_TRY(check_not_null(binding, "binding"));
     if (capacity < 0) return invalid_argument(fmt::format("capacity is {}; give 0 or more", capacity));
     if (capacity > 0) RESHARD_TRY(check_not_null(groups, "groups"));
@@ -149,6 +206,7 @@ reshard_status_t reshard_binding_poll(reshard_binding_t binding, int64_t capacit
 
 reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeout_us) {
   return guard([&]() -> Status {
+    const ProfileRange range("finish");
     RESHARD_TRY(check_not_null(binding, "binding"));
     RESHARD_TRY(check_timeout(timeout_us));
     return binding->binding->driver().finish(Deadline(timeout_us));

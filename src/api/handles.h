@@ -138,5 +138,6 @@ struct reshard_binding {
   std::shared_ptr<reshard::Transport> transport;
   std::shared_ptr<reshard::api::DeviceAllocations> device_memory;
   std::shared_ptr<reshard::BindingNumbers> numbers;
-  std::unique_ptr<reshard::Binding> binding;  // destroyed first
+  std::unique_ptr<reshard::PeerMemory> peer_memory;  // of buffers on a device; null: the transport's
+  std::unique_ptr<reshard::Binding> binding;         // destroyed first
 };

@@ -44,9 +44,8 @@ Result<PointerInfo> pointer_info(const void*) {
 Result<DeviceGuard> DeviceGuard::enter(std::int32_t) {
   return no_cuda();
 }
-DeviceGuard::DeviceGuard(DeviceGuard&& other) noexcept
-    : callers_context_(other.callers_context_), is_changed_(other.is_changed_) {}
-DeviceGuard::~DeviceGuard() {}
+DeviceGuard::DeviceGuard(DeviceGuard&&) noexcept = default;
+DeviceGuard::~DeviceGuard() = default;
 
 Result<Stream> Stream::create(std::int32_t) {
   return no_cuda();
@@ -57,7 +56,7 @@ Result<Stream> Stream::borrow(void*, std::int32_t) {
 Stream& Stream::operator=(Stream&&) noexcept {
   return *this;
 }
-Stream::~Stream() {}
+Stream::~Stream() = default;
 Status Stream::wait(const Event&) const {
   return no_cuda();
 }
@@ -74,7 +73,7 @@ Result<Event> Event::create(std::int32_t) {
 Event& Event::operator=(Event&&) noexcept {
   return *this;
 }
-Event::~Event() {}
+Event::~Event() = default;
 Status Event::record(const Stream&) {
   return no_cuda();
 }
@@ -88,11 +87,11 @@ Status Event::synchronize() const {
 Result<DeviceMemory> DeviceMemory::allocate(std::int32_t, std::size_t, Export) {
   return no_cuda();
 }
-DeviceMemory::~DeviceMemory() {}
+DeviceMemory::~DeviceMemory() = default;
 Result<PinnedMemory> PinnedMemory::allocate(std::int32_t, std::size_t) {
   return no_cuda();
 }
-PinnedMemory::~PinnedMemory() {}
+PinnedMemory::~PinnedMemory() = default;
 Status copy_async(void*, const void*, std::size_t, const Stream&) {
   return no_cuda();
 }
@@ -123,6 +122,6 @@ Result<ReadinessFlags> ReadinessFlags::create(std::int32_t, std::int64_t) {
 }
 
 ProfileRange::ProfileRange(const char*) {}
-ProfileRange::~ProfileRange() {}
+ProfileRange::~ProfileRange() = default;
 
 }  // namespace reshard

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "src/base/bytes.h"
+#include "src/exec/cuda_copier.h"
 #include "src/exec/tags.h"
 
 namespace reshard {
@@ -63,6 +64,15 @@ std::int64_t tag_bits(std::int64_t number) {
 
 Result<std::unique_ptr<Copier>> make_host_copier() {
   return std::unique_ptr<Copier>(std::make_unique<HostCopier>());
+}
+
+MakeCopier cuda_copier_maker(std::int32_t device, const Transport* transport) {
+  return [device, transport]() -> Result<std::unique_ptr<Copier>> {
+    const bool is_moved = transport->moves(MemorySpace::kDevice);
+    RESHARD_TRY(std::unique_ptr<Copier> copier,
+                CudaCopier::create(device, is_moved ? MemorySpace::kDevice : MemorySpace::kPinned));
+    return copier;
+  };
 }
 
 std::int64_t BindingNumbers::propose() const {

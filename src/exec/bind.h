@@ -32,6 +32,8 @@ struct BindingNumbers {
 /// begun cannot be waited for (PollDriver).
 using MakeCopier = std::function<Result<std::unique_ptr<Copier>>()>;
 Result<std::unique_ptr<Copier>> make_host_copier();
+/// For buffers on a device, and staging there too if the transport moves device memory. The transport must outlive it.
+MakeCopier cuda_copier_maker(std::int32_t device, const Transport* transport);
 
 struct BindOptions {
   std::shared_ptr<const Plan> plan;

@@ -72,6 +72,10 @@ class Copier {
   /// Jobs of one kind (packs of a lane, unpacks, ...) that are worth having under way at once.
   virtual std::size_t most_jobs() const = 0;
 
+  /// A cudaEvent_t that is complete, so that other streams may be told to wait for what the host knows to be done;
+  /// null on the host.
+  virtual void* completed_event() const = 0;
+
   /// After a run was given up: waits within `budget` for what was started, and returns whether none of it touches any
   /// memory any more. If not, the copier and all the memory must stay until it says so.
   virtual bool drain(const Deadline& budget) = 0;
@@ -90,10 +94,11 @@ class HostCopier final : public Copier {
   Status prepare() override { return {}; }
 
   // The caller of a function of the host has done what he had to before he calls; there are no streams.
-  Status begin(void*) override { return {}; }
+  Status begin(void* stream) override;
   Result<bool> is_open() override { return true; }
   Status advance(CopyJob* job, bool* moved) override;
   std::size_t most_jobs() const override { return 1; }  // more would only take turns
+  void* completed_event() const override { return nullptr; }
   bool drain(const Deadline&) override { return true; }
 
   /// For tests and measurements.

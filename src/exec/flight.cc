@@ -37,7 +37,7 @@ Flight::Flight(BoundSchedule given, Wiring wiring, Messenger* messenger)
   messenger->reserve(messages_.most_in_flight() + control.peers().size());
 }
 
-Status Flight::begin(std::int64_t run, void* stream) {
+Status Flight::begin(std::int64_t run) {
   run_ = run;
   confirmations_.begin();
   messages_.begin(run);
@@ -54,7 +54,6 @@ Status Flight::begin(std::int64_t run, void* stream) {
     bond.is_read = bond.is_lost = false;
     if (bond.is_reader) ++num_unread_;
   }
-  RESHARD_TRY(bound.copier->begin(stream));
   bool moved = false;
   RESHARD_TRY(wiring_.control->receive(&moved));
   return open(&moved);

@@ -37,7 +37,7 @@ class Flight {
 
   /// Resets the state and posts what can be posted at once: nothing that touches the caller's memory before the work
   /// that he has queued on `stream` is done. @pre is_idle()
-  Status begin(std::int64_t run, void* stream);
+  Status begin(std::int64_t run);
 
   /// Moves everything a little; *moved says whether anything did. RESHARD_ERR_ABANDONED when a peer that is still
   /// needed gave the run up.

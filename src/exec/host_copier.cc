@@ -23,6 +23,11 @@ CopyBatch HostCopier::add(CopyList copies, StoreHint hint) {
   return static_cast<CopyBatch>(batches_.size() - 1);
 }
 
+Status HostCopier::begin(void* stream) {
+  if (stream == nullptr) return {};
+  return invalid_argument("a stream was given, and the buffers are host memory; pass NULL");
+}
+
 Status HostCopier::advance(CopyJob* job, bool* moved) {
   if (job->is_done) return {};
   *moved = true;

@@ -155,10 +155,11 @@ Result<bool> SharedMemory::map_side(const KeyExchange& exchange, std::int32_t pe
   return true;
 }
 
-/// What a reader is told: the word's key, and the keys of each side that it may read. An empty part: nothing of it.
+/// What a reader is told: in what memory the buffers are, the word's key, and the keys of each side that it may read. An empty part: nothing of it.
 std::vector<std::byte> SharedMemory::letter_to(const KeyExchange& exchange, const InPlacePeers& peers,
                                                std::int32_t reader) const {
   ByteWriter writer;
+  writer.add(static_cast<std::int64_t>(exchange.tensors->space()));
   writer.add(word_ == nullptr ? MemoryKey() : exchange.transport->export_memory(word_, sizeof(std::int64_t)));
   writer.add(contains(peers.source_readers, reader) ? source_keys_ : std::vector<std::byte>());
   writer.add(contains(peers.destination_readers, reader) ? destination_keys_ : std::vector<std::byte>());
@@ -167,10 +168,13 @@ std::vector<std::byte> SharedMemory::letter_to(const KeyExchange& exchange, cons
 
 Status SharedMemory::read_letter(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& letter) {
   ByteReader reader(letter);
+  const auto space = static_cast<MemorySpace>(reader.number());
   const MemoryKey word_key = reader.blob();
   const std::vector<std::byte> source_keys = reader.blob();
   const std::vector<std::byte> destination_keys = reader.blob();
   if (!reader.ok()) return malformed(peer);
+  // A kernel does not read the host's tensors, nor the host a device's.
+  if (space != exchange.tensors->space()) return {};
   if (word_key.empty() || (source_keys.empty() && destination_keys.empty())) return {};
   RESHARD_TRY(void* word, map(exchange.transport, peer, word_key, &mappings_));
   if (word == nullptr) return {};

@@ -49,6 +49,8 @@ Status PollDriver::start(void* stream) {
     return {RESHARD_ERR_INVALID_STATE, fmt::format("run {} has not finished; call finish first", num_runs_)};
   }
   Status status = renew_flight();
+  // What is wrong with the stream is known here, before there is a run that peers could miss.
+  if (status.ok()) RESHARD_TRY(flight_->bound.copier->begin(stream));
   ++num_runs_;  // also of a run that fails here: the peers count it
   failure_ = {};
   num_groups_complete_ = 0;
@@ -59,7 +61,7 @@ Status PollDriver::start(void* stream) {
   }
   sweep();
   is_running_ = true;
-  status = flight_->begin(num_runs_, stream);
+  status = flight_->begin(num_runs_);
   return status.ok() ? Status() : fail(std::move(status));
 }
 
@@ -145,6 +147,17 @@ Status PollDriver::fail(Status status) {
   abandoned_.push_back(num_runs_);
   if (abandoned_.size() > kMostSwept) abandoned_.pop_front();
   return failure_;
+}
+
+Result<void*> PollDriver::group_event(std::int32_t group) const {
+  void* const event = flight_->bound.copier->completed_event();
+  if (event == nullptr) {
+    return Status{RESHARD_ERR_NOT_SUPPORTED, "the binding is of host memory, and there are no events; wait for the group"};
+  }
+  const bool is_complete = failure_.ok() ? num_runs_ > 0 && flight_->is_group_complete(group)
+                                         : num_groups_complete_ > flight_->bound.schedule.position_of(group);
+  if (is_complete) return event;
+  return Status{RESHARD_ERR_INVALID_STATE, "the group is not complete; its event is there once a wait or a poll says so"};
 }
 
 std::int32_t PollDriver::num_groups_complete() const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/base/status.h"
+#include "src/device/memory_space.h"
 
 namespace reshard {
 
@@ -17,6 +18,9 @@ using MemoryKey = std::vector<std::byte>;
 class PeerMemory {
  public:
   virtual ~PeerMemory() = default;
+
+  /// Of what it exports and maps.
+  virtual MemorySpace space() const { return MemorySpace::kHost; }
 
   /// Whether map() may give memory of this peer; equal on both ends.
   virtual bool shares_memory(std::int32_t peer) const = 0;

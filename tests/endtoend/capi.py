@@ -37,8 +37,9 @@ class Failure(Exception):
 
 
 class Library:
-    def __init__(self, path):
+    def __init__(self, path, is_on_device=False):
         self.dll = c.CDLL(path)
+        self.is_on_device = is_on_device
         self.dll.reshard_last_error.restype = c.c_char_p
 
     def call(self, name, *arguments):
@@ -100,22 +101,45 @@ class Library:
         if problems:
             raise Failure("; ".join(problems))
 
-    def buffer_array(self, arrays):
+    def buffer_array(self, arrays, pointers):
         buffers = (Buffer * max(1, len(arrays)))()
-        for buffer, (number, array) in zip(buffers, arrays.items()):
+        for buffer, pointer, (number, array) in zip(buffers, pointers, arrays.items()):
             self.dll.reshard_buffer_init(c.byref(buffer))
             assert buffer.struct_size == c.sizeof(Buffer), "reshard_buffer_t has other fields than here"
-            buffer.id, buffer.ptr, buffer.size_bytes = number, array.ctypes.data, array.nbytes
+            buffer.id, buffer.ptr, buffer.size_bytes = number, pointer, array.nbytes
+            buffer.memory, buffer.device = (1, 0) if self.is_on_device else (0, -1)
         return buffers
+
+    def pointers(self, comm, arrays):
+        """Where the arrays lie for the binding: themselves, or copies of them on the first device."""
+        if not self.is_on_device:
+            return [array.ctypes.data for array in arrays.values()]
+        found = []
+        for array in arrays.values():
+            pointer = c.c_void_p()
+            self.call("alloc_on", comm, 1, c.c_int32(0), c.c_size_t(array.nbytes), c.byref(pointer))
+            self.copy(pointer.value, array.ctypes.data, array)
+            found.append(pointer.value)
+        return found
+
+    def copy(self, to, origin, array):
+        self.call("copy", c.c_void_p(to), c.c_void_p(origin), c.c_size_t(array.nbytes))
 
     def run_rank(self, plan, comm, memory):
         src, dst = memory
+        comm = c.c_void_p(comm)
+        src_pointers, dst_pointers = self.pointers(comm, src), self.pointers(comm, dst)
         desc = self.made(BindingDesc, "binding_desc")
         desc.plan, desc.comm = plan, comm
         desc.num_src_buffers, desc.num_dst_buffers = len(src), len(dst)
-        desc.src_buffers, desc.dst_buffers = self.buffer_array(src), self.buffer_array(dst)
+        desc.src_buffers, desc.dst_buffers = self.buffer_array(src, src_pointers), self.buffer_array(dst, dst_pointers)
         binding = c.c_void_p()
         self.call("binding_create", c.byref(desc), c.byref(binding))
         self.call("binding_start", binding, None)
         self.call("binding_finish", binding, c.c_int64(TIMEOUT_US))
         self.dll.reshard_binding_destroy(binding)
+        if self.is_on_device:
+            for pointer, array in zip(dst_pointers, dst.values()):
+                self.copy(array.ctypes.data, pointer, array)
+            for pointer in src_pointers + dst_pointers:
+                self.call("free", comm, c.c_void_p(pointer))

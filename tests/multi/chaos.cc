@@ -3,7 +3,7 @@
 //
 // One rank of a job in which one of the ranks comes to harm; run_chaos.py starts them and says what happens to whom.
 //
-// usage: chaos RANK NUM_RANKS FOLDER VICTIM ACTION PHASE heap|mapped direct|relayed
+// usage: chaos RANK NUM_RANKS FOLDER VICTIM ACTION PHASE heap|mapped|device direct|relayed
 //
 // All ranks connect, bind and run a few times. At PHASE the victim is killed, stops, exits, or leaves in order.
 // Whatever the others then see, a run that reports success must have brought every element of that run, and a call that
@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -38,7 +39,7 @@ struct Setting {
   int victim = 0;
   std::string action;
   std::string phase;
-  bool is_mapped = false;
+  std::string memory;
   bool is_relayed = false;
 };
 
@@ -88,33 +89,54 @@ float value_of(int round, int run, std::int64_t element) {
   return static_cast<float>((element * 7 + run * 1'000'003 + round * 31) % 16'777'213);
 }
 
-/// Memory that peers can map, or of the heap.
+/// Memory that peers can map, of the host or of the first device, or of the heap; with an image of it in which values
+/// are written and looked at.
 class Memory {
  public:
-  Memory(const Setting& setting, reshard_comm_t comm, std::size_t count) : comm_(setting.is_mapped ? comm : nullptr) {
-    void* ptr = nullptr;
+  Memory(const Setting& setting, reshard_comm_t comm, std::size_t count)
+      : image(count), comm_(setting.memory == "heap" ? nullptr : comm), setting_(setting) {
+    const std::size_t size_bytes = count * sizeof(float);
+    if (setting.memory == "device") bound_.memory = RESHARD_MEMORY_CUDA;
+    if (setting.memory == "device") bound_.device = 0;
     if (comm_ == nullptr) {
-      ptr = std::malloc(count * sizeof(float) + 1);
-    } else if (reshard_alloc(comm_, count * sizeof(float), &ptr) != RESHARD_OK) {
+      bound_.ptr = std::malloc(size_bytes + 1);
+    } else if (reshard_alloc_on(comm_, bound_.memory, bound_.device, size_bytes, &bound_.ptr) != RESHARD_OK) {
       wrong(setting, "allocating");
     }
-    data = static_cast<float*>(ptr);
-    size_bytes = count * sizeof(float);
+    bound_.size_bytes = size_bytes;
   }
   ~Memory() {
     if (comm_ == nullptr)
-      std::free(data);
+      std::free(bound_.ptr);
     else
-      static_cast<void>(reshard_free(comm_, data));
+      static_cast<void>(reshard_free(comm_, bound_.ptr));
   }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  float* data = nullptr;
-  std::size_t size_bytes = 0;
+  reshard_buffer_t buffer(std::int64_t id) const {
+    reshard_buffer_t buffer = bound_;
+    buffer.id = id;
+    return buffer;
+  }
+  void publish() const { copy(bound_.ptr, image.data()); }
+  void fetch() { copy(image.data(), bound_.ptr); }
+
+  std::vector<float> image;
 
  private:
+  static reshard_buffer_t host_buffer() {
+    reshard_buffer_t buffer;
+    reshard_buffer_init(&buffer);
+    return buffer;
+  }
+  void copy(void* to, const void* from) const {
+    if (reshard_copy(to, from, bound_.size_bytes) != RESHARD_OK) wrong(setting_, "copying");
+  }
+
+  reshard_buffer_t bound_ = host_buffer();
   reshard_comm_t comm_;
+  const Setting& setting_;
 };
 
 /// Measures a call that may fail: it must not take much longer than its deadline.
@@ -183,8 +205,8 @@ class Round {
   bool play_with(reshard_comm_t comm) {
     if (number_ == 0 && comes_to_harm(setting_, "before_bind")) return false;
     const std::size_t num_rows = rank_ < 2 ? kRows / 2 : 0;
-    const Memory src(setting_, comm, num_rows * kColumns);
-    const Memory dst(setting_, comm, kRows * kColumns);
+    Memory src(setting_, comm, num_rows * kColumns);
+    Memory dst(setting_, comm, kRows * kColumns);
     reshard_binding_t binding = nullptr;
     {
       const Clock clock(setting_, "binding");
@@ -192,25 +214,16 @@ class Round {
     }
     bool is_complete = !(number_ == 0 && comes_to_harm(setting_, "after_bind"));
     for (int run = 0; run < (number_ == 0 ? kNumRuns : 2) && is_complete; ++run) {
-      is_complete = run_once(binding, run, src.data, num_rows * kColumns, dst.data);
+      is_complete = run_once(binding, run, &src, &dst);
     }
     reshard_binding_destroy(binding);
     return is_complete;
   }
 
   reshard_status_t bind(reshard_comm_t comm, const Memory& src, const Memory& dst, reshard_binding_t* binding) {
-    std::vector<reshard_buffer_t> src_buffers(rank_ < 2 ? 1 : 0);
-    reshard_buffer_t dst_buffer;
-    reshard_buffer_init(&dst_buffer);
-    dst_buffer.id = buffer_id(dst_);
-    dst_buffer.ptr = dst.data;
-    dst_buffer.size_bytes = dst.size_bytes;
-    for (reshard_buffer_t& buffer : src_buffers) {
-      reshard_buffer_init(&buffer);
-      buffer.id = buffer_id(src_);
-      buffer.ptr = src.data;
-      buffer.size_bytes = src.size_bytes;
-    }
+    std::vector<reshard_buffer_t> src_buffers;
+    if (rank_ < 2) src_buffers.push_back(src.buffer(buffer_id(src_)));
+    const reshard_buffer_t dst_buffer = dst.buffer(buffer_id(dst_));
     reshard_binding_desc_t desc;
     reshard_binding_desc_init(&desc);
     desc.plan = plan_;
@@ -231,10 +244,12 @@ class Round {
   }
 
   /// Whether the run was complete, and then right. The values of a run differ from those of every other.
-  bool run_once(reshard_binding_t binding, int run, float* src, std::size_t num_src, float* dst) {
-    const std::int64_t first = rank_ * (kRows / 2) * kColumns;
-    for (std::size_t i = 0; i < num_src; ++i) src[i] = value_of(number_, run, first + static_cast<std::int64_t>(i));
-    std::memset(dst, 0xA5, static_cast<std::size_t>(kRows * kColumns) * sizeof(float));
+  bool run_once(reshard_binding_t binding, int run, Memory* src, Memory* dst) {
+    std::int64_t element = rank_ * (kRows / 2) * kColumns;
+    for (float& value : src->image) value = value_of(number_, run, element++);
+    src->publish();
+    std::memset(dst->image.data(), 0xA5, dst->image.size() * sizeof(float));
+    dst->publish();
     if (number_ == 0 && run == 1 && comes_to_harm(setting_, "before_start")) return false;
     if (reshard_binding_start(binding, nullptr) != RESHARD_OK) return false;
     if (number_ == 0 && run == 1 && comes_to_harm(setting_, "after_start")) return false;
@@ -247,11 +262,14 @@ class Round {
     // Only who is stopped may be alive and so must be waited for.
     if (status == RESHARD_ERR_TIMEOUT && setting_.action != "stop") wrong(setting_, "a lost rank was not told");
     if (status != RESHARD_OK) {
-      std::memset(src, 0, num_src * sizeof(float));  // as the header allows
+      std::fill(src->image.begin(), src->image.end(), 0.0F);  // as the header allows
+      src->publish();
       return false;
     }
+    dst->fetch();
     for (std::int64_t i = 0; i < kRows * kColumns; ++i) {
-      if (dst[i] != value_of(number_, run, i)) wrong(setting_, "success with wrong element " + std::to_string(i));
+      if (dst->image[static_cast<std::size_t>(i)] != value_of(number_, run, i))
+        wrong(setting_, "success with wrong element " + std::to_string(i));
     }
     return true;
   }
@@ -276,7 +294,7 @@ int main(int argc, char** argv) {
                            std::atoi(argv[4]),
                            argv[5],
                            argv[6],
-                           std::string(argv[7]) == "mapped",
+                           argv[7],
                            std::string(argv[8]) == "relayed"};
   const bool is_complete = Round(setting, 0, setting.rank, setting.num_ranks).play();
   if (setting.rank == setting.victim) return 0;

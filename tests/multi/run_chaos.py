@@ -3,10 +3,10 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Harms one rank of a job and looks at the others: nobody hangs, no success is false, the survivors recover.
 
-usage: run_chaos.py --chaos PROGRAM [--count 20] [--seed 1]
+usage: run_chaos.py --chaos PROGRAM [--count 20] [--seed 1] [--memory heap,mapped]
 
 Each case draws what happens (kill, stop, exit, leave in order), when, to whom, over which transports of UCX, with memory
-of the heap or that peers map, straight or through relays. A case that fails prints all of that, and what its ranks said.
+of the heap or that peers map (or, if asked for, of a device), straight or through relays. A case that fails prints all of that, and what its ranks said.
 """
 import argparse
 import collections
@@ -24,10 +24,10 @@ TRANSPORTS = ["", "tcp,self", "posix,self", "sysv,cma,self"]
 CASE_SECONDS = 60
 
 
-def draw(rng):
+def draw(rng, memory):
     num_ranks = rng.choice([3, 4, 5])
     return {"ranks": num_ranks, "victim": rng.randrange(num_ranks), "action": rng.choice(ACTIONS),
-            "phase": rng.choice(PHASES), "memory": rng.choice(["heap", "mapped"]),
+            "phase": rng.choice(PHASES), "memory": rng.choice(memory),
             "ways": rng.choice(["direct", "relayed"]), "tls": rng.choice(TRANSPORTS)}
 
 
@@ -65,11 +65,12 @@ def main():
     parser.add_argument("--chaos", required=True)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--memory", default="heap,mapped", help="kinds to draw from: heap, mapped, device")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     failed, kinds = 0, collections.Counter()
     for _ in range(arguments.count):
-        case = draw(rng)
+        case = draw(rng, arguments.memory.split(","))
         kinds[case["action"]] += 1
         problems, said = play(arguments.chaos, case)
         if problems:

@@ -108,7 +108,10 @@ void run_rank(const Layouts& layouts, reshard_plan_t plan, reshard_comm_t comm) 
     reshard_binding_t binding = nullptr;
     ASSERT_EQ(reshard_binding_create(&desc, &binding), RESHARD_OK) << reshard_last_error();
     int stream = 0;
-    EXPECT_EQ(reshard_binding_start(binding, &stream), RESHARD_ERR_NOT_SUPPORTED);
+    EXPECT_EQ(reshard_binding_start(binding, &stream), RESHARD_ERR_INVALID_ARGUMENT);
+    void* event = &stream;
+    EXPECT_EQ(reshard_binding_get_group_event(binding, 'a', &event), RESHARD_ERR_NOT_SUPPORTED);
+    EXPECT_EQ(event, nullptr);
     EXPECT_EQ(reshard_binding_start(binding, nullptr), RESHARD_OK);
     EXPECT_EQ(reshard_binding_wait_group(binding, 'z', kTimeoutUs), RESHARD_ERR_INVALID_ARGUMENT);
     EXPECT_THAT(reshard_last_error(), HasSubstr("97, 98"));

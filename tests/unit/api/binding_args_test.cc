@@ -65,11 +65,21 @@ TEST_F(BindingArgsTest, BuffersAreHostMemoryUnlessTheySayOtherwise) {
   EXPECT_EQ(bind(), RESHARD_OK) << reshard_last_error();
 }
 
-TEST_F(BindingArgsTest, DeviceMemoryIsRefusedByName) {
+TEST_F(BindingArgsTest, AllBuffersAreInTheSameMemory) {
   into_.memory = RESHARD_MEMORY_CUDA;
   into_.device = 0;
-  EXPECT_EQ(bind(), RESHARD_ERR_NOT_SUPPORTED);
-  EXPECT_THAT(reshard_last_error(), HasSubstr("destination buffers [0]"));
+  EXPECT_EQ(bind(), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("destination buffers [0] is memory of kind 1, device 0"));
+}
+
+TEST_F(BindingArgsTest, HostMemoryIsNoDevices) {
+  from_.memory = into_.memory = RESHARD_MEMORY_CUDA;
+  from_.device = into_.device = 0;
+  // Where there is no device that comes first.
+  std::int32_t num_devices = 0;
+  const reshard_status_t counted = reshard_device_count(&num_devices);
+  EXPECT_EQ(bind(), counted == RESHARD_OK ? RESHARD_ERR_INVALID_ARGUMENT : RESHARD_ERR_NOT_SUPPORTED);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("source buffers [0]"));
 }
 
 TEST_F(BindingArgsTest, HostMemoryHasNoDevice) {

@@ -29,6 +29,7 @@ class LateCopier final : public Copier {
   Result<bool> is_open() override;
   Status advance(CopyJob* job, bool* moved) override;
   std::size_t most_jobs() const override { return 3; }
+  void* completed_event() const override { return nullptr; }
   bool drain(const Deadline& budget) override;
 
  private:

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+# usage: pack.sh FOLDER     builds release and collects in FOLDER what perf/gpu_check.sh needs, at most 40 MB
+set -euo pipefail
+source "$(dirname "$0")/../../tests/setup.sh"
+folder=$1
+programs=(reshard_perf chaos gpu_probe kernel_fuzz kernel_sectors bench_kernels stream_order)
+install_missing "${build_packages[@]}" "${gpu_packages[@]}"
+build_preset release reshard "${programs[@]}"
+
+rm -rf "$folder"
+mkdir -p "$folder/bin" "$folder/lib"
+for program in "${programs[@]}"; do strip -o "$folder/bin/$program" "build/release/bin/$program"; done
+strip -o "$folder/lib/libreshard.so.0" build/release/lib/libreshard.so.0
+# What they link and a bare machine lacks; not what every machine has and must have in one version.
+for file in "$folder"/bin/* "$folder"/lib/*; do
+  LD_LIBRARY_PATH=build/release/lib ldd "$file" | awk '$3 ~ "^/" {print $3}'
+done | sort -u | grep -vE '/(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s|reshard))\.so' |
+  xargs -I{} cp -L {} "$folder/lib/"
+# UCX looks for its transports in a folder beside itself.
+ucx=$(ldd "$folder/lib/libreshard.so.0" | awk '/libucp/ {print $3}')
+modules=$(dirname "$(readlink -f "$ucx")")/ucx
+[ ! -d "$modules" ] || cp -r "$modules" "$folder/lib/"
+size=$(du -sm "$folder" | cut -f1)
+echo "packed $folder: $size MB"
+[ "$size" -le 40 ] || { echo "more than the 40 MB that a machine without network is given" && exit 1; }

@@ -1,0 +1,112 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+# The parts of perf/gpu_check.sh. Each prints what it found; lines that are JSON objects are its results. Sourced with
+# $package (bin/, lib/, share/) and $is_dry set.
+
+skip() {
+  echo "skipped: $*"
+  exit 77
+}
+
+# have COMMAND: on the path, or where the toolkit puts it.
+PATH=$PATH:/usr/local/cuda/bin
+have() { command -v "$1" >/dev/null; }
+
+# run PROGRAM ARGUMENT...: one of the package, or in a dry run one of this build, on the double.
+run() {
+  local program=$1
+  shift
+  if [ "$is_dry" = true ]; then
+    LD_LIBRARY_PATH=$DRY_LIB "$DRY_BIN/$program" "$@"
+  else
+    LD_LIBRARY_PATH=$package/lib "$package/bin/$program" "$@"
+  fi
+}
+
+# on_gpu VALUE DRY_VALUE: the first, or in a dry run the second, which is smaller.
+on_gpu() { [ "$is_dry" = true ] && echo "$2" || echo "$1"; }
+
+library() { on_gpu "$package/lib/libreshard.so.0" "$DRY_LIB/libreshard.so.0"; }
+
+part_versions() {
+  [ "$is_dry" = true ] || nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem --format=csv || return 1
+  run reshard_perf --version
+  run gpu_probe
+}
+
+# Every kernel against the slow one, all misalignments, poisoned outputs.
+part_fuzz() { run kernel_fuzz "$(on_gpu 30 2)"; }
+
+part_sanitizers() {
+  [ "$is_dry" = false ] || skip "the kernels of a dry run are checked by the sanitizers of g++"
+  have compute-sanitizer || skip "no compute-sanitizer"
+  local tool
+  for tool in memcheck racecheck; do
+    LD_LIBRARY_PATH=$package/lib timeout 28 compute-sanitizer --tool "$tool" --error-exitcode 9 "$package/bin/kernel_fuzz" 1 || return 1
+    echo "{\"tool\": \"$tool\", \"errors\": 0}"
+  done
+}
+
+part_kernels() {
+  [ "$is_dry" = false ] || skip "speed is not to be had of a double"
+  run bench_kernels --benchmark_format=json >"$package/bench.json" || return 1
+  tr -d '\n' <"$package/bench.json" && echo
+}
+
+# Sectors and bytes of DRAM as the device counts them, beside what was counted on the CPU.
+part_counters() {
+  [ "$is_dry" = false ] || skip "no counters in a double"
+  have ncu || skip "no ncu"
+  local metrics=l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum,l1tex__t_sectors_pipe_lsu_mem_global_op_st.sum
+  metrics+=,dram__bytes_read.sum,dram__bytes_write.sum,gpu__time_duration.sum
+  LD_LIBRARY_PATH=$package/lib ncu --clock-control none --csv --metrics "$metrics" --launch-count 60 \
+    "$package/bin/kernel_sectors" || return 1
+}
+
+# One process a rank, all on the first GPU: memory mapped by CUDA IPC, messages of UCX, ranks that die.
+part_processes() {
+  local model=(--model Qwen3-0.6B --layers "$(on_gpu 8 1)" --memory cuda --runs 3 --warmups 1 --patterns 0 --check 1)
+  local ranks
+  for ranks in 2 4; do
+    run reshard_perf "${model[@]}" --from "fsdp:shard=$ranks" --to "vllm:tp=$ranks" --colocated --json "$out_json" || return 1
+    json_line "$out_json"
+  done
+  local phase
+  for phase in after_bind in_run; do chaos kill "$phase" || return 1; done
+  chaos stop in_run
+}
+
+# chaos ACTION PHASE: three ranks on device memory, the second comes to harm, the others must recover.
+chaos() {
+  local folder rank pids=() problems=0
+  folder=$(mktemp -d)
+  for rank in 0 1 2; do
+    run chaos "$rank" 3 "$folder" 1 "$1" "$2" device direct &
+    pids+=($!)
+  done
+  wait "${pids[0]}" || problems=1
+  wait "${pids[2]}" || problems=1
+  kill -KILL "${pids[1]}" 2>/dev/null
+  rm -rf "$folder"
+  echo "{\"harm\": \"$1\", \"phase\": \"$2\", \"problems\": $problems}"
+  return "$problems"
+}
+
+# Whole reshards: the speed on one GPU, and every element against formulas of what the frameworks hold.
+part_reshard() {
+  run reshard_perf --model Qwen3-30B-A3B --layers "$(on_gpu 2 1)" --from "$(on_gpu megatron:tp=2,dp=2,ep=4 fsdp:shard=2)" \
+    --to "$(on_gpu vllm:tp=4 vllm:tp=2)" --colocated --memory cuda --runs "$(on_gpu 20 1)" --warmups 1 --patterns 0 --check 1 \
+    --json "$out_json" || return 1
+  json_line "$out_json"
+  python3 -c 'import numpy' 2>/dev/null || skip "no Python with numpy for the frameworks' formulas; the rest passed"
+  LD_LIBRARY_PATH=$(dirname "$(library)") python3 -B tests/endtoend/run_frameworks.py --library "$(library)" --memory cuda \
+    --most "$(on_gpu 40 2)"
+}
+
+# The caller's streams before and behind a run.
+part_order() { run stream_order "$(on_gpu 100 5)"; }
+
+# A report of a tool as one line.
+out_json=$(mktemp -u)
+json_line() { tr -d '\n' <"$1" && echo; }

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels/tile_table.h"
+#include "src/device/memory.h"
+#include "src/device/stream.h"
+#include "src/exec/copier.h"
+
+namespace reshard {
+
+/// Copies with the multiprocessors of a device: a batch is one launch, whatever the number of pieces in it, and its end
+/// an event that is polled. The table of all batches is uploaded once, in prepare(); a run uploads and allocates
+/// nothing.
+class CudaCopier final : public Copier {
+ public:
+  /// `staging`: kDevice where the messenger moves device memory itself, else kPinned, which it moves as the host's and
+  /// kernels write and read over the bus. Errors as src/device/device.h says.
+  static Result<std::unique_ptr<CudaCopier>> create(std::int32_t device, MemorySpace staging);
+  ~CudaCopier() override;
+
+  MemorySpace tensor_space() const override { return MemorySpace::kDevice; }
+  MemorySpace staging_space() const override { return staging_space_; }
+  Result<std::byte*> allocate_staging(std::size_t size_bytes) override;
+  CopyBatch add(CopyList copies, StoreHint hint) override;
+  Status prepare() override;
+
+  Status begin(void* stream) override;
+  Result<bool> is_open() override;
+  Status advance(CopyJob* job, bool* moved) override;
+  std::size_t most_jobs() const override { return kMostJobs; }
+  bool drain(const Deadline& budget) override;
+  void* completed_event() const override { return gate_.handle(); }
+
+ private:
+  // Launches that are worth having queued of one kind: the device is not idle between the end of one and the host's
+  // next turn.
+  static constexpr std::size_t kMostJobs = 2;
+  // Packs of two lanes, unpacks, pulls and moves within the rank, kMostJobs of each.
+  static constexpr std::size_t kNumTickets = 10;
+
+  /// A stream for one batch at a time, so that batches that are under way at once wait for each other nowhere.
+  struct Ticket {
+    Stream stream;
+    Event end;
+    bool is_busy = false;
+  };
+
+  CudaCopier(std::int32_t device, MemorySpace staging, int num_blocks, Event gate)
+      : device_(device), staging_space_(staging), num_blocks_(num_blocks), gate_(std::move(gate)) {}
+  Status start(CopyJob* job);
+
+  std::int32_t device_;
+  MemorySpace staging_space_;
+  int num_blocks_;  // of a launch
+  Event gate_;      // behind what the caller's stream held when the run began
+  std::vector<Ticket> tickets_;
+  TileTable table_;  // until prepare() has uploaded it
+  std::vector<TileRange> batches_;
+  DeviceMemory uploaded_;
+  DeviceTable on_device_;
+  DeviceMemory device_staging_;
+  PinnedMemory pinned_staging_;
+};
+
+}  // namespace reshard
