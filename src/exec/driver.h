@@ -34,7 +34,8 @@ class Driver {
   virtual std::int32_t num_groups_complete() const = 0;  ///< in this rank's order
 
   /// A cudaEvent_t, the driver's, behind which the group (index in Plan::groups) is complete on this rank.
-  /// RESHARD_ERR_NOT_SUPPORTED for buffers of the host, RESHARD_ERR_INVALID_STATE while it is not known when it will be.
+  /// RESHARD_ERR_NOT_SUPPORTED for buffers of the host, RESHARD_ERR_INVALID_STATE while it is not known when it will
+  /// be.
   virtual Result<void*> group_event(std::int32_t group) const = 0;
 
   /// Ends a run under way and tells the peers that there will be no other. What the transport may still read is given

@@ -155,7 +155,8 @@ Result<bool> SharedMemory::map_side(const KeyExchange& exchange, std::int32_t pe
   return true;
 }
 
-/// What a reader is told: in what memory the buffers are, the word's key, and the keys of each side that it may read. An empty part: nothing of it.
+/// What a reader is told: in what memory the buffers are, the word's key, and the keys of each side that it may read.
+/// An empty part: nothing of it.
 std::vector<std::byte> SharedMemory::letter_to(const KeyExchange& exchange, const InPlacePeers& peers,
                                                std::int32_t reader) const {
   ByteWriter writer;

@@ -152,12 +152,14 @@ Status PollDriver::fail(Status status) {
 Result<void*> PollDriver::group_event(std::int32_t group) const {
   void* const event = flight_->bound.copier->completed_event();
   if (event == nullptr) {
-    return Status{RESHARD_ERR_NOT_SUPPORTED, "the binding is of host memory, and there are no events; wait for the group"};
+    return Status{RESHARD_ERR_NOT_SUPPORTED,
+                  "the binding is of host memory, and there are no events; wait for the group"};
   }
   const bool is_complete = failure_.ok() ? num_runs_ > 0 && flight_->is_group_complete(group)
                                          : num_groups_complete_ > flight_->bound.schedule.position_of(group);
   if (is_complete) return event;
-  return Status{RESHARD_ERR_INVALID_STATE, "the group is not complete; its event is there once a wait or a poll says so"};
+  return Status{RESHARD_ERR_INVALID_STATE,
+                "the group is not complete; its event is there once a wait or a poll says so"};
 }
 
 std::int32_t PollDriver::num_groups_complete() const {
