@@ -32,7 +32,7 @@ library() { on_gpu "$package/lib/libreshard.so.0" "$DRY_LIB/libreshard.so.0"; }
 part_versions() {
   [ "$is_dry" = true ] || nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem --format=csv || return 1
   run reshard_perf --version
-  run gpu_probe
+  run reshard_perf --model Qwen3-0.6B --layers 1 --from fsdp:shard=1 --to vllm:tp=1 --colocated --memory cuda --runs 1 --patterns 0
 }
 
 # Every kernel against the slow one, all misalignments, poisoned outputs.
