@@ -71,10 +71,12 @@ struct TransposeChunk {
 };
 
 /// The chunk for elements of `src_bytes` where the matrix has `num_rows` rows. Narrow for bytes, whose columns would be
-/// short runs in the destination otherwise, and for few rows, which would leave a wide one half empty.
+/// short runs in the destination otherwise, and for few rows, which would leave a wide one half empty; but wide for 16
+/// bytes, of which eight warps write all columns at a time.
 constexpr TransposeChunk transpose_chunk(std::uint32_t src_bytes, std::uint32_t num_rows) {
-  const bool is_narrow = src_bytes == 1 || num_rows <= 128 / src_bytes;
-  const std::uint32_t run_bytes = is_narrow ? 128 : 256;
+  const bool has_few_rows = num_rows <= 128 / src_bytes;
+  const bool is_wide = src_bytes == 16 || (src_bytes > 1 && !has_few_rows);
+  const std::uint32_t run_bytes = is_wide ? 256 : 128;
   return {run_bytes, run_bytes / src_bytes, TransposeChunk::kBytes / run_bytes};
 }
 

@@ -18,7 +18,7 @@ if [ $# -gt 0 ]; then
   json=(--json "$(cd "$started_in" && realpath -m "$2")")
 fi
 install_missing "${build_packages[@]}" "${mpi_packages[@]}"
-build_preset release reshard_perf reshard_plan bench_copy bench_program bench_alltoallw
+build_preset release reshard_perf reshard_plan bench_copy bench_program bench_alltoallw kernels_cuda_test
 heading "measuring"
 python3 -B perf/figures/measure.py build/release/bin "${json[@]}"
 heading "measuring over links of a known rate"

@@ -28,10 +28,10 @@ __device__ __forceinline__ void move_part(const CopyBox& box, const Part& part, 
   }
 }
 
-/// CopyBox number `index` of a tile: the one that the block moves a part of, or one of the small ones that a warp moves
+/// Box number `index` of a tile: the one that the block moves a part of, or one of the small ones that a warp moves
 /// whole. Both take the same code, which is long.
 __device__ __forceinline__ void move_box(const CopyBatch& batch, const Tile& tile, std::uint32_t index,
-                                         unsigned char* shared) {
+                                         SharedAddress shared) {
   const CopyBox& box = batch.boxes[tile.box + index];
   if (box.kind == BoxKind::kTranspose) return transpose(box, tile, shared);  // never in a group: it has barriers
   const bool is_group = tile.is_group();
@@ -46,25 +46,25 @@ class Progress {
  public:
   static constexpr std::uint32_t kBytes = 2 * sizeof(std::uint32_t) * kBlockThreads;
 
-  __device__ __forceinline__ explicit Progress(unsigned char* shared) : shared_(shared) {}
+  __device__ __forceinline__ explicit Progress(SharedAddress shared) : shared_(shared) {}
 
-  __device__ __forceinline__ std::uint32_t tile() const { return shared_load<4>(shared_, slot(0)); }
-  __device__ __forceinline__ std::uint32_t box() const { return shared_load<4>(shared_, slot(1)); }
-  __device__ __forceinline__ void set_tile(std::uint32_t tile) { shared_store<4>(shared_, slot(0), tile); }
-  __device__ __forceinline__ void set_box(std::uint32_t box) { shared_store<4>(shared_, slot(1), box); }
+  __device__ __forceinline__ std::uint32_t tile() const { return shared_load<4>(shared_ + slot(0)); }
+  __device__ __forceinline__ std::uint32_t box() const { return shared_load<4>(shared_ + slot(1)); }
+  __device__ __forceinline__ void set_tile(std::uint32_t tile) { shared_store<4>(shared_ + slot(0), tile); }
+  __device__ __forceinline__ void set_box(std::uint32_t box) { shared_store<4>(shared_ + slot(1), box); }
 
  private:
   __device__ __forceinline__ static std::uint32_t slot(std::uint32_t value) {
     return (value * kBlockThreads + thread_index()) * sizeof(std::uint32_t);
   }
 
-  unsigned char* shared_;
+  SharedAddress shared_;
 };
 
 // Four blocks a multiprocessor, with the four 16-byte loads of each thread: 64 KiB under way.
 __global__ void __launch_bounds__(256, 4) copy_tiles(CopyBatch batch) {
   __shared__ __align__(128) unsigned char shared[TransposeChunk::kBytes + Progress::kBytes];
-  Progress progress(shared + TransposeChunk::kBytes);
+  Progress progress(shared_address(shared + TransposeChunk::kBytes));
   progress.set_tile(batch.first_tile(block_index()));
 #pragma unroll 1
   while (progress.tile() < batch.first_tile(block_index() + 1)) {
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(256, 4) copy_tiles(CopyBatch batch) {
     progress.set_box(first.is_group() ? thread_index() / 32 : 0);
 #pragma unroll 1
     while (progress.box() < batch.tiles[progress.tile()].num_boxes()) {
-      move_box(batch, batch.tiles[progress.tile()], progress.box(), shared);
+      move_box(batch, batch.tiles[progress.tile()], progress.box(), shared_address(shared));
       forget_memory();
       progress.set_box(progress.box() + kBlockThreads / 32);
     }

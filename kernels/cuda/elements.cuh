@@ -74,19 +74,21 @@ __device__ void move_unaligned_elements(const CopyBox& box, const Part& part, co
   }
 }
 
-/// Two elements of two bytes each, or one of four, of a converted vector.
+/// Eight elements of one type, as they lie in memory, to eight of the other.
 template <typename Cast>
-__device__ __forceinline__ std::uint32_t convert_word(const std::uint32_t (&words)[2 * Cast::kSrcBytes],
-                                                      std::uint32_t index) {
+__device__ __forceinline__ void convert_eight(const std::uint32_t (&from)[2 * Cast::kSrcBytes],
+                                              std::uint32_t (&to)[2 * Cast::kDstBytes]) {
+  // Two at a time: eight at once, with one look for NaNs, would take more registers than there are.
   const auto element = [&](std::uint32_t i) -> std::uint32_t {
-    if constexpr (Cast::kSrcBytes == 4) {
-      return Cast::apply(words[i]);
-    } else {
-      return Cast::apply(static_cast<std::uint16_t>(words[i / 2] >> (16 * (i % 2))));
-    }
+    return Cast::kSrcBytes == 4 ? from[i] : from[i / 2] >> (16 * (i % 2)) & 0xffff;
   };
-  if constexpr (Cast::kDstBytes == 4) return element(index);
-  return element(2 * index) | element(2 * index + 1) << 16;
+#pragma unroll
+  for (std::uint32_t i = 0; i < 8; i += 2) {
+    const std::uint32_t bits[2] = {element(i), element(i + 1)};
+    std::uint32_t words[Cast::kDstBytes / 2];
+    Cast::pack(bits, words);
+    for (std::uint32_t j = 0; j < Cast::kDstBytes / 2; ++j) to[i * Cast::kDstBytes / 4 + j] = words[j];
+  }
 }
 
 /// Eight elements a time, whole vectors on both sides; what is left of a row is for move_aligned_elements.
@@ -123,10 +125,11 @@ __device__ __forceinline__ void convert_vectors(const Part& part, const Team& te
 #pragma unroll
     for (std::uint32_t i = 0; i < kGroups; ++i) {
       const bool is_active = first + i * team.size < num_groups;
+      std::uint32_t converted[4 * kStores];
+      convert_eight<Cast>(words[i], converted);
 #pragma unroll
       for (std::uint32_t j = 0; j < kStores; ++j) {
-        const uint4 word = {convert_word<Cast>(words[i], 4 * j), convert_word<Cast>(words[i], 4 * j + 1),
-                            convert_word<Cast>(words[i], 4 * j + 2), convert_word<Cast>(words[i], 4 * j + 3)};
+        const uint4 word = {converted[4 * j], converted[4 * j + 1], converted[4 * j + 2], converted[4 * j + 3]};
         store_if<16>(is_active, targets[i] + j * 16, word);
       }
     }

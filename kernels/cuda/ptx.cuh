@@ -106,21 +106,48 @@ __device__ __forceinline__ void store_if(bool is_active, std::uint64_t address, 
   }
 }
 
-/// Shared memory of the thread block, at an aligned byte offset.
+/// A place in the shared memory of the thread block. Made once: to the compiler the number could be any, so that it
+/// keeps it, rather than work it out again for each access.
+using SharedAddress = std::uint32_t;
+
+__device__ __forceinline__ SharedAddress shared_address(const void* shared) {
+  SharedAddress address;
+  asm volatile("mov.u32 %0, %1;" : "=r"(address) : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared))));
+  return address;
+}
+
+/// Aligned accesses. Volatile as those of global memory, and ordered by barriers, which are volatile, too.
 template <int kBytes>
-__device__ __forceinline__ Word<kBytes> shared_load(const unsigned char* shared, std::uint32_t offset) {
-  if constexpr (kBytes == 1) {
-    return shared[offset];
+__device__ __forceinline__ Word<kBytes> shared_load(SharedAddress address) {
+  Word<kBytes> word;
+  if constexpr (kBytes == 16) {
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(word.x), "=r"(word.y), "=r"(word.z), "=r"(word.w)
+                 : "r"(address));
+  } else if constexpr (kBytes == 8) {
+    asm volatile("ld.shared.u64 %0, [%1];" : "=l"(word) : "r"(address));
+  } else if constexpr (kBytes == 4) {
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address));
+  } else if constexpr (kBytes == 2) {
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(word) : "r"(address));
   } else {
-    return *reinterpret_cast<const Word<kBytes>*>(shared + offset);
+    asm volatile("ld.shared.u8 %0, [%1];" : "=r"(word) : "r"(address));
   }
+  return word;
 }
 template <int kBytes>
-__device__ __forceinline__ void shared_store(unsigned char* shared, std::uint32_t offset, Word<kBytes> word) {
-  if constexpr (kBytes == 1) {
-    shared[offset] = static_cast<unsigned char>(word);
+__device__ __forceinline__ void shared_store(SharedAddress address, Word<kBytes> word) {
+  if constexpr (kBytes == 16) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(word.x), "r"(word.y), "r"(word.z),
+                 "r"(word.w));
+  } else if constexpr (kBytes == 8) {
+    asm volatile("st.shared.u64 [%0], %1;" ::"r"(address), "l"(word));
+  } else if constexpr (kBytes == 4) {
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word));
+  } else if constexpr (kBytes == 2) {
+    asm volatile("st.shared.u16 [%0], %1;" ::"r"(address), "h"(word));
   } else {
-    *reinterpret_cast<Word<kBytes>*>(shared + offset) = word;
+    asm volatile("st.shared.u8 [%0], %1;" ::"r"(address), "r"(word));
   }
 }
 
@@ -151,6 +178,31 @@ __device__ __forceinline__ void forget_memory() {
 /// The upper half of a product.
 __device__ __forceinline__ std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) {
   return __umulhi(a, b);
+}
+
+/// Two floats as a word of two halves, `low` in its lower one, to the nearest, ties to even. A NaN loses its payload.
+__device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
+  std::uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+__device__ __forceinline__ std::uint32_t pack_f16(float low, float high) {
+  std::uint32_t word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+}
+/// A half as a float, exactly. A NaN loses its payload.
+__device__ __forceinline__ float float_of_f16(std::uint16_t half) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
+  return value;
+}
+/// Whether one of the two is a NaN, in one instruction. Not std::isunordered, which nvcc 13.0 takes for true in device
+/// code.
+__device__ __forceinline__ bool is_any_nan(float a, float b) {
+  std::uint32_t result;
+  asm("{\n .reg .pred p;\n setp.nan.f32 p, %1, %2;\n selp.u32 %0, 1, 0, p;\n}" : "=r"(result) : "f"(a), "f"(b));
+  return result != 0;
 }
 
 /// The lower word of (high, low) shifted right by 0 to 31 bits.

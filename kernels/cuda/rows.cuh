@@ -44,25 +44,26 @@ __device__ __forceinline__ void move_aligned_rows(const Part& part, const Team& 
   }
 }
 
-/// How a row of any alignment is moved: bytes [body_begin, body_end) as vectors, aligned in the destination, and the
-/// rest in small words. A vector's source lies in two aligned vectors; those must lie in the row, so that nothing is
-/// read that is not copied.
+/// How a row of any alignment is moved: from `begin` on as vectors, aligned in the destination, as long as they and
+/// what must be read for them lie in the row; what is before and behind in small words. A vector's source lies in two
+/// aligned vectors, both of which must lie in the row, so that nothing is read that is not copied.
 struct RowSplit {
-  std::uint32_t shift;  ///< bytes by which the source of a vector is off
-  std::uint32_t body_begin;
-  std::uint32_t body_end;
+  std::uint32_t shift;  ///< bytes by which the source of a vector is off: where it begins in the lower one
+  std::uint32_t begin;
+  std::uint32_t needed;  ///< bytes of the row that a vector needs from its first on
 
-  __device__ __forceinline__ RowSplit(const Place& row, std::uint32_t num_bytes) {
+  __device__ __forceinline__ explicit RowSplit(const Place& row) {
     const auto head = static_cast<std::uint32_t>(0 - row.dst) & (kVectorBytes - 1);
     shift = (static_cast<std::uint32_t>(row.src) + head) & (kVectorBytes - 1);
-    // The lower of the two vectors begins `shift` bytes before, the upper one ends as much less than 16 behind.
-    body_begin = shift > head ? head + kVectorBytes : head;
-    const std::uint32_t reach = shift == 0 ? 0 : kVectorBytes - shift;
-    const std::uint32_t needed = body_begin + kVectorBytes + reach;
-    const bool has_body = num_bytes >= needed;
-    const std::uint32_t more = has_body ? (num_bytes - needed) & ~(kVectorBytes - 1) : 0;
-    body_begin = has_body ? body_begin : num_bytes;
-    body_end = has_body ? body_begin + kVectorBytes + more : num_bytes;
+    // The lower vector begins `shift` bytes before.
+    begin = shift > head ? head + kVectorBytes : head;
+    needed = shift == 0 ? kVectorBytes : 2 * kVectorBytes - shift;
+  }
+
+  /// Where the vectors end, `begin` or behind it.
+  __device__ __forceinline__ std::uint32_t end(std::uint32_t num_bytes) const {
+    const bool has_any = num_bytes >= begin + needed;
+    return has_any ? begin + kVectorBytes + ((num_bytes - begin - needed) & ~(kVectorBytes - 1)) : begin;
   }
 };
 
@@ -106,9 +107,9 @@ __device__ __forceinline__ void move_bodies(const Part& part, const Team& team) 
       const std::uint32_t index = first + static_cast<std::uint32_t>(i) * team.size;
       const std::uint32_t row = per_row.quotient(index);
       const Place place = part.row(row);
-      const RowSplit split(place, part.num_cols());
-      const std::uint32_t offset = split.body_begin + per_row.rest(index, row) * kVectorBytes;
-      const bool is_active = index < num_vectors && offset < split.body_end;
+      const RowSplit split(place);
+      const std::uint32_t offset = split.begin + per_row.rest(index, row) * kVectorBytes;
+      const bool is_active = index < num_vectors && offset + split.needed <= part.num_cols();
       const std::uint64_t from = place.src + offset - split.shift;
       low[i] = load_if<16>(!kIsFill && is_active, from);
       high[i] = load_if<16>(!kIsFill && is_active && split.shift != 0, from + kVectorBytes);
@@ -140,9 +141,9 @@ __device__ __forceinline__ void move_edges(const Part& part, const Team& team) {
       const std::uint32_t index = first + static_cast<std::uint32_t>(i) * team.size;
       const std::uint32_t row = per_row.quotient(index);
       const Place place = part.row(row);
-      const RowSplit split(place, num_bytes);
+      const RowSplit split(place);
       std::uint32_t offset = per_row.rest(index, row) * kBytes;
-      if (offset >= split.body_begin) offset += split.body_end - split.body_begin;
+      if (offset >= split.begin) offset += split.end(num_bytes) - split.begin;
       const bool is_active = index < num_words && offset < num_bytes;
       words[i] = load_if<kBytes>(!kIsFill && is_active, place.src + offset);
       targets[i] = is_active ? place.dst + offset : 0;

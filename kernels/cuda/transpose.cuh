@@ -12,6 +12,7 @@
 #ifndef RESHARD_KERNELS_CUDA_TRANSPOSE_CUH
 #define RESHARD_KERNELS_CUDA_TRANSPOSE_CUH
 
+#include <bit>
 #include <cstdint>
 
 #include "kernels/cuda/convert.cuh"
@@ -23,8 +24,8 @@ namespace reshard::cuda {
 template <typename Cast>
 class Transposer {
  public:
-  __device__ __forceinline__ Transposer(const CopyBox& box, unsigned char* shared)
-      : box_(box), shared_(shared), is_wide_(transpose_chunk(kSrcBytes, box.extents[1]).row_run_bytes == 256) {
+  __device__ __forceinline__ Transposer(const CopyBox& box, SharedAddress shared)
+      : box_(box), shared_(shared), has_wide_runs_(transpose_chunk(kSrcBytes, box.extents[1]).row_run_bytes == 256) {
     const auto src_strides = static_cast<std::uint32_t>(box.src_col_stride) |
                              static_cast<std::uint32_t>(static_cast<std::uint64_t>(box.src_plane_stride));
     const auto dst_strides = static_cast<std::uint32_t>(box.dst_row_stride) |
@@ -53,11 +54,15 @@ class Transposer {
   static constexpr std::uint32_t kSrcVector = 16 / kSrcBytes;  // elements
   static constexpr std::uint32_t kDstVector = 16 / kDstBytes;
 
+  /// Runs of 256 bytes in the source, not 128.
+  __device__ __forceinline__ bool is_wide() const {
+    return kSrcBytes == 16 || (kSrcBytes > 1 && has_wide_runs_);  // the compiler is to know it where there is no choice
+  }
   __device__ __forceinline__ std::uint32_t chunk_rows() const {
-    return (is_wide_ ? 256U : 128U) / kSrcBytes;
+    return (is_wide() ? 256U : 128U) / kSrcBytes;
   }
   __device__ __forceinline__ std::uint32_t chunk_cols() const {
-    return TransposeChunk::kBytes / (is_wide_ ? 256U : 128U);
+    return TransposeChunk::kBytes / (is_wide() ? 256U : 128U);
   }
 
   __device__ __forceinline__ void run_plane(std::uint32_t plane, std::uint32_t first_row, std::uint32_t num_rows,
@@ -85,7 +90,7 @@ class Transposer {
   __device__ __forceinline__ std::uint32_t offset_of(std::uint32_t col, std::uint32_t row) const {
     const std::uint32_t byte = row * kSrcBytes;
     const std::uint32_t vector = (byte / 16) ^ (col / kDstVector % 8);
-    return (col << (is_wide_ ? 8 : 7)) + vector * 16 + byte % 16;
+    return (col << (is_wide() ? 8 : 7)) + vector * 16 + byte % 16;
   }
 
   __device__ __forceinline__ void load() {
@@ -94,26 +99,28 @@ class Transposer {
     if (full_rows < num_rows_) load_elements(full_rows);
   }
 
+  // All vectors of a column's run by neighbouring threads; the columns of a thread are a constant apart.
   __device__ __forceinline__ void load_vectors(std::uint32_t full_rows) {
+    constexpr std::uint32_t kLoads = TransposeChunk::kBytes / 16 / kBlockThreads;
     const std::uint32_t thread = thread_index();
-    constexpr int kLoads = TransposeChunk::kBytes / 16 / kBlockThreads;
-    const std::uint32_t shift = is_wide_ ? 4 : 3;  // vectors of a column's run: 16 or 8
+    const std::uint32_t shift = is_wide() ? 4 : 3;  // vectors of a run: 16 or 8
+    const std::uint32_t first_col = thread >> shift;
+    const std::uint32_t row = (thread & ((1U << shift) - 1)) * kSrcVector;
+    const std::uint32_t col_step = kBlockThreads >> shift;
+    const std::uint64_t step = Part::at(col_step, box_.src_col_stride);
+    std::uint64_t address = src_ + Part::at(first_col, box_.src_col_stride) + row * kSrcBytes;
+    // Not where nothing is loaded: load_elements puts the rest of the rows there, in other threads.
+    const std::uint32_t end_col = row < full_rows ? num_cols_ : 0;
     uint4 words[kLoads];
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const std::uint32_t index = thread + static_cast<std::uint32_t>(i) * kBlockThreads;
-      const std::uint32_t col = index >> shift;
-      const std::uint32_t row = (index & ((1U << shift) - 1)) * kSrcVector;
-      words[i] =
-          load_if<16>(col < num_cols_ && row < full_rows, src_ + Part::at(col, box_.src_col_stride) + row * kSrcBytes);
+    for (std::uint32_t i = 0; i < kLoads; ++i) {
+      words[i] = load_if<16>(first_col + i * col_step < end_col, address);
+      address += step;
     }
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const std::uint32_t index = thread + static_cast<std::uint32_t>(i) * kBlockThreads;
-      const std::uint32_t col = index >> shift;
-      const std::uint32_t row = (index & ((1U << shift) - 1)) * kSrcVector;
-      // Not where nothing was loaded: load_elements puts the rest of the rows there, in other threads.
-      if (col < num_cols_ && row < full_rows) shared_store<16>(shared_, offset_of(col, row), words[i]);
+    for (std::uint32_t i = 0; i < kLoads; ++i) {
+      const std::uint32_t col = first_col + i * col_step;
+      if (col < end_col) shared_store<16>(shared_ + offset_of(col, row), words[i]);
     }
   }
 
@@ -140,59 +147,66 @@ class Transposer {
         const std::uint32_t index = first + static_cast<std::uint32_t>(i) * kBlockThreads;
         const std::uint32_t col = per_col.quotient(index);
         const std::uint32_t row = first_row + per_col.rest(index, col);
-        if (index < num_elements) shared_store<kSrcBytes>(shared_, offset_of(col, row), words[i]);
+        if (index < num_elements) shared_store<kSrcBytes>(shared_ + offset_of(col, row), words[i]);
       }
     }
   }
 
   __device__ __forceinline__ void store() {
     const std::uint32_t full_cols = has_dst_vectors_ ? num_cols_ & ~(kDstVector - 1) : 0;
-    if (full_cols > 0) store_vectors(full_cols);
+    if (full_cols > 0) {
+      if constexpr (kSrcBytes == 1) {
+        store_vectors<128>(full_cols);
+      } else if (is_wide()) {
+        store_vectors<256>(full_cols);
+      } else if constexpr (kSrcBytes < 16) {
+        store_vectors<128>(full_cols);
+      }
+    }
     if (full_cols < num_cols_) store_elements(full_cols);
   }
 
-  __device__ __forceinline__ Word<kDstBytes> element(std::uint32_t col, std::uint32_t row) const {
-    return Cast::apply(shared_load<kSrcBytes>(shared_, offset_of(col, row)));
+  __device__ __forceinline__ Word<kSrcBytes> element(std::uint32_t offset) const {
+    return shared_load<kSrcBytes>(shared_ + offset);
   }
 
-  // A vector of the destination from elements of as many columns.
-  __device__ __forceinline__ uint4 gather(std::uint32_t col, std::uint32_t row) const {
+  // A vector of the destination from elements of as many columns, which lie kRunBytes apart in shared memory.
+  template <std::uint32_t kRunBytes>
+  __device__ __forceinline__ uint4 gather(std::uint32_t first) const {
     if constexpr (kDstBytes == 16) {
-      return element(col, row);
+      return element(first);
     } else if constexpr (kDstBytes == 8) {
-      const std::uint64_t low = element(col, row);
-      const std::uint64_t high = element(col + 1, row);
+      const std::uint64_t low = element(first);
+      const std::uint64_t high = element(first + kRunBytes);
       return {static_cast<std::uint32_t>(low), static_cast<std::uint32_t>(low >> 32), static_cast<std::uint32_t>(high),
               static_cast<std::uint32_t>(high >> 32)};
     } else {
-      return {gather_word(col, row), gather_word(col + 4 / kDstBytes, row), gather_word(col + 8 / kDstBytes, row),
-              gather_word(col + 12 / kDstBytes, row)};
-    }
-  }
-
-  __device__ __forceinline__ std::uint32_t gather_word(std::uint32_t col, std::uint32_t row) const {
-    std::uint32_t word = 0;
+      std::uint32_t bits[kDstVector];
+      std::uint32_t words[4];
 #pragma unroll
-    for (std::uint32_t i = 0; i < 4 / kDstBytes; ++i) {
-      word |= static_cast<std::uint32_t>(element(col + i, row)) << (8 * kDstBytes * i);
+      for (std::uint32_t i = 0; i < kDstVector; ++i) bits[i] = element(first + i * kRunBytes);
+      Cast::pack(bits, words);
+      return {words[0], words[1], words[2], words[3]};
     }
-    return word;
   }
 
-  // A warp writes eight vectors of four rows.
+  // A warp writes eight vectors of four rows at a time. A row has one, two, four or eight times eight vectors, so that
+  // a thread stays in its columns.
+  template <std::uint32_t kRunBytes>
   __device__ __forceinline__ void store_vectors(std::uint32_t full_cols) {
+    constexpr std::uint32_t kGroups =
+        TransposeChunk::kBytes / kRunBytes * kDstBytes / 128;  // of eight vectors, in a row
+    constexpr std::uint32_t kRowStep = kBlockThreads / 32 / kGroups * 4;
     const std::uint32_t thread = thread_index();
-    const std::uint32_t lane_col = thread % 8;
-    const std::uint32_t lane_row = thread / 8 % 4;
-    const std::uint32_t groups = chunk_cols() / kDstVector / 8;  // of eight vectors, in a row: 1, 2, 4 or 8
-    const std::uint32_t num_items = chunk_rows() / 4 * groups;   // of a warp
+    const std::uint32_t col = (thread / 32 % kGroups * 8 + thread % 8) * kDstVector;
+    if (col >= full_cols) return;
+    std::uint32_t row = thread / 32 / kGroups * 4 + thread / 8 % 4;
+    std::uint64_t address = dst_ + Part::at(row, box_.dst_row_stride) + col * kDstBytes;
+    const std::uint64_t step = Part::at(kRowStep, box_.dst_row_stride);
 #pragma unroll 1
-    for (std::uint32_t item = thread / 32; item < num_items; item += kBlockThreads / 32) {
-      const std::uint32_t row = item / groups * 4 + lane_row;
-      const std::uint32_t col = (item % groups * 8 + lane_col) * kDstVector;
-      const bool is_active = row < num_rows_ && col < full_cols;
-      if (!is_active) continue;
-      store_if<16>(true, dst_ + Part::at(row, box_.dst_row_stride) + col * kDstBytes, gather(col, row));
+    for (; row < num_rows_; row += kRowStep) {
+      store_if<16>(true, address, gather<kRunBytes>(offset_of(col, row)));
+      address += step;
     }
   }
 
@@ -206,13 +220,14 @@ class Transposer {
     for (std::uint32_t index = thread; index < num_elements; index += kBlockThreads) {
       const std::uint32_t row = per_row.quotient(index);
       const std::uint32_t col = first_col + per_row.rest(index, row);
-      store_if<kDstBytes>(true, dst_ + Part::at(row, box_.dst_row_stride) + col * kDstBytes, element(col, row));
+      store_if<kDstBytes>(true, dst_ + Part::at(row, box_.dst_row_stride) + col * kDstBytes,
+                          Cast::apply(element(offset_of(col, row))));
     }
   }
 
   const CopyBox& box_;
-  unsigned char* shared_;
-  bool is_wide_;
+  SharedAddress shared_;
+  bool has_wide_runs_;
   bool has_src_vectors_;
   bool has_dst_vectors_;
   // of the chunk at hand
@@ -222,7 +237,7 @@ class Transposer {
   std::uint32_t num_cols_ = 0;
 };
 
-__device__ __forceinline__ void transpose(const CopyBox& box, const Tile& tile, unsigned char* shared) {
+__device__ __forceinline__ void transpose(const CopyBox& box, const Tile& tile, SharedAddress shared) {
   with_cast(box, [&](auto cast) { Transposer<decltype(cast)>(box, shared).run(tile); });
 }
 

@@ -12,8 +12,11 @@ import argparse
 import json
 import operator
 import platform
+import shutil
 import statistics
+import subprocess
 
+import kernel_code
 import machine_figures
 from tools import MODELS, SPECS, Tools
 
@@ -154,6 +157,21 @@ def processor():
     return f"{len(names)} x {names[0]}" if names else platform.machine()
 
 
+def kernels(tools, figures):
+    print("\nDevice code as compiled, per architecture; no GPU took part")
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    reason = kernel_code.add_figures(figures, nvcc, tools.bin_dir.resolve().parent / "kernel_code")
+    if reason:
+        print(f"  left out: {reason}")
+    print("\nThe same kernels run as plain C++: sectors of 32 bytes that are touched, and tables")
+    command = [str(tools.bin_dir / "kernels_cuda_test"), "--gtest_filter=SectorsTest.*:*TheTable*:*TheShare*"]
+    for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+        if line.startswith("[figure] "):
+            row = json.loads(line.removeprefix("[figure] "))
+            compare, goal = ("<=", row["most"]) if row["most"] else (None, None)
+            figures.add(row["key"], row["text"], row["value"], row["unit"], compare, goal)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin_dir")
@@ -162,7 +180,7 @@ def main():
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    parts = (host_copies, packing, planning, programs, balance, pieces, staging, machines)
+    parts = (host_copies, packing, planning, programs, balance, pieces, staging, machines, kernels)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)

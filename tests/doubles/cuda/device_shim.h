@@ -20,6 +20,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/float_bits.h"
 #include "tests/doubles/cuda/access_observer.h"
 #include "tests/doubles/cuda/fibers.h"
 
@@ -102,18 +103,24 @@ RESHARD_SHIM void store_if(bool is_active, std::uint64_t address, Word<kBytes> w
   if (is_active) std::memcpy(reinterpret_cast<void*>(address), &word, kBytes);
 }
 
+using SharedAddress = std::uint64_t;
+
+RESHARD_SHIM SharedAddress shared_address(const void* shared) {
+  return reinterpret_cast<SharedAddress>(shared);
+}
+
 template <int kBytes>
-RESHARD_SHIM Word<kBytes> shared_load(const unsigned char* shared, std::uint32_t offset) {
+RESHARD_SHIM Word<kBytes> shared_load(SharedAddress address) {
   Word<kBytes> word = {};
-  tell_shared(false, reinterpret_cast<std::uint64_t>(shared) + offset, kBytes);
-  std::memcpy(&word, shared + offset, kBytes);
+  tell_shared(false, address, kBytes);
+  std::memcpy(&word, reinterpret_cast<const void*>(address), kBytes);
   return word;
 }
 
 template <int kBytes>
-RESHARD_SHIM void shared_store(unsigned char* shared, std::uint32_t offset, Word<kBytes> word) {
-  tell_shared(true, reinterpret_cast<std::uint64_t>(shared) + offset, kBytes);
-  std::memcpy(shared + offset, &word, kBytes);
+RESHARD_SHIM void shared_store(SharedAddress address, Word<kBytes> word) {
+  tell_shared(true, address, kBytes);
+  std::memcpy(reinterpret_cast<void*>(address), &word, kBytes);
 }
 
 RESHARD_SHIM void block_barrier() {
@@ -130,6 +137,30 @@ RESHARD_SHIM void forget_memory() {}
 RESHARD_SHIM std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) {
   return static_cast<std::uint32_t>(std::uint64_t{a} * b >> 32);
 }
+// As a device converts: a NaN becomes the one NaN that the machine knows.
+RESHARD_SHIM bool is_nan(float value) {
+  return value != value;
+}
+RESHARD_SHIM bool is_any_nan(float a, float b) {
+  return is_nan(a) || is_nan(b);
+}
+RESHARD_SHIM std::uint32_t pack_bf16(float low, float high) {
+  const auto half = [](float value) -> std::uint32_t {
+    return is_nan(value) ? 0x7fff : float_bits::bf16_from_f32(value);
+  };
+  return half(low) | half(high) << 16;
+}
+RESHARD_SHIM std::uint32_t pack_f16(float low, float high) {
+  const auto half = [](float value) -> std::uint32_t {
+    return is_nan(value) ? 0x7fff : float_bits::f16_from_f32(value);
+  };
+  return half(low) | half(high) << 16;
+}
+RESHARD_SHIM float float_of_f16(std::uint16_t half) {
+  const float value = float_bits::f32_from_f16(half);
+  return is_nan(value) ? std::bit_cast<float>(0x7fffffffU) : value;
+}
+
 RESHARD_SHIM std::uint32_t funnel_shift(std::uint32_t low, std::uint32_t high, std::uint32_t num_bits) {
   return static_cast<std::uint32_t>((std::uint64_t{high} << 32 | low) >> (num_bits & 31));
 }
