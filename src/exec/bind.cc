@@ -132,7 +132,7 @@ Status Binding::prepare(const BindOptions& options) {
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
   RankLinks links = shared_.links();
   for (std::int32_t rank = 0; rank < transport_->num_ranks(); ++rank) {
-    links.stages_sends.push_back(!transport_->takes_back_sends(rank));
+    links.stages_sends.push_back(!transport_->takes_back_sends(rank, copier->tensor_space()));
     links.stages_receives.push_back(!transport_->takes_back_receives(rank));
   }
   links.stages_all = !transport_->moves(copier->tensor_space());

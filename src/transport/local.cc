@@ -41,7 +41,7 @@ class LocalTransport final : public Transport {
   void idle() override;
   bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override;
   // A receiver copies at once or not at all.
-  bool takes_back_sends(std::int32_t) const override { return true; }
+  bool takes_back_sends(std::int32_t, MemorySpace) const override { return true; }
   bool takes_back_receives(std::int32_t) const override { return true; }
   bool shares_memory(std::int32_t) const override { return true; }
   std::int32_t discard(std::int32_t peer, std::uint64_t tag) override;

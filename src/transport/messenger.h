@@ -71,9 +71,9 @@ class Messenger {
   static constexpr std::int64_t kCancelUs = 100'000;
   bool cancel(Request* request) { return cancel_all(std::span<Request* const>(&request, 1), Deadline(kCancelUs)); }
 
-  /// Whether cancel_all() gets every send to this peer, or every receive from it, back within its budget, so that the
-  /// memory may be the caller's own.
-  virtual bool takes_back_sends(std::int32_t peer) const = 0;
+  /// Whether cancel_all() gets every send to this peer of memory of this kind, or every receive from it, back within
+  /// its budget, so that the memory may be the caller's own.
+  virtual bool takes_back_sends(std::int32_t peer, MemorySpace space) const = 0;
   virtual bool takes_back_receives(std::int32_t peer) const = 0;
 
   /// Throws away what the peer sent with this tag and nobody has posted a receive for; how many messages that were.

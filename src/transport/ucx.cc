@@ -74,7 +74,10 @@ class UcxTransport final : public Transport {
   bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override;
   // Where a receiver copies large messages by itself, a sender does nothing more. But the receiver cannot stop once it
   // has begun, and copying all that is posted can take longer than any budget: seen to write 0.1 s after a cancel.
-  bool takes_back_sends(std::int32_t peer) const override { return worker_->receiver_copies(peer); }
+  // Memory of a device may go through buffers of the host that its sender has to fill, whichever peer takes it.
+  bool takes_back_sends(std::int32_t peer, MemorySpace space) const override {
+    return memory_type(space) == UCS_MEMORY_TYPE_HOST && worker_->receiver_copies(peer);
+  }
   bool takes_back_receives(std::int32_t) const override { return false; }
   bool shares_memory(std::int32_t peer) const override { return worker_->is_near(peer); }
   std::int32_t discard(std::int32_t peer, std::uint64_t tag) override;
@@ -96,7 +99,13 @@ class UcxTransport final : public Transport {
   void progress_until_idle(std::span<Request* const> requests, const Deadline& deadline);
   Status check_space(MemorySpace space) const;
   ucp_request_param_t begin_post(MemorySpace space, Request* request) const;
-  Status track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send, Request* request);
+  struct Post {
+    const char* what;  // "a send to"
+    std::int32_t peer;
+    bool is_send;
+    bool is_left_to_peer;  // as UcxSlot's
+  };
+  Status track(ucs_status_ptr_t posted, const Post& post, Request* request);
 
   // Destroyed in the opposite order: first the memory, then the worker, then the connections that tell peers of it.
   std::unique_ptr<Bootstrap> bootstrap_;
@@ -165,8 +174,7 @@ UcxTransport::~UcxTransport() {
 }
 
 // Takes over what UCX returned for a post: done at once, failed, or a request in flight.
-Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32_t peer, bool is_send,
-                           Request* request) {
+Status UcxTransport::track(ucs_status_ptr_t posted, const Post& post, Request* request) {
   const ucs_status_t status = UCS_PTR_RAW_STATUS(posted);
   // A message that was there already and is too long: the post was good and the request has failed, as it would later.
   if (!UCS_PTR_IS_PTR(posted) && (status == UCS_OK || status == UCS_ERR_MESSAGE_TRUNCATED)) {
@@ -175,7 +183,7 @@ Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32
   }
   if (UCS_PTR_IS_ERR(posted)) {
     request->reset();
-    return ucx_error(fmt::format("{} rank {} could not be posted", what, peer), status);
+    return ucx_error(fmt::format("{} rank {} could not be posted", post.what, post.peer), status);
   }
   // The callback came before the post returned, and left UCX's request to us.
   if (!request->pending()) {
@@ -183,7 +191,7 @@ Status UcxTransport::track(ucs_status_ptr_t posted, const char* what, std::int32
     return {};
   }
   auto* slot = static_cast<UcxSlot*>(posted);
-  *slot = {request, is_send, peer, in_flight_.previous, &in_flight_};
+  *slot = {request, post.is_send, post.is_left_to_peer, in_flight_.previous, &in_flight_};
   slot->previous->next = slot->next->previous = slot;
   request->impl = slot;
   return {};
@@ -196,8 +204,8 @@ Status UcxTransport::send(std::int32_t peer, std::uint64_t tag, const void* data
   RESHARD_TRY(ucp_ep_h endpoint, worker_->endpoint(peer));
   ucp_request_param_t params = begin_post(space, request);
   params.cb.send = on_sent;
-  return track(ucp_tag_send_nbx(endpoint, data, size_bytes, wire_tag(rank_, tag), &params), "a send to", peer, true,
-               request);
+  return track(ucp_tag_send_nbx(endpoint, data, size_bytes, wire_tag(rank_, tag), &params),
+               {"a send to", peer, true, takes_back_sends(peer, space)}, request);
 }
 
 Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std::size_t size_bytes, MemorySpace space,
@@ -207,7 +215,7 @@ Status UcxTransport::recv(std::int32_t peer, std::uint64_t tag, void* data, std:
   ucp_request_param_t params = begin_post(space, request);
   params.cb.recv = on_received;
   return track(ucp_tag_recv_nbx(worker_->worker(), data, size_bytes, wire_tag(peer, tag), kWholeTag, &params),
-               "a receive from", peer, false, request);
+               {"a receive from", peer, false, false}, request);
 }
 
 Status UcxTransport::check_space(MemorySpace space) const {
@@ -245,9 +253,8 @@ bool UcxTransport::cancel_all(std::span<Request* const> requests, const Deadline
   for (Request* request : requests) {
     if (request->pending()) {
       auto* slot = static_cast<UcxSlot*>(request->impl);
-      const bool needs_us = !slot->is_send || !worker_->receiver_copies(slot->peer);
-      is_idle = is_idle && !needs_us;
-      if (needs_us) continue;
+      is_idle = is_idle && slot->is_left_to_peer;
+      if (!slot->is_left_to_peer) continue;
       // Only the receiver reads the memory, and throws it away. The request waits for its answer without us.
       slot->owner = nullptr;
     }

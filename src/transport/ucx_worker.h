@@ -16,8 +16,8 @@ namespace reshard {
 struct UcxSlot {
   Request* owner;  ///< null when abandoned
   bool is_send;
-  std::int32_t peer;
-  UcxSlot* previous;  ///< of the list of requests in flight
+  bool is_left_to_peer;  ///< a send that goes on without us: its receiver reads the memory by itself
+  UcxSlot* previous;     ///< of the list of requests in flight
   UcxSlot* next;
 };
 

@@ -49,7 +49,9 @@ class Mumbling final : public Transport {
   bool cancel_all(std::span<Request* const> requests, const Deadline& budget) override {
     return inner_->cancel_all(requests, budget);
   }
-  bool takes_back_sends(std::int32_t peer) const override { return inner_->takes_back_sends(peer); }
+  bool takes_back_sends(std::int32_t peer, MemorySpace space) const override {
+    return inner_->takes_back_sends(peer, space);
+  }
   bool takes_back_receives(std::int32_t peer) const override { return inner_->takes_back_receives(peer); }
   bool shares_memory(std::int32_t peer) const override { return inner_->shares_memory(peer); }
   std::int32_t discard(std::int32_t peer, std::uint64_t tag) override { return inner_->discard(peer, tag); }

@@ -228,7 +228,7 @@ TEST_P(Conformance, AbandonedRequestsDoNotDisturbLaterOnesNorTeardown) {
       RESHARD_REQUIRE(t.cancel(&abandoned->receive));
       const bool is_back = t.cancel(&abandoned->send);
       RESHARD_REQUIRE(is_back != abandoned->send.pending());
-      RESHARD_REQUIRE(is_back || !t.takes_back_sends(next_of(t)));
+      RESHARD_REQUIRE(is_back || !t.takes_back_sends(next_of(t), MemorySpace::kHost));
       if (!is_back) t.keep(abandoned);
       RESHARD_REQUIRE_HOLDS(barrier(t));
       t.discard(previous_of(t), 1);

@@ -183,7 +183,7 @@ Verdict take_back_from_a_stopped_peer(Transport& t) {
     kill(other, SIGCONT);
     // Far above the budget: the cores are shared.
     RESHARD_REQUIRE(took < std::chrono::seconds(5));
-    RESHARD_REQUIRE(is_back || !t.takes_back_sends(peer) || !t.takes_back_receives(peer));
+    RESHARD_REQUIRE(is_back || !t.takes_back_sends(peer, MemorySpace::kHost) || !t.takes_back_receives(peer));
     if (!is_back) t.keep(stuck);
     for (const Deadline later(2 * kShortUs); !later.expired();) t.progress();
     const auto is_touched = [](std::byte byte) { return byte != std::byte{3}; };

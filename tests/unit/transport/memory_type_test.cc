@@ -104,6 +104,31 @@ TEST(MemoryTypeTest, UcxWithDevicesIsToldWhereEachMessageLies) {
       "");
 }
 
+TEST(MemoryTypeTest, SendOfDeviceMemoryIsNotTakenBackWhileUcxMayReadIt) {
+  EXPECT_EQ(
+      exchange(
+          2,
+          [](Transport& transport) -> Verdict {
+            constexpr std::size_t kBytes = 1 << 20;  // it waits for its receive
+            const std::int32_t peer = 1 - transport.rank();
+            std::vector<std::byte> bytes = pattern(kBytes, 0, 1);
+            std::vector<Request> requests(1);
+            RESHARD_REQUIRE(!transport.takes_back_sends(peer, MemorySpace::kDevice));
+            if (transport.rank() == 0) {
+              RESHARD_REQUIRE_OK(transport.send(peer, 7, bytes.data(), kBytes, MemorySpace::kDevice, &requests[0]));
+              RESHARD_REQUIRE(!transport.cancel(&requests[0]));
+              RESHARD_REQUIRE(requests[0].pending());
+            }
+            RESHARD_REQUIRE_HOLDS(barrier(transport));
+            if (transport.rank() == 1) {
+              RESHARD_REQUIRE_OK(transport.recv(peer, 7, bytes.data(), kBytes, MemorySpace::kDevice, &requests[0]));
+            }
+            RESHARD_REQUIRE_HOLDS(await(transport, requests));
+            return {};
+          }),
+      "");
+}
+
 TEST(MemoryTypeTest, OneRankWithoutDevicesIsEnoughForNoneToSendTheirMemory) {
   EXPECT_EQ(exchange(1,
                      [](Transport& transport) -> Verdict {
