@@ -202,6 +202,38 @@ TEST(SerializeTest, DamageIsToldFromAnotherFormatAndFromOtherBytes) {
   expect_refused(seal(longer), RESHARD_ERR_INVALID_ARGUMENT, "behind the last tensor");
 }
 
+/// One tensor cut in halves, in a buffer that placements share or one of its own, with padding of its own or without.
+Bytes with_choices(bool by_offset, bool owns_padding) {
+  ModelLayout layout(2);
+  Split halves;
+  halves.num_parts = 2;
+  DimMap map = *make_dim_map(8, {halves});
+  map.owns_padding = owns_padding;
+  Placement placement;
+  placement.mesh = *Mesh::create({{"x", 2}}, {1, 0});
+  placement.dims = {{std::make_shared<const DimMap>(map), {0}}};
+  placement.buffer = by_offset ? layout.add_offset_buffer("all") : layout.add_buffer("all", DType::kU8);
+  EXPECT_TRUE(layout.place(*layout.add_tensor({"w", DType::kU8, {8}, 0}), placement).ok());
+  return serialize(layout);
+}
+
+TEST(SerializeTest, AChoiceThatIsNeitherYesNorNoIsRefused) {
+  const Bytes neither = with_choices(false, false);
+  for (const Bytes& one : {with_choices(true, false), with_choices(false, true)}) {
+    ASSERT_EQ(one.size(), neither.size());
+    std::size_t num_choices = 0;
+    for (std::size_t i = 0; i + kChecksumBytes < one.size(); ++i) {
+      // Numbers that are not negative stand there doubled.
+      if (one[i] != std::byte{2} || neither[i] != std::byte{0}) continue;
+      ++num_choices;
+      Bytes bad = one;
+      bad[i] = std::byte{4};
+      expect_refused(seal(bad), RESHARD_ERR_INVALID_ARGUMENT, "");
+    }
+    EXPECT_EQ(num_choices, 1);
+  }
+}
+
 TEST(SerializeTest, HugeCountsMakeRoomForNothing) {
   // After the ranks: 2^62 of whatever comes next, at each of the four lists. A reader that believed one would not
   // return.

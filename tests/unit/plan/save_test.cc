@@ -163,6 +163,28 @@ TEST(SaveTest, ChoicesAtTheirExtremesWithTheRightHashAreRefusedOrWhole) {
   }
 }
 
+TEST(SaveTest, RoundsAreCountedUpToTheirLimit) {
+  // Rounds and delays are added up in 32 bits: each may be 2^30 - 1 at most.
+  const Plan plan = small_machine_plan();
+  const std::vector<Route>& routes = plan.routes.distinct();
+  const auto with_rounds =
+      std::find_if(routes.begin(), routes.end(), [](const Route& route) { return route.num_rounds > 0; });
+  ASSERT_NE(with_rounds, routes.end());
+  const std::int64_t last = std::int64_t{with_rounds->first_round} + with_rounds->num_rounds - 1;
+  const auto load_with = [&](std::int32_t round, std::int32_t delay) {
+    Plan changed = plan;
+    at(changed.rounds, last) = round;
+    for (Hop& hop : changed.hops) hop.delay += delay;
+    changed.hash = hash_plan(changed);
+    return load_plan(save_plan(changed), plan.src, plan.dst, plan.options.machine).status();
+  };
+  constexpr std::int32_t kLimit = std::int32_t{1} << 30;
+  EXPECT_TRUE(load_with(kLimit - 1, 0).ok()) << load_with(kLimit - 1, 0).message();
+  EXPECT_THAT(load_with(kLimit, 0).message(), ::testing::HasSubstr("rounds that cannot be counted"));
+  EXPECT_THAT(load_with(at(plan.rounds, last), kLimit).message(),
+              ::testing::HasSubstr("rounds that cannot be counted"));
+}
+
 TEST(SaveTest, WhatIsNoPlanIsCalledSo) {
   const Plan plan = small_machine_plan();
   const auto message = [&](const std::string& text) {
