@@ -39,7 +39,7 @@ test_preset() {
   ctest --preset "$preset" -j "$((2 * $(nproc)))" "${selection[@]}" --output-junit "$results/$preset.xml"
 }
 
-install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}" "${page_packages[@]}"
+install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}" "${page_packages[@]}" "${gpu_packages[@]}"
 is_divided=no
 [ $# -gt 0 ] || { is_divided=yes && set -- dev asan tsan; }
 broken=()

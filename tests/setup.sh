@@ -19,6 +19,7 @@ build_packages=(
   python3-numpy                                    # what frameworks hold, computed for the tests of whole models
 )
 page_packages=(chromium)  # opens the pages of reshard_plan --html without a window, to see that they draw
+gpu_packages=(libbenchmark-dev)  # bench_kernels, which measures on a GPU and is built on any machine with the CUDA toolkit
 lint_packages=(binutils clang-format clang-tidy)
 mpi_packages=(libopenmpi-dev openmpi-bin)  # the baseline of perf/figures.sh, and launch under mpirun
 
