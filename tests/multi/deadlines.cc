@@ -4,11 +4,12 @@
 // Runs with random deadlines between processes, whose sources never change: a success must have brought every element,
 // and thousands of failed runs must not make a rank grow.
 //
-// usage: deadlines NUM_RANKS NUM_RUNS SEED direct|relayed|hopeless
+// usage: deadlines NUM_RANKS NUM_RUNS SEED direct|relayed|hopeless|mapped
 //
 // direct: everything straight from its source; relayed: over hosts of half the ranks each, so that some ranks pass on;
-// hopeless: relayed, with deadlines that no run can meet. A rank whose run fails clears its destination at once, as the
-// header allows; the ranks behind it must not take the zeros for values. Exit status: 0 all right, 1 not.
+// hopeless: relayed, with deadlines that no run can meet; mapped: as relayed, in memory that ranks read in place, where
+// it has landed, too. A rank whose run fails clears its destination at once, as the header allows; the ranks behind it
+// must not take the zeros for values. Exit status: 0 all right, 1 not.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,7 +18,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <list>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,6 +36,7 @@ constexpr std::int64_t kPatienceUs = 60'000'000;
 // A run takes about half as long on two cores.
 constexpr std::int64_t kMostDeadlineUs = 6000;
 constexpr std::int64_t kMostRelayedUs = 15'000;
+constexpr std::int64_t kMostMappedUs = 1'500;
 
 struct Setting {
   int num_ranks = 0;
@@ -95,9 +99,9 @@ class Rank {
     reshard_comm_options_init(&comm_options);
     must(reshard_comm_create_from_id(&id, rank, setting.num_ranks, &comm_options, &comm_), "comm");
     const std::int64_t share = kElements / (setting.num_ranks / 2);
-    source_.resize(rank < setting.num_ranks / 2 ? static_cast<std::size_t>(share) : 0);
+    source_ = take(rank < setting.num_ranks / 2 ? share : 0);
     for (std::size_t i = 0; i < source_.size(); ++i) source_[i] = value_of(rank * share + static_cast<std::int64_t>(i));
-    destination_.resize(static_cast<std::size_t>(kElements));
+    destination_ = take(kElements);
     bind();
   }
   Rank(const Rank&) = delete;
@@ -130,6 +134,18 @@ class Rank {
   }
 
  private:
+  /// Memory as the setting has it, for as long as the comm.
+  std::span<std::uint32_t> take(std::int64_t count) {
+    if (setting_.ways != "mapped") {
+      heap_.emplace_back(static_cast<std::size_t>(count));
+      return heap_.back();
+    }
+    void* memory = nullptr;
+    if (count > 0)
+      must(reshard_alloc(comm_, static_cast<std::size_t>(count) * sizeof(std::uint32_t), &memory), "alloc");
+    return {static_cast<std::uint32_t*>(memory), static_cast<std::size_t>(count)};
+  }
+
   void bind() {
     reshard_buffer_t buffers[2];
     for (reshard_buffer_t& buffer : buffers) reshard_buffer_init(&buffer);
@@ -150,7 +166,8 @@ class Rank {
 
   std::int64_t most_deadline_us() const {
     if (setting_.ways == "hopeless") return 100;
-    return setting_.ways == "relayed" ? kMostRelayedUs : kMostDeadlineUs;
+    if (setting_.ways == "mapped") return kMostMappedUs;
+    return setting_.ways == "direct" ? kMostDeadlineUs : kMostRelayedUs;
   }
 
   void barrier() { must(reshard_comm_allgather(comm_, nullptr, nullptr, 0, kPatienceUs), "barrier"); }
@@ -179,8 +196,9 @@ class Rank {
 
   const Setting& setting_;
   const int rank_;
-  std::vector<std::uint32_t> source_;
-  std::vector<std::uint32_t> destination_;
+  std::list<std::vector<std::uint32_t>> heap_;
+  std::span<std::uint32_t> source_;
+  std::span<std::uint32_t> destination_;
   reshard_layout_t src_ = nullptr;
   reshard_layout_t dst_ = nullptr;
   reshard_machine_t machine_ = nullptr;
