@@ -32,11 +32,18 @@ constexpr bool kIsUnderThreadSanitizer = true;
 constexpr bool kIsUnderThreadSanitizer = false;
 #endif
 
+/// What peers can read in place.
+struct Mapped {
+  const char* name;
+  bool src = false;
+  bool dst = false;
+};
+
 /// One rank of a world in which everybody gives up when he likes: what it finds wrong.
-std::string give_up_at_random(const Scenario& scenario, const std::shared_ptr<const Plan>& plan, bool is_mappable,
+std::string give_up_at_random(const Scenario& scenario, const std::shared_ptr<const Plan>& plan, const Mapped& mapped,
                               std::uint32_t seed, int num_runs, Transport* transport) {
-  RankBuffers src(*scenario.src, transport->rank(), transport, is_mappable);
-  RankBuffers dst(*scenario.dst, transport->rank(), transport, is_mappable);
+  RankBuffers src(*scenario.src, transport->rank(), transport, mapped.src);
+  RankBuffers dst(*scenario.dst, transport->rank(), transport, mapped.dst);
   auto binding = testing::bind({plan, transport, src.bound(), dst.bound(), nullptr, kTimeoutUs});
   if (!binding.ok()) return binding.status().message() + "\n";
   Driver& driver = (*binding)->driver();
@@ -68,11 +75,11 @@ std::string give_up_at_random(const Scenario& scenario, const std::shared_ptr<co
   return wrong;
 }
 
-class AbandonTest : public ::testing::TestWithParam<bool> {};
+class AbandonTest : public ::testing::TestWithParam<Mapped> {};
 
 TEST_P(AbandonTest, ASuccessIsNeverAMixtureOfTwoRuns) {
-  const bool is_mappable = GetParam();
-  if (is_mappable && kIsUnderThreadSanitizer) {
+  const Mapped mapped = GetParam();
+  if ((mapped.src || mapped.dst) && kIsUnderThreadSanitizer) {
     GTEST_SKIP()
         << "a copy out of memory whose owner has just given the run up races with it by design: RunWord tells, "
            "and the run is no success; the other presets run this";
@@ -93,15 +100,17 @@ TEST_P(AbandonTest, ASuccessIsNeverAMixtureOfTwoRuns) {
     const auto shared = std::make_shared<const Plan>(std::move(plan).take());
     EXPECT_EQ(run_ranks(num_ranks,
                         [&](Transport* transport) {
-                          return give_up_at_random(scenario, shared, is_mappable, seed, 25, transport);
+                          return give_up_at_random(scenario, shared, mapped, seed, 25, transport);
                         }),
               "")
         << "RESHARD_TEST_SEED=" << seed << " world " << world;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, AbandonTest, ::testing::Bool(),
-                         [](const ::testing::TestParamInfo<bool>& path) { return path.param ? "Mapped" : "Windows"; });
+INSTANTIATE_TEST_SUITE_P(Paths, AbandonTest,
+                         ::testing::Values(Mapped{"Windows"}, Mapped{"Mapped", true, true},
+                                           Mapped{"Landed", false, true}),
+                         [](const ::testing::TestParamInfo<Mapped>& path) { return path.param.name; });
 
 }  // namespace
 }  // namespace reshard
