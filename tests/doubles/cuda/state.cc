@@ -24,6 +24,7 @@ State* make_state() {
   state->machine.num_devices = static_cast<int>(from_environment("CUDA_DOUBLE_DEVICES", 4));
   state->machine.driver_version = static_cast<int>(from_environment("CUDA_DOUBLE_DRIVER", 13000));
   state->is_strict = from_environment("CUDA_DOUBLE_STRICT", 0) != 0;
+  state->machine.has_peer_access = from_environment("CUDA_DOUBLE_PEER_ACCESS", 1) != 0;
   state->machine.has_fabric = from_environment("CUDA_DOUBLE_FABRIC", 0) != 0;
   return state;
 }
