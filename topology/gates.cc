@@ -16,6 +16,7 @@ Gates::Gates(const FluidTraffic& traffic)
     : traffic_(traffic), num_closed_(traffic.flows.size()), is_finished_(traffic.flows.size()) {
   if (traffic_.open_limit == 0) return;
   for (std::size_t flow = 0; flow < traffic_.flows.size(); ++flow) {
+    // As many as it has receivers; each counts it down when it opens its position.
     num_closed_[flow] = traffic_.first_membership[flow + 1] - traffic_.first_membership[flow];
     for (std::int64_t m = traffic_.first_membership[flow]; m < traffic_.first_membership[flow + 1]; ++m) {
       const Membership& membership = at(traffic_.memberships, m);
@@ -24,6 +25,7 @@ Gates::Gates(const FluidTraffic& traffic)
       receivers_[receiver].order.push_back({membership.position, static_cast<std::int32_t>(flow)});
     }
   }
+  // Stable, so that flows at one position start in the order in which the traffic names them, on every machine.
   for (Receiver& receiver : receivers_) {
     std::stable_sort(receiver.order.begin(), receiver.order.end(),
                      [](const Place& a, const Place& b) { return a.position < b.position; });
@@ -58,6 +60,8 @@ void Gates::advance(Receiver* receiver, std::vector<std::int32_t>* started) {
   }
 }
 
+// The receiver with the most positions goes through them `open_limit` at a time: about so many times the traffic stops
+// and starts again.
 std::int64_t Gates::num_waves() const {
   std::int64_t waves = 1;
   for (const Receiver& receiver : receivers_) {

@@ -14,7 +14,10 @@
 namespace reshard {
 namespace {
 
-/// Where the resources of a kind begin, and how many there are: four kinds of GPUs, and two each of the others.
+/// Where the resources of a kind begin, and how many there are: four kinds of GPUs, and two each of the others. All
+/// links of a machine are numbered in one row, kind after kind in the order of ResourceKind, so that loads, prices and
+/// rates are plain vectors by that number. A GPU without a port, or a link without a limit, keeps its number and goes
+/// unused: then numbers follow from counts alone.
 struct Span {
   std::int32_t first = 0;
   std::int32_t count = 0;
@@ -41,6 +44,7 @@ void add(const Link& link, Hasher* hasher) {
 
 }  // namespace
 
+// In the order of ResourceKind.
 const char* name(ResourceKind kind) {
   static constexpr std::array<const char*, kNumResourceKinds> kNames = {
       "link out", "link in", "pcie out", "pcie in", "nic out", "nic in", "leaf up", "leaf down", "pod up", "pod down"};
@@ -158,6 +162,7 @@ void Machine::append_path(RankId src, RankId dst, std::vector<std::int32_t>* out
   pass(ResourceKind::kPcieIn, dst);
 }
 
+// Up only as far as append_path() goes, but over links without a limit of their rate, too.
 std::int64_t Machine::latency_ns(RankId src, RankId dst) const {
   if (src == dst) return 0;
   if (same_domain(src, dst)) return gpus[src].link.latency_ns;

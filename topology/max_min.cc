@@ -11,6 +11,7 @@
 namespace reshard {
 namespace {
 
+// A rate that is not found yet.
 constexpr double kGrowing = -1;
 // Levels nearer to each other than this are one: what is between them is rounding.
 constexpr double kSameLevel = 1 + 1e-12;
@@ -34,6 +35,7 @@ void MaxMin::add(std::int32_t flow) {
   assert(at(place_, flow) < 0);
   at(place_, flow) = static_cast<std::int32_t>(active_.size());
   active_.push_back(flow);
+  // A capacity of 0 is none: such resources limit nobody, and are left out here and in all that follows.
   for (const FluidUse& use : uses_of(traffic_, flow)) {
     if (at(capacity_, use.resource) > 0) at(flows_of_, use.resource).push_back(flow);
   }
@@ -52,7 +54,8 @@ double MaxMin::used_bytes_per_s(std::int32_t resource) const {
   return at(capacity_, resource) - std::max(0.0, at(state_, resource).free_bytes_per_s);
 }
 
-/// Fills state_ and used_resources_ from the active flows.
+/// Fills state_ and used_resources_ from the active flows. All of them grow: a flow of weight w that passes a resource
+/// t times takes t * w of it for each unit of the common level, so that the resource is full at free / weight.
 void MaxMin::collect() {
   for (const std::int32_t resource : used_resources_) at(state_, resource) = {};
   used_resources_.clear();
@@ -117,6 +120,8 @@ void MaxMin::sink_front() {
   heap_[hole] = risen;
 }
 
+/// The flows through a resource that is full stop growing: each keeps level * weight for good. That much is taken from
+/// the other resources that they pass, where the flows that are left now share what is free.
 void MaxMin::saturate(std::int32_t resource, double level) {
   std::vector<std::int32_t>& flows = at(flows_of_, resource);
   std::size_t kept = 0;

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// All buffers of a rank in one allocation, each between guards of known bytes: guard, buffer, guard, buffer, ...,
+// guard. Who writes outside a buffer hits a guard, and who reads what was never written reads poison and not zeros,
+// which are right too often. With device memory the same bytes stand twice, at equal distances from base_ and device_:
+// what fills and checks them works on the host's copy.
 #include "perf/data/arena.h"
 
 #include <algorithm>

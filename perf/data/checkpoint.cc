@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The source of a run from safetensors files. Checkpoints keep each expert as a tensor of its own
+// ("...experts.7.w1.weight"), layouts all of a layer as one with the experts in front ("...experts.w1.weight"): such a
+// tensor is read from its pieces, which are never put together. What is missing or has another shape is looked for
+// before anything is read, and reported for all tensors at once.
 #include "perf/data/checkpoint.h"
 
 #include <algorithm>
@@ -83,6 +88,7 @@ void CheckpointSource::read(const TensorPair& tensor, std::int64_t first, std::i
   const Pieces& pieces = pieces_.find(tensor.name)->second;
   const auto in_size = static_cast<std::int64_t>(reshard_dtype_size_bytes(tensor.src_dtype));
   const auto out_size = static_cast<std::int64_t>(reshard_dtype_size_bytes(dtype));
+  // Elements are counted through all pieces, which are equally large; a request may reach over several of them.
   while (count > 0) {
     const std::int64_t within = first % pieces.num_elements;
     const std::int64_t now = std::min(count, pieces.num_elements - within);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Conversions of the tools' own, one number at a time, written apart from those of the kernels: what a run produced is
+// compared with what is computed here, and a fault that both shared would not be seen.
 #include "perf/data/convert.h"
 
 #include <cstring>
@@ -15,6 +18,8 @@ constexpr std::uint32_t kInfinity = 0x7f800000;
 std::uint16_t bf16_from_float(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & kMagnitudeMask) > kInfinity) return static_cast<std::uint16_t>((bits >> 16) | 0x40);  // a quiet NaN
+  // Half a last place less one, and one more where the last place that stays is odd: to the nearest, ties to even. A
+  // carry runs on into the exponent, and from the largest number to infinity, as it should.
   return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
@@ -22,10 +27,11 @@ float float_from_f16(std::uint16_t bits) {
   const std::uint32_t sign = std::uint32_t{bits & 0x8000u} << 16;
   const std::uint32_t exponent = (bits >> 10) & 0x1f;
   const std::uint32_t mantissa = bits & 0x3ff;
-  if (exponent == 0) {
+  if (exponent == 0) {  // zero, or a number without a leading one: multiples of 2^-24
     const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
     return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(magnitude));
   }
+  // Exponents are counted from 15 in a half and from 127 in a float; the largest means infinity or NaN in both.
   const std::uint32_t wide_exponent = exponent == 0x1f ? 0xff : exponent + 112;
   return std::bit_cast<float>(sign | (wide_exponent << 23) | (mantissa << 13));
 }

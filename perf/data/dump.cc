@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A file for each rank, as another program would load it: its local tensors, dense and in the order of their dims,
+// whatever strides, fusions and padding they have in the rank's buffers.
 #include "perf/data/dump.h"
 
 #include <filesystem>

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Writes the source's elements where the source layout says, and afterwards compares the destination with the same
+// elements where the destination layout says; in between nothing is kept, as a model fills the memory. Both use blocks
+// that the library hands out, so that a layout that is wrong on both sides is not seen here (tests/endtoend sees it).
 #include "perf/data/fill.h"
 
 #include <cmath>

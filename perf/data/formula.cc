@@ -27,7 +27,8 @@ void generate_bits(std::uint64_t seed, std::int64_t count, std::size_t size_byte
   if (size_bytes == 8) generate<std::uint64_t>(seed, count, out, bits);
 }
 
-/// The 255 numbers, which all three convertible dtypes hold exactly.
+/// The 255 numbers, which all three convertible dtypes hold exactly: so the value of an element does not depend on
+/// which side's dtype it was computed in, nor on how often it was converted.
 template <typename T>
 void generate_numbers(std::uint64_t seed, std::int64_t count, reshard_dtype_t dtype, std::byte* out) {
   std::array<T, 255> numbers;
@@ -47,6 +48,7 @@ std::uint64_t fnv1a64(std::string_view text) {
 
 void FormulaSource::read(const TensorPair& tensor, std::int64_t first, std::int64_t count, reshard_dtype_t dtype,
                          std::byte* out) const {
+  // By name and index alone: any rank computes any element, whoever holds it, and checks what it got by itself.
   const std::uint64_t seed = fnv1a64(tensor.name) + static_cast<std::uint64_t>(first);
   if (tensor.src_dtype == tensor.dst_dtype) {
     if (dtype == RESHARD_BOOL) return generate<std::uint8_t>(seed, count, out, [](std::uint64_t z) { return z & 1; });

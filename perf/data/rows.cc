@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Blocks of a layout as rows: runs of elements that follow each other in the tensor and lie at one stride in memory.
+// Two dims are one where stepping from the end of the inner to the next of the outer is a step like all others on both
+// sides, so that a block that is dense on both is a single row.
 #include "perf/data/rows.h"
 
 #include <algorithm>
@@ -53,6 +57,7 @@ std::vector<RowDim> row_dims(const reshard_block_t& block, std::span<const std::
       dims.push_back(dim);
     }
   }
+  // The innermost dim must be one of elements that follow each other in the tensor; else a row is one element.
   if (dims.empty() || dims.front().index_stride != 1) dims.insert(dims.begin(), RowDim{});
   std::reverse(dims.begin(), dims.end());
   return dims;

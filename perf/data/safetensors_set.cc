@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// A checkpoint of one file, of the files that an index names, or of all in a folder; a tensor lies in one of them.
 #include "perf/data/safetensors_set.h"
 
 #include <algorithm>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// What a layout says, as vectors: the calls of the C API that ask for a number and then for each item by its index.
 #include "perf/engine/layout_view.h"
 
 #include "perf/engine/error.h"

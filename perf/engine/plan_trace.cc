@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The simulated flows as events of the format that trace viewers read. A rank is a process there and a lane a thread:
+// as a thread may show one thing at a time, flows of a rank that overlap get lanes of their own.
 #include "perf/engine/plan_trace.h"
 
 #include <fmt/format.h>

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The few ways in which frameworks cut a dimension. A map is found again by what it was made from: its kind, the
+// dimension's extent, and up to three numbers more, 0 where a kind has fewer. Hence layers that are cut alike have the
+// same map, by pointer, and whoever works once for each distinct map (the planner, serialisation) works once for all of
+// them.
 #include "src/model/dim_maps.h"
 
 #include <fmt/format.h>
@@ -33,6 +38,7 @@ DimMapPtr DimMaps::chunk(std::int64_t extent, std::int64_t num_parts) {
   if (map != nullptr) return map;
   const std::int64_t size = ceil_div(extent, num_parts);
   map = make_parts(num_parts, [&](std::int64_t index) {
+    // 5 rows over 4 ranks are 2, 2, 1, 0: the last begins and ends at the extent.
     const std::int64_t begin = std::min(extent, index * size), end = std::min(extent, begin + size);
     return one_segment(begin, end, 0, end - begin);
   });
@@ -48,6 +54,7 @@ Result<DimMapPtr> DimMaps::stacked(std::int64_t extent, std::int64_t num_parts, 
   if (map != nullptr) return map;
   const std::int64_t size = extent / num_parts;
   map = make_parts(num_parts, [&](std::int64_t part) {
+    // Behind the same part of the `index` tensors before it, in a buffer for that part of all `count`.
     return one_segment(part * size, (part + 1) * size, index * size, count * size);
   });
   return map;
@@ -60,6 +67,8 @@ DimMapPtr DimMaps::padded(std::int64_t extent, std::int64_t num_parts, std::int6
     return one_segment(std::min(extent, part * part_extent), std::min(extent, (part + 1) * part_extent), 0,
                        part_extent);
   }));
+  // The rows behind the last one belong to this tensor: a run fills them with zeros. In the other maps, what is not
+  // covered belongs to the tensors beside it in the buffer.
   padded->owns_padding = true;
   map = padded;
   return map;

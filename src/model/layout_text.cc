@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Reads "vllm:tp=2,dp=4". Only what holds for every kind is checked here: that the kind and its keys are known, that
+// each key stands once, with a value of the right form. Which values go together is for the scheme to say that the kind
+// names (megatron.cc, vllm_settings.cc, ...). Every message begins with the whole text: a person who wrote two of them,
+// for the source and for the destination, must see which one is meant.
 #include "src/model/layout_text.h"
 
 #include <fmt/format.h>
@@ -12,6 +17,7 @@
 namespace reshard {
 namespace {
 
+// A framework, and every key that its texts may have: a key that is misspelt is then an error, not a default.
 struct Kind {
   std::string_view name;
   std::vector<std::string_view> keys;
@@ -45,6 +51,7 @@ Result<LayoutText> LayoutText::parse(const std::string& text) {
                                  [&](const Kind& candidate) { return candidate.name == result.kind_; });
   if (kind == kinds().end()) return unknown_kind(result.kind_, text);
   if (colon == std::string::npos) return result;
+  // `begin` may stand at the end of the text: behind ':' or ',' a setting has to follow, which no_setting() says.
   for (std::size_t begin = colon + 1, end = 0; begin <= text.size(); begin = end + 1) {
     end = std::min(text.find(',', begin), text.size());
     if (begin == end) return result.no_setting(end);
@@ -96,7 +103,7 @@ Result<std::int32_t> LayoutText::integer(std::string_view key, std::int32_t fall
 
 Result<std::string> LayoutText::word(std::string_view key, std::initializer_list<std::string_view> words) const {
   const std::string* text = find(key);
-  if (text == nullptr) return std::string(*words.begin());
+  if (text == nullptr) return std::string(*words.begin());  // the first word is the default
   if (std::find(words.begin(), words.end(), *text) != words.end()) return *text;
   return error(fmt::format("{} is \"{}\", expected one of {}", key, *text, fmt::join(words, ", ")));
 }

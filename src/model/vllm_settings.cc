@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// The sizes of a vLLM server. A replica is pp stages of tp x dp ranks each. tp cuts every weight, dp copies the dense
+// ones; with ep the routed experts lie on all tp x dp ranks of a stage, so that ep is not a size of its own but must be
+// that product: it may be given in place of dp, or beside it as a check.
 #include "src/model/vllm_settings.h"
 
 #include <fmt/format.h>
@@ -47,6 +51,8 @@ Result<VllmSettings> read_vllm_settings(const LayoutText& text) {
   for (const std::string_view key : {"redundant", "eplb", "placement", "all2all"}) {
     if (!settings.has_ep && text.find(key) != nullptr) return text.error(fmt::format("{} needs ep", key));
   }
+  // Which expert lies where is said either by a rule (linear, round_robin) or by a table (a file, or the one that
+  // follows from a number of redundant experts), never by both.
   const bool has_table = settings.redundant > 0 || !settings.eplb_file.empty();
   if (settings.redundant > 0 && !settings.eplb_file.empty()) {
     return text.error("redundant and eplb both say which experts are doubled; give one of them");

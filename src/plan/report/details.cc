@@ -36,7 +36,7 @@ json domains_json(const Machine& machine) {
   return out;
 }
 
-/// Bytes from domain to domain, [from, to, bytes]; those that stay inside are on the diagonal.
+/// The picture's heat map: bytes from domain to domain, [from, to, bytes]; those that stay inside are on the diagonal.
 json cells_json(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> bytes;
@@ -51,7 +51,8 @@ json cells_json(const Plan& plan) {
   return out;
 }
 
-/// Kinds of resources that the plan never uses are left out.
+/// For each kind of resource, what part of its capacity was in use in each of equally long stretches of the simulated
+/// time. Kinds that the plan never uses are left out.
 json timeline_json(const Simulation& simulation) {
   json classes = json::array();
   for (std::size_t k = 0; k < simulation.utilisation.size(); ++k) {
