@@ -147,7 +147,7 @@ void measure(benchmark::State& state, std::int64_t num_bytes, const std::functio
   state.counters["ratio"] = plain_seconds / seconds;
 }
 
-void run_kernel(benchmark::State& state, const Case& one) {
+void run_launches(benchmark::State& state, const Case& one, decltype(&launch_copies) launch) {
   TileTable table;
   std::vector<TileRange> batches;
   for (std::int64_t i = 0; i < num_rotations(one); ++i) {
@@ -164,8 +164,16 @@ void run_kernel(benchmark::State& state, const Case& one) {
   if (!status.ok()) return state.SkipWithError(status.message().c_str());
   measure(state, batches[0].num_bytes, [&](std::int64_t rotation) {
     const TileRange& batch = batches[static_cast<std::size_t>(rotation) % batches.size()];
-    return launch_copies(table.at(uploaded->data()), batch, g_device->num_blocks(), g_device->stream.handle());
+    return launch(table.at(uploaded->data()), batch, g_device->num_blocks(), g_device->stream.handle());
   });
+}
+
+void run_kernel(benchmark::State& state, const Case& one) {
+  run_launches(state, one, launch_copies);
+}
+
+void run_bulk_kernel(benchmark::State& state, const Case& one) {
+  run_launches(state, one, launch_copies_in_bulk);
 }
 
 // The same pieces in one call of CUDA's. It copies rows with a pitch, and neither transposes nor converts.
@@ -219,7 +227,11 @@ void add_all() {
     add("kernel/rows/" + std::to_string(row_bytes), run_kernel, rows_case(row_bytes));
     add("batch3d/rows/" + std::to_string(row_bytes), run_batch_copy, rows_case(row_bytes));
   }
+  for (const std::int64_t row_bytes : {2048, 4096, 16384, 65536}) {
+    add("bulk/rows/" + std::to_string(row_bytes), run_bulk_kernel, rows_case(row_bytes));
+  }
   add("kernel/experts", run_kernel, experts_case(false));
+  add("bulk/experts", run_bulk_kernel, experts_case(false));
   add("batch3d/experts", run_batch_copy, experts_case(false));
   add("kernel/experts_transposed", run_kernel, experts_case(true));
   for (const std::int64_t side : {2048, 5000, 8192}) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/bulk_rows.cuh"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/params.h"
 #include "kernels/cuda/part.cuh"
@@ -72,6 +73,40 @@ __global__ void __launch_bounds__(256, 4) copy_tiles(CopyBatch batch) {
     progress.set_box(first.is_group() ? thread_index() / 32 : 0);
 #pragma unroll 1
     while (progress.box() < batch.tiles[progress.tile()].num_boxes()) {
+      move_box(batch, batch.tiles[progress.tile()], progress.box(), shared_address(shared));
+      forget_memory();
+      progress.set_box(progress.box() + kBlockThreads / 32);
+    }
+    progress.set_tile(progress.tile() + 1);
+  }
+}
+
+/// The part of a tile that bulk copies can move, if it is one.
+__device__ __forceinline__ bool move_in_bulk(const CopyBatch& batch, const Tile& tile, BulkRows* bulk) {
+  if (tile.is_group()) return false;
+  const CopyBox& box = batch.boxes[tile.box];
+  if (box.kind != BoxKind::kRows) return false;
+  const Part part(box, tile.first_row, tile.num_rows, tile.first_col, tile.num_cols);
+  if (!BulkRows::can_move(part)) return false;
+  bulk->run(part);
+  return true;
+}
+
+// The same with bulk copies for long rows, where there are such; a launch of this instead is the switch.
+__global__ void __launch_bounds__(256, 4) copy_tiles_in_bulk(CopyBatch batch) {
+  __shared__ __align__(128) unsigned char shared[TransposeChunk::kBytes + Progress::kBytes + BulkRows::kStateBytes];
+  Progress progress(shared_address(shared + TransposeChunk::kBytes));
+  BulkRows bulk(shared_address(shared), shared_address(shared + TransposeChunk::kBytes + Progress::kBytes));
+  if constexpr (kHasBulkCopies) bulk.begin();
+  progress.set_tile(batch.first_tile(block_index()));
+#pragma unroll 1
+  while (progress.tile() < batch.first_tile(block_index() + 1)) {
+    const Tile& first = batch.tiles[progress.tile()];
+    bool is_done = false;
+    if constexpr (kHasBulkCopies) is_done = move_in_bulk(batch, first, &bulk);
+    progress.set_box(first.is_group() ? thread_index() / 32 : 0);
+#pragma unroll 1
+    while (!is_done && progress.box() < batch.tiles[progress.tile()].num_boxes()) {
       move_box(batch, batch.tiles[progress.tile()], progress.box(), shared_address(shared));
       forget_memory();
       progress.set_box(progress.box() + kBlockThreads / 32);

@@ -32,17 +32,26 @@ Status launch(void (*kernel)(Params), Params params, int num_blocks, int num_thr
   return status_of(error, what);
 }
 
-}  // namespace
-
-Status launch_copies(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream) {
+Status launch_tiles(void (*kernel)(cuda::CopyBatch), const DeviceTable& table, const TileRange& batch, int num_blocks,
+                    void* stream) {
   if (batch.empty()) return {};
   if (table.address == nullptr || num_blocks < 1) {
     return invalid_argument("launch of copies: " + std::to_string(num_blocks) + " thread blocks (at least 1)" +
                             (table.address == nullptr ? ", and the table was not uploaded" : ""));
   }
   const std::int64_t blocks = cuda::num_blocks_of(batch, num_blocks);
-  return launch(cuda::copy_tiles, cuda::copy_batch(table, batch, blocks), static_cast<int>(blocks),
+  return launch(kernel, cuda::copy_batch(table, batch, blocks), static_cast<int>(blocks),
                 static_cast<int>(cuda::kBlockThreads), stream, "launch of copies");
+}
+
+}  // namespace
+
+Status launch_copies(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream) {
+  return launch_tiles(cuda::copy_tiles, table, batch, num_blocks, stream);
+}
+
+Status launch_copies_in_bulk(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream) {
+  return launch_tiles(cuda::copy_tiles_in_bulk, table, batch, num_blocks, stream);
 }
 
 Status launch_wait_flags(const WaitFlags& wait, void* stream) {

@@ -22,6 +22,10 @@ inline constexpr int kCopyBlocksPerMultiprocessor = 4;
 /// `table` stays as it is until the stream has passed the launch. An empty batch launches nothing.
 Status launch_copies(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream);
 
+/// The same, with the bulk copies of compute capability 9.0 (TMA) for rows of 2 KiB and more, and as above on older
+/// devices. Not used until it has been measured to be faster.
+Status launch_copies_in_bulk(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream);
+
 /// What a launch_wait_flags ended with, written to WaitFlags::outcome.
 enum class FlagOutcome : std::uint32_t {
   kPending = 0,   ///< it has not ended

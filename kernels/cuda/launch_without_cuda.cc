@@ -19,6 +19,10 @@ Status launch_copies(const DeviceTable&, const TileRange& batch, int, void*) {
   return batch.empty() ? Status() : no_cuda("launch of copies");
 }
 
+Status launch_copies_in_bulk(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream) {
+  return launch_copies(table, batch, num_blocks, stream);
+}
+
 Status launch_wait_flags(const WaitFlags&, void*) {
   return no_cuda("launch of a wait for flags");
 }

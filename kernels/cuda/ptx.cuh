@@ -156,6 +156,57 @@ __device__ __forceinline__ void block_barrier() {
   __syncthreads();
 }
 
+// Bulk copies (TMA), by one thread; addresses and lengths are multiples of 16.
+
+/// Whether what is compiled for has them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr bool kHasBulkCopies = true;
+#else
+inline constexpr bool kHasBulkCopies = false;
+#endif
+
+/// A barrier of 8 bytes that one bulk load at a time completes; its phases alternate between 0 and 1.
+__device__ __forceinline__ void init_bulk_barrier(SharedAddress barrier) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // bulk copies see it
+}
+/// Orders ordinary accesses of shared memory before those of bulk copies.
+__device__ __forceinline__ void fence_bulk_shared() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+/// Begins a copy from global to shared memory that completes the barrier's phase.
+__device__ __forceinline__ void bulk_load(SharedAddress to, std::uint64_t from, std::uint32_t num_bytes,
+                                          SharedAddress barrier) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(num_bytes) : "memory");
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(num_bytes), "r"(barrier)
+               : "memory");
+}
+/// Waits until the phase is over, and sees what its load has written.
+__device__ __forceinline__ void wait_bulk_barrier(SharedAddress barrier, std::uint32_t phase) {
+  std::uint32_t is_over = 0;
+  while (is_over == 0) {
+    asm volatile("{\n .reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n selp.u32 %0, 1, 0, p;\n}"
+                 : "=r"(is_over)
+                 : "r"(barrier), "r"(phase)
+                 : "memory");
+  }
+}
+/// Begins a copy from shared to global memory, a group of its own.
+__device__ __forceinline__ void bulk_store(std::uint64_t to, SharedAddress from, std::uint32_t num_bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(from), "r"(num_bytes)
+               : "memory");
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Until all stores but the newest have read their shared memory.
+__device__ __forceinline__ void wait_bulk_reads() {
+  asm volatile("cp.async.bulk.wait_group.read 1;" ::: "memory");
+}
+/// Until all stores have written.
+__device__ __forceinline__ void wait_bulk_writes() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
 /// This thread's number in its block. Read where it is needed: what is computed from it in a loop is then computed
 /// there, and not kept in registers for the length of the kernel.
 __device__ __forceinline__ std::uint32_t thread_index() {

@@ -273,7 +273,7 @@ def headroom(architecture, instructions, num_bytes):
 def figures_of(nvcc, disassembler, architecture, folder):
     """[(key, text, value, unit, compare, goal)], one after another."""
     cubin, kernels = compile_for(nvcc, architecture, folder)
-    name = next(name for name in kernels if "copy_tiles" in name)
+    name = next(name for name in kernels if "copy_tilesE" in name)
     instructions, labels = disassemble(disassembler, cubin, name)
     moving, all_loops = moving_loops(instructions, labels)
     paths = Paths(instructions, labels)
@@ -281,7 +281,7 @@ def figures_of(nvcc, disassembler, architecture, folder):
     local = [one.opcode for one in instructions if one.opcode.startswith(("LDL", "STL"))]
     yield f"{key}.registers", f"{text}, registers", kernels[name]["registers"], "", None, None
     for each, report in sorted(kernels.items()):
-        short = re.search(r"\d+(copy_tiles|set_flags|wait_flags)E", each).group(1)
+        short = re.search(r"\d+(copy_tiles|copy_tiles_in_bulk|set_flags|wait_flags)E", each).group(1)
         yield (f"{key}.{short}.spilled_bytes", f"{text}, {short}: bytes of spills and of stack",
                report["spilled_bytes"] + report["stack_bytes"], " B", "==", 0)
     yield f"{key}.local_accesses", f"{text}, LDL and STL", len(local), "", "==", 0

@@ -41,6 +41,12 @@ void run_copy_tiles(const cuda::CopyBatch& batch, std::uint32_t num_blocks) {
   }
 }
 
+void run_copy_tiles_in_bulk(const cuda::CopyBatch& batch, std::uint32_t num_blocks) {
+  for (std::uint32_t block = 0; block < num_blocks; ++block) {
+    run_block(block, cuda::kBlockThreads, [&] { cuda::copy_tiles_in_bulk(batch); });
+  }
+}
+
 void run_set_flags(const cuda::SetFlags& set) {
   run_block(0, 32, [&] { cuda::set_flags(set); });
 }

@@ -22,6 +22,7 @@
 
 #include "kernels/float_bits.h"
 #include "tests/doubles/cuda/access_observer.h"
+#include "tests/doubles/cuda/bulk_copies.h"
 #include "tests/doubles/cuda/fibers.h"
 
 struct uint4 {
@@ -121,6 +122,32 @@ template <int kBytes>
 RESHARD_SHIM void shared_store(SharedAddress address, Word<kBytes> word) {
   tell_shared(true, address, kBytes);
   std::memcpy(reinterpret_cast<void*>(address), &word, kBytes);
+}
+
+inline constexpr bool kHasBulkCopies = true;
+
+RESHARD_SHIM void init_bulk_barrier(SharedAddress barrier) {
+  testing::bulk_copies().init(barrier);
+}
+RESHARD_SHIM void fence_bulk_shared() {}
+RESHARD_SHIM void bulk_load(SharedAddress to, std::uint64_t from, std::uint32_t num_bytes, SharedAddress barrier) {
+  for (std::uint32_t i = 0; i < num_bytes; i += 16) tell_global(true, false, from + i, 16);
+  for (std::uint32_t i = 0; i < num_bytes; i += 16) tell_shared(true, to + i, 16);
+  testing::bulk_copies().load(to, from, num_bytes, barrier);
+}
+RESHARD_SHIM void wait_bulk_barrier(SharedAddress barrier, std::uint32_t phase) {
+  testing::bulk_copies().wait(barrier, phase);
+}
+RESHARD_SHIM void bulk_store(std::uint64_t to, SharedAddress from, std::uint32_t num_bytes) {
+  for (std::uint32_t i = 0; i < num_bytes; i += 16) tell_shared(false, from + i, 16);
+  for (std::uint32_t i = 0; i < num_bytes; i += 16) tell_global(true, true, to + i, 16);
+  testing::bulk_copies().store(to, from, num_bytes);
+}
+RESHARD_SHIM void wait_bulk_reads() {
+  testing::bulk_copies().finish_stores(1);
+}
+RESHARD_SHIM void wait_bulk_writes() {
+  testing::bulk_copies().finish_stores(0);
 }
 
 RESHARD_SHIM void block_barrier() {

@@ -36,14 +36,17 @@ class AlignedBytes {
   std::int64_t size_;
 };
 
+enum class Bulk { kOff, kOn };
+
 /// "Uploads" the table and runs a batch of it on fibers.
-inline void run_on_fibers(const TileTable& table, const TileRange& batch, std::int64_t max_blocks) {
+inline void run_on_fibers(const TileTable& table, const TileRange& batch, std::int64_t max_blocks,
+                          Bulk bulk = Bulk::kOff) {
   if (batch.empty()) return;
   const AlignedBytes uploaded(table.num_bytes());
   table.write(uploaded.data());
   const std::int64_t num_blocks = cuda::num_blocks_of(batch, max_blocks);
-  run_copy_tiles(cuda::copy_batch(table.at(uploaded.data()), batch, num_blocks),
-                 static_cast<std::uint32_t>(num_blocks));
+  const auto run = bulk == Bulk::kOn ? run_copy_tiles_in_bulk : run_copy_tiles;
+  run(cuda::copy_batch(table.at(uploaded.data()), batch, num_blocks), static_cast<std::uint32_t>(num_blocks));
 }
 
 }  // namespace reshard::testing

@@ -47,10 +47,11 @@ DeviceMemory upload(const std::vector<T>& values, const Stream& stream) {
 class LaunchTest : public ::testing::Test {
  protected:
   LaunchTest() : stream_(value_of(Stream::create(0))) {}
+  void check_batch(Status (*launch)(const DeviceTable&, const TileRange&, int, void*));
   Stream stream_;
 };
 
-TEST_F(LaunchTest, ABatchOfCopiesOfAllKindsIsOneLaunch) {
+void LaunchTest::check_batch(Status (*launch)(const DeviceTable&, const TileRange&, int, void*)) {
   std::mt19937_64 random(7);
   std::vector<RandomCopy> copies;
   std::vector<DeviceMemory> sources;
@@ -69,7 +70,7 @@ TEST_F(LaunchTest, ABatchOfCopiesOfAllKindsIsOneLaunch) {
   table.write(bytes.data());
   const DeviceMemory uploaded = upload(bytes, stream_);
   cuda_double_reset_counters();
-  expect_ok(launch_copies(table.at(uploaded.data()), batch, 7, stream_.handle()));
+  expect_ok(launch(table.at(uploaded.data()), batch, 7, stream_.handle()));
   EXPECT_EQ(cuda_double_count().launches, 1);
   for (std::size_t i = 0; i < copies.size(); ++i) {
     std::vector<std::byte> expected = copies[i].dst;
@@ -79,6 +80,14 @@ TEST_F(LaunchTest, ABatchOfCopiesOfAllKindsIsOneLaunch) {
     expect_ok(stream_.synchronize());
     EXPECT_EQ(got, expected) << "copy " << i;
   }
+}
+
+TEST_F(LaunchTest, ABatchOfCopiesOfAllKindsIsOneLaunch) {
+  check_batch(launch_copies);
+}
+
+TEST_F(LaunchTest, ABatchWithBulkCopiesIsOneLaunch) {
+  check_batch(launch_copies_in_bulk);
 }
 
 TEST_F(LaunchTest, AnEmptyBatchLaunchesNothing) {
