@@ -17,7 +17,8 @@ CUdeviceptr address_of(const void* ptr) {
 CUmemAllocationProp domain_properties(std::int32_t device) {
   CUmemAllocationProp properties{};
   properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
-  properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+  properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  properties.location.id = device;
   properties.requestedHandleTypes =
       static_cast<CUmemAllocationHandleType>(CU_MEM_HANDLE_TYPE_FABRIC | CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
   return properties;
@@ -79,7 +80,8 @@ Status unmap_pages(void* base, std::size_t size_bytes) {
 Status allow_access(const void* base, std::size_t size_bytes, std::int32_t device) {
   RESHARD_TRY(const Driver* driver, Driver::get());
   CUmemAccessDesc access{};
-  access.location = {CU_MEM_LOCATION_TYPE_DEVICE, {device}};
+  access.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  access.location.id = device;
   access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
   return driver_status(fmt::format("cuMemSetAccess of {} bytes for device {}", size_bytes, device),
                        driver->cuMemSetAccess(address_of(base), size_bytes, &access, 1));

@@ -44,8 +44,9 @@ Result<PointerInfo> pointer_info(const void*) {
 Result<DeviceGuard> DeviceGuard::enter(std::int32_t) {
   return no_cuda();
 }
-DeviceGuard::DeviceGuard(DeviceGuard&&) noexcept = default;
-DeviceGuard::~DeviceGuard() = default;
+DeviceGuard::DeviceGuard(DeviceGuard&& other) noexcept
+    : callers_context_(other.callers_context_), is_changed_(other.is_changed_) {}
+DeviceGuard::~DeviceGuard() {}
 
 Result<Stream> Stream::create(std::int32_t) {
   return no_cuda();
@@ -56,7 +57,7 @@ Result<Stream> Stream::borrow(void*, std::int32_t) {
 Stream& Stream::operator=(Stream&&) noexcept {
   return *this;
 }
-Stream::~Stream() = default;
+Stream::~Stream() {}
 Status Stream::wait(const Event&) const {
   return no_cuda();
 }
@@ -73,7 +74,7 @@ Result<Event> Event::create(std::int32_t) {
 Event& Event::operator=(Event&&) noexcept {
   return *this;
 }
-Event::~Event() = default;
+Event::~Event() {}
 Status Event::record(const Stream&) {
   return no_cuda();
 }
@@ -87,11 +88,11 @@ Status Event::synchronize() const {
 Result<DeviceMemory> DeviceMemory::allocate(std::int32_t, std::size_t, Export) {
   return no_cuda();
 }
-DeviceMemory::~DeviceMemory() = default;
+DeviceMemory::~DeviceMemory() {}
 Result<PinnedMemory> PinnedMemory::allocate(std::int32_t, std::size_t) {
   return no_cuda();
 }
-PinnedMemory::~PinnedMemory() = default;
+PinnedMemory::~PinnedMemory() {}
 Status copy_async(void*, const void*, std::size_t, const Stream&) {
   return no_cuda();
 }
@@ -122,6 +123,6 @@ Result<ReadinessFlags> ReadinessFlags::create(std::int32_t, std::int64_t) {
 }
 
 ProfileRange::ProfileRange(const char*) {}
-ProfileRange::~ProfileRange() = default;
+ProfileRange::~ProfileRange() {}
 
 }  // namespace reshard

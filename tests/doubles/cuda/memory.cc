@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "tests/doubles/cuda/faults.h"
 #include "tests/doubles/cuda/state.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -34,6 +35,8 @@ std::map<std::uintptr_t, std::uintptr_t>& freed() {
   return list;
 }
 
+Allocation* first_open = nullptr;  // of the list of those that are open
+
 std::size_t rounded(std::size_t size_bytes) {
   return (size_bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
 }
@@ -51,6 +54,22 @@ void open_allocation(Allocation* allocation) {
   if (allocation->kind == Kind::kPinned || allocation->kind == Kind::kManaged || allocation->is_open) return;
   protect(allocation, PROT_READ | PROT_WRITE);
   allocation->is_open = true;
+  allocation->next_open = std::exchange(first_open, allocation);
+}
+
+/// Closes the open ones for which `is_meant` holds.
+template <typename IsMeant>
+void close_if(IsMeant is_meant) {
+  Allocation** link = &first_open;
+  while (Allocation* const allocation = *link) {
+    if (!is_meant(*allocation)) {
+      link = &allocation->next_open;
+      continue;
+    }
+    protect(allocation, PROT_NONE);
+    allocation->is_open = false;
+    *link = allocation->next_open;
+  }
 }
 
 /// Fills new memory and what lies behind it. For memory whose size is of whole pages the closed page behind it serves.
@@ -179,6 +198,7 @@ void remove(std::uintptr_t base) {
       open_allocation(&allocation);
       check_behind(allocation);
     }
+    close_if([&](const Allocation& other) { return &other == &allocation; });
     (void)mmap(pointer(base), allocation.mapped_bytes, PROT_NONE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     freed()[base] = base + allocation.mapped_bytes;
@@ -196,15 +216,14 @@ std::uint64_t used_bytes(int device) {
   return sum;
 }
 
-void open_for_kernel(int device) {
-  for (auto& [base, allocation] : allocations()) {
-    if (may_touch(device, allocation)) {
-      open_allocation(&allocation);
-    } else if (allocation.is_open) {
-      protect(&allocation, PROT_NONE);
-      allocation.is_open = false;
-    }
-  }
+bool open_for(int device, Allocation* allocation) {
+  if (!may_touch(device, *allocation)) return false;
+  open_allocation(allocation);
+  return true;
+}
+
+void close_for_others(int device) {
+  close_if([&](const Allocation& allocation) { return !may_touch(device, allocation); });
 }
 
 void open_range(const void* ptr, std::size_t size_bytes, const char* what) {
@@ -222,11 +241,8 @@ void open_range(const void* ptr, std::size_t size_bytes, const char* what) {
 }
 
 void close_all() {
-  for (auto& [base, allocation] : allocations()) {
-    if (!allocation.is_open) continue;
-    protect(&allocation, PROT_NONE);
-    allocation.is_open = false;
-  }
+  set_kernel_device(-1);
+  close_if([](const Allocation&) { return true; });
 }
 
 bool can_access(int device, const void* ptr, std::size_t size_bytes) {

@@ -55,8 +55,9 @@ struct Allocation {
   std::size_t mapped_bytes = 0;  // in whole pages
   std::shared_ptr<Segment> segment;
   int device = 0;
-  std::set<int> access;        // devices that may touch it: its own; for pages those of cuMemSetAccess
-  bool is_open = false;        // to the host, at this moment
+  std::set<int> access;  // devices that may touch it: its own; for pages those of cuMemSetAccess
+  bool is_open = false;  // at this moment
+  Allocation* next_open = nullptr;
   std::int64_t num_users = 1;  // of an IPC mapping
   std::string ipc_handle;
   bool is_registered = false;  // pinned memory that stays the caller's
@@ -91,8 +92,10 @@ void remove(std::uintptr_t base);
 
 std::uint64_t used_bytes(int device);
 
-/// Opens what a kernel of the device may touch.
-void open_for_kernel(int device);
+/// Opens it if kernels of the device may touch it. Allocates nothing: it is done inside a handler of signals.
+bool open_for(int device, Allocation* allocation);
+/// Closes what is open to kernels of another device.
+void close_for_others(int device);
 /// Opens the allocations that hold these bytes; a defect when some are freed or were never there.
 void open_range(const void* ptr, std::size_t size_bytes, const char* what);
 void close_all();

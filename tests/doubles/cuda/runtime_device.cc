@@ -170,6 +170,15 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned int) {
   });
 }
 
+cudaError_t cudaDeviceDisablePeerAccess(int peer) {
+  return runtime_call("cudaDeviceDisablePeerAccess", [&] {
+    const int device = cuda_double::ensured_device();
+    if (!is_device(peer)) return cudaErrorInvalidDevice;
+    State::get().has_access.at(static_cast<std::size_t>(device)).at(static_cast<std::size_t>(peer)) = false;
+    return cudaSuccess;
+  });
+}
+
 cudaError_t cudaMemGetInfo(std::size_t* free_bytes, std::size_t* all_bytes) {
   return runtime_call("cudaMemGetInfo", [&] {
     const std::uint64_t used = cuda_double::used_bytes(cuda_double::ensured_device());

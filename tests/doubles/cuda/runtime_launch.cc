@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "tests/doubles/cuda/bound_kernel.h"
+#include "tests/doubles/cuda/faults.h"
 #include "tests/doubles/cuda/memory.h"
 #include "tests/doubles/cuda/scheduler.h"
 #include "tests/doubles/cuda/state.h"
@@ -58,7 +59,8 @@ int enqueue_launch(const void* function, const Configuration& launch, void** arg
                                        {launch.block.x, launch.block.y, launch.block.z},
                                        launch.shared_bytes};
   const auto run = [device, kernel = binder(arguments, shape)] {
-    cuda_double::open_for_kernel(device);
+    cuda_double::close_for_others(device);
+    cuda_double::set_kernel_device(device);
     return kernel();
   };
   cuda_double::enqueue(stream, {"a kernel", run, {}});

@@ -50,9 +50,13 @@ State& State::get() {
   return state;
 }
 
-void defect(const std::string& text) {
+void say(const std::string& text) {
   std::fprintf(stderr, "the double of CUDA: %s\n", text.c_str());
   std::fflush(stderr);
+}
+
+void defect(const std::string& text) {
+  say(text);
   std::abort();
 }
 

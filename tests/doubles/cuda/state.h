@@ -60,6 +60,9 @@ struct State {
   static State& get();
 };
 
+/// A line on standard error.
+void say(const std::string& text);
+
 /// Ends the process: what is tested did something that no error code reports on a device.
 [[noreturn]] void defect(const std::string& text);
 
