@@ -31,6 +31,9 @@ def case_of(args, number):
     alloc = rng.choice(["heap", "default"])
     if args.alloc == "heap" or (args.alloc is None and alloc == "heap"):
         options += ["--alloc", "heap"]
+    if args.memory == "cuda":
+        options += ["--memory", "cuda"]
+        os.environ["CUDA_DOUBLE_SEED"] = str(rng.randrange(1, 10**6))  # the order in which its streams work
     load_seed = key if rng.random() < 0.3 else None
     if args.machines:
         options += ["--cluster", rng.choice(CLUSTERS), "--order", rng.choice(["fixed", "rotated", "any"]),
@@ -78,6 +81,7 @@ def main():
     parser.add_argument("--max-elements", type=int, default=None, help="of one tensor; drawn per case when not given")
     parser.add_argument("--staging", default=None, help="drawn per case when not given")
     parser.add_argument("--alloc", choices=["heap", "default"], default=None, help="drawn per case when not given")
+    parser.add_argument("--memory", choices=["host", "cuda"], default="host")
     parser.add_argument("--shrink-seconds", type=float, default=60)
     args = parser.parse_args()
     if args.seed is None:
