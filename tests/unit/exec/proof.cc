@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "tests/unit/exec/proof.h"
 
+#include "tests/unit/exec/buffer_memory.h"
+
 namespace reshard::testing {
 
 std::vector<Schedule> schedules_of(const Plan& plan, std::uint32_t percent, std::uint32_t seed) {
@@ -38,7 +40,8 @@ std::string prove(const Plan& plan) {
   return {};
 }
 
-Result<std::unique_ptr<Binding>> bind(const BindOptions& options) {
+Result<std::unique_ptr<Binding>> bind(BindOptions options) {
+  choose_memory(&options);
   Result<std::unique_ptr<Binding>> binding = Binding::create(options);
   if (!binding.ok() || options.transport->rank() != 0) return binding;
   const std::string wrong = prove(*options.plan);

@@ -20,6 +20,6 @@ std::vector<Schedule> schedules_of(const Plan& plan, std::uint32_t percent, std:
 std::string prove(const Plan& plan);
 
 /// Binding::create(), and on rank 0 the proof that what is bound cannot block.
-Result<std::unique_ptr<Binding>> bind(const BindOptions& options);
+Result<std::unique_ptr<Binding>> bind(BindOptions options);
 
 }  // namespace reshard::testing

@@ -55,7 +55,7 @@ Status wait_for_groups(const RunOptions& options, std::int32_t rank, Driver* dri
     is_counting = false;
     *wrong += dst->check(run, at(options.plan->groups, group));
     dst->poison_group(at(options.plan->groups, group));
-    is_counting = run > 0;
+    is_counting = run > 0 && !is_on_device();
   }
   return {};
 }
@@ -65,7 +65,11 @@ std::string run_rank(const RunOptions& options, Transport* transport) {
   RankBuffers dst(*options.scenario.dst, transport->rank(), transport, options.dst_mappable);
   BindOptions bind_options{options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs};
   const std::uint64_t seed = options.late_seed + static_cast<std::uint64_t>(transport->rank());
-  if (options.late_seed != 0) {
+  const bool is_late = options.late_seed != 0;
+  if (is_late && is_on_device()) {
+    src.queue_writes();
+    dst.queue_writes();
+  } else if (is_late) {
     bind_options.make_copier = [seed] { return std::unique_ptr<Copier>(std::make_unique<LateCopier>(seed)); };
   }
   Result<std::unique_ptr<Binding>> binding = testing::bind(bind_options);
@@ -83,10 +87,12 @@ std::string run_rank(const RunOptions& options, Transport* transport) {
       is_counting = was_counting;
     };
     src.poison();
-    if (options.late_seed == 0) prepare();
+    // On a device the work is queued in a stream, on the host LateCopier does it when it likes.
+    if (!is_late || is_on_device()) prepare();
+    void* late_stream = is_on_device() ? callers_stream() : &prepare;
     std::string wrong;
-    is_counting = run > 0;
-    Status status = driver.start(options.late_seed == 0 ? nullptr : &prepare);
+    is_counting = run > 0 && !is_on_device();  // the double of CUDA allocates
+    Status status = driver.start(is_late ? late_stream : nullptr);
     if (status.ok()) status = wait_for_groups(options, transport->rank(), &driver, &dst, run, &wrong);
     if (status.ok()) status = driver.finish(Deadline(kTimeoutUs));
     is_counting = false;
@@ -104,6 +110,7 @@ std::string run_rank(const RunOptions& options, Transport* transport) {
 
 std::string run_world(const RunOptions& options) {
   num_allocations = 0;
+  seed_streams(options.late_seed);
   std::string text =
       run_ranks(options.plan->num_ranks, [&](Transport* transport) { return run_rank(options, transport); });
   if (num_allocations > 0) text += fmt::format("{} allocations in runs after the first\n", num_allocations.load());

@@ -30,32 +30,35 @@ std::uint32_t encode(DType dtype, std::int64_t number) {
 }  // namespace
 
 RankBuffers::RankBuffers(const ModelLayout& layout, std::int32_t rank, Transport* transport, bool is_mappable)
-    : layout_(layout), rank_(rank), transport_(transport), is_mappable_(is_mappable) {
+    : layout_(layout), rank_(rank) {
   for (const std::int64_t id : layout.buffers_of(rank)) {
     const std::int64_t size = layout.buffer_size_bytes(rank, id);
     const std::size_t total = static_cast<std::size_t>(size) + 2 * kGuardBytes;
-    auto* memory = is_mappable ? static_cast<std::byte*>(*transport->allocate(total)) : new std::byte[total];
-    std::memset(memory, static_cast<int>(kGuard), total);
-    allocations_.push_back(memory);
-    bound_.push_back({id, memory + kGuardBytes, size});
+    BufferMemory& memory = *memory_.emplace_back(BufferMemory::allocate(transport, total, is_mappable));
+    std::memset(memory.image(), static_cast<int>(kGuard), total);
+    bound_.push_back({id, memory.bound() + kGuardBytes, size});
+  }
+  publish();
+}
+
+void RankBuffers::publish() {
+  for (std::size_t i = 0; i < memory_.size(); ++i) {
+    memory_[i]->publish(0, static_cast<std::size_t>(bound_[i].size_bytes) + 2 * kGuardBytes, is_queued_);
   }
 }
 
-RankBuffers::~RankBuffers() {
-  for (std::byte* memory : allocations_) {
-    if (is_mappable_) {
-      static_cast<void>(transport_->free(memory).ok());
-    } else {
-      delete[] memory;
-    }
-  }
+void RankBuffers::fetch() const {
+  for (const auto& memory : memory_) memory->fetch();
+}
+
+std::size_t RankBuffers::index_of(std::int64_t buffer) const {
+  std::size_t index = 0;
+  while (bound_[index].id != buffer) ++index;
+  return index;
 }
 
 std::byte* RankBuffers::base(std::int64_t buffer) const {
-  for (const BoundBuffer& bound : bound_) {
-    if (bound.id == buffer) return bound.data;
-  }
-  return nullptr;
+  return memory_[index_of(buffer)]->image() + kGuardBytes;
 }
 
 void RankBuffers::fill(std::int64_t salt) {
@@ -69,14 +72,17 @@ void RankBuffers::fill(std::int64_t salt) {
       });
     }
   }
+  publish();
 }
 
 void RankBuffers::poison() {
   for (const BoundBuffer& bound : bound_) {
-    std::memset(bound.data, static_cast<int>(kPoison), static_cast<std::size_t>(bound.size_bytes));
+    std::memset(base(bound.id), static_cast<int>(kPoison), static_cast<std::size_t>(bound.size_bytes));
   }
+  publish();
 }
 
+/// Byte for byte: what lies between belongs to groups that are arriving.
 void RankBuffers::poison_group(std::int64_t group) {
   for (std::size_t t = 0; t < layout_.tensors().size(); ++t) {
     const Tensor& tensor = layout_.tensors()[t];
@@ -84,8 +90,9 @@ void RankBuffers::poison_group(std::int64_t group) {
     for (const Block& block : layout_.blocks(rank_, static_cast<std::int64_t>(t))) {
       if (block.kind != BlockKind::kData) continue;
       for_each_element(block, [&](const Dims&, std::int64_t offset) {
-        std::memset(base(block.buffer) + offset, static_cast<int>(kPoison),
-                    static_cast<std::size_t>(size_bytes(tensor.dtype)));
+        const auto element_bytes = static_cast<std::size_t>(size_bytes(tensor.dtype));
+        std::memset(base(block.buffer) + offset, static_cast<int>(kPoison), element_bytes);
+        memory_[index_of(block.buffer)]->publish(kGuardBytes + static_cast<std::size_t>(offset), element_bytes, false);
       });
     }
   }
@@ -114,8 +121,9 @@ std::string RankBuffers::check_tensor(std::int64_t id, std::int64_t salt) const 
 std::string RankBuffers::check_guards() const {
   for (const BoundBuffer& bound : bound_) {
     for (std::size_t i = 0; i < kGuardBytes; ++i) {
-      if (bound.data[-1 - static_cast<std::ptrdiff_t>(i)] != kGuard ||
-          bound.data[bound.size_bytes + static_cast<std::int64_t>(i)] != kGuard) {
+      const std::byte* data = base(bound.id);
+      if (data[-1 - static_cast<std::ptrdiff_t>(i)] != kGuard ||
+          data[bound.size_bytes + static_cast<std::int64_t>(i)] != kGuard) {
         return fmt::format("rank {} buffer {}: guard zone damaged\n", rank_, bound.id);
       }
     }
@@ -124,6 +132,7 @@ std::string RankBuffers::check_guards() const {
 }
 
 std::string RankBuffers::check(std::int64_t salt) const {
+  fetch();
   std::string wrong;
   for (std::size_t t = 0; t < layout_.tensors().size() && wrong.empty(); ++t) {
     wrong = check_tensor(static_cast<std::int64_t>(t), salt);
@@ -132,6 +141,7 @@ std::string RankBuffers::check(std::int64_t salt) const {
 }
 
 std::string RankBuffers::check(std::int64_t salt, std::int64_t group) const {
+  fetch();
   std::string wrong;
   for (std::size_t t = 0; t < layout_.tensors().size() && wrong.empty(); ++t) {
     if (layout_.tensors()[t].group == group) wrong = check_tensor(static_cast<std::int64_t>(t), salt);

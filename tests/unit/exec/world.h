@@ -8,20 +8,23 @@
 #include <vector>
 
 #include "src/exec/bind.h"
+#include "tests/unit/exec/buffer_memory.h"
 #include "tests/unit/exec/proof.h"
 #include "tests/unit/scenario/scenario.h"
 
 namespace reshard::testing {
 
-/// One rank's buffers of a layout with guard zones round each, from mappable memory or from the heap.
+/// One rank's buffers of a layout with guard zones round each, in memory that peers can map or not.
 class RankBuffers {
  public:
   RankBuffers(const ModelLayout& layout, std::int32_t rank, Transport* transport, bool is_mappable);
-  ~RankBuffers();
   RankBuffers(const RankBuffers&) = delete;
   RankBuffers& operator=(const RankBuffers&) = delete;
 
   const std::vector<BoundBuffer>& bound() const { return bound_; }
+
+  /// From now on what is written is only queued, in callers_stream().
+  void queue_writes() { is_queued_ = true; }
 
   /// Writes what the tensors hold: `salt` + flat index + 1, in small numbers that every dtype represents exactly.
   void fill(std::int64_t salt);
@@ -33,16 +36,19 @@ class RankBuffers {
   std::string check(std::int64_t salt, std::int64_t group) const;  ///< only tensors of one group
 
  private:
+  std::size_t index_of(std::int64_t buffer) const;
   std::byte* base(std::int64_t buffer) const;
   std::string check_tensor(std::int64_t tensor, std::int64_t salt) const;
   std::string check_guards() const;
+  void fetch() const;
+
+  void publish();
 
   const ModelLayout& layout_;
   std::int32_t rank_;
-  Transport* transport_;
-  bool is_mappable_;
+  bool is_queued_ = false;
   std::vector<BoundBuffer> bound_;
-  std::vector<std::byte*> allocations_;
+  std::vector<std::unique_ptr<BufferMemory>> memory_;  // of bound_, guards included
 };
 
 /// Runs body(transport) on every rank of a local world, each on a thread of its own; the bodies' texts, joined. Empty
