@@ -26,7 +26,7 @@ constexpr const char* kQuestion = "cudaEventQuery";
 
 /// Two ranks have half of the rows each of what all ranks want whole, in fp32, and get it as bf16.
 RunOptions halves(std::int32_t num_ranks, bool is_mappable) {
-  constexpr std::int64_t kElements = 1500;
+  constexpr std::int64_t kElements = 3000;
   auto src = std::make_shared<ModelLayout>(num_ranks);
   auto dst = std::make_shared<ModelLayout>(num_ranks);
   const auto mesh_of = [](std::int32_t size) {
@@ -84,7 +84,7 @@ class StreamEdgesTest : public ::testing::TestWithParam<std::pair<std::int32_t, 
 
 TEST_P(StreamEdgesTest, EachMissingEdgeIsFoundUnderSomeSeed) {
   RunOptions options = halves(GetParam().first, GetParam().second);
-  // The order of work decides how many questions come too early; those that three quarters of the orders have are tried.
+  // The order of work decides how many questions come too early; those that half of the orders have are tried.
   std::vector<std::int64_t> counts;
   for (std::uint64_t seed = 1; seed <= kNumSeeds; ++seed) {
     options.late_seed = seed;
@@ -93,7 +93,7 @@ TEST_P(StreamEdgesTest, EachMissingEdgeIsFoundUnderSomeSeed) {
     counts.push_back(cuda_double_orders_of(kQuestion));
   }
   std::sort(counts.begin(), counts.end());
-  const std::int64_t num_questions = counts[kNumSeeds / 4];
+  const std::int64_t num_questions = counts[kNumSeeds / 2];
   ASSERT_GT(num_questions, 0);
   for (std::int64_t nth = 1; nth <= num_questions; ++nth) {
     EXPECT_TRUE(is_found(options, nth)) << "question " << nth << " of " << num_questions;
