@@ -20,6 +20,8 @@ run() {
   if [ "$is_dry" = true ]; then
     # What links no library has a build of its own on the double.
     [ ! -x "$DRY_BIN/on_double/$program" ] || program=on_double/$program
+    # Programs that call the CUDA runtime themselves have the double in them.
+    [ ! -x "$DRY_BIN/on_double/$program" ] || program=on_double/$program
     LD_LIBRARY_PATH=$DRY_LIB "$DRY_BIN/$program" "$@"
   else
     LD_LIBRARY_PATH=$package/lib "$package/bin/$program" "$@"
