@@ -58,14 +58,14 @@ part_kernels() {
   tr -d '\n' <"$package/bench.json" && echo
 }
 
-# Sectors and bytes of DRAM as the device counts them, beside what was counted on the CPU.
+# Sectors and bytes of DRAM as the device counts them, to be set beside those that the unit tests count.
 part_counters() {
   [ "$is_dry" = false ] || skip "no counters in a double"
   have ncu || skip "no ncu"
   local metrics=l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum,l1tex__t_sectors_pipe_lsu_mem_global_op_st.sum
   metrics+=,dram__bytes_read.sum,dram__bytes_write.sum,gpu__time_duration.sum
   LD_LIBRARY_PATH=$package/lib ncu --clock-control none --csv --metrics "$metrics" --launch-count 60 \
-    "$package/bin/kernel_sectors" || return 1
+    "$package/bin/bench_kernels" --benchmark_min_time=0.01 || return 1
 }
 
 # One process a rank, all on the first GPU: memory mapped by CUDA IPC, messages of UCX, ranks that die.
@@ -103,8 +103,10 @@ part_reshard() {
     --to "$(on_gpu vllm:tp=4 vllm:tp=2)" --colocated --memory cuda --runs "$(on_gpu 20 1)" --warmups 1 --patterns 0 --check 1 \
     --json "$out_json" || return 1
   json_line "$out_json"
-  python3 -c 'import numpy' 2>/dev/null || skip "no Python with numpy for the frameworks' formulas; the rest passed"
-  LD_LIBRARY_PATH=$(dirname "$(library)") python3 -B tests/endtoend/run_frameworks.py --library "$(library)" --memory cuda \
+  local python
+  for python in python3 /usr/bin/python3; do "$python" -c 'import numpy' 2>/dev/null && break; done
+  "$python" -c 'import numpy' 2>/dev/null || skip "no Python with numpy for the frameworks' formulas; the rest passed"
+  LD_LIBRARY_PATH=$(dirname "$(library)") "$python" -B tests/endtoend/run_frameworks.py --library "$(library)" --memory cuda \
     --most "$(on_gpu 40 2)"
 }
 

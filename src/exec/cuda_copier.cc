@@ -49,16 +49,18 @@ CopyBatch CudaCopier::add(CopyList copies, StoreHint /*hint: kernels leave the c
   return static_cast<CopyBatch>(batches_.size() - 1);
 }
 
-/// Through pinned memory, which the device reads at the speed of the bus.
+/// Through pinned memory, which the device reads at the speed of the bus. It stays until the copy is known to be done:
+/// where that fails, as long as the copier.
 Status CudaCopier::prepare() {
   const auto size_bytes = static_cast<std::size_t>(table_.num_bytes());
   if (size_bytes == 0) return {};
-  RESHARD_TRY(const PinnedMemory image, PinnedMemory::allocate(device_, size_bytes));
-  table_.write(static_cast<std::byte*>(image.data()));
+  RESHARD_TRY(table_image_, PinnedMemory::allocate(device_, size_bytes));
+  table_.write(static_cast<std::byte*>(table_image_.data()));
   RESHARD_TRY(uploaded_, DeviceMemory::allocate(device_, size_bytes));
-  RESHARD_TRY(copy_and_wait(uploaded_.data(), image.data(), size_bytes, tickets_.front().stream));
+  RESHARD_TRY(copy_and_wait(uploaded_.data(), table_image_.data(), size_bytes, tickets_.front().stream));
   on_device_ = table_.at(uploaded_.data());
   table_ = {};
+  table_image_ = {};
   return {};
 }
 

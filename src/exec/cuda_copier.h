@@ -60,6 +60,7 @@ class CudaCopier final : public Copier {
   std::vector<Ticket> tickets_;
   TileTable table_;  // until prepare() has uploaded it
   std::vector<TileRange> batches_;
+  PinnedMemory table_image_;
   DeviceMemory uploaded_;
   DeviceTable on_device_;
   DeviceMemory device_staging_;
