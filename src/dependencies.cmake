@@ -41,6 +41,11 @@ if(RESHARD_CUDA)
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
       set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
     endif()
+    # The same in all presets, so that the compiler's cache has what another preset has built: it takes a minute, and what
+    # the kernels do is checked in builds of other compilers (tests/doubles/cuda).
+    foreach(config DEBUG RELEASE RELWITHDEBINFO MINSIZEREL)
+      set(CMAKE_CUDA_FLAGS_${config} "-O3 -DNDEBUG" CACHE STRING "Flags of nvcc")
+    endforeach()
     set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE})
     set(CMAKE_CUDA_RUNTIME_LIBRARY None) # who links decides: production the static one, tests a double of it
     enable_language(CUDA)

@@ -15,12 +15,13 @@ trap 'rm -rf "$results"' EXIT
 # single rooms under the address sanitizer, those of whole runs, of the tree and of the installed package in dev, and those
 # with several threads under the thread sanitizer. A preset that is named runs all that it has.
 test_preset() {
-  local preset=$1 targets=() selection=() unit_tests=ON
+  local preset=$1 targets=() selection=() unit_tests=ON configure_cuda=ON
   if [ "$preset" = tsan ]; then
     targets=(exec_test transport_test api_test)
     selection=(--tests-regex '^(exec|transport|api)_test$')
     if [ "$is_divided" = yes ]; then
       export GTEST_FILTER='-Transports/*Ucx*'  # processes with one thread each: asan has them
+      configure_cuda=OFF                       # and this is the build without the toolkit
     else
       targets+=(reshard_perf reshard_plan)
       selection=(--tests-regex '^(exec|transport|api|.*_local)_test$')  # more random runs by threads
@@ -31,7 +32,7 @@ test_preset() {
   elif [ "$is_divided" = yes ] && [ "$preset" = asan ]; then
     selection=(--label-regex '^(unit|readers)$')
   fi
-  configure_options=("-DRESHARD_UNIT_TESTS=$unit_tests")
+  configure_options=("-DRESHARD_UNIT_TESTS=$unit_tests" "-DRESHARD_CUDA=$configure_cuda")
   build_preset "$preset" "${targets[@]}" || return
   heading "testing preset $preset"
   # Of this many places a test takes two, but one that mostly waits for deadlines takes one (PROCESSORS): it leaves the

@@ -48,7 +48,7 @@ build_preset() {
   local preset=$1
   shift
   heading "building preset $preset"
-  cmake --preset "$preset" -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache \
+  cmake --preset "$preset" -DCMAKE_{C,CXX,CUDA}_COMPILER_LAUNCHER=ccache \
     "${configure_options[@]}" &&
     cmake --build --preset "$preset" ${1:+--target "$@"}
 }

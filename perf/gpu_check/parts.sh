@@ -36,7 +36,7 @@ library() { on_gpu "$package/lib/libreshard.so.0" "$DRY_LIB/libreshard.so.0"; }
 part_versions() {
   [ "$is_dry" = true ] || nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem --format=csv || return 1
   run reshard_perf --version
-  run reshard_perf --model Qwen3-0.6B --layers 1 --from fsdp:shard=1 --to vllm:tp=1 --colocated --memory cuda --runs 1 --patterns 0
+  run reshard_perf --spec perf/specs/tp3_to_tp4.json --memory cuda --runs 1 --patterns 0
 }
 
 # Every kernel against the slow one, all misalignments, poisoned outputs.
@@ -70,10 +70,11 @@ part_counters() {
 
 # One process a rank, all on the first GPU: memory mapped by CUDA IPC, messages of UCX, ranks that die.
 part_processes() {
-  local model=(--model Qwen3-0.6B --layers "$(on_gpu 8 1)" --memory cuda --runs 3 --warmups 1 --patterns 0 --check 1)
-  local ranks
+  local ranks job
   for ranks in 2 4; do
-    run reshard_perf "${model[@]}" --from "fsdp:shard=$ranks" --to "vllm:tp=$ranks" --colocated --json "$out_json" || return 1
+    job=(--model perf/models/Qwen3-0.6B.json --layers 8 --from "fsdp:shard=$ranks" --to "vllm:tp=$ranks" --colocated)
+    [ "$is_dry" = false ] || job=(--spec perf/specs/tp8_to_tp6.json)
+    run reshard_perf "${job[@]}" --memory cuda --runs 3 --warmups 1 --patterns 0 --check 1 --json "$out_json" || return 1
     json_line "$out_json"
   done
   local phase
@@ -99,9 +100,9 @@ chaos() {
 
 # Whole reshards: the speed on one GPU, and every element against formulas of what the frameworks hold.
 part_reshard() {
-  run reshard_perf --model Qwen3-30B-A3B --layers "$(on_gpu 2 1)" --from "$(on_gpu megatron:tp=2,dp=2,ep=4 fsdp:shard=2)" \
-    --to "$(on_gpu vllm:tp=4 vllm:tp=2)" --colocated --memory cuda --runs "$(on_gpu 20 1)" --warmups 1 --patterns 0 --check 1 \
-    --json "$out_json" || return 1
+  local job=(--model perf/models/Qwen3-30B-A3B.json --layers 2 --from megatron:tp=2,dp=2,ep=4 --to vllm:tp=4 --colocated --runs 20)
+  [ "$is_dry" = false ] || job=(--spec perf/specs/dp8_to_dp16.json --runs 1)
+  run reshard_perf "${job[@]}" --memory cuda --warmups 1 --patterns 0 --check 1 --json "$out_json" || return 1
   json_line "$out_json"
   local python
   for python in python3 /usr/bin/python3; do "$python" -c 'import numpy' 2>/dev/null && break; done
