@@ -31,6 +31,8 @@ def commands_of(root, build):
     found = {}
     for entry in json.loads((build / "compile_commands.json").read_text(encoding="utf-8")):
         name = pathlib.Path(entry["file"]).resolve()
+        if name.suffix == ".cu":  # clang-tidy takes neither nvcc's flags nor its headers
+            continue
         if name.is_relative_to(root) and name.relative_to(root).as_posix().startswith(ROOMS):
             flags = re.sub(r"^.*?\s(?=-)", "", entry["command"])  # without the compiler and its launcher
             flags = re.sub(r"-o .*", "", flags.replace(str(build), "BUILD").replace(str(root), "ROOT"))
