@@ -26,7 +26,7 @@ constexpr const char* kQuestion = "cudaEventQuery";
 
 /// Two ranks have half of the rows each of what all ranks want whole, in fp32, and get it as bf16.
 RunOptions halves(std::int32_t num_ranks, bool is_mappable) {
-  constexpr std::int64_t kElements = 3000;
+  const std::int64_t num_elements = is_mappable ? 3000 : 2000;  // each window has questions of its own
   auto src = std::make_shared<ModelLayout>(num_ranks);
   auto dst = std::make_shared<ModelLayout>(num_ranks);
   const auto mesh_of = [](std::int32_t size) {
@@ -38,14 +38,14 @@ RunOptions halves(std::int32_t num_ranks, bool is_mappable) {
   cut.mesh = mesh_of(std::min(num_ranks, 2));
   Split split;
   split.num_parts = static_cast<int>(cut.mesh->ranks().size());
-  cut.dims = {{std::make_shared<const DimMap>(*make_dim_map(kElements, {split})), {0}}};
+  cut.dims = {{std::make_shared<const DimMap>(*make_dim_map(num_elements, {split})), {0}}};
   cut.buffer = src->add_buffer("w", DType::kF32);
   Placement whole;
   whole.mesh = mesh_of(num_ranks);
   whole.dims.resize(1);
   whole.buffer = dst->add_buffer("w", DType::kBF16);
-  EXPECT_TRUE(src->place(*src->add_tensor({"w", DType::kF32, {kElements}, 0}), cut).ok());
-  EXPECT_TRUE(dst->place(*dst->add_tensor({"w", DType::kBF16, {kElements}, 0}), whole).ok());
+  EXPECT_TRUE(src->place(*src->add_tensor({"w", DType::kF32, {num_elements}, 0}), cut).ok());
+  EXPECT_TRUE(dst->place(*dst->add_tensor({"w", DType::kBF16, {num_elements}, 0}), whole).ok());
   RunOptions options;
   options.scenario = {src, dst};
   options.plan = std::make_shared<const Plan>(*create_plan(src, dst, {4096}));

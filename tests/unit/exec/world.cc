@@ -82,20 +82,36 @@ void RankBuffers::poison() {
   publish();
 }
 
-/// Byte for byte: what lies between belongs to groups that are arriving.
+/// Nothing but its own bytes: what lies between belongs to groups that are arriving. In runs of bytes, as a device
+/// takes long for each.
 void RankBuffers::poison_group(std::int64_t group) {
   for (std::size_t t = 0; t < layout_.tensors().size(); ++t) {
     const Tensor& tensor = layout_.tensors()[t];
     if (tensor.group != group) continue;
     for (const Block& block : layout_.blocks(rank_, static_cast<std::int64_t>(t))) {
-      if (block.kind != BlockKind::kData) continue;
-      for_each_element(block, [&](const Dims&, std::int64_t offset) {
-        const auto element_bytes = static_cast<std::size_t>(size_bytes(tensor.dtype));
-        std::memset(base(block.buffer) + offset, static_cast<int>(kPoison), element_bytes);
-        memory_[index_of(block.buffer)]->publish(kGuardBytes + static_cast<std::size_t>(offset), element_bytes, false);
-      });
+      if (block.kind == BlockKind::kData) poison_block(block, size_bytes(tensor.dtype));
     }
   }
+}
+
+void RankBuffers::poison_block(const Block& block, std::int64_t element_bytes) {
+  BufferMemory& memory = *memory_[index_of(block.buffer)];
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  const auto flush = [&] {
+    std::byte* data = memory.image() + kGuardBytes + begin;
+    const auto count = static_cast<std::size_t>(end - begin);
+    std::memset(data, static_cast<int>(kPoison), count);
+    if (count > 0) memory.publish(kGuardBytes + static_cast<std::size_t>(begin), count, false);
+  };
+  for_each_element(block, [&](const Dims&, std::int64_t offset) {
+    if (offset != end) {
+      flush();
+      begin = offset;
+    }
+    end = offset + element_bytes;
+  });
+  flush();
 }
 
 std::string RankBuffers::check_tensor(std::int64_t id, std::int64_t salt) const {

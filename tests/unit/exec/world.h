@@ -42,6 +42,7 @@ class RankBuffers {
   std::string check_guards() const;
   void fetch() const;
 
+  void poison_block(const Block& block, std::int64_t element_bytes);
   void publish();
 
   const ModelLayout& layout_;
