@@ -50,40 +50,37 @@ bool wait_until_readable(int number) {
   return poll(&entry, 1, kTimeoutMs) == 1;
 }
 
-// One byte goes along: an empty message carries no descriptor.
-union ControlBuffer {
-  cmsghdr header;  // for its alignment
-  std::array<char, CMSG_SPACE(sizeof(int))> bytes;
+/// A message with room for one descriptor. One byte goes along: an empty message carries none.
+struct DescriptorMessage {
+  char payload = 0;
+  iovec data{&payload, 1};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  msghdr message{};
+
+  DescriptorMessage() {
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+  }
+  DescriptorMessage(const DescriptorMessage&) = delete;
+  DescriptorMessage& operator=(const DescriptorMessage&) = delete;
 };
 
 void send_descriptor(int connection, int number) {
-  char payload = 0;
-  iovec data{&payload, 1};
-  ControlBuffer control{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes.data();
-  message.msg_controllen = control.bytes.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  DescriptorMessage out;
+  cmsghdr* header = CMSG_FIRSTHDR(&out.message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
   std::memcpy(CMSG_DATA(header), &number, sizeof(int));
-  (void)sendmsg(connection, &message, MSG_NOSIGNAL);  // the peer sees the end of the connection when it fails
+  (void)sendmsg(connection, &out.message, MSG_NOSIGNAL);  // the peer sees the end of the connection when it fails
 }
 
 OwnedDescriptor receive_descriptor(int connection) {
-  char payload = 0;
-  iovec data{&payload, 1};
-  ControlBuffer control{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.bytes.data();
-  message.msg_controllen = control.bytes.size();
-  if (!wait_until_readable(connection) || recvmsg(connection, &message, MSG_CMSG_CLOEXEC) != 1) return {};
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  DescriptorMessage in;
+  if (!wait_until_readable(connection) || recvmsg(connection, &in.message, MSG_CMSG_CLOEXEC) != 1) return {};
+  const cmsghdr* header = CMSG_FIRSTHDR(&in.message);
   if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return {};
   int number = -1;
   std::memcpy(&number, CMSG_DATA(header), sizeof(int));
