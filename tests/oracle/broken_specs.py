@@ -145,6 +145,7 @@ def nested():
     yield "order_out_of_range", ["order"], changed((DST + ("order",), [0, 2]))
     yield "pad_to_too_small", ["pad_to", "2", "3"], changed((DST + ("pad_to",), [2, 7]))
     yield "pad_to_too_short", ["pad_to"], changed((DST + ("pad_to",), [3]))
+    yield "pad_to_null", ["pad_to", "null"], changed((DST + ("pad_to",), None))
     yield "pad_to_negative", ["pad_to"], changed((DST + ("pad_to",), [-3, 7]))
     # 2^60 elements of F32 overflow a 64-bit count of bytes only after multiplication.
     yield "pad_to_overflow", ["weight_a"], changed((DST + ("pad_to",), [2**62, 2**62]))

@@ -132,7 +132,9 @@ class Side:
         require(isinstance(order, list) and all(is_count(d) for d in order), "order %r", order)
         require(sorted(order) == list(range(len(shape))), "order %r of %d dims", order, len(shape))
         self._dims = [self._dim_lists(d) for d in range(len(shape))]
-        self._read_pad_to(raw.get("pad_to"))
+        self.pad_to = None
+        if "pad_to" in raw:
+            self._read_pad_to(raw["pad_to"])
 
     def _read_mesh(self, mesh, num_ranks):
         check_keys(mesh, "a mesh", ["axes", "ranks"])
@@ -165,12 +167,11 @@ class Side:
         return axes, lists
 
     def _read_pad_to(self, pad_to):
-        if pad_to is not None:
-            require(isinstance(pad_to, list) and all(is_count(n) for n in pad_to), "pad_to %r", pad_to)
-            require(len(pad_to) == len(self.shape), "pad_to %r of %d dims", pad_to, len(self.shape))
-            for dim, (_, lists) in enumerate(self._dims):
-                longest = max(map(len, lists.values()))
-                require(pad_to[dim] >= longest, "pad_to %d of dim %d, a rank holds %d", pad_to[dim], dim, longest)
+        require(isinstance(pad_to, list) and all(is_count(n) for n in pad_to), "pad_to %r", pad_to)
+        require(len(pad_to) == len(self.shape), "pad_to %r of %d dims", pad_to, len(self.shape))
+        for dim, (_, lists) in enumerate(self._dims):
+            longest = max(map(len, lists.values()))
+            require(pad_to[dim] >= longest, "pad_to %d of dim %d, a rank holds %d", pad_to[dim], dim, longest)
         self.pad_to = pad_to
 
     def indices(self, rank):
