@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 //
-// usage: kernel_fuzz SECONDS [SEED]     random batches on the first device, against a slow loop over elements on the
-// host
+// usage: kernel_fuzz SECONDS [SEED]     random batches on the first device, against two slow loops over elements: a
+// kernel on the device, with CUDA's conversions, and one on the host, with arithmetic
 //
 // For a machine with a GPU; on the double of the runtime it runs with all other tests. Every byte of the destinations
 // and of the guards around them is compared. The last line is a JSON object; the exit status is 1 when a byte was
@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -21,6 +23,7 @@
 #include "src/device/device.h"
 #include "src/device/memory.h"
 #include "src/device/stream.h"
+#include "tests/gpu/reference_kernel.h"
 #include "tests/unit/kernels/reference.h"
 #include "tests/unit/kernels_cuda/random_copies.h"
 
@@ -47,6 +50,18 @@ Result<DeviceMemory> upload(const std::vector<std::byte>& bytes, const Stream& s
   return memory;
 }
 
+Result<std::vector<std::byte>> download(const DeviceMemory& memory, const Stream& stream) {
+  std::vector<std::byte> bytes(memory.size_bytes());
+  RESHARD_TRY(copy_async(bytes.data(), memory.data(), bytes.size(), stream));
+  RESHARD_TRY(stream.synchronize());
+  return bytes;
+}
+
+std::int64_t num_different(const std::vector<std::byte>& a, const std::vector<std::byte>& b) {
+  return std::transform_reduce(a.begin(), a.end(), b.begin(), std::int64_t{0}, std::plus<>(),
+                               [](std::byte x, std::byte y) { return x == y ? 0 : 1; });
+}
+
 // Copies that one launch makes.
 class Batch {
  public:
@@ -58,10 +73,11 @@ class Batch {
 
   std::size_t size() const { return places_.size(); }
 
-  /// The number of bytes that are not as they should be.
+  /// The number of bytes that are not as they should be, by the one reference and by the other.
   Result<std::int64_t> run(int num_blocks, bool has_bulk_copies, const Stream& stream) {
     RESHARD_TRY(const DeviceMemory src, upload(src_.bytes, stream));
     RESHARD_TRY(const DeviceMemory dst, upload(dst_.bytes, stream));
+    RESHARD_TRY(const DeviceMemory expected, upload(dst_.bytes, stream));
     CopyList list;
     for (const Place& place : places_) list.add(place.bind(src.data(), dst.data()));
     TileTable table;
@@ -71,13 +87,13 @@ class Batch {
     RESHARD_TRY(const DeviceMemory uploaded, upload(bytes, stream));
     const auto launch = has_bulk_copies ? launch_copies_in_bulk : launch_copies;
     RESHARD_TRY(launch(table.at(uploaded.data()), range, num_blocks, stream.handle()));
-    std::vector<std::byte> got(dst_.bytes.size());
-    RESHARD_TRY(copy_async(got.data(), dst.data(), got.size(), stream));
-    RESHARD_TRY(stream.synchronize());
+    for (const Place& place : places_) {
+      RESHARD_TRY(launch_reference_copy(place.bind(src.data(), expected.data()), stream.handle()));
+    }
+    RESHARD_TRY(const std::vector<std::byte> got, download(dst, stream));
+    RESHARD_TRY(const std::vector<std::byte> wanted, download(expected, stream));
     for (const Place& place : places_) reference_copy(place.bind(src_.bytes.data(), dst_.bytes.data()));
-    std::int64_t num_wrong = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) num_wrong += got[i] == dst_.bytes[i] ? 0 : 1;
-    return num_wrong;
+    return num_different(got, wanted) + num_different(got, dst_.bytes);
   }
 
  private:
