@@ -29,9 +29,11 @@ ROOMS = {
     "kernels/cuda": {"kernels"},
     "src/device": set(),
     "src/transport": {"src/device"},
-    "src/exec": {"src/plan", "src/layout", "kernels", "kernels/cuda", "src/transport", "src/device"},
-    "src/api": {"src/model", "src/plan", "src/plan/report", "src/layout", "src/exec", "src/transport", "src/device",
-                "kernels", "topology"},
+    "src/transport/nccl": {"src/transport", "src/device"},
+    "src/exec": {"src/plan", "src/layout", "kernels", "kernels/cuda", "src/transport", "src/transport/nccl",
+                 "src/device"},
+    "src/api": {"src/model", "src/plan", "src/plan/report", "src/layout", "src/exec", "src/transport",
+                "src/transport/nccl", "src/device", "kernels", "topology"},
 }
 PUBLIC_HEADERS = "include/reshard/"
 
