@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../../tests/setup.sh"
 folder=$1
-programs=(reshard_perf chaos kernel_fuzz bench_kernels stream_order)
+programs=(reshard_perf chaos kernel_fuzz map_peers bench_kernels stream_order)
 install_missing "${build_packages[@]}" "${gpu_packages[@]}"
 build_preset release reshard "${programs[@]}"
 

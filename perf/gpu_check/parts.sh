@@ -68,9 +68,11 @@ part_counters() {
     "$package/bin/bench_kernels" --benchmark_min_time=0.01 || return 1
 }
 
-# One process a rank, all on the first GPU: memory mapped by CUDA IPC, messages of UCX, ranks that die.
+# One process a rank, all on the first GPU: memory mapped by CUDA IPC and by descriptors, messages of
+# UCX, ranks that die.
 part_processes() {
   local ranks job
+  run map_peers || return 1
   for ranks in 2 4; do
     job=(--model perf/models/Qwen3-0.6B.json --layers 8 --from "fsdp:shard=$ranks" --to "vllm:tp=$ranks" --colocated)
     [ "$is_dry" = false ] || job=(--spec perf/specs/tp8_to_tp6.json)
