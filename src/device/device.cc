@@ -34,6 +34,13 @@ Status check_driver() {
   return {};
 }
 
+Status check_index(std::int32_t index) {
+  RESHARD_TRY(const std::int32_t count, num_devices());
+  if (index >= 0 && index < count) return {};
+  return invalid_argument(fmt::format(
+      "there is no device {}: this process sees {}, numbered from 0 (CUDA_VISIBLE_DEVICES chooses)", index, count));
+}
+
 }  // namespace
 
 bool built_with_cuda() {
@@ -55,11 +62,7 @@ Result<std::int32_t> num_devices() {
 }
 
 Result<DeviceInfo> device_info(std::int32_t index) {
-  RESHARD_TRY(const std::int32_t count, num_devices());
-  if (index < 0 || index >= count) {
-    return invalid_argument(fmt::format(
-        "there is no device {}: this process sees {}, numbered from 0 (CUDA_VISIBLE_DEVICES chooses)", index, count));
-  }
+  RESHARD_TRY(check_index(index));
   cudaDeviceProp properties{};
   RESHARD_TRY(cuda_status("cudaGetDeviceProperties", cudaGetDeviceProperties(&properties, index)));
   DeviceInfo info;
@@ -74,14 +77,17 @@ Result<DeviceInfo> device_info(std::int32_t index) {
   return info;
 }
 
+/// Called for every buffer and every allocation, so it asks for one attribute: all properties take milliseconds.
 Status check_device(std::int32_t index) {
+  RESHARD_TRY(check_index(index));
+  int major = 0;
+  RESHARD_TRY(
+      cuda_status("cudaDeviceGetAttribute", cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index)));
+  if (major >= kNeededMajor) return {};
   RESHARD_TRY(const DeviceInfo info, device_info(index));
-  if (info.major < kNeededMajor) {
-    return {RESHARD_ERR_NOT_SUPPORTED,
-            fmt::format("device {} ({}) has compute capability {}.{}, but {}.0 or newer is needed", index, info.name,
-                        info.major, info.minor, kNeededMajor)};
-  }
-  return {};
+  return {RESHARD_ERR_NOT_SUPPORTED,
+          fmt::format("device {} ({}) has compute capability {}.{}, but {}.0 or newer is needed", index, info.name,
+                      info.major, info.minor, kNeededMajor)};
 }
 
 Result<DeviceGuard> DeviceGuard::enter(std::int32_t device) {
