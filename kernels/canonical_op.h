@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/piece.h"
+#include "kernels/scale.h"
 #include "src/base/dtype.h"
 
 namespace reshard {
@@ -22,6 +23,7 @@ struct CopyOp {
   std::int64_t shape[kMaxDims] = {};  ///< elements; a zero makes the op a no-op
   std::int64_t src_strides_bytes[kMaxDims] = {};
   std::int64_t dst_strides_bytes[kMaxDims] = {};
+  CopyScales scales;  ///< with base: is_scalable(src_dtype, dst_dtype); else the types convert without scales
 };
 
 std::int64_t num_bytes_of(const CopyOp& op);  ///< that are written

@@ -140,6 +140,9 @@ void TileTable::append(const CanonicalOp& op) {
   for_each_box(op, [this](const CopyBox& box) { append_box(box); });
 }
 
+// Not made yet: this declaration is what others write against.
+void TileTable::append(const ScaleList& /*scales*/) {}
+
 TileRange TileTable::end_batch() {
   close_group();
   batch_.num_tiles = num_tiles() - batch_.first_tile;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/copy_list.h"
+#include "kernels/scale_list.h"
 #include "kernels/tile.h"
 
 namespace reshard {
@@ -50,6 +51,8 @@ class TileTable {
   void begin_batch();
   void append(const CopyList& copies);
   void append(const CanonicalOp& op);
+  /// The scales of a list. Launched as copies are; copies that use the scales belong to a later launch of the stream.
+  void append(const ScaleList& scales);
   TileRange end_batch();
 
   /// What is to be uploaded. @post num_bytes() == 64 * num_boxes() + 16 * num_tiles()
