@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// The windows of a schedule cut into stages, for a driver that gives everything to streams before any of it has
+// happened. Call a window on a hop an item. Every item has a key that is a function of the item, the plan and one
+// number that all ranks agree on (the level), so both its ends know it; a stage of a rank is all its items of one key,
+// and a rank's stages ascend by key. In a stage, in this order:
+//   pack      one launch: what is sent from slots is copied into them
+//   exchange  one group of sends and receives
+//   unpack    one launch: what was received in slots for this rank's tensors is copied there
+// and beside them, for peers whose memory is mapped:
+//   lend      a peer is told that it may read
+//   read      one launch, once all lenders of the stage have said so: copies out of their memory, then they are told
+// Each of the five is a kind of action; a rank has at most one action of a kind in a stage. Actions of one kind follow
+// each other in the order of stages.
+//
+// Why nothing blocks for ever, though an exchange ends only when both ends of all its messages have begun theirs, and a
+// driver may hold back all that is of later stages: a key is below those of what its bytes are given on with, and all
+// that an action waits for on its own rank is of a lower stage, or comes before it in the same one (Waits). So take the
+// lowest key that anything unfinished has: all lower ones are finished on all ranks, hence each rank with items of this
+// key has begun its lend and its exchange, both ends of each message have begun, and so the exchange ends, and then the
+// read, and the unpack. That takes the messages of a group to be under way all at once, whence
+// StageLimits::most_operations. check_stages() tests all of it.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "src/exec/schedule.h"
+
+namespace reshard {
+
+/// The order of stages, equal on all ranks. Phases and rounds are those of WindowOrder: what comes to a rank in one
+/// round and leaves it in a later one (a chain that crosses the network again) leaves together with what comes then.
+struct StageKey {
+  std::int32_t phase = 0;
+  std::int32_t round = 0;
+  /// The windows of a round are cut into parts, each the same on all hops of a window: its bytes come to a rank and
+  /// leave it in one part.
+  std::uint64_t part = 0;
+  std::int64_t route = -1;   ///< at the last level, where each window is a part; else -1
+  std::int32_t number = -1;  ///< as `route`: Window::number
+  std::int32_t depth = 0;    ///< hops of the window in the same round before this one
+  /// Of the hops of a window out of one rank in one round, which lot; at the last level, each hop is one.
+  std::int32_t branch = 0;
+  auto operator<=>(const StageKey&) const = default;
+};
+
+/// A level is how finely rounds are cut, 0 the coarsest. Each cuts every stage of the one before, so that no rank needs
+/// more slots, or has more operations in a group, at a higher level. At the last, a stage is one item.
+inline constexpr std::int32_t kLastLevel = 16;
+
+/// What a stage must keep to, at every rank.
+struct StageLimits {
+  /// Sends and receives of one group; 0: any number. Below it, all messages of a group are under way at once.
+  std::int32_t most_operations = 0;
+  std::int64_t staging_bytes = 0;  ///< of all slots of a rank; room for two of the plan's windows at least
+};
+
+/// What must be over on this rank before an action begins: of each kind, the action of this stage (an index in
+/// StageSchedule::stages) and of all before it. -1: none. Not listed, as it is always so: actions of one kind in the
+/// order of stages; in a stage, the exchange after the pack, and the unpack after the exchange.
+struct Waits {
+  std::int32_t exchange = -1;
+  std::int32_t unpack = -1;
+  std::int32_t read = -1;
+  /// Position of a group that must be complete, as must all before it: no more may be open at once.
+  std::int32_t group = -1;
+};
+
+/// A stage of one rank.
+struct Stage {
+  StageKey key;
+  Waits pack;      ///< its slots are free, and what it gives on is in the tensors
+  Waits exchange;  ///< slots that it receives in are free; what it gives on straight from a tensor is there
+  Waits unpack;    ///< only of groups
+  Waits read;      ///< only of groups
+  Waits lend;      ///< what is lent is in the tensors
+  /// Where this stage's lists end in those of the StageSchedule; they begin where the ones of the stage before end.
+  std::uint32_t packs_end = 0;
+  std::uint32_t sends_end = 0;
+  std::uint32_t receives_end = 0;
+  std::uint32_t unpacks_end = 0;
+  std::uint32_t lends_end = 0;
+  std::uint32_t reads_end = 0;
+};
+
+/// What a group of this rank needs: of each kind, the action of this stage and of all before it, -1 for none. A group
+/// is complete when these are over and all groups at lower positions are complete.
+struct GroupNeeds {
+  std::int32_t pack = -1;      ///< has read the tensors for the last time, to give their bytes on
+  std::int32_t exchange = -1;  ///< has written or read the tensors themselves
+  std::int32_t unpack = -1;
+  std::int32_t read = -1;
+  std::int32_t lend = -1;      ///< peers have read what was lent in this stage
+  std::int32_t local_end = 0;  ///< Schedule::local before this index
+  std::int32_t pulls_end = 0;  ///< Schedule::pulls before this index
+};
+
+/// A schedule in stages. Lanes are no queues here but lists that a StepId points into; their slots (Lane::num_slots,
+/// WindowStep::slot) are not used.
+struct StageSchedule {
+  Schedule schedule;
+  std::int32_t level = 0;
+  std::vector<Stage> stages;  ///< ascending by key
+
+  /// Lists of all stages, one after the other. Within a stage all are in the plan's one order, WindowStep::key(): so
+  /// two ranks list what goes from the one to the other in the same order.
+  std::vector<StepId> all_packs;     ///< in Schedule::out: those of the sends that are copied into a slot
+  std::vector<StepId> all_sends;     ///< in Schedule::out
+  std::vector<StepId> all_receives;  ///< in Schedule::in
+  std::vector<StepId> all_unpacks;   ///< in Schedule::in: those of the receives that are copied from a slot to tensors
+  std::vector<StepId> all_lends;     ///< in Schedule::out, of kMappedLane
+  std::vector<StepId> all_reads;     ///< in Schedule::in, of kMappedLane
+
+  /// By lane and index of the schedule's messages: the slot in staging, -1 where the message goes straight from or to a
+  /// tensor. What only passes through has the same slot when it leaves as when it came.
+  std::vector<std::int32_t> out_slots[kNumMessageLanes];
+  std::vector<std::int32_t> in_slots[kNumMessageLanes];
+  std::int32_t num_slots = 0;
+  std::int64_t slot_bytes = 0;
+
+  std::vector<GroupNeeds> groups;  ///< by position in the rank's order
+  /// Positions that must be complete before the copies of a group at position p begin, of Schedule::local and of
+  /// Schedule::pulls: p - Schedule::num_open; negative: none.
+
+  std::int64_t staging_bytes() const { return num_slots * slot_bytes; }
+  std::int32_t slot_of(bool is_out, StepId id) const { return at(is_out ? out_slots : in_slots, id.lane)[id.index]; }
+  const WindowStep& out(StepId id) const { return at(schedule.out, id.lane).steps[id.index]; }
+  const WindowStep& in(StepId id) const { return at(schedule.in, id.lane).steps[id.index]; }
+
+  std::span<const StepId> packs(std::size_t stage) const { return list(all_packs, &Stage::packs_end, stage); }
+  std::span<const StepId> sends(std::size_t stage) const { return list(all_sends, &Stage::sends_end, stage); }
+  std::span<const StepId> receives(std::size_t stage) const { return list(all_receives, &Stage::receives_end, stage); }
+  std::span<const StepId> unpacks(std::size_t stage) const { return list(all_unpacks, &Stage::unpacks_end, stage); }
+  std::span<const StepId> lends(std::size_t stage) const { return list(all_lends, &Stage::lends_end, stage); }
+  std::span<const StepId> reads(std::size_t stage) const { return list(all_reads, &Stage::reads_end, stage); }
+
+ private:
+  std::span<const StepId> list(const std::vector<StepId>& all, std::uint32_t Stage::*end, std::size_t stage) const {
+    const std::uint32_t begin = stage == 0 ? 0 : stages[stage - 1].*end;
+    return {all.data() + begin, stages[stage].*end - begin};
+  }
+};
+
+/// The lowest level at which this rank keeps within the limits, with room for the slots of neighbouring stages beside
+/// each other: the pack of the next stage and the unpack of the last one go on during an exchange. The last level needs
+/// no more than one slot and one operation. All ranks take the highest that any of them needs.
+std::int32_t needed_level(const Plan& plan, const Schedule& schedule, const StageLimits& limits);
+
+/// @pre level >= needed_level(plan, schedule, limits), and the same on all ranks
+/// @post staging_bytes() <= limits.staging_bytes
+StageSchedule build_stages(const Plan& plan, Schedule schedule, std::int32_t level, const StageLimits& limits);
+
+}  // namespace reshard
