@@ -23,6 +23,7 @@
 // StageLimits::most_operations. check_stages() tests all of it.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <span>
@@ -117,14 +118,14 @@ struct StageSchedule {
 
   /// By lane and index of the schedule's messages: the slot in staging, -1 where the message goes straight from or to a
   /// tensor. What only passes through has the same slot when it leaves as when it came.
-  std::vector<std::int32_t> out_slots[kNumMessageLanes];
-  std::vector<std::int32_t> in_slots[kNumMessageLanes];
+  std::array<std::vector<std::int32_t>, kNumMessageLanes> out_slots;
+  std::array<std::vector<std::int32_t>, kNumMessageLanes> in_slots;
   std::int32_t num_slots = 0;
   std::int64_t slot_bytes = 0;
 
-  std::vector<GroupNeeds> groups;  ///< by position in the rank's order
-  /// Positions that must be complete before the copies of a group at position p begin, of Schedule::local and of
-  /// Schedule::pulls: p - Schedule::num_open; negative: none.
+  /// By position in the rank's order. Copies of the group at position p (Schedule::local, Schedule::pulls) begin once
+  /// the group at p - Schedule::num_open is complete, if there is one: else too many would be open.
+  std::vector<GroupNeeds> groups;
 
   std::int64_t staging_bytes() const { return num_slots * slot_bytes; }
   std::int32_t slot_of(bool is_out, StepId id) const { return at(is_out ? out_slots : in_slots, id.lane)[id.index]; }
