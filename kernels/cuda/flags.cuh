@@ -19,6 +19,13 @@ __global__ void __launch_bounds__(32, 1) set_flags(SetFlags set) {
   for (std::int64_t i = thread_index(); i < set.num_flags; i += 32) store_release_system(set.flags[i], epoch);
 }
 
+__global__ void __launch_bounds__(32, 1) advance_epoch(AdvanceEpoch advance) {
+  if (thread_index() != 0) return;
+  const std::uint64_t epoch = load_acquire_system(advance.epoch) + 1;
+  store_release_system(advance.epoch, epoch);
+  store_release_system(advance.mirror, epoch);
+}
+
 /// Whether all flags of this lane have arrived.
 __device__ __forceinline__ bool have_arrived(const WaitFlags& wait, std::uint64_t epoch, std::uint32_t lane) {
   for (std::int64_t i = lane; i < wait.num_flags; i += 32) {

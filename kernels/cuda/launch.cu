@@ -62,4 +62,8 @@ Status launch_set_flags(std::uint64_t* const* flags, std::int64_t num_flags, con
   return launch(cuda::set_flags, cuda::SetFlags{flags, num_flags, epoch}, 1, 32, stream, "launch of setting flags");
 }
 
+Status launch_advance_epoch(std::uint64_t* epoch, std::uint64_t* mirror, void* stream) {
+  return launch(cuda::advance_epoch, cuda::AdvanceEpoch{epoch, mirror}, 1, 32, stream, "launch of a new epoch");
+}
+
 }  // namespace reshard

@@ -54,4 +54,8 @@ Status launch_wait_flags(const WaitFlags& wait, void* stream);
 /// `flags` is device memory with the flags' addresses, which may be memory of mapped peers.
 Status launch_set_flags(std::uint64_t* const* flags, std::int64_t num_flags, const std::uint64_t* epoch, void* stream);
 
+/// Begins the next epoch: *epoch grows by one when the stream comes here, so that a captured launch counts each run
+/// that it is part of. *mirror, pinned host memory, becomes the same number.
+Status launch_advance_epoch(std::uint64_t* epoch, std::uint64_t* mirror, void* stream);
+
 }  // namespace reshard

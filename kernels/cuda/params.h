@@ -45,4 +45,10 @@ struct SetFlags {
   const std::uint64_t* epoch;
 };
 
+/// What a launch of advance_epoch counts up, and where it tells the host.
+struct AdvanceEpoch {
+  std::uint64_t* epoch;
+  std::uint64_t* mirror;
+};
+
 }  // namespace reshard::cuda

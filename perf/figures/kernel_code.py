@@ -281,7 +281,7 @@ def figures_of(nvcc, disassembler, architecture, folder):
     local = [one.opcode for one in instructions if one.opcode.startswith(("LDL", "STL"))]
     yield f"{key}.registers", f"{text}, registers", kernels[name]["registers"], "", None, None
     for each, report in sorted(kernels.items()):
-        short = re.search(r"\d+(copy_tiles|copy_tiles_in_bulk|set_flags|wait_flags)E", each).group(1)
+        short = re.search(r"\d+(copy_tiles|copy_tiles_in_bulk|set_flags|wait_flags|advance_epoch)E", each).group(1)
         yield (f"{key}.{short}.spilled_bytes", f"{text}, {short}: bytes of spills and of stack",
                report["spilled_bytes"] + report["stack_bytes"], " B", "==", 0)
     yield f"{key}.local_accesses", f"{text}, LDL and STL", len(local), "", "==", 0

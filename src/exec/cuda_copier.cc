@@ -5,18 +5,12 @@
 #include <thread>
 #include <utility>
 
-#include "kernels/cuda/launch.h"
-#include "src/device/device.h"
-#include "src/device/profile_range.h"
-
 namespace reshard {
 
 Result<std::unique_ptr<CudaCopier>> CudaCopier::create(std::int32_t device, MemorySpace staging) {
-  RESHARD_TRY(check_device(device));
-  RESHARD_TRY(const DeviceInfo info, device_info(device));
+  RESHARD_TRY(DeviceCopies copies, DeviceCopies::create(device));
   RESHARD_TRY(Event gate, Event::create(device));
-  std::unique_ptr<CudaCopier> copier(
-      new CudaCopier(device, staging, info.num_sms * kCopyBlocksPerMultiprocessor, std::move(gate)));
+  std::unique_ptr<CudaCopier> copier(new CudaCopier(std::move(copies), staging, std::move(gate)));
   copier->tickets_.reserve(kNumTickets);
   for (std::size_t i = 0; i < kNumTickets; ++i) {
     RESHARD_TRY(Stream stream, Stream::create(device));
@@ -35,37 +29,23 @@ CudaCopier::~CudaCopier() {
 
 Result<std::byte*> CudaCopier::allocate_staging(std::size_t size_bytes) {
   if (staging_space_ == MemorySpace::kDevice) {
-    RESHARD_TRY(device_staging_, DeviceMemory::allocate(device_, size_bytes));
+    RESHARD_TRY(device_staging_, DeviceMemory::allocate(copies_.device(), size_bytes));
     return static_cast<std::byte*>(device_staging_.data());
   }
-  RESHARD_TRY(pinned_staging_, PinnedMemory::allocate(device_, size_bytes));
+  RESHARD_TRY(pinned_staging_, PinnedMemory::allocate(copies_.device(), size_bytes));
   return static_cast<std::byte*>(pinned_staging_.data());
 }
 
 CopyBatch CudaCopier::add(CopyList copies, StoreHint /*hint: kernels leave the cache to the device*/) {
-  const TileRange batch = table_.add(copies);
-  if (batch.empty()) return CopyBatch::kNone;
-  batches_.push_back(batch);
-  return static_cast<CopyBatch>(batches_.size() - 1);
+  return copies_.add(copies);
 }
 
-/// Through pinned memory, which the device reads at the speed of the bus. It stays until the copy is known to be done:
-/// where that fails, as long as the copier.
 Status CudaCopier::prepare() {
-  const auto size_bytes = static_cast<std::size_t>(table_.num_bytes());
-  if (size_bytes == 0) return {};
-  RESHARD_TRY(table_image_, PinnedMemory::allocate(device_, size_bytes));
-  table_.write(static_cast<std::byte*>(table_image_.data()));
-  RESHARD_TRY(uploaded_, DeviceMemory::allocate(device_, size_bytes));
-  RESHARD_TRY(copy_and_wait(uploaded_.data(), table_image_.data(), size_bytes, tickets_.front().stream));
-  on_device_ = table_.at(uploaded_.data());
-  table_ = {};
-  table_image_ = {};
-  return {};
+  return copies_.upload(tickets_.front().stream);
 }
 
 Status CudaCopier::begin(void* stream) {
-  RESHARD_TRY(const Stream callers, Stream::borrow(stream, device_));
+  RESHARD_TRY(const Stream callers, Stream::borrow(stream, copies_.device()));
   return gate_.record(callers);
 }
 
@@ -77,10 +57,7 @@ Status CudaCopier::start(CopyJob* job) {
   for (std::size_t i = 0; i < tickets_.size(); ++i) {
     Ticket& ticket = tickets_[i];
     if (ticket.is_busy) continue;
-    const ProfileRange range("copies");
-    RESHARD_TRY(const DeviceGuard guard, DeviceGuard::enter(device_));
-    const TileRange& batch = batches_[static_cast<std::size_t>(job->batch)];
-    RESHARD_TRY(launch_copies(on_device_, batch, num_blocks_, ticket.stream.handle()));
+    RESHARD_TRY(copies_.launch(job->batch, ticket.stream));
     ticket.is_busy = true;
     job->ticket = static_cast<std::int32_t>(i);
     return ticket.end.record(ticket.stream);

@@ -5,16 +5,15 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/tile_table.h"
 #include "src/device/memory.h"
 #include "src/device/stream.h"
 #include "src/exec/copier.h"
+#include "src/exec/device_copies.h"
 
 namespace reshard {
 
-/// Copies with the multiprocessors of a device: a batch is one launch, whatever the number of pieces in it, and its end
-/// an event that is polled. The table of all batches is uploaded once, in prepare(); a run uploads and allocates
-/// nothing.
+/// Copies with the multiprocessors of a device: a batch is one launch (DeviceCopies), and its end an event that is
+/// polled. The table of all batches is uploaded once, in prepare(); a run uploads and allocates nothing.
 class CudaCopier final : public Copier {
  public:
   /// `staging`: kDevice where the messenger moves device memory itself, else kPinned, which it moves as the host's and
@@ -49,20 +48,14 @@ class CudaCopier final : public Copier {
     bool is_busy = false;
   };
 
-  CudaCopier(std::int32_t device, MemorySpace staging, int num_blocks, Event gate)
-      : device_(device), staging_space_(staging), num_blocks_(num_blocks), gate_(std::move(gate)) {}
+  CudaCopier(DeviceCopies copies, MemorySpace staging, Event gate)
+      : copies_(std::move(copies)), staging_space_(staging), gate_(std::move(gate)) {}
   Status start(CopyJob* job);
 
-  std::int32_t device_;
+  DeviceCopies copies_;
   MemorySpace staging_space_;
-  int num_blocks_;  // of a launch
-  Event gate_;      // behind what the caller's stream held when the run began
+  Event gate_;  // behind what the caller's stream held when the run began
   std::vector<Ticket> tickets_;
-  TileTable table_;  // until prepare() has uploaded it
-  std::vector<TileRange> batches_;
-  PinnedMemory table_image_;
-  DeviceMemory uploaded_;
-  DeviceTable on_device_;
   DeviceMemory device_staging_;
   PinnedMemory pinned_staging_;
 };

@@ -51,6 +51,10 @@ void run_set_flags(const cuda::SetFlags& set) {
   run_block(0, 32, [&] { cuda::set_flags(set); });
 }
 
+void run_advance_epoch(const cuda::AdvanceEpoch& advance) {
+  run_block(0, 32, [&] { cuda::advance_epoch(advance); });
+}
+
 bool try_wait_flags(const WaitFlags& wait, std::int64_t begin_ns) {
   try {
     run_block(0, 32, [&] {

@@ -16,6 +16,7 @@ namespace reshard::testing {
 void run_copy_tiles(const cuda::CopyBatch& batch, std::uint32_t num_blocks);
 void run_copy_tiles_in_bulk(const cuda::CopyBatch& batch, std::uint32_t num_blocks);
 void run_set_flags(const cuda::SetFlags& set);
+void run_advance_epoch(const cuda::AdvanceEpoch& advance);
 
 /// One look at the flags; false: nothing has ended the wait yet. `begin_ns` is when it began, as kernel_clock_ns()
 /// says.

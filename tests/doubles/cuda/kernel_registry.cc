@@ -24,6 +24,11 @@ bool set_flags(const cuda_double::LaunchShape&, const cuda::SetFlags& set) {
   return true;
 }
 
+bool advance_epoch(const cuda_double::LaunchShape&, const cuda::AdvanceEpoch& advance) {
+  run_advance_epoch(advance);
+  return true;
+}
+
 // The time that a wait may take begins when it is first looked at: until then other work of its stream was before it.
 cuda_double::BoundKernel bind_wait_flags(void** arguments, const cuda_double::LaunchShape&) {
   const WaitFlags wait = *static_cast<WaitFlags*>(arguments[0]);
@@ -40,6 +45,8 @@ cuda_double::BoundKernel bind_wait_flags(void** arguments, const cuda_double::La
                                  cuda_double::bind_arguments<copy_tiles_in_bulk, cuda::CopyBatch>),
     cuda_double::register_kernel("_ZN7reshard4cuda9set_flagsENS0_8SetFlagsE",
                                  cuda_double::bind_arguments<set_flags, cuda::SetFlags>),
+    cuda_double::register_kernel("_ZN7reshard4cuda13advance_epochENS0_12AdvanceEpochE",
+                                 cuda_double::bind_arguments<advance_epoch, cuda::AdvanceEpoch>),
     cuda_double::register_kernel("_ZN7reshard4cuda10wait_flagsENS_9WaitFlagsE", bind_wait_flags),
 };
 

@@ -164,5 +164,18 @@ TEST_F(FlagsTest, AWaitEndsWhenTheHostSaysSo) {
   EXPECT_EQ(outcome_after(stream_), FlagOutcome::kAborted);
 }
 
+TEST_F(FlagsTest, AnEpochIsCountedWhenTheStreamComesToIt) {
+  auto* const mirror = static_cast<std::uint64_t*>(pinned_.data());
+  auto* const counted = const_cast<std::uint64_t*>(epoch());
+  expect_ok(launch_advance_epoch(counted, mirror, stream_.handle()));
+  expect_ok(launch_advance_epoch(counted, mirror, stream_.handle()));
+  expect_ok(launch_set_flags(flags(), 1, epoch(), stream_.handle()));
+  expect_ok(stream_.synchronize());
+  EXPECT_EQ(*mirror, 7U);
+  std::uint64_t flag = 0;
+  cuda_double_peek(&flag, words_.data(), sizeof(flag));
+  EXPECT_EQ(flag, 7U);
+}
+
 }  // namespace
 }  // namespace reshard::testing
