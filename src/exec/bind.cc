@@ -124,6 +124,7 @@ Status Binding::agree(const BindOptions& options) {
 
 /// Second phase: everything that can fail for want of memory or of a peer.
 Status Binding::prepare(const BindOptions& options) {
+  if (options.nccl.has_value()) return {RESHARD_ERR_NOT_SUPPORTED, "the driver over NCCL is not built in yet"};
   PeerMemory* tensors = options.peer_memory == nullptr ? transport_ : options.peer_memory;
   const KeyExchange exchange{*plan_, transport_, tensors, tag_of(number_, 0, TagKind::kKeys), options.src, options.dst};
   RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));

@@ -4,12 +4,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "src/exec/keys.h"
 #include "src/exec/poll_driver.h"
+#include "src/transport/nccl/comm.h"
 
 namespace reshard {
 
@@ -35,6 +37,12 @@ Result<std::unique_ptr<Copier>> make_host_copier();
 /// For buffers on a device, and staging there too if the transport moves device memory. The transport must outlive it.
 MakeCopier cuda_copier_maker(std::int32_t device, const Transport* transport);
 
+/// That a binding runs in streams of a device, with NCCL between ranks (StreamDriver).
+struct NcclChoice {
+  std::int32_t device = 0;  ///< of this rank's buffers
+  NcclOptions comm;
+};
+
 struct BindOptions {
   std::shared_ptr<const Plan> plan;
   Transport* transport = nullptr;  ///< must outlive the binding
@@ -42,8 +50,9 @@ struct BindOptions {
   std::vector<BoundBuffer> dst;
   BindingNumbers* numbers = nullptr;  ///< of the transport, outlives the binding; null for its only one
   std::int64_t timeout_us = 0;
-  MakeCopier make_copier = make_host_copier;
-  PeerMemory* peer_memory = nullptr;  ///< of the buffers; must outlive the binding. Null: the transport's.
+  MakeCopier make_copier = make_host_copier;  ///< not asked where `nccl` is given
+  std::optional<NcclChoice> nccl;             ///< by all ranks or by none; none: PollDriver
+  PeerMemory* peer_memory = nullptr;          ///< of the buffers; must outlive the binding. Null: the transport's.
   Status arguments = {};  ///< what the caller found wrong already; then only transport and timeout_us need be set
 };
 
