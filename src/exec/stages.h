@@ -146,6 +146,9 @@ struct StageSchedule {
   }
 };
 
+/// The key of an item, which both of its ends compute.
+StageKey stage_key(const Plan& plan, const WindowStep& step, std::int32_t level);
+
 /// The lowest level at which this rank keeps within the limits, with room for the slots of neighbouring stages beside
 /// each other: the pack of the next stage and the unpack of the last one go on during an exchange. The last level needs
 /// no more than one slot and one operation. All ranks take the highest that any of them needs.
