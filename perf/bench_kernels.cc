@@ -64,24 +64,25 @@ std::byte* at(const DeviceMemory& memory, std::int64_t offset) {
 // Rows of one length, half of whose pitch they fill in the source.
 Case rows_case(std::int64_t row_bytes) {
   const std::int64_t num_rows = kRotationBytes / row_bytes;
-  return {"rows/" + std::to_string(row_bytes), 2 * kRotationBytes, kRotationBytes,
-          [=](const std::byte* src, std::byte* dst, const auto& add) {
-            add(CopyOp{src, dst, DType::kU8, DType::kU8, 2, {num_rows, row_bytes}, {2 * row_bytes, 1}, {row_bytes, 1}});
-          }};
+  return {
+      "rows/" + std::to_string(row_bytes), 2 * kRotationBytes, kRotationBytes,
+      [=](const std::byte* src, std::byte* dst, const auto& add) {
+        add(CopyOp{src, dst, DType::kU8, DType::kU8, 2, {num_rows, row_bytes}, {2 * row_bytes, 1}, {row_bytes, 1}, {}});
+      }};
 }
 
 Case transpose_case(std::int64_t side) {
   const std::int64_t bytes = side * side * 2;
   return {"transpose/" + std::to_string(side), bytes, bytes,
           [=](const std::byte* src, std::byte* dst, const auto& add) {
-            add(CopyOp{src, dst, DType::kBF16, DType::kBF16, 2, {side, side}, {2 * side, 2}, {2, 2 * side}});
+            add(CopyOp{src, dst, DType::kBF16, DType::kBF16, 2, {side, side}, {2 * side, 2}, {2, 2 * side}, {}});
           }};
 }
 
 Case convert_case() {
   constexpr std::int64_t kCount = kRotationBytes / 2;
   return {"convert/f32_bf16", 4 * kCount, 2 * kCount, [=](const std::byte* src, std::byte* dst, const auto& add) {
-            add(CopyOp{src, dst, DType::kF32, DType::kBF16, 1, {kCount}, {4}, {2}});
+            add(CopyOp{src, dst, DType::kF32, DType::kBF16, 1, {kCount}, {4}, {2}, {}});
           }};
 }
 
@@ -97,8 +98,15 @@ Case experts_case(bool is_transposed) {
               const std::int64_t rows = i % 3 == 2 ? kHidden : kShare;
               const std::int64_t cols = i % 3 == 2 ? kShare : kHidden;
               const std::int64_t pitch = (i % 3 == 2 ? kInner : kHidden) * kElement;
-              CopyOp op{src + i * kMatrix, dst + i * kPiece,           DType::kBF16, DType::kBF16, 2, {rows, cols},
-                        {pitch, kElement}, {cols * kElement, kElement}};
+              CopyOp op{src + i * kMatrix,
+                        dst + i * kPiece,
+                        DType::kBF16,
+                        DType::kBF16,
+                        2,
+                        {rows, cols},
+                        {pitch, kElement},
+                        {cols * kElement, kElement},
+                        {}};
               if (is_transposed) op.dst_strides_bytes[0] = kElement, op.dst_strides_bytes[1] = rows * kElement;
               add(op);
             }
