@@ -8,6 +8,7 @@ import threading
 TIMEOUT_US = 60_000_000
 # The library may fill more of a struct than the fields below, which are its first ones.
 ROOM = ("room", c.c_byte * 256)
+MAX_DIMS = 8
 
 
 class ModelOptions(c.Structure):
@@ -32,8 +33,25 @@ class BindingDesc(c.Structure):
                 ("dst_buffers", c.POINTER(Buffer)), ("timeout_us", c.c_int64), ROOM]
 
 
+class TensorInfo(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("name", c.c_char_p), ("dtype", c.c_int32),
+                ("num_dims", c.c_int32), ("shape", c.c_int64 * MAX_DIMS), ("group", c.c_int64), ROOM]
+
+
+class Block(c.Structure):
+    """All of its fields: they come in arrays, whose structs must be as large as the library's."""
+    _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("kind", c.c_int32), ("rank", c.c_int32),
+                ("tensor", c.c_int64), ("buffer", c.c_int64), ("begin", c.c_int64 * MAX_DIMS),
+                ("end", c.c_int64 * MAX_DIMS), ("local_begin", c.c_int64 * MAX_DIMS), ("offset_bytes", c.c_int64),
+                ("strides_bytes", c.c_int64 * MAX_DIMS)]
+
+
 class Failure(Exception):
     """A call that did not return RESHARD_OK, with the library's message."""
+
+    def __init__(self, message, status=None):
+        super().__init__(message)
+        self.is_unsupported = status == -3  # RESHARD_ERR_NOT_SUPPORTED
 
 
 class Library:
@@ -41,10 +59,12 @@ class Library:
         self.dll = c.CDLL(path)
         self.is_on_device = is_on_device
         self.dll.reshard_last_error.restype = c.c_char_p
+        self.dll.reshard_dtype_name.restype = c.c_char_p
 
     def call(self, name, *arguments):
-        if getattr(self.dll, "reshard_" + name)(*arguments) != 0:
-            raise Failure(f"{name}: {self.dll.reshard_last_error().decode()}")
+        status = getattr(self.dll, "reshard_" + name)(*arguments)
+        if status != 0:
+            raise Failure(f"{name}: {self.dll.reshard_last_error().decode()}", status)
 
     def made(self, kind, init):
         """A struct as its init function leaves it."""
@@ -75,6 +95,28 @@ class Library:
             self.call("layout_get_buffer", layout, c.c_int32(rank), c.c_int64(index), c.byref(info))
             found.append((info.id, info.name.decode(), info.size_bytes))
         return found
+
+    def tensors(self, layout):
+        """(name, dtype's name, shape) of each tensor, by index."""
+        count = c.c_int64()
+        self.call("layout_num_tensors", layout, c.byref(count))
+        found = []
+        for index in range(count.value):
+            info = self.made(TensorInfo, "tensor_info")
+            self.call("layout_get_tensor", layout, c.c_int64(index), c.byref(info))
+            dtype = self.dll.reshard_dtype_name(info.dtype).decode()
+            found.append((info.name.decode(), dtype, list(info.shape[:info.num_dims])))
+        return found
+
+    def blocks(self, layout, rank):
+        """All blocks of a rank, padding included."""
+        count = c.c_int64()
+        self.call("layout_get_blocks", layout, c.c_int32(rank), c.c_int64(0), None, c.byref(count))
+        blocks = (Block * max(1, count.value))()
+        self.dll.reshard_block_init(c.byref(blocks[0]))
+        assert blocks[0].struct_size == c.sizeof(Block), "reshard_block_t has other fields than here"
+        self.call("layout_get_blocks", layout, c.c_int32(rank), count, blocks, c.byref(count))
+        return blocks[:count.value]
 
     def run(self, src, dst, memories):
         """Moves src to dst between threads. memories[rank] is a pair of dicts, for src and dst, id -> numpy array."""

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""The layout `checkpoint` of every family against the records of what the package transformers writes.
+
+usage: compare_files.py --library LIBRESHARD.SO [--only TEXT]
+
+Names, types and shapes must be those of the record, none more and none less; routed experts that the library has in one
+tensor are taken apart. A model that the library refuses as not supported is counted and printed, unless its family is
+in MUST_KNOW. Where the library is meant to differ, tests/data/families/known_differences.json says so and why; a
+difference that is no longer there is a failure, too.
+"""
+import argparse
+import json
+import math
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/endtoend"))
+import capi  # noqa: E402
+import names  # noqa: E402
+
+RECORDS = ROOT / "tests/data/families"
+# Families that the library knows, and models of theirs that it does not.
+MUST_KNOW = {"llama", "qwen3", "qwen3_moe", "mixtral", "deepseek_v3", "kimi_k2"}
+MAY_REFUSE = {"llama biases", "qwen3 biases", "deepseek_v3 biases"}
+BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+
+
+def record_config(model):
+    config = model["config"]
+    return json.loads((ROOT / config).read_text(encoding="utf-8")) if isinstance(config, str) else config
+
+
+def size_text(text):
+    """ "BF16 [3, 4]" as "BF16, 24 bytes"."""
+    dtype, _, shape = text.partition(" ")
+    return f"{dtype}, {BYTES[dtype] * math.prod(json.loads(shape))} bytes"
+
+
+def buffers_of(library, layout):
+    """{name: "dtype [shape]"} of the buffers of rank 0; of one that holds several tensors its dtype and bytes."""
+    tensors = library.tensors(layout)
+    held = {}
+    for block in library.blocks(layout, 0):
+        held.setdefault(block.buffer, []).append(tensors[block.tensor])
+    found = {}
+    for number, name, size in library.buffers(layout, 0):
+        ((first, dtype, shape), *others) = held[number]
+        if others:
+            assert len({tensor[1] for tensor in held[number]}) == 1, f"{name}: tensors of several types"
+            found[name] = f"{dtype}, {size} bytes"
+        else:
+            text = f"{dtype} {shape}"
+            assert size_text(text) == f"{dtype}, {size} bytes", f"{name}: {size} bytes for {text}"
+            found[name] = text if name == first else size_text(text)
+    return found
+
+
+def apart(found, recorded):
+    """Tensors that hold all experts as the record has them, each expert a tensor of its own."""
+    out = {}
+    for name, text in found.items():
+        before, experts, after = name.partition(".experts.")
+        dtype, _, shape = text.partition(" ")
+        if name in recorded or not experts or not shape.startswith("["):
+            out[name] = text
+            continue
+        count, *each = json.loads(shape)
+        out.update({f"{before}.experts.{expert}.{after}": f"{dtype} {each}" for expert in range(count)})
+    return out
+
+
+def differences(found, recorded):
+    """{name: "what the library has, what the record has"}."""
+    out = {}
+    for name in found.keys() | recorded.keys():
+        ours, theirs = found.get(name), recorded.get(name)
+        if ours is not None and theirs is not None and "bytes" in ours:
+            theirs = size_text(theirs)
+        if ours != theirs:
+            out[name] = f"here {ours}, in the package {theirs}"
+    return names.compress(out)
+
+
+def compare(library, model):
+    layout = library.layout(record_config(model), "checkpoint", 0, 1)
+    try:
+        recorded = names.expand(model["files"])
+        return differences(apart(buffers_of(library, layout), recorded), recorded)
+    finally:
+        library.dll.reshard_layout_destroy(layout)
+
+
+def judge(library, title, model, known):
+    """(outcome, lines about it)."""
+    try:
+        found = compare(library, model)
+    except capi.Failure as failure:
+        is_allowed = failure.is_unsupported and (title.split()[0] not in MUST_KNOW or title in MAY_REFUSE)
+        return ("not known yet" if is_allowed else "failed"), [f"{title}: {failure}"]
+    expected = {line: entry["difference"] for line, entry in known.get(title, {}).items()}
+    if found == expected:
+        return "equal", []
+    gone = [f"{title}: {line} differs no longer: take it out of known_differences.json" for line in expected
+            if line not in found]
+    return "failed", gone + [f"{title}: {line}: {text}" for line, text in found.items() if expected.get(line) != text]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--only", default="", help="models whose \"family model\" contains this")
+    arguments = parser.parse_args()
+    library = capi.Library(arguments.library)
+    known = json.loads((RECORDS / "known_differences.json").read_text(encoding="utf-8"))["checkpoint"]
+    outcomes = {"equal": [], "not known yet": [], "failed": []}
+    for path in sorted(RECORDS.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for variant, model in record.get("models", {}).items():
+            title = f"{record['family']} {variant}"
+            if arguments.only in title:
+                outcome, lines = judge(library, title, model, known)
+                outcomes[outcome].append(title)
+                if outcome == "failed" or arguments.only:
+                    print("".join(f"{outcome}: {line}\n" for line in lines[:20]), end="")
+    print(f"not known yet: {', '.join(outcomes['not known yet'])}")
+    print("models: " + ", ".join(f"{len(titles)} {outcome}" for outcome, titles in outcomes.items()))
+    sys.exit(bool(outcomes["failed"]) or not any(outcomes.values()))
+
+
+if __name__ == "__main__":
+    main()
