@@ -37,6 +37,13 @@ ROOMS = {
 }
 PUBLIC_HEADERS = "include/reshard/"
 
+# Headers of these that the library includes, and where it may: what a build may lack is behind one room's wall.
+FOREIGN_HEADERS = {
+    r"nccl\.h": {"src/transport/nccl"},
+    r"cuda.*\.h": {"src/device", "kernels/cuda"},
+    r"uc[pst]/.*": {"src/transport"},
+}
+
 # pattern, folders it must not occur in, files that may, what to do instead
 LIBRARY = ["src", "topology", "kernels", "include"]
 NO_OUTPUT = "return a Status; the library never prints or ends the process"
@@ -96,13 +103,22 @@ def refused_include(name, included):
     return f"{room} may include only {', '.join(sorted(ROOMS[room] | {room, 'src/base'}))}"
 
 
+def refused_foreign(name, included):
+    """Why the file may not include this header of somebody else's, or None."""
+    for pattern, rooms in FOREIGN_HEADERS.items():
+        if room_of(name) and room_of(name) not in rooms and re.fullmatch(pattern, included):
+            return f"only {', '.join(sorted(rooms))} may"
+    return None
+
+
 def includes(root):
     for name in files(root, CODE_SUFFIXES):
         for number, line in enumerate(read(root, name).splitlines(), 1):
-            match = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
-            reason = match and refused_include(name, match.group(1))
+            match = re.match(r'\s*#\s*include\s*(["<])([^">]+)[">]', line)
+            refused = match and (refused_include if match.group(1) == '"' else refused_foreign)
+            reason = match and refused(name, match.group(2))
             if reason:
-                yield True, f"{name}:{number}: includes {match.group(1)}: {reason}"
+                yield True, f"{name}:{number}: includes {match.group(2)}: {reason}"
 
 
 def spdx(root):

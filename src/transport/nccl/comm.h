@@ -24,11 +24,15 @@ struct NcclOptions {
   /// The caller's ncclComm_t, in place of one of its own: of as many ranks as the Collective, each the same rank in
   /// both, on `device`. It stays the caller's, is never destroyed here, and nothing else may use it during a run.
   void* given = nullptr;
-  bool may_abort_given = false;  ///< give_up() may end the caller's communicator as it does one of its own
+  /// give_up() may revoke the caller's communicator, which he must destroy after a failed run; else a run that fails
+  /// leaves work on it that waits for the peers, and the device with it.
+  bool may_revoke_given = false;
   /// Blocking, which is what a stream that captures a graph needs. Costs: a peer that dies while connections are made
   /// leaves a thread inside NCCL, which cannot be called off. Of a given communicator the caller says what it is.
   bool is_capturable = false;
-  std::int32_t max_ctas = 0;        ///< most SMs that a group of NCCL takes; 0: NCCL's own choice
+  /// Most SMs that a group of NCCL takes; 0: NCCL's own choice, but no more than 32 before 2.29.7, so that groups may
+  /// have 6 operations. Of a given communicator: what it was made with; 0: not known.
+  std::int32_t max_ctas = 0;
   std::int32_t traffic_class = -1;  ///< of network messages, as the NICs understand it; -1: NCCL's own choice
 };
 
@@ -62,7 +66,8 @@ class NcclComm {
   ~NcclComm();
   NcclComm(const NcclComm&) = delete;
   NcclComm& operator=(const NcclComm&) = delete;
-  static constexpr std::int64_t kDestroyUs = 100'000;
+  static constexpr std::int64_t kDestroyUs = 50'000;  ///< for peace; as long again, at most, for what comes after
+  static constexpr std::int64_t kGiveUpUs = 500'000;  ///< what create() allows for a communicator that it gives up
 
   const NcclLibrary& library() const;
   bool is_capturable() const;
@@ -73,9 +78,10 @@ class NcclComm {
 
   /// Makes connections, which NCCL else makes when they are first used and waits for: exchanges a byte with every peer.
   /// Collective in that both ends of an edge must name it; ranks without one need not call. In any order, each peer at
-  /// most once per list. Blocks until the bytes have arrived.
+  /// most once per list. Blocks until the bytes have arrived. With the collective's turn; a peer that it knows to be
+  /// gone ends the wait.
   Status warm_up(std::span<const std::int32_t> sends_to, std::span<const std::int32_t> receives_from,
-                 const Deadline& deadline);
+                 Collective* collective, const Deadline& deadline);
 
   /// Queues all operations as one group on a stream of the communicator's device, after what the stream holds. Returns
   /// when they are queued, so that other work may go behind them; that waits for peers only where a connection is new.
@@ -93,11 +99,13 @@ class NcclComm {
   /// RESHARD_ERR_INVALID_STATE: the caller's communicator, which may not be ended; RESHARD_ERR_TIMEOUT: NCCL has not
   /// stopped by the deadline.
   Status give_up(const Deadline& deadline);
-  bool is_given_up() const;
+  bool is_given_up() const;  ///< or never came to be of use
+
+  struct State;  ///< of this room's sources
 
  private:
-  struct State;
   explicit NcclComm(std::shared_ptr<State> state);
+  Status wait_for(const Stream& stream, const Deadline& deadline, Collective* collective);
   std::shared_ptr<State> state_;  // shared with a thread that could not be called off
 };
 

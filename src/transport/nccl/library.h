@@ -25,10 +25,13 @@ struct NcclFeatures {
 };
 NcclFeatures nccl_features(std::int32_t version);
 
+/// The most channels that any version spreads an operation over, one CTA (a block on an SM) for each.
+inline constexpr std::int32_t kNcclMostChannels = 64;
+
 /// Operations, sends and receives together, of a group that is sure to be one kernel; 0: any number. A kernel's
-/// arguments hold 254 batches, an operation fills at most one batch on each channel it is spread over, and each channel
-/// may hold one that began for another operation. `max_channels` is what a peer is reached over at most.
-std::int64_t nccl_max_group_operations(std::int32_t version, std::int32_t max_channels);
+/// arguments hold 254 batches; an operation begins at most one on each channel it is spread over, and NCCL begins a new
+/// kernel unless there is room for that. `max_ctas`: what the communicator was made with.
+std::int64_t nccl_max_group_operations(std::int32_t version, std::int32_t max_ctas);
 
 /// "2.28.9" for 22809
 std::string nccl_version_text(std::int32_t version);
@@ -56,6 +59,14 @@ class NcclLibrary {
   NcclFeatures features() const { return nccl_features(version_); }
   const std::string& path() const { return path_; }  ///< the file that it was loaded from
   std::string text() const;                          ///< "NCCL 2.28.9 (/usr/lib/.../libnccl.so.2)"
+
+  /// ncclCommRevoke, from 2.28.7 on: ends a communicator's work and leaves the communicator to be destroyed.
+  bool has_revoke() const;
+
+  /// RESHARD_ERR_INVALID_ARGUMENT when the process has a library of kDefaultName that is another one than this: then a
+  /// communicator that the process gives is not this library's.
+  Status check_is_the_loaded_one() const;
+
   const NcclFunctions& functions() const { return *functions_; }
 
  private:
