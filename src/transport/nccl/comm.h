@@ -20,7 +20,7 @@
 namespace reshard {
 
 struct NcclOptions {
-  std::string library;  ///< file name or path; empty: NcclLibrary::kDefaultName
+  std::string library = {};  ///< file name or path; empty: NcclLibrary::kDefaultName
   /// The caller's ncclComm_t, in place of one of its own: of as many ranks as the Collective, each the same rank in
   /// both, on `device`. It stays the caller's, is never destroyed here, and nothing else may use it during a run.
   void* given = nullptr;

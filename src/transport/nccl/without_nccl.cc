@@ -30,8 +30,7 @@ Result<std::unique_ptr<NcclComm>> NcclComm::create(Collective* collective, std::
                                                    const Deadline& deadline, Status arguments) {
   NcclOffer offer;
   offer.usable = arguments.ok() ? NcclLibrary::load(options.library).take_status() : std::move(arguments);
-  RESHARD_TRY(agree(collective, offer, deadline));  // which has an error on every rank, since this one has
-  return Status(RESHARD_ERR_INTERNAL, "an agreement without this rank");
+  return agree(collective, offer, deadline).take_status();  // an error on every rank, since this one has one
 }
 
 // None of these is reached, as there is no object.
