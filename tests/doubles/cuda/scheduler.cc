@@ -28,6 +28,8 @@ struct Scheduler {
   std::uint64_t lazy_percent = 0;   // of queries that do nothing
   std::int64_t steady_for = 0;      // pieces of work between two draws of the priorities; 0: never
   std::int64_t since_draw = 0;
+  std::int64_t num_steps = 0;
+  bool is_running = false;  // a piece of work, at this moment
 
   Scheduler() { draw_habits(); }
   void draw_habits();
@@ -69,19 +71,11 @@ void draw_priorities() {
   for (const auto& stream : Scheduler::get().streams) stream->priority = State::get().random();
 }
 
-/// A device that has failed does nothing more, and nobody waits for what it was given.
-void lose_everything(int code) {
-  State::get().lost_code = code;
-  for (const auto& stream : Scheduler::get().streams) {
-    stream->queue.clear();
-    stream->num_completed = stream->num_enqueued;
-  }
-}
-
 void end_first(const std::shared_ptr<StreamState>& stream) {
   ++stream->num_completed;
   stream->queue.pop_front();
   Scheduler& scheduler = Scheduler::get();
+  ++scheduler.num_steps;
   if (scheduler.steady_for == 0 || ++scheduler.since_draw < scheduler.steady_for) return;
   scheduler.since_draw = 0;
   draw_priorities();
@@ -90,26 +84,48 @@ void end_first(const std::shared_ptr<StreamState>& stream) {
 /// One piece of work of some stream; false: none can go on.
 bool do_one() {
   std::set<StreamState*> stalled;
-  while (const std::shared_ptr<StreamState> stream = next_stream(stalled)) {
+  std::int64_t num_steps = Scheduler::get().num_steps;
+  while (true) {
+    const std::shared_ptr<StreamState> stream = next_stream(stalled);
+    if (stream == nullptr) {
+      if (Scheduler::get().num_steps == num_steps) return false;
+      num_steps = Scheduler::get().num_steps;
+      stalled.clear();
+      continue;
+    }
     State& state = State::get();
     if (state.failing_work.left == 1) {
       state.failing_work.left = 0;
       lose_everything(state.failing_work.code);
       return true;
     }
-    if (stream->queue.front().run()) {
+    Scheduler::get().is_running = true;
+    const bool is_done = stream->queue.front().run();
+    Scheduler::get().is_running = false;
+    if (state.lost_code != 0) {  // by this very piece, whose queue could not go while it ran
+      lose_everything(state.lost_code);
+      return true;
+    }
+    if (is_done) {
       if (state.failing_work.left > 1) --state.failing_work.left;
       end_first(stream);
       return true;
     }
     stalled.insert(stream.get());
   }
-  return false;
 }
 
 bool is_anything_queued() {
   const auto& streams = Scheduler::get().streams;
   return std::any_of(streams.begin(), streams.end(), [](const auto& stream) { return !stream->queue.empty(); });
+}
+
+/// Lets another thread or process work. The lock is held once here, or twice.
+void rest() {
+  std::recursive_mutex& mutex = State::get().mutex;
+  mutex.unlock();
+  std::this_thread::sleep_for(std::chrono::microseconds(50));
+  mutex.lock();
 }
 
 template <typename IsDone>
@@ -118,11 +134,7 @@ void work_while_not(IsDone is_done, const char* what) {
     if (do_one()) continue;
     close_all();
     if (!is_anything_queued()) defect(fmt::format("{} waits for work that nobody queued", what));
-    // A kernel waits for another thread or process: let it work. The lock is held once here, or twice.
-    std::recursive_mutex& mutex = State::get().mutex;
-    mutex.unlock();
-    std::this_thread::sleep_for(std::chrono::microseconds(50));
-    mutex.lock();
+    rest();
   }
   close_all();
 }
@@ -239,6 +251,32 @@ void work_until_idle(int device, const char* what) {
                             [&](const auto& stream) { return stream->device == device && !stream->queue.empty(); });
       },
       what);
+}
+
+void work_until(const std::function<bool()>& is_done) {
+  while (!is_done()) {
+    if (do_one()) continue;
+    close_all();
+    rest();
+  }
+  close_all();
+}
+
+void note_step() {
+  ++Scheduler::get().num_steps;
+}
+
+std::int64_t num_steps() {
+  return Scheduler::get().num_steps;
+}
+
+void lose_everything(int code) {
+  State::get().lost_code = code;
+  if (Scheduler::get().is_running) return;  // do_one() calls again
+  for (const auto& stream : Scheduler::get().streams) {
+    stream->queue.clear();
+    stream->num_completed = stream->num_enqueued;
+  }
 }
 
 void draw_habits() {

@@ -68,6 +68,14 @@ void do_some();
 /// Works until it is done. `what` waits, for the message when it never will be.
 void work_until(const Mark& mark, const char* what);
 void work_until_idle(int device, const char* what);
+void work_until(const std::function<bool()>& is_done);  ///< of something that others may still have to queue
+
+/// Work that is not done yet, but got on, says so: what waited for it is tried again before anybody sleeps.
+void note_step();
+std::int64_t num_steps();  ///< noted, and pieces of work done
+
+/// A device that has failed does nothing more, and nobody waits for what it was given.
+void lose_everything(int code);
 
 /// Priorities and habits from the state's random numbers.
 void draw_habits();
