@@ -11,7 +11,9 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <optional>
 
+#include "kernels/ieee_mode.h"
 #include "kernels/rows.h"
 
 namespace reshard {
@@ -28,6 +30,20 @@ class Cursor {
       piece /= op.grid[d].count;
       move(d, index_[d]);
     }
+  }
+
+  /// The scale of the piece's first element, and where that lies in its block. Divides, but a piece is large.
+  ScaledPiece scaled(const std::byte* scales, const Piece& piece) const {
+    ScaledPiece scaled{piece, scales, op_.scale_dtype, op_.scales[0], op_.scales[1]};
+    for (int d = 0; d < op_.num_grid_dims; ++d) {
+      const ScaleDim& dim = op_.scales[d];
+      const std::int64_t tile = d == 0 ? op_.tile_cols : d == 1 ? op_.tile_rows : 1;
+      const std::int64_t at = dim.offset + index_[d] * tile;
+      scaled.scales += at / dim.block * dim.stride_bytes;
+      if (d == 0) scaled.cols.offset = at % dim.block;
+      if (d == 1) scaled.rows.offset = at % dim.block;
+    }
+    return scaled;
   }
 
   Piece piece() const {
@@ -85,8 +101,16 @@ class PieceRunner {
       case Kind::kElements:
         return move_elements(op, piece);
       case Kind::kConvert:
-        return convert(op, piece);
+        return convert(op, piece, [&](const Piece& dense) { op.convert(dense); });
     }
+  }
+
+  void run(const NormalOp& op, const ScaledPiece& scaled) const {
+    convert(op, scaled.piece, [&](const Piece& dense) {
+      ScaledPiece there = scaled;
+      there.piece = dense;
+      op.convert_scaled(there);
+    });
   }
 
  private:
@@ -97,7 +121,9 @@ class PieceRunner {
     write_rows(tile, piece, piece.cols.extent * op.dst_element_bytes);
   }
 
-  void convert(const NormalOp& op, const Piece& piece) const {
+  // `convert_rows` takes a piece that is dense on both sides.
+  template <typename ConvertRows>
+  void convert(const NormalOp& op, const Piece& piece, const ConvertRows& convert_rows) const {
     // Up to three steps, each left out where its side is dense: gather, convert, scatter. Streaming stores write whole
     // cache lines, which the converting kernels do not, so that then even a dense destination goes through the tile.
     alignas(64) std::byte src_tile[NormalOp::kTileBytes];
@@ -107,8 +133,8 @@ class PieceRunner {
       op.move(into_tile(piece, src_tile, op.src_element_bytes));
       dense = from_tile(src_tile, piece, op.src_element_bytes);
     }
-    if (op.has_dense_dst() && !is_streaming_) return op.convert(dense);
-    op.convert(into_tile(dense, dst_tile, op.dst_element_bytes));
+    if (op.has_dense_dst() && !is_streaming_) return convert_rows(dense);
+    convert_rows(into_tile(dense, dst_tile, op.dst_element_bytes));
     if (op.has_dense_dst()) return write_rows(dst_tile, piece, piece.cols.extent * op.dst_element_bytes);
     op.scatter(from_tile(dst_tile, piece, op.dst_element_bytes));
   }
@@ -147,7 +173,7 @@ class PieceRunner {
 }  // namespace
 
 void CopyList::add(const CopyOp& op) {
-  assert(is_convertible(op.src_dtype, op.dst_dtype));
+  assert(is_possible(op));
   if (num_bytes_of(op) == 0) return;
   if (table_ == nullptr) table_ = std::make_shared<CopyTable>();
   table_->append(table_->prepare(op), num_bytes_of(op));
@@ -173,19 +199,22 @@ bool CopyList::run_some(Position* position, std::int64_t budget_bytes, StoreHint
   const PieceRunner runner(kernels, is_streaming);
   // position->row counts pieces, in the order of Cursor: a place in the work that holds whatever the budget was before.
   const std::size_t count = num_ops();
+  std::optional<IeeeMode> mode;  // from the first copy on that computes
   while (position->op < count && budget_bytes > 0) {
     const PlacedCopy place = this->op(position->op);
     const NormalOp& op = shape_of(place);
+    if (op.is_scaled() && !mode.has_value()) mode.emplace();
     Cursor cursor(op, place, position->row);
     bool has_more = true;
     while (has_more && budget_bytes > 0) {
       const Piece piece = cursor.piece();
+      const ScaledPiece scaled = op.is_scaled() ? cursor.scaled(place.scales, piece) : ScaledPiece{};
       budget_bytes -= piece.cols.extent * piece.rows.extent * op.dst_element_bytes;
       ++position->row;
       // Stepped before the piece is run: the next one's source is asked for while this one is moved.
       has_more = cursor.step();
       if (has_more && op.prefetches_next) runner.prefetch(op, cursor.piece());
-      runner.run(op, piece);
+      op.is_scaled() ? runner.run(op, scaled) : runner.run(op, piece);
     }
     if (!has_more) *position = {position->op + 1, 0};
   }

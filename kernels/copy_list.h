@@ -36,8 +36,8 @@ class CopyList {
   CopyList(std::shared_ptr<CopyTable> table, const CopyTable::Place& place) : table_(std::move(table)), place_(place) {}
 
   /// Not for lists of a shared table, whose other lists may be repeats of the same pattern.
-  /// @pre is_convertible(op.src_dtype, op.dst_dtype); source and destination of all ops do not overlap.
-  /// Negative and zero source strides are allowed; a destination must not alias itself.
+  /// @pre is_convertible(op.src_dtype, op.dst_dtype), or with scales is_scalable(); source and destination of all ops
+  /// do not overlap. Negative and zero source strides are allowed; a destination must not alias itself.
   void add(const CopyOp& op);
 
   /// Runs all copies, in order.
@@ -52,7 +52,7 @@ class CopyList {
   bool run_some(Position* position, std::int64_t budget_bytes, StoreHint hint = StoreHint::kAuto) const;
 
   /// Moves every source, or every destination, by so many bytes: for copies that were added before the address of a
-  /// window was known. Fills have no source to move.
+  /// window was known. Fills have no source to move; scales stay where they are.
   void shift_src(std::intptr_t num_bytes) { src_shift_bytes_ += num_bytes; }
   void shift_dst(std::intptr_t num_bytes) { dst_shift_bytes_ += num_bytes; }
 
@@ -64,7 +64,7 @@ class CopyList {
   /// Copy `index` with its dims, types and addresses, for a device that runs it in its own way.
   CanonicalOp canonical_op(std::size_t index) const {
     const PlacedCopy copy = op(index);
-    return table_->shapes().canonical(copy.shape, copy.src, copy.dst);
+    return table_->shapes().canonical(copy.shape, copy.src, copy.dst, copy.scales);
   }
   const NormalOp& shape_of(const PlacedCopy& op) const { return table_->shapes()[op.shape]; }
 

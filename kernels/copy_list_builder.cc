@@ -13,17 +13,24 @@ namespace {
 
 constexpr std::int64_t kShortestRun = 3;
 
+bool have_same_scales(const CopyScales& a, const CopyScales& b, int num_dims) {
+  if (a.base == nullptr || b.base == nullptr) return a.base == b.base;
+  return a.dtype == b.dtype && std::equal(a.dims, a.dims + num_dims, b.dims);
+}
+
 bool have_same_form(const CopyOp& a, const CopyOp& b) {
   const int n = a.num_dims;
   return n == b.num_dims && a.src_dtype == b.src_dtype && a.dst_dtype == b.dst_dtype &&
          (a.src == nullptr) == (b.src == nullptr) && std::equal(a.shape, a.shape + n, b.shape) &&
          std::equal(a.src_strides_bytes, a.src_strides_bytes + n, b.src_strides_bytes) &&
-         std::equal(a.dst_strides_bytes, a.dst_strides_bytes + n, b.dst_strides_bytes);
+         std::equal(a.dst_strides_bytes, a.dst_strides_bytes + n, b.dst_strides_bytes) &&
+         have_same_scales(a.scales, b.scales, n);
 }
 
-void move(std::intptr_t src_step, std::intptr_t dst_step, CopyOp* op) {
+void move(std::intptr_t src_step, std::intptr_t dst_step, std::intptr_t scale_step, CopyOp* op) {
   if (op->src != nullptr) op->src = static_cast<const std::byte*>(op->src) + src_step;
   op->dst = static_cast<std::byte*>(op->dst) + dst_step;
+  if (op->scales.base != nullptr) op->scales.base = static_cast<const std::byte*>(op->scales.base) + scale_step;
 }
 
 }  // namespace
@@ -38,22 +45,25 @@ bool CopyListBuilder::extend_run(const CopyOp& op) {
   if (count_ == 0 || !can_follow(op)) return false;
   const std::intptr_t src_step = bytes_between(last_src_, op.src);
   const std::intptr_t dst_step = bytes_between(last_dst_, op.dst);
+  const std::intptr_t scale_step = bytes_between(last_scales_, op.scales.base);
   // The second copy sets the step, whatever it is; from the third on it must be the same.
-  const bool continues = count_ == 1 || (src_step == src_step_ && dst_step == dst_step_);
+  const bool is_same_step = src_step == src_step_ && dst_step == dst_step_ && scale_step == scale_step_;
+  const bool continues = count_ == 1 || is_same_step;
   if (!continues && count_ >= kShortestRun) return false;
   if (continues) {
     ++count_;
   } else {  // a pair, of which the second may begin a run with this one
     append(first_);
-    move(src_step_, dst_step_, &first_);
+    move(src_step_, dst_step_, scale_step_, &first_);
   }
   src_step_ = src_step;
   dst_step_ = dst_step;
+  scale_step_ = scale_step;
   return true;
 }
 
 void CopyListBuilder::add(const CopyOp& op) {
-  assert(is_convertible(op.src_dtype, op.dst_dtype));
+  assert(is_possible(op));
   if (!extend_run(op)) {
     close_run();
     first_ = op;
@@ -61,6 +71,7 @@ void CopyListBuilder::add(const CopyOp& op) {
   }
   last_src_ = op.src;
   last_dst_ = op.dst;
+  last_scales_ = op.scales.base;
 }
 
 void CopyListBuilder::close_run() {
@@ -69,11 +80,12 @@ void CopyListBuilder::close_run() {
     first_.shape[d] = count_;
     first_.src_strides_bytes[d] = src_step_;
     first_.dst_strides_bytes[d] = dst_step_;
+    first_.scales.dims[d] = {1, 0, scale_step_};
     count_ = 1;
   }
   for (; count_ > 0; --count_) {
     append(first_);
-    if (count_ > 1) move(src_step_, dst_step_, &first_);
+    if (count_ > 1) move(src_step_, dst_step_, scale_step_, &first_);
   }
 }
 

@@ -11,8 +11,8 @@
 namespace reshard {
 
 /// Makes a list of copies in which runs are folded: copies that follow one another, of the same dims, types and
-/// strides, whose sources and whose destinations each lie a constant step apart, become one copy of one more dim. So do
-/// the rows that one rank of a thousand holds of every expert.
+/// strides, whose sources, destinations and scales each lie a constant step apart, become one copy of one more dim. So
+/// do the rows that one rank of a thousand holds of every expert.
 ///
 /// A pair always has a constant step, by chance, too; if pairs were folded, every one could need a shape of its own.
 /// Hence a run begins with three.
@@ -39,9 +39,11 @@ class CopyListBuilder {
   CopyOp first_;
   const void* last_src_ = nullptr;
   void* last_dst_ = nullptr;
+  const void* last_scales_ = nullptr;
   std::int64_t count_ = 0;
   std::intptr_t src_step_ = 0;
   std::intptr_t dst_step_ = 0;
+  std::intptr_t scale_step_ = 0;
 };
 
 }  // namespace reshard

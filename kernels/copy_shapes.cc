@@ -18,6 +18,12 @@ std::uint64_t hash_of(const CanonicalOp& op) {
   for (int d = 0; d < op.num_dims; ++d) {
     hash = mix_hash(mix_hash(mix_hash(hash, op.dims[d].extent), op.dims[d].src_stride), op.dims[d].dst_stride);
   }
+  if (!op.is_scaled()) return hash;
+  hash = mix_hash(hash, static_cast<std::int64_t>(op.scale_dtype));
+  for (int d = 0; d < op.num_dims; ++d) {
+    const ScaleDim& scale = op.dims[d].scale;
+    hash = mix_hash(mix_hash(mix_hash(hash, scale.block), scale.offset), scale.stride_bytes);
+  }
   return hash;
 }
 
@@ -27,7 +33,8 @@ CopyShapes::CopyShapes() : CopyShapes(best_row_kernels()) {}
 
 bool CopyShapes::is_equal(const Key& key, const CanonicalOp& op) const {
   return key.num_dims == op.num_dims && key.src_dtype == op.src_dtype && key.dst_dtype == op.dst_dtype &&
-         key.is_fill == (op.src == nullptr) &&
+         key.is_fill == (op.src == nullptr) && key.is_scaled == op.is_scaled() &&
+         (!key.is_scaled || key.scale_dtype == op.scale_dtype) &&
          std::equal(op.dims, op.dims + op.num_dims, key_dims_.begin() + static_cast<std::ptrdiff_t>(key.first_dim));
 }
 
@@ -38,7 +45,8 @@ std::uint32_t CopyShapes::index_of(const CanonicalOp& op) {
     if (is_equal(keys_[known->second], op)) return known->second;
   }
   const auto index = static_cast<std::uint32_t>(shapes_.size());
-  keys_.push_back({key_dims_.size(), op.num_dims, op.src_dtype, op.dst_dtype, op.src == nullptr});
+  keys_.push_back(
+      {key_dims_.size(), op.num_dims, op.src_dtype, op.dst_dtype, op.scale_dtype, op.src == nullptr, op.is_scaled()});
   key_dims_.insert(key_dims_.end(), op.dims, op.dims + op.num_dims);
   shapes_.push_back(normalize(op, kernels_));
   index_of_hash_.emplace(hash, index);

@@ -39,9 +39,9 @@ class CopyShapes {
   std::size_t size() const { return shapes_.size(); }
 
   /// What the shape was made of, for those that do not run it on the host, applied to these addresses.
-  CanonicalOp canonical(std::uint32_t index, const std::byte* src, std::byte* dst) const {
+  CanonicalOp canonical(std::uint32_t index, const std::byte* src, std::byte* dst, const std::byte* scales) const {
     const Key& key = keys_[index];
-    CanonicalOp op{src, dst, key.src_dtype, key.dst_dtype, key.num_dims, {}};
+    CanonicalOp op{src, dst, key.src_dtype, key.dst_dtype, key.scale_dtype, scales, key.num_dims, {}};
     std::copy_n(key_dims_.begin() + static_cast<std::ptrdiff_t>(key.first_dim), key.num_dims, op.dims);
     return op;
   }
@@ -54,14 +54,16 @@ class CopyShapes {
     int num_dims = 0;
     DType src_dtype = DType::kU8;
     DType dst_dtype = DType::kU8;
+    DType scale_dtype = DType::kF32;
     bool is_fill = false;
+    bool is_scaled = false;
   };
   bool is_equal(const Key& key, const CanonicalOp& op) const;
 
   const RowKernels& kernels_;
   std::vector<NormalOp> shapes_;
-  std::vector<Key> keys_;          // by shape
-  std::vector<CopyDim> key_dims_;  // of all keys, one after another
+  std::vector<Key> keys_;            // by shape
+  std::vector<ScaledDim> key_dims_;  // of all keys, one after another
   std::unordered_multimap<std::uint64_t, std::uint32_t> index_of_hash_;
 };
 

@@ -25,7 +25,7 @@ std::uint64_t hash_of(const std::vector<PlacedCopy>& list, std::uint64_t kin) {
 
 PlacedCopy CopyTable::prepare(const CopyOp& op) {
   const CanonicalOp same = canonical(op);
-  return {same.src, same.dst, shapes_.index_of(same)};
+  return {same.src, same.dst, same.scales, shapes_.index_of(same)};
 }
 
 PlacedCopy CopyTable::copy(const Place& place, std::size_t index) const {
@@ -35,6 +35,7 @@ PlacedCopy CopyTable::copy(const Place& place, std::size_t index) const {
   const Step& step = steps_[pattern.first_step + index];
   if (copy.src != nullptr) copy.src += place.repeat * step.src_bytes;
   copy.dst += place.repeat * step.dst_bytes;
+  if (copy.scales != nullptr) copy.scales += place.repeat * step.scale_bytes;
   return copy;
 }
 
@@ -48,7 +49,9 @@ bool CopyTable::has_shapes_of(const Pattern& pattern, const std::vector<PlacedCo
 CopyTable::Step CopyTable::difference(const Pattern& pattern, const std::vector<PlacedCopy>& list,
                                       std::size_t index) const {
   const PlacedCopy& first = copies_[pattern.first_copy + index];
-  return {bytes_between(first.src, list[index].src), bytes_between(first.dst, list[index].dst)};
+  const PlacedCopy& copy = list[index];
+  return {bytes_between(first.src, copy.src), bytes_between(first.dst, copy.dst),
+          bytes_between(first.scales, copy.scales)};
 }
 
 /// Whether the list is a repeat of the pattern, and which. The second list that has the shapes of a pattern always is:
@@ -68,9 +71,13 @@ bool CopyTable::find_repeat(Pattern* pattern, const std::vector<PlacedCopy>& lis
   // The repeat follows from one copy that moved; the division may leave a rest, which the comparison below refuses.
   const Step moved = difference(*pattern, list, i);
   if (steps[i] == Step{}) return false;
-  *repeat = steps[i].dst_bytes != 0 ? moved.dst_bytes / steps[i].dst_bytes : moved.src_bytes / steps[i].src_bytes;
+  *repeat = steps[i].dst_bytes != 0   ? moved.dst_bytes / steps[i].dst_bytes
+            : steps[i].src_bytes != 0 ? moved.src_bytes / steps[i].src_bytes
+                                      : moved.scale_bytes / steps[i].scale_bytes;
   for (std::size_t k = 0; k < list.size(); ++k) {  // also those before i: they may have steps
-    if (difference(*pattern, list, k) != Step{*repeat * steps[k].src_bytes, *repeat * steps[k].dst_bytes}) return false;
+    const Step& step = steps[k];
+    const Step expected{*repeat * step.src_bytes, *repeat * step.dst_bytes, *repeat * step.scale_bytes};
+    if (difference(*pattern, list, k) != expected) return false;
   }
   return true;
 }

@@ -15,7 +15,8 @@ namespace reshard {
 struct PlacedCopy {
   const std::byte* src = nullptr;  ///< null: fill
   std::byte* dst = nullptr;
-  std::uint32_t shape = 0;  ///< index in the table's shapes
+  const std::byte* scales = nullptr;  ///< null: there are none
+  std::uint32_t shape = 0;            ///< index in the table's shapes
 };
 
 /// What the lists of copies of a program share. A rank of a job of a thousand ranks makes a million copies, but
@@ -55,6 +56,7 @@ class CopyTable {
   struct Step {
     std::intptr_t src_bytes = 0;
     std::intptr_t dst_bytes = 0;
+    std::intptr_t scale_bytes = 0;
     bool operator==(const Step&) const = default;
   };
   static constexpr std::size_t kNoSteps = SIZE_MAX;

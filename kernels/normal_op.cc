@@ -19,14 +19,14 @@ constexpr std::int64_t kRowsSideBySide = 8;
 
 // The dims of an op that are not yet part of its pieces, the smallest destination stride first.
 struct DimList {
-  CopyDim dims[CopyOp::kMaxDims];
+  ScaledDim dims[CopyOp::kMaxDims];
   int size = 0;
 
   explicit DimList(const CanonicalOp& op) : size(op.num_dims) { std::copy(op.dims, op.dims + op.num_dims, dims); }
 
-  CopyDim take(int index) {  // a dim of extent 1 where there is none
+  ScaledDim take(int index) {  // a dim of extent 1 where there is none
     if (index >= size) return {};
-    const CopyDim taken = dims[index];
+    const ScaledDim taken = dims[index];
     std::copy(dims + index + 1, dims + size, dims + index);
     --size;
     return taken;
@@ -65,9 +65,14 @@ void make_elements(DimList* list, NormalOp* normal) {
   const std::int64_t tile_elements = NormalOp::kTileBytes / element_bytes;
   const int source_dim = find_source_dim(*list);
   const bool is_transposing = source_dim > 0;
-  if (is_transposing) normal->rows = list->take(source_dim);
-  normal->cols = list->take(0);
-  if (!is_transposing) normal->rows = list->take(0);
+  ScaledDim rows_taken;
+  if (is_transposing) rows_taken = list->take(source_dim);
+  const ScaledDim cols_taken = list->take(0);
+  if (!is_transposing) rows_taken = list->take(0);
+  normal->cols = cols_taken;
+  normal->rows = rows_taken;
+  normal->scales[0] = cols_taken.scale;
+  normal->scales[1] = rows_taken.scale;
   const std::int64_t cols = normal->cols.extent;
   const std::int64_t rows = normal->rows.extent;
   normal->tile_cols = std::min(cols, is_transposing ? kSquareBytes / element_bytes : tile_elements);
@@ -81,7 +86,10 @@ void make_grid(const DimList& list, NormalOp* normal) {
   };
   normal->grid[0] = tiles(normal->cols, normal->tile_cols);
   normal->grid[1] = tiles(normal->rows, normal->tile_rows);
-  for (int d = 0; d < list.size; ++d) normal->grid[2 + d] = tiles(list.dims[d], 1);
+  for (int d = 0; d < list.size; ++d) {
+    normal->grid[2 + d] = tiles(list.dims[d], 1);
+    normal->scales[2 + d] = list.dims[d].scale;
+  }
   normal->num_grid_dims = 2 + list.size;
 }
 
@@ -114,7 +122,14 @@ void normalize_convert(DimList* list, const CanonicalOp& op, const RowKernels& k
   const bool is_turn = is_transpose(*normal);
   const int src_index = RowKernels::index_of_size(normal->src_element_bytes);
   normal->move = is_turn ? kernels.transpose[src_index] : kernels.strided[src_index];
-  normal->convert = kernels.convert[float_index(op.src_dtype)][float_index(op.dst_dtype)];
+  if (!op.is_scaled()) {
+    normal->convert = kernels.convert[float_index(op.src_dtype)][float_index(op.dst_dtype)];
+  } else if (op.dst_dtype == DType::kF8E4M3) {
+    normal->convert_scaled = kernels.quantise[float_index(op.src_dtype)];
+  } else {
+    normal->convert_scaled = kernels.dequantise[float_index(op.dst_dtype)];
+  }
+  normal->scale_dtype = op.scale_dtype;
   normal->scatter = kernels.strided[RowKernels::index_of_size(normal->dst_element_bytes)];
 }
 

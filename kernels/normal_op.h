@@ -7,6 +7,7 @@
 
 #include "kernels/canonical_op.h"
 #include "kernels/piece.h"
+#include "kernels/scaled_piece.h"
 
 namespace reshard {
 
@@ -35,9 +36,10 @@ struct NormalOp {
   // A piece that converts goes in up to three steps, and dense tiles lie between: gathered by `move` where the source
   // is apart, converted row by row, spread by `scatter` where the destination is. A step on a side that is dense is
   // left out (has_dense_src(), has_dense_dst()).
-  PieceFn move = nullptr;     ///< elements of the source, to the destination or into a dense tile
-  PieceFn convert = nullptr;  ///< kConvert
-  PieceFn scatter = nullptr;  ///< kConvert: elements of the destination, from a dense tile
+  PieceFn move = nullptr;                  ///< elements of the source, to the destination or into a dense tile
+  PieceFn convert = nullptr;               ///< kConvert, without scales
+  ScaledPieceFn convert_scaled = nullptr;  ///< kConvert, with scales
+  PieceFn scatter = nullptr;               ///< kConvert: elements of the destination, from a dense tile
   CopyDim cols;
   CopyDim rows;
   std::int64_t tile_cols = 1;  ///< extents of a piece, less at the far edges
@@ -49,10 +51,13 @@ struct NormalOp {
   std::uint8_t src_element_bytes = 1;  ///< of a column
   std::uint8_t dst_element_bytes = 1;
   std::int32_t num_grid_dims = 2;
-  GridDim grid[kMaxGridDims];  ///< fastest first
+  GridDim grid[kMaxGridDims];     ///< fastest first
+  ScaleDim scales[kMaxGridDims];  ///< of columns, of rows, and of the other dims of the grid, counted in elements
+  DType scale_dtype = DType::kF32;
 
   /// Whether this is one run of bytes that is contiguous on both sides, copied as it is.
   bool is_one_run() const { return kind == Kind::kRows && rows.extent == 1 && num_grid_dims == 2; }
+  bool is_scaled() const { return convert_scaled != nullptr; }
   bool has_dense_src() const { return cols.extent == 1 || cols.src_stride == src_element_bytes; }
   bool has_dense_dst() const { return cols.extent == 1 || cols.dst_stride == dst_element_bytes; }
 };

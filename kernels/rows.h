@@ -6,9 +6,14 @@
 #include <cstdint>
 
 #include "kernels/piece.h"
+#include "kernels/scaled_piece.h"
 #include "src/base/dtype.h"
 
 namespace reshard {
+
+/// The largest magnitude of `count` elements that lie one after another, as the bits of an F32: a NaN's are above all
+/// others, zero's are 0. No alignment is needed.
+using MagnitudeFn = std::uint32_t (*)(const std::byte* src, std::int64_t count);
 
 /// The inner kernels for one instruction set. None needs alignment; no extent of a piece is zero.
 ///
@@ -33,6 +38,9 @@ struct RowKernels {
   PieceFn convert[3][3];             ///< [src][dst]; columns are elements, contiguous on both sides
   PieceFn transpose[kElementSizes];  ///< columns are elements; columns contiguous in dst, rows contiguous in src
   PieceFn strided[kElementSizes];    ///< columns are elements, any strides
+  ScaledPieceFn quantise[2];         ///< [src], kF32 or kBF16; to F8_E4M3
+  ScaledPieceFn dequantise[2];       ///< [dst], kF32 or kBF16; from F8_E4M3
+  MagnitudeFn max_magnitude[2];      ///< [src], kF32 or kBF16
   PieceFn prefetch;                  ///< columns are bytes; asks for the rows of the source, writes nothing
   void (*fence)();                   ///< makes streaming stores visible in order with what follows
 };

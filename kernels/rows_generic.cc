@@ -9,6 +9,7 @@
 #include "kernels/copy_list.h"
 #include "kernels/float_bits.h"
 #include "kernels/rows.h"
+#include "kernels/scale_rows.h"
 
 namespace reshard {
 namespace {
@@ -162,6 +163,9 @@ const RowKernels& generic_row_kernels() {
                     copy_strided<std::uint64_t>, copy_strided<Bytes16>},
       .strided = {copy_strided<std::uint8_t>, copy_strided<std::uint16_t>, copy_strided<std::uint32_t>,
                   copy_strided<std::uint64_t>, copy_strided<Bytes16>},
+      .quantise = {quantise_rows<0>, quantise_rows<1>},
+      .dequantise = {dequantise_rows<0>, dequantise_rows<1>},
+      .max_magnitude = {max_magnitude<0>, max_magnitude<1>},
       .prefetch = no_prefetch,
       .fence = no_fence,
   };

@@ -31,6 +31,7 @@ const RowKernels* avx2_row_kernels() {
     set_stream_avx2(&table);
     set_convert_avx2(&table);
     set_transpose_avx2(&table);
+    set_scale_avx2(&table);
     return table;
   }();
   return is_supported ? &kernels : nullptr;

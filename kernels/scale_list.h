@@ -12,6 +12,8 @@
 
 namespace reshard {
 
+struct RowKernels;
+
 /// The scales of all blocks of a strided box: dim d has divide_up(shape[d], block[d]) of them, the last one perhaps of
 /// fewer elements. The scale of block b lies at scales + sum(b[d] * scale_strides_bytes[d]).
 struct ScaleOp {
@@ -31,6 +33,10 @@ struct ScaleOp {
 /// For devices: TileTable::append(). Whoever copies with the scales runs the list before.
 class ScaleList {
  public:
+  ScaleList();  ///< for the best kernels of this processor
+  /// With given inner kernels, which must outlive the list, as all that rows.h offers do.
+  explicit ScaleList(const RowKernels& kernels) : kernels_(&kernels) {}
+
   /// @pre the scales overlap neither each other nor any source of the list
   void add(const ScaleOp& op);
 
@@ -49,6 +55,7 @@ class ScaleList {
   std::int64_t num_bytes() const { return num_bytes_; }  ///< read by one run
 
  private:
+  const RowKernels* kernels_;
   std::vector<ScaleOp> ops_;
   std::int64_t num_bytes_ = 0;
 };

@@ -24,6 +24,7 @@ void set_copy_avx2(RowKernels* kernels);
 void set_stream_avx2(RowKernels* kernels);
 void set_convert_avx2(RowKernels* kernels);
 void set_transpose_avx2(RowKernels* kernels);
+void set_scale_avx2(RowKernels* kernels);
 
 namespace x86 {
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/copy_list.h"
+#include "kernels/scale_list.h"
 
 namespace reshard::testing {
 
@@ -27,7 +28,19 @@ float reference_f32_from_half(std::uint16_t bits, const HalfFormat& format);
 
 bool is_nan_half(std::uint16_t bits, const HalfFormat& format);
 
-/// Element by element, as the definition says.
+/// The F8_E4M3 code nearest to `value`, ties to the even one, 0x7e above 448: found among all codes. NaN: 0x7f.
+std::uint8_t reference_e4m3_from_f32(float value);
+
+/// The value of a code, by arithmetic.
+float reference_f32_from_e4m3(std::uint8_t code);
+
+/// The value of a scale of type F32 or F8_E8M0, by arithmetic.
+float reference_scale(const std::byte* scale, DType dtype);
+
+/// Element by element, as the definition says. Scales, too.
 void reference_copy(const CopyOp& op);
+
+/// Block by block and element by element.
+void reference_scales(const ScaleOp& op);
 
 }  // namespace reshard::testing

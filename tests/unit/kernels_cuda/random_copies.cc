@@ -3,7 +3,11 @@
 #include "random_copies.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
 #include <numeric>
+#include <utility>
 
 namespace reshard::testing {
 namespace {
@@ -75,31 +79,76 @@ std::vector<std::byte> memory_of(Random* random, const std::vector<std::int64_t>
 }
 
 // Random bytes without exponents of all ones in any position: a NaN could be written in several ways, all of them
-// right.
-void fill_source(Random* random, DType dtype, std::vector<std::byte>* memory) {
+// right. With scales there is one way.
+void fill_source(Random* random, DType dtype, bool is_scaled, std::vector<std::byte>* memory) {
   for (std::byte& byte : *memory) byte = static_cast<std::byte>((*random)());
-  if (dtype != DType::kF32 && dtype != DType::kBF16 && dtype != DType::kF16) return;
+  if (is_scaled || (dtype != DType::kF32 && dtype != DType::kBF16 && dtype != DType::kF16)) return;
   for (std::byte& byte : *memory) {
     if ((byte & std::byte{0x7c}) == std::byte{0x7c}) byte ^= std::byte{0x04};
   }
 }
 
+// Most are such that elements come into the range of F8_E4M3; some are what nobody should have as a scale.
+float random_scale(Random* random) {
+  const auto bits = static_cast<std::uint32_t>((*random)());
+  if (one_in(random, 20)) return any_of<float>(random, {0.0F, -0.0F, 1e-44F, 3e38F, -0.5F, HUGE_VALF, NAN});
+  const auto exponent = static_cast<std::uint32_t>(one_in(random, 2) ? 120 + draw(random, 0, 16) : bits >> 24);
+  return std::bit_cast<float>(exponent << 23 | (bits & 0x7fffffU));
+}
+
+std::vector<std::byte> random_scales(Random* random, DType dtype, std::int64_t count) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(count * size_bytes(dtype)));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float value = random_scale(random);
+    std::byte* const at = bytes.data() + i * size_bytes(dtype);
+    if (dtype == DType::kF32) std::memcpy(at, &value, sizeof(value));
+    if (dtype == DType::kF8E8M0) *at = static_cast<std::byte>(std::bit_cast<std::uint32_t>(value) >> 23);
+  }
+  return bytes;
+}
+
+// Blocks of any size in every dim, of which the box takes any part; scales in any order, some backwards.
+void add_scales(Random* random, const std::vector<std::int64_t>& shape, RandomCopy* copy) {
+  CopyScales& scales = copy->op.scales;
+  scales.dtype = one_in(random, 2) ? DType::kF32 : DType::kF8E8M0;
+  std::vector<std::size_t> order(shape.size());
+  std::iota(order.rbegin(), order.rend(), 0);
+  if (one_in(random, 2)) std::shuffle(order.begin(), order.end(), *random);
+  std::int64_t count = 1;
+  copy->scale_base = 0;
+  for (const std::size_t d : order) {
+    ScaleDim& dim = scales.dims[d];
+    dim.block = any_of<std::int64_t>(random, {1, 2, 16, 32, 64, 128, 1024});
+    const std::int64_t most = shape[d] / dim.block + 2;
+    if (one_in(random, 4) || count * most > 20000) continue;  // one for all
+    dim.offset = one_in(random, 2) ? 0 : draw(random, 0, dim.block - 1);
+    const std::int64_t num_blocks = (dim.offset + shape[d] - 1) / dim.block + 1;
+    dim.stride_bytes = count * size_bytes(scales.dtype);
+    if (one_in(random, 8)) {
+      copy->scale_base += (num_blocks - 1) * dim.stride_bytes;
+      dim.stride_bytes = -dim.stride_bytes;
+    }
+    count *= num_blocks;
+  }
+  copy->scales = random_scales(random, scales.dtype, count);
+}
+
 }  // namespace
 
-CopyOp RandomCopy::bind(const std::byte* from, std::byte* to) const {
+CopyOp RandomCopy::bind(const std::byte* from, std::byte* to, const std::byte* with) const {
   CopyOp bound = op;
+  if (!scales.empty()) bound.scales.base = (with == nullptr ? scales.data() : with) + scale_base;
   bound.src = is_fill ? nullptr : from + src_base;
   bound.dst = to + dst_base;
   return bound;
 }
 
-RandomCopy random_copy(Random* random) {
-  const std::vector<DType> floats = {DType::kF32, DType::kBF16, DType::kF16};
-  const std::vector<DType> all = {DType::kU8, DType::kBF16, DType::kF32, DType::kF64};
-  const bool converts = one_in(random, 2);
+namespace {
+
+RandomCopy random_copy_of(Random* random, DType from, DType to, bool is_scaled) {
   RandomCopy copy;
-  copy.op.src_dtype = any_of(random, converts ? floats : all);
-  copy.op.dst_dtype = converts ? any_of(random, floats) : copy.op.src_dtype;
+  copy.op.src_dtype = from;
+  copy.op.dst_dtype = to;
   const std::int64_t src_bytes = size_bytes(copy.op.src_dtype);
   const std::int64_t dst_bytes = size_bytes(copy.op.dst_dtype);
   const bool is_tight = one_in(random, 3);
@@ -109,15 +158,32 @@ RandomCopy random_copy(Random* random) {
   for (std::int64_t& stride : src_strides) {
     if (one_in(random, 15)) stride = 0;
   }
-  copy.is_fill = one_in(random, 8);
+  copy.is_fill = !is_scaled && one_in(random, 8);
   copy.src = memory_of(random, shape, src_strides, src_bytes, &copy.src_base);
   copy.dst = memory_of(random, shape, dst_strides, dst_bytes, &copy.dst_base);
-  fill_source(random, copy.op.src_dtype, &copy.src);
+  fill_source(random, copy.op.src_dtype, is_scaled, &copy.src);
+  if (is_scaled) add_scales(random, shape, &copy);
   copy.op.num_dims = static_cast<int>(shape.size());
   std::copy(shape.begin(), shape.end(), copy.op.shape);
   std::copy(src_strides.begin(), src_strides.end(), copy.op.src_strides_bytes);
   std::copy(dst_strides.begin(), dst_strides.end(), copy.op.dst_strides_bytes);
   return copy;
+}
+
+}  // namespace
+
+RandomCopy random_copy(Random* random) {
+  const std::vector<DType> floats = {DType::kF32, DType::kBF16, DType::kF16};
+  const std::vector<DType> all = {DType::kU8, DType::kBF16, DType::kF32, DType::kF64};
+  const bool converts = one_in(random, 2);
+  const DType from = any_of(random, converts ? floats : all);
+  return random_copy_of(random, from, converts ? any_of(random, floats) : from, false);
+}
+
+RandomCopy random_scaled_copy(Random* random) {
+  const DType wide = one_in(random, 2) ? DType::kBF16 : DType::kF32;
+  const bool quantises = one_in(random, 2);
+  return random_copy_of(random, quantises ? wide : DType::kF8E4M3, quantises ? DType::kF8E4M3 : wide, true);
 }
 
 }  // namespace reshard::testing
