@@ -14,4 +14,7 @@ if [ ! -x "$python" ]; then
 fi
 mode=(--check)
 [ "${1:-}" != --record ] || mode=()
-"$python" -B tests/families/record_transformers.py tests/data/families "${mode[@]}"
+for package in transformers vllm; do
+  "$python" -B "tests/families/record_$package.py" tests/data/families "${mode[@]}" || status=1
+done
+exit "${status:-0}"

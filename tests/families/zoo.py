@@ -3,8 +3,9 @@
 """A small config.json of every family, with its variants: what the frameworks' packages are asked about.
 
 Heads, k and v heads, layers, dense first layers and experts stand in ratios that are odd, so that a formula that holds
-for the published models alone shows it; widths are what four ranks can cut, the vocabulary what nothing divides. Keys
-are those that published configs have: what they leave out is left out here, too, and so tests what its absence means.
+for the published models alone shows it; widths are what four and twelve ranks can cut, the vocabulary what nothing
+divides. Keys are those that published configs have: what they leave out is left out here, too, and so tests what its
+absence means.
 """
 import json
 import pathlib
@@ -18,13 +19,13 @@ def without(config, key):
 
 ATTENTION = dict(num_attention_heads=12, num_key_value_heads=4)  # 3 q heads for each k head
 ATTENTION_OF_12 = dict(num_attention_heads=12, num_key_value_heads=12)
-SIZES = dict(hidden_size=60, intermediate_size=56, num_hidden_layers=3, vocab_size=131, max_position_embeddings=64)
+SIZES = dict(hidden_size=60, intermediate_size=72, num_hidden_layers=3, vocab_size=131, max_position_embeddings=64)
 DENSE = {**SIZES, **ATTENTION, "head_dim": 8}
 # Families without the key head_dim: as wide as their heads are together.
 DENSE_OF_HEADS = {**SIZES, **ATTENTION, "hidden_size": 96}
 EXPERTS = dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24)
 LOCAL_EXPERTS = dict(num_local_experts=6, num_experts_per_tok=2)
-ONE_SHARED = dict(shared_expert_intermediate_size=40)
+ONE_SHARED = dict(shared_expert_intermediate_size=36)
 SOME_DENSE = dict(num_hidden_layers=5, decoder_sparse_step=2, mlp_only_layers=[3])
 LATENT = dict(q_lora_rank=20, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12)
 DEEPSEEK = {**SIZES, **LATENT, **ATTENTION_OF_12, "num_hidden_layers": 5, "n_routed_experts": 6, "n_shared_experts": 2,
@@ -92,7 +93,7 @@ ZOO = {
     "glm4_moe": {"small": {**GLM_MOE, "n_shared_experts": 2, "attention_bias": True, "use_qk_norm": True},
                  "plain": {**GLM_MOE, "n_shared_experts": 1}},
     "gpt_oss": {"small": {**DENSE, **LOCAL_EXPERTS, "sliding_window": 16}},
-    "llama4_text": {"small": {**DENSE, **LOCAL_EXPERTS, "intermediate_size_mlp": 72, "interleave_moe_layer_step": 2,
+    "llama4_text": {"small": {**DENSE, **LOCAL_EXPERTS, "intermediate_size_mlp": 84, "interleave_moe_layer_step": 2,
                               "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}},
     "minimax_m2": {"small": {**DENSE, **LOCAL_EXPERTS, "rotary_dim": 4, "use_qk_norm": True, "bos_token_id": 1,
                              "eos_token_id": 2}},
