@@ -32,7 +32,8 @@ class SlotDemand {
     passing_.erase(found);
     ++now_.num_gone;
   }
-  void end_stage() {
+  /// Returns how many are in use in the stage.
+  std::int64_t end_stage() {
     const auto num_passing = static_cast<std::int64_t>(passing_.size()) + now_.num_gone;
     const std::int64_t alone = now_.num_packs + now_.num_unpacks + num_passing;
     // Only now is it known what was packed during the exchange of the stage before.
@@ -41,6 +42,7 @@ class SlotDemand {
     most_together_ = std::max(most_together_, now_.together);
     most_alone_ = std::max(most_alone_, alone);
     before_ = std::exchange(now_, {});
+    return alone;
   }
   std::int64_t most_alone() const { return most_alone_; }
   std::int64_t most_together() const { return most_together_; }

@@ -3,6 +3,7 @@
 #include "src/exec/stages.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <utility>
 
@@ -17,6 +18,9 @@ namespace {
 // The most hops of one window out of one rank in one stage at level 0; each level halves it. Wide fans are rare: a
 // window goes to many ranks of a domain only where their memory is not mapped.
 constexpr std::int32_t kMostBranches = 64;
+
+// A group of so many keeps all links of a rank busy. Larger ones would only make groups of tensors wait for each other.
+constexpr std::int64_t kEnoughOperations = 32;
 
 /// Where a window is on a line of 2^64 points that is cut into as many equal parts as a level has. Both ends of every
 /// message are to have about as many windows in each part, so what tells a rank's windows of a round apart is spread
@@ -60,7 +64,8 @@ const WindowStep& step_of(const Schedule& schedule, const Item& item) {
 }
 
 /// All items of a rank, by stage, and within one in the plan's one order.
-std::vector<Item> sorted_items(const Plan& plan, const Schedule& schedule, std::int32_t level) {
+std::vector<Item> sorted_items(const Plan& plan, const Schedule& schedule, const StageLevels& levels) {
+  const StageKeys keys(plan);
   std::vector<Item> items;
   std::size_t count = 0;
   for (const Lanes* lanes : {&schedule.out, &schedule.in}) {
@@ -72,7 +77,7 @@ std::vector<Item> sorted_items(const Plan& plan, const Schedule& schedule, std::
     for (std::int32_t lane = 0; lane < static_cast<std::int32_t>(lanes.size()); ++lane) {
       const std::vector<WindowStep>& steps = at(lanes, lane).steps;
       for (std::uint32_t i = 0; i < steps.size(); ++i) {
-        items.push_back({stage_key(plan, steps[i], level), {lane, i}, is_out});
+        items.push_back({keys.of(steps[i], levels), {lane, i}, is_out});
       }
     }
   }
@@ -92,16 +97,9 @@ bool is_staged(const Item& item, const WindowStep& step) {
   return item.id.lane != kMappedLane && !step.is_direct;
 }
 
-/// What a rank needs at a level.
-struct Demand {
-  std::int64_t most_operations = 0;
-  std::int64_t num_slots = 0;        ///< where neighbouring stages are under way together
-  std::int64_t num_slots_alone = 0;  ///< where one is over before the next begins
-};
-
-Demand demand_of(const Schedule& schedule, const std::vector<Item>& items) {
-  SlotDemand slots;
-  Demand demand;
+/// Calls visit(first, slots) for the items of each stage, with what is in use of staging from its pack to its unpack.
+template <typename Visit>
+void for_each_stage(const Schedule& schedule, const std::vector<Item>& items, SlotDemand* slots, const Visit& visit) {
   for (std::size_t i = 0; i < items.size();) {
     const std::size_t begin = i;
     std::int64_t num_operations = 0;
@@ -110,19 +108,15 @@ Demand demand_of(const Schedule& schedule, const std::vector<Item>& items) {
       if (items[i].id.lane != kMappedLane) ++num_operations;
       if (!is_staged(items[i], step)) continue;
       if (step.place != Place::kSlot) {
-        items[i].is_out ? slots.add_pack() : slots.add_unpack();
+        items[i].is_out ? slots->add_pack() : slots->add_unpack();
       } else if (!items[i].is_out) {
-        slots.add_passing(items[i].id, step.num_forwards);
+        slots->add_passing(items[i].id, step.num_forwards);
       } else {
-        slots.forward(step.feed);
+        slots->forward(step.feed);
       }
     }
-    slots.end_stage();
-    demand.most_operations = std::max(demand.most_operations, num_operations);
+    visit(items[begin], num_operations, slots->end_stage());
   }
-  demand.num_slots = slots.most_together();
-  demand.num_slots_alone = slots.most_alone();
-  return demand;
 }
 
 // Copies of a device move 16 bytes at a time where both ends begin at multiples of that; so do caches and wires of
@@ -146,18 +140,19 @@ std::int64_t slot_bytes_of(const Schedule& schedule, std::int64_t staging_bytes)
 /// Makes the stages of one rank out of its sorted items.
 class StageBuilder {
  public:
-  StageBuilder(Schedule schedule, std::int32_t level) {
+  StageBuilder(Schedule schedule, const StageLevels& levels) {
     stages_.schedule = std::move(schedule);
-    stages_.level = level;
+    stages_.levels = levels;
   }
 
   StageSchedule build(const Plan& plan, const StageLimits& limits) {
-    const std::vector<Item> items = sorted_items(plan, stages_.schedule, stages_.level);
-    const Demand demand = demand_of(stages_.schedule, items);
+    const std::vector<Item> items = sorted_items(plan, stages_.schedule, stages_.levels);
+    SlotDemand demand;
+    for_each_stage(stages_.schedule, items, &demand, [](const Item&, std::int64_t, std::int64_t) {});
     stages_.slot_bytes = slot_bytes_of(stages_.schedule, limits.staging_bytes);
     const std::int64_t most_slots = stages_.slot_bytes == 0 ? 0 : limits.staging_bytes / stages_.slot_bytes;
-    stages_.num_slots = static_cast<std::int32_t>(std::min(most_slots, demand.num_slots));
-    assert(demand.num_slots_alone <= stages_.num_slots);
+    stages_.num_slots = static_cast<std::int32_t>(std::min(most_slots, demand.most_together()));
+    assert(demand.most_alone() <= stages_.num_slots);
     add_lists(items);
     give_slots(&stages_);
     stages_.groups.resize(stages_.schedule.work_of_group.size());
@@ -271,19 +266,118 @@ class StageBuilder {
   std::array<std::vector<std::int32_t>, 3> in_stages_;  // of what comes in, by lane and index
 };
 
+/// Finds the levels that a rank needs.
+class LevelFinder {
+ public:
+  LevelFinder(const Plan& plan, const Schedule& schedule, const StageLimits& limits)
+      : plan_(plan), keys_(plan), schedule_(schedule), limits_(limits) {
+    const std::int64_t slot_bytes = slot_bytes_of(schedule, limits.staging_bytes);
+    // Half for a stage, half for its neighbours.
+    most_slots_ = slot_bytes == 0 ? 0 : limits.staging_bytes / slot_bytes / 2;
+  }
+
+  StageLevels find() {
+    levels_.of_band.fill(static_cast<std::uint8_t>(kRoundLevel));
+    Bands too_full = find_too_full();
+    Bands is_open;
+    is_open.fill(keys_.joins_rounds());
+    for (std::size_t b = 0; b < too_full.size(); ++b) is_open[b] = is_open[b] && !too_full[b];
+    // A round cut into more parts keeps what one of fewer keeps, so the first level that fits is the one.
+    while (std::count(too_full.begin(), too_full.end(), true) > 0) {
+      for (std::size_t b = 0; b < too_full.size(); ++b) {
+        if (too_full[b]) ++levels_.of_band[b];
+      }
+      too_full = find_too_full();
+    }
+    join_rounds(is_open);
+    return levels_;
+  }
+
+ private:
+  using Bands = std::array<bool, StageLevels::kNumBands>;
+
+  void join_rounds(Bands is_open) {
+    for (std::int32_t level = kRoundLevel - 1; level >= 0; --level) {
+      for (std::size_t b = 0; b < is_open.size(); ++b) {
+        if (is_open[b]) --levels_.of_band[b];
+      }
+      const Bands too_full = find_too_full();
+      for (std::size_t b = 0; b < is_open.size(); ++b) {
+        if (!is_open[b] || !too_full[b]) continue;
+        is_open[b] = false;
+        ++levels_.of_band[b];
+      }
+      if (std::count(is_open.begin(), is_open.end(), true) == 0) return;
+    }
+  }
+
+  /// The bands of which a stage exceeds a limit.
+  Bands find_too_full() const {
+    Bands found{};
+    SlotDemand slots;
+    for_each_stage(schedule_, sorted_items(plan_, schedule_, levels_), &slots,
+                   [&](const Item& item, std::int64_t num_operations, std::int64_t num_slots) {
+                     const WindowStep& step = step_of(schedule_, item);
+                     const std::int32_t level = keys_.level_of(step, levels_);
+                     if (level < kLastLevel && exceeds(level, num_operations, num_slots)) {
+                       found[static_cast<std::size_t>(keys_.band_of(step.order.round))] = true;
+                     }
+                   });
+    return found;
+  }
+
+  bool exceeds(std::int32_t level, std::int64_t num_operations, std::int64_t num_slots) const {
+    if (level < kRoundLevel && num_operations > kEnoughOperations) return true;
+    if (limits_.most_operations > 0 && num_operations > limits_.most_operations) return true;
+    return num_slots > most_slots_;
+  }
+
+  const Plan& plan_;
+  StageKeys keys_;
+  const Schedule& schedule_;
+  const StageLimits& limits_;
+  std::int64_t most_slots_ = 0;
+  StageLevels levels_;
+};
+
 }  // namespace
 
-StageKey stage_key(const Plan& plan, const WindowStep& step, std::int32_t level) {
+StageKeys::StageKeys(const Plan& plan) : plan_(plan) {
+  for (const std::int32_t round : plan.rounds) num_rounds_ = std::max<std::int64_t>(num_rounds_, round + 1);
+  // Of the hops of one window, those in later rounds would sometimes come into the stage of the earlier ones, and then
+  // a level would not simply cut the stages of the one before.
+  joins_rounds_ = std::all_of(plan.hops.begin(), plan.hops.end(), [](const Hop& hop) { return hop.delay == 0; });
+}
+
+/// Rounds of a schedule are all about as full, here more and there less. Those that only count the windows of a group
+/// are the emptier the later they are: few groups of few pairs have many windows.
+std::int64_t StageKeys::band_of(std::int64_t round) const {
+  if (num_rounds_ > 0) return std::min(kNumBands - 1, round * kNumBands / num_rounds_);
+  return static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(round) + 1)) - 1;
+}
+
+std::int64_t StageKeys::first_round_of(std::int64_t band) const {
+  if (num_rounds_ > 0) return (band * num_rounds_ + kNumBands - 1) / kNumBands;
+  return (std::int64_t{1} << band) - 1;
+}
+
+StageKey StageKeys::of(const WindowStep& step, std::int32_t level) const {
   const WindowOrder& order = step.order;
-  const HopIterator hops = plan.begin_hops(at(plan.routes, order.route));
+  const HopIterator hops = plan_.begin_hops(at(plan_.routes, order.route));
   StageKey key;
   key.phase = order.phase;
   key.round = order.round;
   key.depth = depth_of(hops, step.hop);
+  if (level < kRoundLevel && joins_rounds_) {
+    const std::int64_t first = first_round_of(band_of(order.round));
+    const std::int32_t log2_rounds = kRoundLevel - level;
+    key.round = static_cast<std::int32_t>(first + ((order.round - first) >> log2_rounds << log2_rounds));
+  }
+  const std::int32_t log2_parts = std::max(0, level - kRoundLevel);
   if (level < kLastLevel) {
     // A shift by all 64 bits would be undefined.
-    key.part = level == 0 ? 0 : place_of(order) >> (64 - level);
-    key.branch = branch_of(hops, step.hop) / std::max(1, kMostBranches >> level);
+    key.part = log2_parts == 0 ? 0 : place_of(order) >> (64 - log2_parts) << (64 - log2_parts);
+    key.branch = branch_of(hops, step.hop) / std::max(1, kMostBranches >> log2_parts);
   } else {
     key.part = place_of(order);
     key.route = order.route;
@@ -293,18 +387,12 @@ StageKey stage_key(const Plan& plan, const WindowStep& step, std::int32_t level)
   return key;
 }
 
-std::int32_t needed_level(const Plan& plan, const Schedule& schedule, const StageLimits& limits) {
-  const std::int64_t slot_bytes = slot_bytes_of(schedule, limits.staging_bytes);
-  for (std::int32_t level = 0; level < kLastLevel; ++level) {
-    const Demand demand = demand_of(schedule, sorted_items(plan, schedule, level));
-    if (limits.most_operations > 0 && demand.most_operations > limits.most_operations) continue;
-    if (demand.num_slots * slot_bytes <= limits.staging_bytes) return level;
-  }
-  return kLastLevel;
+StageLevels needed_levels(const Plan& plan, const Schedule& schedule, const StageLimits& limits) {
+  return LevelFinder(plan, schedule, limits).find();
 }
 
-StageSchedule build_stages(const Plan& plan, Schedule schedule, std::int32_t level, const StageLimits& limits) {
-  return StageBuilder(std::move(schedule), level).build(plan, limits);
+StageSchedule build_stages(const Plan& plan, Schedule schedule, const StageLevels& levels, const StageLimits& limits) {
+  return StageBuilder(std::move(schedule), levels).build(plan, limits);
 }
 
 }  // namespace reshard

@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 //
 // The windows of a schedule cut into stages, for a driver that gives everything to streams before any of it has
-// happened. Call a window on a hop an item. Every item has a key that is a function of the item, the plan and one
-// number that all ranks agree on (the level), so both its ends know it; a stage of a rank is all its items of one key,
+// happened. Call a window on a hop an item. Every item has a key that is a function of the item, the plan and the
+// levels that all ranks agree on, so both its ends know it; a stage of a rank is all its items of one key,
 // and a rank's stages ascend by key. In a stage, in this order:
 //   pack      one launch: what is sent from slots is copied into them
 //   exchange  one group of sends and receives
@@ -23,6 +23,7 @@
 // StageLimits::most_operations. check_stages() tests all of it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <compare>
 #include <cstdint>
@@ -37,9 +38,9 @@ namespace reshard {
 /// round and leaves it in a later one (a chain that crosses the network again) leaves together with what comes then.
 struct StageKey {
   std::int32_t phase = 0;
-  std::int32_t round = 0;
-  /// The windows of a round are cut into parts, each the same on all hops of a window: its bytes come to a rank and
-  /// leave it in one part.
+  std::int32_t round = 0;  ///< the first, where several are joined
+  /// Of 2^64 points, the first of the part of the round. The windows of a round are cut into parts, each the same on
+  /// all hops of a window: its bytes come to a rank and leave it in one part.
   std::uint64_t part = 0;
   std::int64_t route = -1;   ///< at the last level, where each window is a part; else -1
   std::int32_t number = -1;  ///< as `route`: Window::number
@@ -49,9 +50,25 @@ struct StageKey {
   auto operator<=>(const StageKey&) const = default;
 };
 
-/// A level is how finely rounds are cut, 0 the coarsest. Each cuts every stage of the one before, so that no rank needs
-/// more slots, or has more operations in a group, at a higher level. At the last, a stage is one item.
-inline constexpr std::int32_t kLastLevel = 16;
+/// A level is how finely rounds are cut. At kRoundLevel a stage is a round; below it, each level joins twice as many
+/// rounds (where no bytes are given on in a later round than they came in; else it is as kRoundLevel); above it, each
+/// cuts them into twice as many parts. At kLastLevel a stage is one item. Each level cuts every stage of the one
+/// before, so no rank has more operations in a group, or needs more slots, at a higher level.
+inline constexpr std::int32_t kRoundLevel = 10;
+inline constexpr std::int32_t kLastLevel = 26;
+
+/// Rounds in bands, each of which has a level of its own: some are much fuller than others. All ranks must have the
+/// same levels: each says what it needs, and the highest of each band is taken (raise()).
+struct StageLevels {
+  static constexpr std::size_t kNumBands = 64;
+  std::array<std::uint8_t, kNumBands> of_band{};  ///< each at most kLastLevel
+
+  void raise(const StageLevels& other) {
+    for (std::size_t b = 0; b < kNumBands; ++b) of_band[b] = std::max(of_band[b], other.of_band[b]);
+  }
+  std::int32_t highest() const { return *std::max_element(of_band.begin(), of_band.end()); }
+  bool operator==(const StageLevels&) const = default;
+};
 
 /// What a stage must keep to, at every rank.
 struct StageLimits {
@@ -104,7 +121,7 @@ struct GroupNeeds {
 /// WindowStep::slot) are not used.
 struct StageSchedule {
   Schedule schedule;
-  std::int32_t level = 0;
+  StageLevels levels;
   std::vector<Stage> stages;  ///< ascending by key
 
   /// Lists of all stages, one after the other. Within a stage all are in the plan's one order, WindowStep::key(): so
@@ -146,16 +163,35 @@ struct StageSchedule {
   }
 };
 
-/// The key of an item, which both of its ends compute.
-StageKey stage_key(const Plan& plan, const WindowStep& step, std::int32_t level);
+/// The keys of all items of a plan, of which both ends compute the same.
+class StageKeys {
+ public:
+  explicit StageKeys(const Plan& plan);
+  StageKey of(const WindowStep& step, const StageLevels& levels) const { return of(step, level_of(step, levels)); }
+  StageKey of(const WindowStep& step, std::int32_t level) const;
+  /// The band of a round. Those that are joined are of one band.
+  std::int64_t band_of(std::int64_t round) const;
+  std::int32_t level_of(const WindowStep& step, const StageLevels& levels) const {
+    return levels.of_band[static_cast<std::size_t>(band_of(step.order.round))];
+  }
+  bool joins_rounds() const { return joins_rounds_; }
 
-/// The lowest level at which this rank keeps within the limits, with room for the slots of neighbouring stages beside
-/// each other: the pack of the next stage and the unpack of the last one go on during an exchange. The last level needs
-/// no more than one slot and one operation. All ranks take the highest that any of them needs.
-std::int32_t needed_level(const Plan& plan, const Schedule& schedule, const StageLimits& limits);
+ private:
+  static constexpr auto kNumBands = static_cast<std::int64_t>(StageLevels::kNumBands);
+  std::int64_t first_round_of(std::int64_t band) const;
 
-/// @pre level >= needed_level(plan, schedule, limits), and the same on all ranks
+  const Plan& plan_;
+  std::int64_t num_rounds_ = 0;  // of the plan's schedule; 0: it has none, and windows are numbered in their groups
+  bool joins_rounds_ = true;
+};
+
+/// The lowest level of every band at which this rank keeps within the limits, with room for the slots of a neighbouring
+/// stage beside each: the pack of the next stage and the unpack of the last one go on during an exchange. The last
+/// level needs no more than one slot and one operation.
+StageLevels needed_levels(const Plan& plan, const Schedule& schedule, const StageLimits& limits);
+
+/// @pre no level is below that of needed_levels(plan, schedule, limits), and all ranks have the same
 /// @post staging_bytes() <= limits.staging_bytes
-StageSchedule build_stages(const Plan& plan, Schedule schedule, std::int32_t level, const StageLimits& limits);
+StageSchedule build_stages(const Plan& plan, Schedule schedule, const StageLevels& levels, const StageLimits& limits);
 
 }  // namespace reshard
