@@ -40,6 +40,7 @@ int record(cudaEvent_t event_handle, cudaStream_t stream_handle) {
   EventState* const event = cuda_double::event_of(event_handle);
   const auto stream = cuda_double::stream_of(stream_handle);
   if (event == nullptr || !stream || event->device != stream->device) return cudaErrorInvalidResourceHandle;
+  cuda_double::note_use(*stream, "cudaEventRecord");
   event->mark = stream->mark(stream);
   return cudaSuccess;
 }

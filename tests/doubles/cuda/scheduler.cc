@@ -219,7 +219,12 @@ std::int64_t num_queued() {
   return sum;
 }
 
+void note_use(const StreamState& stream, const char* what) {
+  if (stream.on_use) stream.on_use(what);
+}
+
 void enqueue(const std::shared_ptr<StreamState>& stream, Work work) {
+  note_use(*stream, work.what);
   Scheduler& scheduler = Scheduler::get();
   for (const auto& other : scheduler.streams) {
     const bool is_ordered = other->device == stream->device &&

@@ -38,6 +38,7 @@ struct StreamState {
   std::int64_t num_enqueued = 0;
   std::int64_t num_completed = 0;
   std::deque<Work> queue;
+  std::function<void(const char* what)> on_use;  // of whoever must not find it used just now
   Mark mark(const std::shared_ptr<StreamState>& self) const { return {self, num_enqueued}; }
 };
 
@@ -58,6 +59,9 @@ bool remove_event(void* handle);
 
 std::int64_t num_streams_and_events();
 std::int64_t num_queued();
+
+/// Before anything is queued or recorded: tells whoever watches the stream.
+void note_use(const StreamState& stream, const char* what);
 
 /// Queues, and does some of what is queued, as the seed has it.
 void enqueue(const std::shared_ptr<StreamState>& stream, Work work);

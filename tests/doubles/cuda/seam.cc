@@ -28,6 +28,12 @@ void* allocate(std::size_t size_bytes) {
   return reinterpret_cast<void*>(made.base);
 }
 
+void enqueue_unseen(const std::shared_ptr<StreamState>& stream, Work work) {
+  std::function<void(const char*)> watcher = std::exchange(stream->on_use, nullptr);
+  enqueue(stream, std::move(work));
+  stream->on_use = std::move(watcher);
+}
+
 class SeamOfThisProcess : public Seam {
  public:
   std::recursive_mutex& mutex() override { return State::get().mutex; }
@@ -38,19 +44,26 @@ class SeamOfThisProcess : public Seam {
   }
   bool is_capturing(void*) override { return false; }
 
-  void enqueue(const std::vector<void*>& streams, const char* what, const std::vector<MakeWork>& pieces) override {
+  bool enqueue(const std::vector<void*>& streams, const char* what, const std::vector<MakeWork>& pieces) override {
     const auto first = stream_of(streams.front());
     std::vector<Mark> after;
     for (void* const handle : streams) {
       const auto stream = stream_of(handle);
+      if (stream == nullptr) return false;
       if (stream != first) after.push_back(stream->mark(stream));
     }
-    for (const MakeWork& make : pieces) cuda_double::enqueue(first, {what, make(), std::exchange(after, {})});
+    for (const MakeWork& make : pieces) enqueue_unseen(first, {what, make(), std::exchange(after, {})});
     for (void* const handle : streams) {
       const auto stream = stream_of(handle);
-      if (stream != first) cuda_double::enqueue(stream, {what, [] { return true; }, {first->mark(first)}});
+      if (stream != first) enqueue_unseen(stream, {what, [] { return true; }, {first->mark(first)}});
     }
+    return true;
   }
+
+  void watch_stream(void* stream, std::function<void(const char* what)> on_use) override {
+    if (const auto found = stream_of(stream)) found->on_use = std::move(on_use);
+  }
+  void do_some() override { cuda_double::do_some(); }
   void work_until(const std::function<bool()>& is_done) override { cuda_double::work_until(is_done); }
 
   void open_range(const void* ptr, std::size_t size_bytes, const char* what) override {

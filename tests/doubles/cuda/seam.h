@@ -31,8 +31,12 @@ class Seam {
   virtual bool is_capturing(void* stream) = 0;
 
   /// Queues the pieces into the first stream, one behind the other. The other streams wait for them, and they for
-  /// those.
-  virtual void enqueue(const std::vector<void*>& streams, const char* what, const std::vector<MakeWork>& pieces) = 0;
+  /// those. False: a stream is not there any more. Whoever watches the streams is not told.
+  virtual bool enqueue(const std::vector<void*>& streams, const char* what, const std::vector<MakeWork>& pieces) = 0;
+  /// Calls this before anything is queued into the stream or recorded in it; null: no more.
+  virtual void watch_stream(void* stream, std::function<void(const char* what)> on_use) = 0;
+
+  virtual void do_some() = 0;  ///< a little of what is queued anywhere, as the seed has it
   /// Works until the condition holds; lets other threads work meanwhile.
   virtual void work_until(const std::function<bool()>& is_done) = 0;
 

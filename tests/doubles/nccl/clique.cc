@@ -11,7 +11,9 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <map>
+#include <string>
 
 #include <fmt/format.h>
 
@@ -40,6 +42,14 @@ std::map<std::uint64_t, int>& descriptors() {
 
 std::int64_t now_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
+
+/// Neither gone nor killed and waiting for its parent to see it.
+bool is_alive(std::int32_t process) {
+  std::string text;
+  std::getline(std::ifstream(fmt::format("/proc/{}/stat", process)), text);
+  const std::size_t end_of_name = text.rfind(')');
+  return end_of_name != std::string::npos && text.compare(end_of_name, 3, ") Z") != 0;
 }
 
 /// One more ring than channels: for collectives.
@@ -124,6 +134,25 @@ Ring& Clique::ring(int from, int to, int channel) const {
       static_cast<std::size_t>(from) * static_cast<std::size_t>(num_ranks_) + static_cast<std::size_t>(to);
   auto* const first = reinterpret_cast<Ring*>(reinterpret_cast<std::byte*>(shared_) + kSharedBytes);
   return first[pair * (kMaxChannels + 1) + static_cast<std::size_t>(channel)];
+}
+
+void Clique::ask_for_connection(int from, int to, bool is_sender) const {
+  const auto index = static_cast<std::size_t>(from) * kMaxRanks + static_cast<std::size_t>(to);
+  shared_->connections.at(index).fetch_or(is_sender ? 1 : 2);
+}
+
+bool Clique::is_connected(int from, int to) const {
+  const auto index = static_cast<std::size_t>(from) * kMaxRanks + static_cast<std::size_t>(to);
+  return from == to || shared_->connections.at(index).load() == 3;
+}
+
+int Clique::dead_rank() const {
+  for (int index = 0; index < num_ranks_; ++index) {
+    const RankSlot& slot = rank(index);
+    const std::int32_t process = slot.process.load();
+    if (slot.has_gone.load() == 0 && process != 0 && process != getpid() && !is_alive(process)) return index;
+  }
+  return -1;
 }
 
 void Clique::note_step() const {

@@ -49,6 +49,8 @@ struct Shared {
   std::atomic<std::int32_t> is_deadlocked;
   std::atomic<std::int64_t> last_step_ns;  // of the clock of this machine: when something was last done
   std::array<RankSlot, kMaxRanks> ranks;
+  // Connections, [from * kMaxRanks + to]: which of the two ends wants it.
+  std::array<std::atomic<std::uint8_t>, kMaxRanks * kMaxRanks> connections;
 };
 
 class Clique {
@@ -67,7 +69,13 @@ class Clique {
   Shared& shared() const { return *shared_; }
   RankSlot& rank(int index) const { return shared_->ranks.at(static_cast<std::size_t>(index)); }
   Ring& ring(int from, int to, int channel) const;
+  /// A connection is there when both ends have asked for it.
+  void ask_for_connection(int from, int to, bool is_sender) const;
+  bool is_connected(int from, int to) const;
   bool is_complete() const { return shared_->num_joined.load() == num_ranks_; }
+
+  /// A rank whose process has ended without a word; -1: none.
+  int dead_rank() const;
 
   /// Something was done: the watch for deadlocks begins anew.
   void note_step() const;

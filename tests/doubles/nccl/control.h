@@ -43,6 +43,10 @@ NCCL_DOUBLE_API void nccl_double_set_deadlock_ms(int64_t milliseconds);
 /** Whether kernels of different communicators may run on one device at the same time. */
 NCCL_DOUBLE_API void nccl_double_set_concurrent_comms(int is_possible);
 
+/** Whether the first group that has an operation with a peer waits, in ncclGroupEnd or while the communicator is in
+ * progress, until the peer has ended one that has its other end. As NCCL does; 0: every connection is there. */
+NCCL_DOUBLE_API void nccl_double_set_lazy_connections(int is_lazy);
+
 /** The nth call of the function from now on (1: the next one) gives this ncclResult_t and does nothing. */
 NCCL_DOUBLE_API void nccl_double_fail(const char* function, int64_t nth, int code);
 

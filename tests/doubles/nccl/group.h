@@ -33,6 +33,11 @@ struct CommGroup {
   std::vector<void*> streams;  // in the order of their first operation; the kernels go into the first
   std::vector<Collective> collectives;
   std::vector<Operation> operations;
+
+  bool is_captured() const;
+  /// Connections are made when they are first used, by both ends; whoever uses them first waits for the other.
+  void ask_for_connections() const;
+  bool is_connected() const;
 };
 
 class Group {
@@ -41,25 +46,26 @@ class Group {
 
   ncclResult_t start();
   ncclResult_t end();
-  /// The part of this communicator, with the stream noted. Outside of a group it is one of its own.
+  /// Puts something into the part of this communicator. Outside of a group it is one of its own.
   ncclResult_t add(const std::shared_ptr<Comm>& comm, void* stream, const char* function,
                    const std::function<void(CommGroup*)>& put);
-  /// Whatever makes a communicator waits for all ranks; in a group, for those of this thread, too.
-  ncclResult_t add_connection(const std::shared_ptr<Comm>& comm);
+  /// A communicator that was just made waits for all its ranks; in a group, for those of this thread, too.
+  ncclResult_t add_new(const std::shared_ptr<Comm>& comm);
+  /// An error inside of a group is also the group's.
   ncclResult_t note(ncclResult_t code);
 
  private:
-  ncclResult_t launch_all();
+  CommGroup& part_of(const std::shared_ptr<Comm>& comm);
+  ncclResult_t begin_all();
+  ncclResult_t check_all() const;
+
   int depth_ = 0;
   ncclResult_t error_ = ncclSuccess;
   std::vector<CommGroup> parts_;
-  std::vector<std::shared_ptr<Comm>> connecting_;
+  std::vector<std::shared_ptr<Comm>> new_comms_;
 };
 
-/// Blocks until all ranks have come.
-ncclResult_t wait_for_ranks(const std::shared_ptr<Comm>& comm);
-
-/// Cuts it into kernels and queues those.
-ncclResult_t launch(CommGroup group);
+/// Cuts it into kernels and queues those (launch.cc).
+ncclResult_t launch(const CommGroup& group);
 
 }  // namespace nccl_double

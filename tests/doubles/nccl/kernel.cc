@@ -4,12 +4,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
 #include <fmt/format.h>
-
-#include "tests/doubles/nccl/break.h"
 
 namespace nccl_double {
 namespace {
@@ -26,7 +25,12 @@ Resident& resident_on(int device) {
   return list[device];
 }
 
-/// All that are queued in this process, for reports.
+std::int64_t next_ticket() {
+  static std::int64_t next = 0;
+  return next++;
+}
+
+/// All that are queued in this process.
 std::set<const Kernel*>& kernels() {
   static auto& list = *new std::set<const Kernel*>;
   return list;
@@ -35,7 +39,7 @@ std::set<const Kernel*>& kernels() {
 }  // namespace
 
 Kernel::Kernel(std::shared_ptr<Comm> comm, KernelWork work)
-    : comm_(std::move(comm)), work_(std::move(work)), current_(work_.channels.size(), 0) {
+    : comm_(std::move(comm)), work_(std::move(work)), ticket_(next_ticket()), current_(work_.channels.size(), 0) {
   ++comm_->num_unfinished;
   comm_->clique->note_step();
   kernels().insert(this);
@@ -47,18 +51,46 @@ Kernel::~Kernel() {
   --comm_->num_unfinished;
 }
 
-bool Kernel::start() {
-  Resident& resident = resident_on(comm_->device);
-  const std::uint64_t clique = comm_->clique->identity();
-  const bool is_taken = resident.num_kernels > 0 && resident.clique != clique;
+bool Kernel::may_start() const {
+  const Resident& resident = resident_on(comm_->device);
+  const bool is_taken = resident.num_kernels > 0 && resident.clique != comm_->clique->identity();
   if (is_taken && !World::get().settings.has_concurrent_comms) return false;
-  resident.clique = clique;
+  if (!comm_->orders_launches) return true;
+  return std::none_of(kernels().begin(), kernels().end(), [&](const Kernel* other) {
+    return other->comm_->device == comm_->device && other->ticket_ < ticket_ && !other->has_started_;
+  });
+}
+
+bool Kernel::start() {
+  if (!may_start()) return false;
+  Resident& resident = resident_on(comm_->device);
+  resident.clique = comm_->clique->identity();
   ++resident.num_kernels;
   has_started_ = true;
   ++World::get().counters.kernels;
+  if (!check_memory()) {
+    cuda().lose_everything(cudaErrorIllegalAddress);
+    return false;
+  }
   if (World::get().breaking_kernel.hit()) {
-    break_comm(*comm_, static_cast<ncclResult_t>(World::get().breaking_kernel.code));
+    comm_->break_all(static_cast<ncclResult_t>(World::get().breaking_kernel.code));
     is_stuck_ = true;
+  }
+  return true;
+}
+
+/// That the device may touch what it is to send and to fill.
+bool Kernel::check_memory() const {
+  for (const auto& batches : work_.channels) {
+    for (const auto& batch : batches) {
+      for (const Transfer& transfer : batch) {
+        if (!transfer.is_of_device || transfer.size_bytes == 0) continue;
+        if (cuda().can_access(comm_->device, transfer.data, transfer.size_bytes)) continue;
+        misuse(fmt::format("{} is given {} bytes at {}, which its device cannot reach", comm_->name(),
+                           transfer.size_bytes, static_cast<void*>(transfer.data)));
+        return false;
+      }
+    }
   }
   return true;
 }
@@ -129,24 +161,27 @@ void Kernel::watch() {
     const bool is_part = other != this && other->comm_->clique->identity() == clique.identity() && other->has_started_;
     if (is_part) world.last_deadlock += " | " + other->report();
   }
-  std::fprintf(stderr, "the double of NCCL: a deadlock: %s\n", world.last_deadlock.c_str());
-  break_comm(*comm_, ncclInternalError);
+  std::fprintf(stderr, "the double of NCCL: a deadlock: %.500s\n", world.last_deadlock.c_str());
+  comm_->break_all(ncclInternalError);
   cuda().lose_everything(cudaErrorLaunchTimeout);
 }
 
 std::string Kernel::report() const {
   std::string text = fmt::format("{} of {}", work_.what, comm_->name());
-  if (!has_started_) return text + " waits for the kernels of another communicator on its device";
-  int num_listed = 0;
+  if (!has_started_) return text + " waits for kernels of other communicators on its device";
+  // Operations of which some part is under way, and how many parts.
+  std::map<std::string, int> waiting;
   for (std::size_t channel = 0; channel < work_.channels.size(); ++channel) {
     if (current_[channel] == work_.channels[channel].size()) continue;
     for (const Transfer& transfer : work_.channels[channel][current_[channel]]) {
-      if (transfer.is_done || ++num_listed > 8) continue;
-      text += fmt::format("; channel {}, batch {}: {} rank {}, {} of {} bytes", channel, current_[channel],
-                          transfer.is_send ? "a send to" : "a receive from", transfer.peer, transfer.num_moved,
-                          transfer.size_bytes);
+      if (transfer.is_done) continue;
+      ++waiting[fmt::format("a {} rank {} of {} bytes", transfer.is_send ? "send to" : "receive from", transfer.peer,
+                            transfer.head.operation_bytes)];
     }
   }
+  text += " waits for";
+  for (const auto& [operation, num_parts] : waiting) text += fmt::format(" {} ({} parts),", operation, num_parts);
+  text.pop_back();
   return text;
 }
 

@@ -34,6 +34,8 @@ class Kernel {
 
  private:
   bool start();
+  bool may_start() const;
+  bool check_memory() const;
   bool step_all();
   void step(Transfer* transfer, bool* has_moved);
   void watch();
@@ -42,6 +44,7 @@ class Kernel {
 
   std::shared_ptr<Comm> comm_;
   KernelWork work_;
+  const std::int64_t ticket_;         // in the order in which they were queued
   std::vector<std::size_t> current_;  // batch of each channel
   bool has_started_ = false;
   bool is_stuck_ = false;  // it was told to break, or its ends do not match

@@ -54,15 +54,6 @@ KernelWork work_of(const Comm& comm, const std::vector<Operation>& operations, c
   return work;
 }
 
-/// Both ends of what a rank sends to itself must be in the group.
-ncclResult_t check_own(const CommGroup& group) {
-  std::int64_t balance = 0;
-  for (const Operation& operation : group.operations) {
-    if (operation.peer == group.comm->rank) balance += operation.is_send ? 1 : -1;
-  }
-  return balance == 0 ? ncclSuccess : fail(ncclInvalidUsage, "a send to itself without its receive, or the other way");
-}
-
 /// Sends to every rank that receives, receives from every one that sends, all at once.
 KernelWork work_of(const Comm& comm, const Collective& collective) {
   KernelWork work;
@@ -73,19 +64,20 @@ KernelWork work_of(const Comm& comm, const Collective& collective) {
   auto gathered = std::make_shared<std::vector<std::vector<std::byte>>>(
       static_cast<std::size_t>(reduces ? num_ranks : 0), std::vector<std::byte>(size_bytes));
   std::vector<Transfer> transfers;
-  const auto add = [&](bool is_send, int peer, std::byte* data) {
+  const auto add = [&](bool is_send, int peer, std::byte* data, bool is_of_device) {
     Operation operation{is_send, peer, data, size_bytes};
     Transfer transfer = transfer_of(comm, operation, {0, 0, kMaxChannels, 0, size_bytes});
     transfer.head.kind = collective.kind;
+    transfer.is_of_device = is_of_device;
     transfers.push_back(transfer);
   };
   for (int peer = 0; peer < num_ranks; ++peer) {
     if (reduces || (collective.root == comm.rank && peer != comm.rank)) {
-      add(true, peer, const_cast<std::byte*>(collective.send));
+      add(true, peer, const_cast<std::byte*>(collective.send), true);
     }
-    if (reduces) add(false, peer, (*gathered)[static_cast<std::size_t>(peer)].data());
+    if (reduces) add(false, peer, (*gathered)[static_cast<std::size_t>(peer)].data(), false);
   }
-  if (!reduces && collective.root != comm.rank) add(false, collective.root, collective.receive);
+  if (!reduces && collective.root != comm.rank) add(false, collective.root, collective.receive, true);
   work.channels.push_back({std::move(transfers)});
   work.at_end = [collective, gathered, size_bytes, is_root = collective.root == comm.rank] {
     if (size_bytes == 0) return;
@@ -128,16 +120,15 @@ std::vector<MakeWork> make_kernels(const CommGroup& group) {
 
 }  // namespace
 
-ncclResult_t launch(CommGroup group) {
+ncclResult_t launch(const CommGroup& group) {
   if (group.comm->is_ended()) return ncclInvalidUsage;
-  if (const ncclResult_t code = check_own(group); code != ncclSuccess) return code;
   for (const Operation& operation : group.operations) {
     if (!operation.is_send) continue;
     ++World::get().counters.sends;
     World::get().counters.sent_bytes += static_cast<std::int64_t>(operation.size_bytes);
   }
-  cuda().enqueue(group.streams, "a group of NCCL", make_kernels(group));
-  return ncclSuccess;
+  const bool is_queued = cuda().enqueue(group.streams, "a group of NCCL", make_kernels(group));
+  return is_queued ? ncclSuccess : fail(ncclUnhandledCudaError, "a stream of the group was destroyed");
 }
 
 }  // namespace nccl_double

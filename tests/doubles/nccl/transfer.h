@@ -30,6 +30,7 @@ struct Transfer {
   std::byte* data = nullptr;
   std::uint64_t size_bytes = 0;
   bool is_lost = false;
+  bool is_of_device = true;  // false: a buffer of the double itself
 
   std::uint64_t num_moved = 0;
   bool has_head = false;

@@ -21,7 +21,7 @@
 namespace nccl_double {
 
 struct Settings {
-  int version = NCCL_VERSION_CODE;
+  int version = 0;
   int num_channels = 32;
   int channels_per_peer = 32;
   int channels_per_operation = 32;
@@ -29,6 +29,7 @@ struct Settings {
   int delay_percent = 20;
   std::int64_t deadlock_ms = 30000;
   bool has_concurrent_comms = false;
+  bool has_lazy_connections = true;
   bool is_strict = false;  // a misuse ends the process
 };
 
@@ -54,6 +55,7 @@ struct World {
   bool happens(int percent) { return static_cast<int>(random() % 100) < percent; }
 };
 
+int default_version();  // of this library
 Settings settings_of_environment();
 
 /// The double of CUDA in this process. Ends the process when there is none.

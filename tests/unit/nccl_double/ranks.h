@@ -9,6 +9,8 @@
 #include <nccl.h>
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "tests/doubles/cuda/control.h"
@@ -40,7 +42,7 @@ struct Rank {
   cudaStream_t stream = nullptr;
 };
 
-/// All ranks of one blocking communicator, made by one thread. At the end what is queued is given up.
+/// All ranks of one blocking communicator, made by one thread.
 class Ranks {
  public:
   explicit Ranks(int num_ranks, ncclConfig_t config = NCCL_CONFIG_INITIALIZER);
@@ -49,11 +51,14 @@ class Ranks {
   Ranks& operator=(const Ranks&) = delete;
   int size() const { return static_cast<int>(ranks_.size()); }
   Rank& operator[](int number) { return ranks_[static_cast<std::size_t>(number)]; }
+  /// After a deadlock: the device works again, and nothing of the communicator does.
+  void give_up();
   /// Waits for all streams; the first code that is none of success.
   cudaError_t synchronize();
 
  private:
   std::vector<Rank> ranks_;
+  bool has_given_up_ = false;
 };
 
 /// Starts each test with clean doubles, eight devices and no patience with deadlocks.
