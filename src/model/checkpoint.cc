@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "src/base/arithmetic.h"
+#include "src/model/placer.h"
 #include "src/model/schemes.h"
 
 namespace reshard {
@@ -27,34 +28,44 @@ Result<CheckpointSettings> read_settings(const LayoutText& text) {
   return settings;
 }
 
-Status place_whole(LayoutBuilder* builder, std::size_t param, const MeshPtr& mesh) {
-  const Param& tensor = builder->params()[param];
-  return builder->place(param, mesh, whole_dims(tensor), checkpoint_name(builder->config(), tensor));
-}
-
 std::int64_t bytes_of(const Param& param) {
-  return std::accumulate(param.shape.begin(), param.shape.end(), size_bytes(param.dtype), std::multiplies<>());
+  const std::vector<std::int64_t> shape = shape_of(param);
+  return std::accumulate(shape.begin(), shape.end(), size_bytes(param.dtype), std::multiplies<>());
 }
 
-/// Deals the tensors out in order, as the files of a checkpoint do: each goes to the rank in whose share of the bytes
-/// its middle falls.
-Status place_split(std::int32_t num_ranks, LayoutBuilder* builder) {
-  std::vector<MeshPtr> meshes(static_cast<std::size_t>(num_ranks));
-  std::int64_t total = 0;
-  for (const Param& param : builder->params()) total += bytes_of(param);
+/// Deals the chosen tensors out in order, as the files of a checkpoint do: each goes to the rank in whose share of the
+/// bytes its middle falls.
+std::vector<std::int32_t> deal(std::int32_t num_ranks, const LayoutBuilder& builder) {
+  std::int64_t total = 0, before = 0;
+  for (const std::size_t index : builder.chosen()) total += bytes_of(builder.param(index));
   const std::int64_t share = std::max<std::int64_t>(1, ceil_div(total, num_ranks));
-  std::int64_t before = 0;
-  for (std::size_t i = 0; i < builder->params().size(); ++i) {
-    const std::int64_t bytes = bytes_of(builder->params()[i]);
-    const std::int64_t rank = (before + bytes / 2) / share;
+  std::vector<std::int32_t> rank_of;
+  for (const std::size_t index : builder.chosen()) {
+    const std::int64_t bytes = bytes_of(builder.param(index));
+    rank_of.push_back(static_cast<std::int32_t>((before + bytes / 2) / share));
     before += bytes;
-    MeshPtr& mesh = meshes[static_cast<std::size_t>(rank)];
-    if (mesh == nullptr) {
-      RESHARD_TRY(mesh, builder->mesh({{"rank", 1}}, {static_cast<std::int32_t>(rank)}));
-    }
-    RESHARD_TRY(place_whole(builder, i, mesh));
   }
-  return {};
+  return rank_of;
+}
+
+/// For the placer, the ranks that each have a share are stages of one rank: those that have something, in order.
+Status place_split(const LayoutText& text, std::int32_t num_ranks, LayoutBuilder* builder) {
+  std::vector<std::int32_t> stage_of;
+  std::int32_t last_rank = -1;
+  std::vector<MeshPtr> meshes;
+  for (const std::int32_t rank : deal(num_ranks, *builder)) {
+    if (rank != last_rank) {
+      RESHARD_TRY(MeshPtr mesh, builder->mesh({{"rank", 1}}, {rank}));
+      meshes.push_back(std::move(mesh));
+      last_rank = rank;
+    }
+    stage_of.push_back(static_cast<std::int32_t>(meshes.size()) - 1);
+  }
+  Scheme scheme;
+  scheme.num_stages = static_cast<std::int32_t>(meshes.size());
+  for (PartRules& part : scheme.parts) part.meshes = meshes;
+  scheme.stage_of = [&](std::size_t choice) { return stage_of[choice]; };
+  return place_model(text, scheme, builder);
 }
 
 }  // namespace
@@ -66,12 +77,14 @@ Result<std::int32_t> checkpoint_num_ranks(const LayoutText& text) {
 
 Status place_checkpoint(const LayoutText& text, LayoutBuilder* builder) {
   RESHARD_TRY(const CheckpointSettings settings, read_settings(text));
-  if (settings.is_split) return place_split(settings.num_ranks, builder);
+  if (settings.is_split) return place_split(text, settings.num_ranks, builder);
   std::vector<std::int32_t> ranks(static_cast<std::size_t>(settings.num_ranks));
   std::iota(ranks.begin(), ranks.end(), 0);
   RESHARD_TRY(const MeshPtr mesh, builder->mesh({{"replica", settings.num_ranks}}, std::move(ranks)));
-  for (std::size_t i = 0; i < builder->params().size(); ++i) RESHARD_TRY(place_whole(builder, i, mesh));
-  return {};
+  Scheme scheme;
+  for (PartRules& part : scheme.parts) part.meshes = {mesh};
+  scheme.stage_of = [](std::size_t) { return 0; };
+  return place_model(text, scheme, builder);
 }
 
 }  // namespace reshard

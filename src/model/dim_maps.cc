@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 //
-// The few ways in which frameworks cut a dimension. A map is found again by what it was made from: its kind, the
-// dimension's extent, and up to three numbers more, 0 where a kind has fewer. Hence layers that are cut alike have the
-// same map, by pointer, and whoever works once for each distinct map (the planner, serialisation) works once for all of
-// them.
+// The few ways in which frameworks cut a dimension. A map is found again by what it was made from, so that layers that
+// are cut alike have the same map, by pointer, and whoever works once for each distinct map (the planner,
+// serialisation) works once for all of them.
 #include "src/model/dim_maps.h"
 
 #include <fmt/format.h>
@@ -24,6 +23,18 @@ DimPart one_segment(std::int64_t begin, std::int64_t end, std::int64_t local, st
   return part;
 }
 
+/// Rows of a member that one unit holds; 0 where the units do not share it out evenly.
+std::int64_t rows_per_unit(const FusedMember& member, std::int64_t num_units) {
+  if (member.count % num_units == 0) return member.count / num_units * member.each;
+  return member.repeats && num_units % member.count == 0 ? member.each : 0;
+}
+
+/// Where a unit's rows of the member begin in the member itself.
+std::int64_t first_row(const FusedMember& member, std::int64_t num_units, std::int64_t unit) {
+  if (member.count >= num_units) return member.count / num_units * member.each * unit;
+  return unit / (num_units / member.count) * member.each;
+}
+
 }  // namespace
 
 DimMapPtr make_parts(std::int64_t num_parts, const std::function<DimPart(std::int64_t index)>& part) {
@@ -34,7 +45,7 @@ DimMapPtr make_parts(std::int64_t num_parts, const std::function<DimPart(std::in
 }
 
 DimMapPtr DimMaps::chunk(std::int64_t extent, std::int64_t num_parts) {
-  DimMapPtr& map = maps_[{Kind::kChunk, extent, num_parts, 0, 0}];
+  DimMapPtr& map = maps_[{static_cast<int>(Kind::kChunk), extent, num_parts}];
   if (map != nullptr) return map;
   const std::int64_t size = ceil_div(extent, num_parts);
   map = make_parts(num_parts, [&](std::int64_t index) {
@@ -45,23 +56,8 @@ DimMapPtr DimMaps::chunk(std::int64_t extent, std::int64_t num_parts) {
   return map;
 }
 
-Result<DimMapPtr> DimMaps::stacked(std::int64_t extent, std::int64_t num_parts, std::int64_t index,
-                                   std::int64_t count) {
-  if (extent % num_parts != 0) {
-    return invalid_argument(fmt::format("{} rows or columns do not divide over {} ranks", extent, num_parts));
-  }
-  DimMapPtr& map = maps_[{Kind::kStacked, extent, num_parts, index, count}];
-  if (map != nullptr) return map;
-  const std::int64_t size = extent / num_parts;
-  map = make_parts(num_parts, [&](std::int64_t part) {
-    // Behind the same part of the `index` tensors before it, in a buffer for that part of all `count`.
-    return one_segment(part * size, (part + 1) * size, index * size, count * size);
-  });
-  return map;
-}
-
 DimMapPtr DimMaps::padded(std::int64_t extent, std::int64_t num_parts, std::int64_t part_extent) {
-  DimMapPtr& map = maps_[{Kind::kPadded, extent, num_parts, part_extent, 0}];
+  DimMapPtr& map = maps_[{static_cast<int>(Kind::kPadded), extent, num_parts, part_extent}];
   if (map != nullptr) return map;
   auto padded = std::make_shared<DimMap>(*make_parts(num_parts, [&](std::int64_t part) {
     return one_segment(std::min(extent, part * part_extent), std::min(extent, (part + 1) * part_extent), 0,
@@ -74,11 +70,44 @@ DimMapPtr DimMaps::padded(std::int64_t extent, std::int64_t num_parts, std::int6
   return map;
 }
 
-DimMapPtr DimMaps::whole_at(std::int64_t extent, std::int64_t offset, std::int64_t buffer_extent) {
-  DimMapPtr& map = maps_[{Kind::kWholeAt, extent, offset, buffer_extent, 0}];
-  if (map == nullptr) {
-    map = make_parts(1, [&](std::int64_t) { return one_segment(0, extent, offset, buffer_extent); });
+Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t index) {
+  std::vector<std::int64_t> key = {static_cast<int>(Kind::kFused), static_cast<std::int64_t>(index), fusing.num_units,
+                                   fusing.num_parts};
+  std::int64_t unit_rows = 0, offset = 0;  // of a unit: all rows, and those before the member's
+  for (std::size_t m = 0; m < fusing.members.size(); ++m) {
+    const FusedMember& member = fusing.members[m];
+    const std::int64_t rows = rows_per_unit(member, fusing.num_units);
+    if (rows == 0) {
+      return invalid_argument(
+          fmt::format("{} rows or columns do not divide over {} ranks", member.count, fusing.num_units));
+    }
+    if (m < index) offset += rows;
+    unit_rows += rows;
+    key.insert(key.end(), {member.count, member.each, member.repeats ? 1 : 0});
   }
+  if (unit_rows * fusing.num_units % fusing.num_parts != 0) {
+    return invalid_argument(
+        fmt::format("{} rows in all do not divide over {} ranks", unit_rows * fusing.num_units, fusing.num_parts));
+  }
+  DimMapPtr& map = maps_[std::move(key)];
+  if (map != nullptr) return map;
+  const FusedMember& member = fusing.members[index];
+  const std::int64_t held = rows_per_unit(member, fusing.num_units);
+  const std::int64_t part_rows = unit_rows * fusing.num_units / fusing.num_parts;
+  map = make_parts(fusing.num_parts, [&](std::int64_t p) {
+    DimPart part;
+    part.extent = part_rows;
+    const std::int64_t begin = p * part_rows, end = begin + part_rows;
+    // From the first unit that the part's rows touch. In each, the member's rows are one run; what of it lies within
+    // [begin, end) is a segment, whose local index counts the fused rows of all members.
+    for (std::int64_t unit = begin / unit_rows; unit * unit_rows < end; ++unit) {
+      const std::int64_t fused = unit * unit_rows + offset;
+      const std::int64_t from = std::max(begin, fused), to = std::min(end, fused + held);
+      const std::int64_t shift = first_row(member, fusing.num_units, unit) - fused;
+      if (from < to) part.segments.push_back({from + shift, to + shift, from - begin});
+    }
+    return part;
+  });
   return map;
 }
 

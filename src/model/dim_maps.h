@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <tuple>
+#include <vector>
 
 #include "src/base/status.h"
 #include "src/layout/dim_map.h"
@@ -15,6 +15,25 @@ namespace reshard {
 /// A map of num_parts parts, each made by `part`.
 DimMapPtr make_parts(std::int64_t num_parts, const std::function<DimPart(std::int64_t index)>& part);
 
+/// One of the parameters that are fused along a dimension: `count` entries of `each` rows.
+struct FusedMember {
+  std::int64_t count = 0;
+  std::int64_t each = 1;
+  bool repeats = false;  ///< where there are more units than entries, several units hold the same entry
+};
+
+/// Parameters that a framework holds as one: each of `units` units holds its share of every member in turn, and the
+/// whole is cut evenly into parts, wherever that falls. With
+///   units = parts        [gate | up] and [q | k | v] of every rank, k and v heads repeated over more ranks than heads
+///   units = query groups Megatron's linear_qkv: q heads, k head, v head of a group; cuts may fall inside a head
+///   units = width / s    gate and up interleaved by blocks of s rows
+/// A parameter alone is a fused one with one member and as many units as parts.
+struct Fusing {
+  std::vector<FusedMember> members;
+  std::int64_t num_units = 1;
+  std::int64_t num_parts = 1;
+};
+
 /// The maps that the framework layouts share. Equal arguments give the same pointer: the layers of a model are alike,
 /// and the planner does its work once per distinct structure.
 class DimMaps {
@@ -22,23 +41,16 @@ class DimMaps {
   /// torch.chunk: parts of ceil(extent / num_parts), the last ones short or empty.
   DimMapPtr chunk(std::int64_t extent, std::int64_t num_parts);
 
-  /// Equal parts. Error: num_parts does not divide extent.
-  Result<DimMapPtr> even(std::int64_t extent, std::int64_t num_parts) { return stacked(extent, num_parts, 0, 1); }
-
-  /// Equal parts of tensor `index` of `count` equally large ones that lie behind one another in each part's buffer:
-  /// gate and up of a fused projection. Error: num_parts does not divide extent.
-  Result<DimMapPtr> stacked(std::int64_t extent, std::int64_t num_parts, std::int64_t index, std::int64_t count);
-
   /// Parts of `part_extent` rows each, num_parts * part_extent >= extent; what lies behind the last row is padding.
   DimMapPtr padded(std::int64_t extent, std::int64_t num_parts, std::int64_t part_extent);
 
-  /// One part: all of the dimension, at `offset` of a buffer of `buffer_extent`.
-  DimMapPtr whole_at(std::int64_t extent, std::int64_t offset, std::int64_t buffer_extent);
+  /// What the parts hold of the member `index`, and where.
+  /// Errors: units that divide no member evenly, parts that do not divide the rows of all members together.
+  Result<DimMapPtr> fused(const Fusing& fusing, std::size_t index);
 
  private:
-  enum class Kind { kChunk, kStacked, kPadded, kWholeAt };
-  using Key = std::tuple<Kind, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
-  std::map<Key, DimMapPtr> maps_;
+  enum class Kind { kChunk, kPadded, kFused };
+  std::map<std::vector<std::int64_t>, DimMapPtr> maps_;  // by kind and arguments
 };
 
 }  // namespace reshard

@@ -9,7 +9,7 @@
 #include <limits>
 #include <numeric>
 
-#include "src/model/config.h"
+#include "src/model/families.h"
 #include "src/model/layout_builder.h"
 #include "src/model/layout_text.h"
 #include "src/model/name_filter.h"
@@ -18,24 +18,24 @@
 namespace reshard {
 namespace {
 
-struct Scheme {
+struct Kind {
   std::string_view kind;
   Result<std::int32_t> (*num_ranks)(const LayoutText&);
   Status (*place)(const LayoutText&, LayoutBuilder*);
 };
 
-constexpr std::array kSchemes = {
-    Scheme{"fsdp", fsdp_num_ranks, place_fsdp},
-    Scheme{"megatron", megatron_num_ranks, place_megatron},
-    Scheme{"vllm", vllm_num_ranks, place_vllm},
-    Scheme{"checkpoint", checkpoint_num_ranks, place_checkpoint},
+constexpr std::array kKinds = {
+    Kind{"fsdp", fsdp_num_ranks, place_fsdp},
+    Kind{"megatron", megatron_num_ranks, place_megatron},
+    Kind{"vllm", vllm_num_ranks, place_vllm},
+    Kind{"checkpoint", checkpoint_num_ranks, place_checkpoint},
 };
 
-/// The scheme of a parsed text, whose kind is a known one.
-const Scheme& scheme_of(const LayoutText& text) {
+/// The kind of a parsed text, whose kind is a known one.
+const Kind& kind_of(const LayoutText& text) {
   std::size_t index = 0;
-  while (kSchemes[index].kind != text.kind()) ++index;
-  return kSchemes[index];
+  while (kKinds[index].kind != text.kind()) ++index;
+  return kKinds[index];
 }
 
 /// The ranks of the world that the layout's ranks are.
@@ -81,24 +81,26 @@ Result<std::int32_t> world_size(const LayoutText& text, const std::vector<std::i
 
 Result<std::int32_t> layout_text_num_ranks(const std::string& text) {
   RESHARD_TRY(const LayoutText parsed, LayoutText::parse(text));
-  return scheme_of(parsed).num_ranks(parsed);
+  return kind_of(parsed).num_ranks(parsed);
 }
 
 Result<ModelLayout> make_model_layout(const std::string& config_json, const std::string& layout_text,
                                       const ModelLayoutOptions& options) {
+  RESHARD_TRY(Model model, read_model(config_json, {options.num_layers, options.dtype}));
+  return make_model_layout(std::move(model), layout_text, options);
+}
+
+Result<ModelLayout> make_model_layout(Model model, const std::string& layout_text, const ModelLayoutOptions& options) {
   RESHARD_TRY(const LayoutText text, LayoutText::parse(layout_text));
-  const Scheme& scheme = scheme_of(text);
-  RESHARD_TRY(const std::int32_t needed, scheme.num_ranks(text));
+  const Kind& kind = kind_of(text);
+  RESHARD_TRY(const std::int32_t needed, kind.num_ranks(text));
   RESHARD_TRY(std::vector<std::int32_t> ranks, ranks_of(text, needed, options));
   RESHARD_TRY(const std::int32_t world, world_size(text, ranks, options.num_ranks));
   RESHARD_TRY(check_num_ranks(world));
-  RESHARD_TRY(ModelConfig config, parse_model_config(config_json, options.num_layers));
-  if (options.dtype.has_value()) config.dtype = *options.dtype;
-  RESHARD_TRY(std::vector<Param> params, list_parameters(config));
-  RESHARD_TRY(params, select_by_name(config, std::move(params), options.include, options.exclude));
+  RESHARD_TRY(std::vector<std::size_t> chosen, select_by_name(model, options.include, options.exclude));
   RESHARD_TRY(LayoutBuilder builder,
-              LayoutBuilder::create(std::move(config), std::move(params), std::move(ranks), world));
-  RESHARD_TRY(scheme.place(text, &builder));
+              LayoutBuilder::create(std::move(model), std::move(chosen), std::move(ranks), world));
+  RESHARD_TRY(kind.place(text, &builder));
   return std::move(builder).take();
 }
 

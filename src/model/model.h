@@ -9,6 +9,7 @@
 
 #include "src/base/status.h"
 #include "src/layout/layout.h"
+#include "src/model/parameter.h"
 
 namespace reshard {
 
@@ -29,6 +30,10 @@ struct ModelLayoutOptions {
 /// Errors: RESHARD_ERR_INVALID_ARGUMENT for malformed or contradictory input and for a pattern that fits no tensor,
 /// RESHARD_ERR_NOT_SUPPORTED for another model family, RESHARD_ERR_IO for an unreadable eplb file.
 Result<ModelLayout> make_model_layout(const std::string& config_json, const std::string& layout_text,
+                                      const ModelLayoutOptions& options = {});
+
+/// The same of a model that has been read; num_layers and dtype of the options are for reading and not looked at here.
+Result<ModelLayout> make_model_layout(Model model, const std::string& layout_text,
                                       const ModelLayoutOptions& options = {});
 
 /// How many ranks a line such as "vllm:tp=2,replicas=4" needs.

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace reshard {
 namespace {
@@ -64,17 +65,19 @@ bool matches(std::string_view pattern, std::string_view name) {
   return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
-Result<std::vector<Param>> select_by_name(const ModelConfig& config, std::vector<Param> params,
-                                          const std::vector<std::string>& include,
-                                          const std::vector<std::string>& exclude) {
-  if (include.empty() && exclude.empty()) return params;
+Result<std::vector<std::size_t>> select_by_name(const Model& model, const std::vector<std::string>& include,
+                                                const std::vector<std::string>& exclude) {
+  std::vector<std::size_t> selected;
+  if (include.empty() && exclude.empty()) {
+    selected.resize(model.params.size());
+    std::iota(selected.begin(), selected.end(), std::size_t{0});
+    return selected;
+  }
   Patterns kept("include", include), left_out("exclude", exclude);
-  std::vector<Param> selected;
-  for (Param& param : params) {
-    const std::string name = checkpoint_name(config, param);
+  for (std::size_t i = 0; i < model.params.size(); ++i) {
+    const std::string name = checkpoint_name(model, model.params[i]);
     const bool is_kept = kept.any_matches(name) || include.empty();
-    if (left_out.any_matches(name) || !is_kept) continue;
-    selected.push_back(std::move(param));
+    if (!left_out.any_matches(name) && is_kept) selected.push_back(i);
   }
   RESHARD_TRY(kept.check_all_matched());
   RESHARD_TRY(left_out.check_all_matched());

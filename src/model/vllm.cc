@@ -1,20 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 //
-// What a vLLM engine holds: its stages, its tensor-parallel cuts with fused parameters, and its experts. A parameter of
-// the checkpoint is placed under the name of the vLLM parameter that holds it; several that share a name are one
-// buffer, and the dim maps say which rows of it are whose. Nothing is fused in code: fusing is an offset in a DimPart.
+// What a vLLM engine holds: its stages, its tensor-parallel cuts with fused parameters, and its experts.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
+#include "src/base/arithmetic.h"
 #include "src/model/eplb.h"
+#include "src/model/placer.h"
 #include "src/model/schemes.h"
+#include "src/model/stages.h"
 #include "src/model/vllm_settings.h"
 
 namespace reshard {
 namespace {
+
+/// Names of vLLM 0.32 where they differ from the checkpoint's, in place of the last component.
+constexpr NameRule kNames[] = {
+    {"experts.down", "routed_experts.w2_"},
+};
+
+constexpr FusedRule kFused[] = {
+    {"qkv_proj", {"attention.q", "attention.k", "attention.v"}},
+    // Not cut, so that each rank is the one unit: [q_a | kv_a]. Without a low rank of q there is nothing to fuse.
+    {"fused_qkv_a_proj", {"latent.q_down", "latent.kv_down"}},
+    {"gate_up_proj", {"mlp.gate", "mlp.up"}},
+    {"gate_up_proj", {"shared.gate", "shared.up"}},
+    {"routed_experts.w13_", {"experts.gate", "experts.up"}},
+};
 
 /// vLLM's get_pp_indices: what does not divide goes one each to the stages before the last, from the back, because the
 /// last one also has the output layer.
@@ -24,239 +38,86 @@ std::vector<std::int64_t> layers_per_stage(std::int64_t num_layers, std::int64_t
   return layers;
 }
 
-/// Name in the checkpoint, name in vLLM 0.32 where it differs. Parameters with the same second name are fused.
-constexpr std::array<std::array<std::string_view, 2>, 15> kNames = {{
-    {"self_attn.q_proj.weight", "self_attn.qkv_proj.weight"},
-    {"self_attn.k_proj.weight", "self_attn.qkv_proj.weight"},
-    {"self_attn.v_proj.weight", "self_attn.qkv_proj.weight"},
-    {"self_attn.q_a_proj.weight", "self_attn.fused_qkv_a_proj.weight"},
-    {"self_attn.kv_a_proj_with_mqa.weight", "self_attn.fused_qkv_a_proj.weight"},
-    {"mlp.gate_proj.weight", "mlp.gate_up_proj.weight"},
-    {"mlp.up_proj.weight", "mlp.gate_up_proj.weight"},
-    {"mlp.shared_experts.gate_proj.weight", "mlp.shared_experts.gate_up_proj.weight"},
-    {"mlp.shared_experts.up_proj.weight", "mlp.shared_experts.gate_up_proj.weight"},
-    {"mlp.experts.gate_proj.weight", "mlp.experts.routed_experts.w13_weight"},
-    {"mlp.experts.up_proj.weight", "mlp.experts.routed_experts.w13_weight"},
-    {"mlp.experts.down_proj.weight", "mlp.experts.routed_experts.w2_weight"},
-    {"block_sparse_moe.experts.w1.weight", "block_sparse_moe.experts.routed_experts.w13_weight"},
-    {"block_sparse_moe.experts.w3.weight", "block_sparse_moe.experts.routed_experts.w13_weight"},
-    {"block_sparse_moe.experts.w2.weight", "block_sparse_moe.experts.routed_experts.w2_weight"},
-}};
+/// vLLM pads the vocabulary to a multiple of 64 rows before it is cut, whatever tp is.
+std::int64_t padded_vocab(const Model& model) {
+  return ceil_div(model.vocab_size, 64) * 64;
+}
 
-std::string vllm_name(const ModelConfig& config, const Param& param) {
-  // Latent attention without a low rank of q has nothing to fuse its kv_a_proj_with_mqa with.
-  const bool is_unfused = config.has_latent_attention && config.latent.q_rank == 0;
-  if (is_unfused && param.suffix.starts_with("self_attn.")) return checkpoint_name(config, param);
-  Param renamed = param;
-  const auto* entry = std::find_if(kNames.begin(), kNames.end(), [&](const auto& e) { return e[0] == param.suffix; });
-  if (entry != kNames.end()) renamed.suffix = (*entry)[1];
-  return checkpoint_name(config, renamed);
+/// What vLLM itself demands of the heads and the vocabulary; the widths are checked where they are cut.
+Status check_sizes(const LayoutText& text, const VllmSettings& settings, const Model& model) {
+  if (model.server.never_ties && model.tie_embeddings) {
+    return {RESHARD_ERR_NOT_SUPPORTED,
+            fmt::format("\"{}\": tie_word_embeddings is true, but vLLM's {} has an output layer of its own and would "
+                        "leave it without values",
+                        text.text(), model.model_type)};
+  }
+  const std::int64_t tp = settings.tp, kv_heads = model.num_kv_heads;
+  RESHARD_TRY(text.check_divides("tp", tp, "num_attention_heads", model.num_heads));
+  if (kv_heads > 0 && kv_heads % tp != 0 && tp % kv_heads != 0) {
+    return text.error(fmt::format("tp = {} neither divides num_key_value_heads = {} nor is a multiple", tp, kv_heads));
+  }
+  return text.check_divides("tp", tp, "the padded vocabulary", padded_vocab(model));
 }
 
 // Axes of a stage's mesh. vLLM numbers its ranks (replica, dp, pp, tp), tp fastest.
 constexpr int kDpAxis = 1;
 constexpr int kTpAxis = 2;
 
-class VllmPlacer {
- public:
-  VllmPlacer(const LayoutText& text, const VllmSettings& settings, LayoutBuilder* builder)
-      : text_(text),
-        settings_(settings),
-        builder_(builder),
-        config_(builder->config()),
-        pipeline_(layers_per_stage(config_.num_layers, settings.pp)) {}
-
-  Status place_all() {
-    RESHARD_TRY(check());
-    RESHARD_TRY(check_round_robin(text_, settings_, config_));
-    RESHARD_TRY(make_meshes());
-    RESHARD_TRY(make_expert_maps().with_context("\"" + text_.text() + "\""));
-    make_dense_maps();
-    for (std::size_t i = 0; i < builder_->params().size(); ++i) {
-      RESHARD_TRY(place(i).with_context("\"" + text_.text() + "\""));
+Status make_meshes(const VllmSettings& settings, const LayoutBuilder& builder, Scheme* scheme) {
+  // A stage's ranks are not consecutive: pp lies between dp and tp, so that its mesh lists them one by one.
+  const std::vector<MeshAxis> axes = {{"replica", settings.replicas}, {"dp", settings.dp}, {"tp", settings.tp}};
+  const std::int32_t num_outer = settings.replicas * settings.dp;
+  for (std::int32_t stage = 0; stage < settings.pp; ++stage) {
+    std::vector<std::int32_t> ranks;
+    for (std::int32_t outer = 0; outer < num_outer; ++outer) {
+      for (std::int32_t t = 0; t < settings.tp; ++t) ranks.push_back((outer * settings.pp + stage) * settings.tp + t);
     }
-    return {};
+    RESHARD_TRY(const MeshPtr mesh, builder.mesh(axes, std::move(ranks)));
+    for (PartRules& part : scheme->parts) part.meshes.push_back(mesh);
   }
+  return {};
+}
 
- private:
-  /// What vLLM itself demands of the heads and the vocabulary; the widths are checked where they are cut.
-  Status check() const {
-    if (config_.has_latent_attention && config_.tie_embeddings) {
-      return {RESHARD_ERR_NOT_SUPPORTED,
-              fmt::format("\"{}\": tie_word_embeddings is true, but vLLM's {} has an output layer of its own and would "
-                          "leave it without values",
-                          text_.text(), config_.model_type)};
-    }
-    const std::int64_t tp = settings_.tp, kv_heads = config_.num_kv_heads;
-    RESHARD_TRY(text_.check_divides("tp", tp, "num_attention_heads", config_.num_heads));
-    if (!config_.has_latent_attention && kv_heads % tp != 0 && tp % kv_heads != 0) {
-      return text_.error(
-          fmt::format("tp = {} neither divides num_key_value_heads = {} nor is a multiple", tp, kv_heads));
-    }
-    return text_.check_divides("tp", tp, "the padded vocabulary", padded_vocab());
+/// The rules of a stage: tp cuts what is dense, experts are spread over all ranks with ep, else cut over them.
+void make_cuts(const VllmSettings& settings, const Model& model, Scheme* scheme) {
+  PartRules& dense = scheme->parts[static_cast<std::size_t>(Part::kDense)];
+  PartRules& shared = scheme->parts[static_cast<std::size_t>(Part::kSharedExperts)];
+  PartRules& routed = scheme->parts[static_cast<std::size_t>(Part::kRoutedExperts)];
+  for (const Axis axis : {Axis::kVocab, Axis::kHead, Axis::kKvHead, Axis::kFfn}) {
+    dense.cut(axis, {"tp", settings.tp, {kTpAxis}});
   }
-
-  /// vLLM pads the vocabulary to a multiple of 64 rows before it is cut, whatever tp is.
-  std::int64_t padded_vocab() const { return (config_.vocab_size + 63) / 64 * 64; }
-
-  Status make_meshes() {
-    // A stage's ranks are not consecutive: pp lies between dp and tp, so that its mesh lists them one by one.
-    const std::vector<MeshAxis> axes = {{"replica", settings_.replicas}, {"dp", settings_.dp}, {"tp", settings_.tp}};
-    const std::int32_t num_outer = settings_.replicas * settings_.dp;
-    for (std::int32_t stage = 0; stage < settings_.pp; ++stage) {
-      std::vector<std::int32_t> ranks;
-      for (std::int32_t outer = 0; outer < num_outer; ++outer) {
-        for (std::int32_t t = 0; t < settings_.tp; ++t)
-          ranks.push_back((outer * settings_.pp + stage) * settings_.tp + t);
-      }
-      RESHARD_TRY(MeshPtr mesh, builder_->mesh(axes, std::move(ranks)));
-      meshes_.push_back(std::move(mesh));
-    }
-    return {};
+  // With sequence-parallel experts each rank computes the shared experts for its own tokens: it holds them whole.
+  const bool is_whole = is_sequence_parallel_moe(settings) && model.server.knows_whole_shared;
+  shared.cut(Axis::kFfn, is_whole ? Cut{} : Cut{"tp", settings.tp, {kTpAxis}});
+  const std::vector<int> all_ranks = {kDpAxis, kTpAxis};
+  if (settings.has_ep) {
+    routed.cut(Axis::kExpert, {"ep", std::int64_t{settings.tp} * settings.dp, all_ranks});
+    routed.cut(Axis::kFfn, {});
+  } else {
+    routed.cut(Axis::kFfn, {"tp x dp", std::int64_t{settings.tp} * settings.dp, all_ranks});
   }
+}
 
-  /// With ep: the cut of the expert dimension, one for all layers or one per layer with experts.
-  Status make_expert_maps() {
-    if (!settings_.has_ep) return {};
-    // Every rank of a stage is an expert-parallel rank: vLLM has no expert-tensor parallelism beside it.
-    const std::int64_t ep = std::int64_t{settings_.tp} * settings_.dp;
-    if (config_.num_experts == 0) {
-      return text_.error(fmt::format("ep = {}, but {} has no experts", ep, config_.model_type));
-    }
-    std::vector<ExpertTable> tables;
-    if (!settings_.eplb_file.empty()) {
-      RESHARD_TRY(const std::string json, read_expert_map(settings_.eplb_file));
-      RESHARD_TRY(tables, parse_expert_map(json, {config_.num_experts, config_.is_moe, ep}));
-    } else if (settings_.redundant > 0) {
-      RESHARD_TRY(ExpertTable table, redundant_experts(config_.num_experts, settings_.redundant, ep));
-      tables.push_back(std::move(table));
-    } else {
-      tables.push_back(settings_.is_round_robin ? round_robin_experts(config_.num_experts, ep)
-                                                : linear_experts(config_.num_experts, ep));
-    }
-    for (const ExpertTable& table : tables) expert_maps_.push_back(expert_dim_map(table));
-    return {};
+/// With ep: the cut of the expert dimension, one for all layers or one per layer with experts.
+Status make_expert_maps(const LayoutText& text, const VllmSettings& settings, const Model& model, Scheme* scheme) {
+  if (!settings.has_ep) return {};
+  // Every rank of a stage is an expert-parallel rank: vLLM has no expert-tensor parallelism beside it.
+  const std::int64_t ep = std::int64_t{settings.tp} * settings.dp;
+  if (model.num_experts == 0) return text.error(fmt::format("ep = {}, but {} has no experts", ep, model.model_type));
+  std::vector<ExpertTable> tables;
+  if (!settings.eplb_file.empty()) {
+    RESHARD_TRY(const std::string json, read_expert_map(settings.eplb_file));
+    RESHARD_TRY(tables, parse_expert_map(json, {model.num_experts, model.is_moe, ep}));
+  } else if (settings.redundant > 0) {
+    RESHARD_TRY(ExpertTable table, redundant_experts(model.num_experts, settings.redundant, ep));
+    tables.push_back(std::move(table));
+  } else {
+    tables.push_back(settings.is_round_robin ? round_robin_experts(model.num_experts, ep)
+                                             : linear_experts(model.num_experts, ep));
   }
-
-  void make_dense_maps() {
-    vocab_ = builder_->maps().padded(config_.vocab_size, settings_.tp, padded_vocab() / settings_.tp);
-    if (config_.has_latent_attention) return;
-    // [q heads | k heads | v heads]; with more ranks than k heads, rank t holds k head t / (tp / kv heads) whole.
-    const std::int64_t tp = settings_.tp, dim = config_.head_dim;
-    const std::int64_t q_rows = config_.num_heads / tp * dim;
-    // At most one of num_copies and kv heads per rank is above 1, for check() has proved that one divides the other.
-    const std::int64_t num_copies = std::max<std::int64_t>(1, tp / config_.num_kv_heads);
-    const std::int64_t kv_rows = std::max<std::int64_t>(1, config_.num_kv_heads / tp) * dim;
-    const std::int64_t extent = q_rows + 2 * kv_rows;
-    q_ = make_parts(tp, [&](std::int64_t t) { return DimPart{{{t * q_rows, (t + 1) * q_rows, 0}}, extent}; });
-    const auto kv = [&](std::int64_t local) {
-      return make_parts(tp, [&](std::int64_t t) {
-        const std::int64_t begin = t / num_copies * kv_rows;
-        return DimPart{{{begin, begin + kv_rows, local}}, extent};
-      });
-    };
-    k_ = kv(q_rows);
-    v_ = kv(q_rows + kv_rows);
-  }
-
-  Status place(std::size_t i) {
-    const Param& param = builder_->params()[i];
-    if (param.role == Role::kBuffer && !config_.names_correction_bias) return {};  // vLLM makes none
-    const std::string name = vllm_name(config_, param);
-    std::vector<DimPlacement> dims = whole_dims(param);
-    RESHARD_TRY(cut(param, &dims).with_context(name));
-    for (std::int32_t stage = 0; stage < settings_.pp; ++stage) {
-      if (!is_on_stage(param, stage)) continue;
-      RESHARD_TRY(builder_->place(i, meshes_[static_cast<std::size_t>(stage)], dims, name));
-    }
-    return {};
-  }
-
-  bool is_on_stage(const Param& param, std::int32_t stage) const {
-    if (stage == pipeline_.stage_of(param.layer)) return true;
-    // Mixtral and Qwen3-MoE build embedding, norm and output layer whatever the stage, and load what they build.
-    if (!is_in_layer(config_, param) && has_outer_params_everywhere()) return true;
-    // The last stage loads a tied embedding too and uses it as its output layer.
-    return param.role == Role::kEmbedding && config_.tie_embeddings && stage == pipeline_.last_stage();
-  }
-
-  bool has_outer_params_everywhere() const {
-    return config_.model_type == "mixtral" || config_.model_type == "qwen3_moe";
-  }
-
-  Status cut(const Param& param, std::vector<DimPlacement>* dims) {
-    const auto cut_rows = [&](const DimMapPtr& map) { (*dims)[0] = {map, {kTpAxis}}; };
-    switch (param.role) {
-      case Role::kEmbedding:
-      case Role::kLmHead:
-        cut_rows(vocab_);
-        break;
-      case Role::kQ:
-        cut_rows(q_);
-        break;
-      case Role::kK:
-        cut_rows(k_);
-        break;
-      case Role::kV:
-        cut_rows(v_);
-        break;
-      case Role::kQDown:
-      case Role::kKvDown:
-        (*dims)[0] = {down_map(param.role), {}};
-        break;
-      case Role::kColumn:
-      case Role::kRow:
-      case Role::kGate:
-      case Role::kUp:
-        // There each rank computes the shared experts for its own tokens, so that it holds them whole.
-        if (is_sequence_parallel_moe(settings_) && param.suffix.starts_with("mlp.shared_experts.")) {
-          return builder_->cut_width(param, 1, {}, dims);
-        }
-        return builder_->cut_width(param, settings_.tp, {kTpAxis}, dims);
-      case Role::kExpertGate:
-      case Role::kExpertUp:
-      case Role::kExpertDown:
-        return cut_experts(param, dims);
-      case Role::kReplicated:
-      case Role::kBuffer:
-        break;
-    }
-    return {};
-  }
-
-  /// [q_a rows | kv_a rows], whole on every rank.
-  DimMapPtr down_map(Role role) {
-    const std::int64_t q_rows = config_.latent.q_rank, kv_rows = config_.latent.kv_rank + config_.latent.rope_dim;
-    return role == Role::kQDown ? builder_->maps().whole_at(q_rows, 0, q_rows + kv_rows)
-                                : builder_->maps().whole_at(kv_rows, q_rows, q_rows + kv_rows);
-  }
-
-  /// Spread over the ranks of a stage with ep; else every expert is cut over them, also over dp.
-  Status cut_experts(const Param& param, std::vector<DimPlacement>* dims) {
-    const std::vector<int> all_ranks = {kDpAxis, kTpAxis};
-    if (!settings_.has_ep) {
-      return builder_->cut_width(param, std::int64_t{settings_.tp} * settings_.dp, all_ranks, dims);
-    }
-    (*dims)[0] = {expert_map_of(param.layer), all_ranks};
-    return builder_->cut_width(param, 1, {}, dims);
-  }
-
-  const DimMapPtr& expert_map_of(std::int64_t layer) const {
-    if (expert_maps_.size() == 1) return expert_maps_.front();
-    // Maps are by layer with experts: as many as there are of those before this one.
-    return expert_maps_[static_cast<std::size_t>(
-        std::count(config_.is_moe.begin(), config_.is_moe.begin() + layer, true))];
-  }
-
-  const LayoutText& text_;
-  const VllmSettings& settings_;
-  LayoutBuilder* builder_;
-  const ModelConfig& config_;
-  Pipeline pipeline_;
-  std::vector<MeshPtr> meshes_;  // by stage
-  std::vector<DimMapPtr> expert_maps_;
-  DimMapPtr vocab_, q_, k_, v_;
-};
+  for (const ExpertTable& table : tables) scheme->expert_maps.push_back(expert_dim_map(table));
+  return {};
+}
 
 }  // namespace
 
@@ -266,8 +127,28 @@ Result<std::int32_t> vllm_num_ranks(const LayoutText& text) {
 }
 
 Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
+  const Model& model = builder->model();
   RESHARD_TRY(const VllmSettings settings, read_vllm_settings(text));
-  return VllmPlacer(text, settings, builder).place_all();
+  RESHARD_TRY(check_sizes(text, settings, model));
+  RESHARD_TRY(check_round_robin(text, settings, model));
+  const Stages stages(layers_per_stage(model.num_layers, settings.pp));
+  Scheme scheme;
+  scheme.keeps_modules = true;
+  scheme.names = kNames;
+  scheme.fused = kFused;
+  scheme.padded_vocab = padded_vocab(model);
+  scheme.num_stages = settings.pp;
+  scheme.stage_of = [&](std::size_t choice) { return stages.of(model, builder->param(builder->chosen()[choice])); };
+  scheme.repeats_outer = model.server.repeats_outer;
+  scheme.leaves_out_unserved = true;
+  // The last stage loads a tied embedding, too, under its own name, and uses it as its output layer.
+  const bool has_embedding = !model.params.empty() && model.params.front().role == "embedding";
+  const std::string tied = has_embedding ? checkpoint_name(model, model.params.front()) : "";
+  scheme.tied_output = tied;
+  make_cuts(settings, model, &scheme);
+  RESHARD_TRY(make_meshes(settings, *builder, &scheme));
+  RESHARD_TRY(make_expert_maps(text, settings, model, &scheme).with_context("\"" + text.text() + "\""));
+  return place_model(text, scheme, builder);
 }
 
 }  // namespace reshard

@@ -63,12 +63,12 @@ Result<VllmSettings> read_vllm_settings(const LayoutText& text) {
   return settings;
 }
 
-Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const ModelConfig& config) {
+Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const Model& model) {
   if (!settings.is_round_robin) return {};
   constexpr std::string_view kAdvice = "vLLM places linearly there: leave placement out";
-  if (config.num_expert_groups <= 1) {
+  if (model.num_expert_groups <= 1) {
     return text.error(fmt::format("placement=round_robin needs several expert groups (n_group), {} has {}; {}",
-                                  config.model_type, config.num_expert_groups, kAdvice));
+                                  model.model_type, model.num_expert_groups, kAdvice));
   }
   // Without dp the ranks reduce instead of exchanging tokens, and any order of experts will do.
   if (settings.dp > 1 && !has_all2all_of(settings, {"deepep_low_latency", "nixl_ep"})) {

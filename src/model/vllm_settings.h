@@ -6,8 +6,8 @@
 #include <string>
 
 #include "src/base/status.h"
-#include "src/model/config.h"
 #include "src/model/layout_text.h"
+#include "src/model/parameter.h"
 
 namespace reshard {
 
@@ -33,6 +33,6 @@ bool is_sequence_parallel_moe(const VllmSettings& settings);
 
 /// vLLM takes round_robin for a wish and deals linearly, with a warning in its log, where a condition fails. A layout
 /// that obeyed would be wrong and one that did not would surprise, so a wish that vLLM does not grant is an error.
-Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const ModelConfig& config);
+Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const Model& model);
 
 }  // namespace reshard

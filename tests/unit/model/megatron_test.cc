@@ -259,7 +259,7 @@ TEST(MegatronTest, SizesThatMegatronRefusesAreNamed) {
   expect_words(error_of(config, "megatron:tp=4"), {"mlp.linear_fc1.weight", "6", "4 ranks"});
   config = tiny_llama();
   config["num_key_value_heads"] = 1;
-  expect_words(error_of(config, "megatron:tp=4"), {"tp = 4", "linear_qkv = 10"});
+  expect_words(error_of(config, "megatron:tp=4"), {"tp = 4", "linear_qkv", "10 rows"});
 }
 
 /// The names of all buffers of rank 0 without the layers' prefix, sorted; those outside layers as they are.

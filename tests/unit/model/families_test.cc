@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 // Published sizes, and the names and shapes that checkpoints use.
 
-#include "src/model/family.h"
+#include "src/model/families.h"
 
 #include <gtest/gtest.h>
 
@@ -15,18 +15,15 @@
 namespace reshard {
 namespace {
 
-std::vector<Param> params_of(const std::string& config_json, ModelConfig* config) {
-  Result<ModelConfig> parsed = parse_model_config(config_json, 0);
-  EXPECT_TRUE(parsed.ok()) << parsed.status().message();
-  if (!parsed.ok()) return {};
-  *config = parsed.take();
-  Result<std::vector<Param>> params = list_parameters(*config);
-  EXPECT_TRUE(params.ok()) << params.status().message();
-  return params.ok() ? params.take() : std::vector<Param>();
+Model model_of(const std::string& config_json) {
+  Result<Model> model = read_model(config_json);
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  return model.ok() ? model.take() : Model();
 }
 
 std::int64_t num_elements(const Param& param) {
-  return std::accumulate(param.shape.begin(), param.shape.end(), std::int64_t{1}, std::multiplies<>());
+  const std::vector<std::int64_t> shape = shape_of(param);
+  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
 struct Published {
@@ -37,9 +34,8 @@ struct Published {
 class PublishedSizeTest : public testing::TestWithParam<Published> {};
 
 TEST_P(PublishedSizeTest, TotalIsThePublishedOne) {
-  ModelConfig config;
   std::int64_t total = 0;
-  for (const Param& param : params_of(published_config(GetParam().model), &config)) total += num_elements(param);
+  for (const Param& param : model_of(published_config(GetParam().model)).params) total += num_elements(param);
   EXPECT_EQ(total, GetParam().num_parameters);
 }
 
@@ -66,22 +62,20 @@ struct Expected {
 };
 
 void expect_params(const std::string& config_json, const std::vector<Expected>& expected) {
-  ModelConfig config;
-  const std::vector<Param> params = params_of(config_json, &config);
+  const Model model = model_of(config_json);
   for (const Expected& wanted : expected) {
-    const auto found = std::find_if(params.begin(), params.end(),
-                                    [&](const Param& param) { return checkpoint_name(config, param) == wanted.name; });
-    ASSERT_NE(found, params.end()) << wanted.name;
-    EXPECT_EQ(found->shape, wanted.shape) << wanted.name;
+    const auto found = std::find_if(model.params.begin(), model.params.end(),
+                                    [&](const Param& param) { return checkpoint_name(model, param) == wanted.name; });
+    ASSERT_NE(found, model.params.end()) << wanted.name;
+    EXPECT_EQ(shape_of(*found), wanted.shape) << wanted.name;
     EXPECT_EQ(found->dtype, wanted.dtype) << wanted.name;
   }
 }
 
 bool has_param(const std::string& config_json, const std::string& name) {
-  ModelConfig config;
-  const std::vector<Param> params = params_of(config_json, &config);
-  return std::any_of(params.begin(), params.end(),
-                     [&](const Param& param) { return checkpoint_name(config, param) == name; });
+  const Model model = model_of(config_json);
+  return std::any_of(model.params.begin(), model.params.end(),
+                     [&](const Param& param) { return checkpoint_name(model, param) == name; });
 }
 
 TEST(FamilyTest, Qwen3HasHeadNormsAndNoOutputLayerOfItsOwnWhenTied) {
@@ -161,11 +155,9 @@ TEST(FamilyTest, MoreElementsThanCanBeCountedAreRefused) {
                  {"hidden_size", 1 << 20},
                  {"num_experts", 1 << 14},
                  {"moe_intermediate_size", 1 << 20}});
-  const Result<ModelConfig> parsed = parse_model_config(config.dump(), 0);
-  ASSERT_TRUE(parsed.ok()) << parsed.status().message();
-  const Result<std::vector<Param>> params = list_parameters(*parsed);
-  ASSERT_FALSE(params.ok());
-  EXPECT_NE(params.status().message().find("2^60"), std::string::npos) << params.status().message();
+  const Result<Model> model = read_model(config.dump());
+  ASSERT_FALSE(model.ok());
+  EXPECT_NE(model.status().message().find("2^60"), std::string::npos) << model.status().message();
 }
 
 }  // namespace

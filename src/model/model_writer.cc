@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/model/model_writer.h"
+
+#include <fmt/format.h>
+
+#include "src/layout/box.h"
+
+namespace reshard {
+
+ModelWriter::ModelWriter(ConfigReader* config, const ModelReadOptions& options) : config_(config) {
+  const std::int64_t num_layers = config->count("num_hidden_layers|n_layer", ConfigReader::kLayers);
+  model_.num_layers = options.num_layers > 0 ? options.num_layers : num_layers;
+  if (options.num_layers < 0 || options.num_layers > num_layers) {
+    config->fail(
+        invalid_argument(fmt::format("cannot keep {} layers of num_hidden_layers = {}; give 1 to {}, or 0 for all",
+                                     options.num_layers, num_layers, num_layers)));
+    model_.num_layers = num_layers;
+  }
+  // By layer of the whole model, also where only the first are kept: rows of expert maps, and lists of dense layers,
+  // count the layers that config.json has.
+  model_.is_moe.assign(static_cast<std::size_t>(num_layers), false);
+  hidden_size_ = config->count("hidden_size|n_embd", ConfigReader::kWidth);
+  model_.vocab_size = config->count("vocab_size", ConfigReader::kVocab);
+  model_.tie_embeddings = config->flag("tie_word_embeddings");
+  model_.dtype = options.dtype.value_or(config->dtype());
+  open_stack(Stack::Kind::kBefore, "", 1);
+}
+
+void ModelWriter::open_stack(Stack::Kind kind, const std::string& prefix, std::int64_t num_layers) {
+  // What lies before the layers, and what lies behind them, is one group, as a layer is.
+  const std::int64_t first_group =
+      model_.stacks.empty() ? 0 : model_.stacks.back().first_group + model_.stacks.back().num_layers;
+  model_.stacks.push_back({kind, prefix, num_layers, first_group});
+  layer_ = 0;
+}
+
+Param& ModelWriter::add(std::string_view role, std::string stem, std::string leaf, std::vector<Dim> dims) {
+  Param& param = model_.params.emplace_back();
+  param.role = role;
+  param.stem = std::move(stem);
+  param.leaf = std::move(leaf);
+  param.dims = std::move(dims);
+  param.dtype = model_.dtype;
+  param.stack = static_cast<std::int64_t>(model_.stacks.size()) - 1;
+  param.layer = layer_;
+  return param;
+}
+
+void ModelWriter::linear(std::string_view role, const std::string& stem, Dim out, Dim in, bool has_bias) {
+  add(role, stem, "weight", {out, in});
+  if (has_bias) add(role, stem, "bias", {out});
+}
+
+void ModelWriter::norm(std::string_view role, const std::string& stem, bool has_bias) {
+  add(role, stem, "weight", {hidden()});
+  if (has_bias) add(role, stem, "bias", {hidden()});
+}
+
+void ModelWriter::embedding(const std::string& stem) {
+  add("embedding", stem, "weight", {{Axis::kVocab, model_.vocab_size}, hidden()});
+}
+
+void ModelWriter::output(const std::string& stem) {
+  if (!model_.tie_embeddings) linear("output", stem, {Axis::kVocab, model_.vocab_size}, hidden());
+}
+
+void ModelWriter::layers(const std::string& prefix, const std::function<void(std::int64_t layer)>& layer) {
+  open_stack(Stack::Kind::kLayers, prefix, model_.num_layers);
+  for (layer_ = 0; layer_ < model_.num_layers; ++layer_) layer(layer_);
+  open_stack(Stack::Kind::kBehind, "", 1);
+}
+
+Result<Model> ModelWriter::take() && {
+  RESHARD_TRY(config_->status());
+  constexpr std::int64_t kMaxElements = std::int64_t{1} << 60;
+  std::int64_t total = 0;
+  for (const Param& param : model_.params) {
+    RESHARD_TRY(const std::int64_t count, checked_num_elements(shape_of(param)));
+    if (count > kMaxElements - total) {
+      return invalid_argument(fmt::format("config: the model has more than 2^60 parameters, from {} of shape [{}] on",
+                                          checkpoint_name(model_, param), fmt::join(shape_of(param), ", ")));
+    }
+    total += count;
+  }
+  return std::move(model_);
+}
+
+}  // namespace reshard

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/model/modules.h"
+
+#include <fmt/format.h>
+
+namespace reshard {
+
+Attention read_attention(ModelWriter* writer) {
+  ConfigReader& config = writer->config();
+  Attention attention;
+  attention.num_heads = config.count("num_attention_heads|n_head", ConfigReader::kHeads);
+  attention.num_kv_heads = config.count_or("num_key_value_heads", ConfigReader::kHeads, attention.num_heads);
+  if (attention.num_heads % attention.num_kv_heads != 0) {
+    config.fail(
+        invalid_argument(fmt::format("config: num_key_value_heads = {} does not divide num_attention_heads = {}",
+                                     attention.num_kv_heads, attention.num_heads)));
+  }
+  if (!config.has("head_dim") && writer->hidden_size() % attention.num_heads != 0) {
+    config.fail(
+        invalid_argument(fmt::format("config: num_attention_heads = {} does not divide hidden_size = {}; give head_dim",
+                                     attention.num_heads, writer->hidden_size())));
+  }
+  attention.head_dim = config.count_or("head_dim", ConfigReader::kWidth, writer->hidden_size() / attention.num_heads);
+  writer->model().num_heads = attention.num_heads;
+  writer->model().num_kv_heads = attention.num_kv_heads;
+  return attention;
+}
+
+void add_attention(const Attention& attention, ModelWriter* writer) {
+  const std::string prefix = attention.prefix + ".";
+  const Dim heads{Axis::kHead, attention.num_heads, attention.head_dim};
+  const Dim kv_heads{Axis::kKvHead, attention.num_kv_heads, attention.head_dim};
+  writer->linear("attention.q", prefix + attention.q, heads, writer->hidden(), attention.has_qkv_bias);
+  writer->linear("attention.k", prefix + attention.k, kv_heads, writer->hidden(), attention.has_qkv_bias);
+  writer->linear("attention.v", prefix + attention.v, kv_heads, writer->hidden(), attention.has_qkv_bias);
+  if (attention.has_qk_norm) {
+    writer->add("attention.q_norm", prefix + "q_norm", "weight", {{Axis::kPlain, attention.head_dim}});
+    writer->add("attention.k_norm", prefix + "k_norm", "weight", {{Axis::kPlain, attention.head_dim}});
+  }
+  writer->linear("attention.o", prefix + attention.o, writer->hidden(), heads, attention.has_output_bias);
+}
+
+LatentAttention read_latent_attention(ModelWriter* writer) {
+  ConfigReader& config = writer->config();
+  LatentAttention latent;
+  latent.num_heads = config.count("num_attention_heads", ConfigReader::kHeads);
+  // A key that is there and null says that there is no low rank; an absent one stands for a default that we do not
+  // know.
+  latent.q_rank = config.count_or_none("q_lora_rank", ConfigReader::kWidth);
+  latent.kv_rank = config.count("kv_lora_rank", ConfigReader::kWidth);
+  latent.nope_dim = config.count("qk_nope_head_dim", ConfigReader::kWidth);
+  latent.rope_dim = config.count("qk_rope_head_dim", ConfigReader::kWidth);
+  latent.v_dim = config.count("v_head_dim", ConfigReader::kWidth);
+  writer->model().num_heads = latent.num_heads;
+  return latent;
+}
+
+void add_latent_attention(const LatentAttention& latent, ModelWriter* writer) {
+  const Dim hidden = writer->hidden();
+  const Dim q_heads{Axis::kHead, latent.num_heads, latent.nope_dim + latent.rope_dim};
+  // Inputs of the up-projections and norms see a latent whole; only the outputs of the down-projections can be cut.
+  const Dim q_input{Axis::kPlain, latent.q_rank}, kv_input{Axis::kPlain, latent.kv_rank};
+  if (latent.q_rank == 0) {
+    writer->linear("latent.q", "self_attn.q_proj", q_heads, hidden);
+  } else {
+    writer->linear("latent.q_down", "self_attn.q_a_proj", {Axis::kLatent, latent.q_rank}, hidden);
+    writer->add("latent.q_norm", "self_attn.q_a_layernorm", "weight", {q_input});
+    writer->linear("latent.q_up", "self_attn.q_b_proj", q_heads, q_input);
+  }
+  // Its last rope_dim rows are the one key that all heads share: they are not cut with the heads.
+  writer->linear("latent.kv_down", "self_attn.kv_a_proj_with_mqa", {Axis::kLatent, latent.kv_rank + latent.rope_dim},
+                 hidden);
+  writer->add("latent.kv_norm", "self_attn.kv_a_layernorm", "weight", {kv_input});
+  writer->linear("latent.kv_up", "self_attn.kv_b_proj", {Axis::kHead, latent.num_heads, latent.nope_dim + latent.v_dim},
+                 kv_input);
+  writer->linear("attention.o", "self_attn.o_proj", hidden, {Axis::kHead, latent.num_heads, latent.v_dim});
+}
+
+void add_mlp(const Mlp& mlp, ModelWriter* writer) {
+  const std::string prefix = mlp.prefix + ".";
+  const Dim width{Axis::kFfn, mlp.width};
+  const bool is_shared = mlp.part == Part::kSharedExperts;
+  const std::size_t first = writer->model().params.size();
+  if (mlp.is_gated)
+    writer->linear(is_shared ? "shared.gate" : "mlp.gate", prefix + mlp.gate, width, writer->hidden(), mlp.has_bias);
+  writer->linear(is_shared ? "shared.up" : "mlp.up", prefix + mlp.up, width, writer->hidden(), mlp.has_bias);
+  writer->linear(is_shared ? "shared.down" : "mlp.down", prefix + mlp.down, writer->hidden(), width, mlp.has_bias);
+  for (std::size_t i = first; i < writer->model().params.size(); ++i) writer->model().params[i].part = mlp.part;
+}
+
+void add_experts(const Experts& experts, ModelWriter* writer) {
+  const std::string prefix = experts.prefix + ".", root = prefix + "experts.";
+  const Dim count{Axis::kExpert, experts.count}, width{Axis::kFfn, experts.width};
+  // The router sees all experts, wherever they lie.
+  writer->linear("router", prefix + experts.router, {Axis::kPlain, experts.count}, writer->hidden());
+  if (experts.has_correction_bias) {
+    Param& bias = writer->add("router.correction", prefix + experts.router + ".e_score_correction_bias", "",
+                              {{Axis::kPlain, experts.count}});
+    bias.dtype = DType::kF32;  // its updates are too small for bf16; every framework keeps it so
+    bias.is_buffer = true;
+    bias.is_on_servers = experts.is_correction_served;
+  }
+  writer->add("experts.gate", root + experts.gate, "weight", {count, width, writer->hidden()}).part =
+      Part::kRoutedExperts;
+  writer->add("experts.up", root + experts.up, "weight", {count, width, writer->hidden()}).part = Part::kRoutedExperts;
+  writer->add("experts.down", root + experts.down, "weight", {count, writer->hidden(), width}).part =
+      Part::kRoutedExperts;
+}
+
+}  // namespace reshard

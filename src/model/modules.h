@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "src/model/model_writer.h"
+
+namespace reshard {
+
+// The modules of a layer: each is a struct of sizes, most of them read from the config, and a function that adds its
+// parameters. Names are those of most checkpoints; a family that has others says so.
+
+/// Attention with grouped queries, of which multi-head (as many key heads) and multi-query (one) are cases.
+struct Attention {
+  std::string prefix = "self_attn";
+  std::string q = "q_proj", k = "k_proj", v = "v_proj", o = "o_proj";
+  std::int64_t num_heads = 1;
+  std::int64_t num_kv_heads = 1;
+  std::int64_t head_dim = 1;
+  bool has_qkv_bias = false;
+  bool has_output_bias = false;
+  bool has_qk_norm = false;  ///< an RMS norm over each head of q and of k
+};
+
+/// Sizes from num_attention_heads, num_key_value_heads (as many, when absent) and head_dim (or hidden size / heads).
+Attention read_attention(ModelWriter* writer);
+void add_attention(const Attention& attention, ModelWriter* writer);
+
+/// Multi-head latent attention (DeepSeek): q and kv pass through low ranks; a head of q or k has a part without
+/// position (nope) and one with (rope), which for k all heads share.
+struct LatentAttention {
+  std::int64_t num_heads = 1;
+  std::int64_t q_rank = 0;  ///< 0: q is projected in one step, by q_proj
+  std::int64_t kv_rank = 1;
+  std::int64_t nope_dim = 1;
+  std::int64_t rope_dim = 1;
+  std::int64_t v_dim = 1;
+};
+
+LatentAttention read_latent_attention(ModelWriter* writer);
+void add_latent_attention(const LatentAttention& attention, ModelWriter* writer);
+
+/// A dense MLP, or the shared experts, which are one MLP of their summed width in the checkpoint and in every
+/// framework.
+struct Mlp {
+  std::string prefix = "mlp";
+  std::string gate = "gate_proj", up = "up_proj", down = "down_proj";
+  std::int64_t width = 1;
+  bool is_gated = true;
+  bool has_bias = false;
+  Part part = Part::kDense;
+};
+
+void add_mlp(const Mlp& mlp, ModelWriter* writer);
+
+/// A router and its experts, each a gated MLP.
+struct Experts {
+  std::string prefix = "mlp";
+  std::string router = "gate";                                         ///< under the prefix
+  std::string gate = "gate_proj", up = "up_proj", down = "down_proj";  ///< under "PREFIX.experts"
+  std::int64_t count = 1;
+  std::int64_t width = 1;
+  bool has_correction_bias = false;  ///< e_score_correction_bias of the router, fp32
+  bool is_correction_served = true;  ///< servers make a parameter of that
+};
+
+void add_experts(const Experts& experts, ModelWriter* writer);
+
+}  // namespace reshard

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/model/parameter.h"
+
+#include <fmt/format.h>
+
+namespace reshard {
+
+std::string checkpoint_name(const Model& model, const Param& param) {
+  const std::string name = param.leaf.empty() ? param.stem : param.stem + "." + param.leaf;
+  const Stack& stack = model.stacks[static_cast<std::size_t>(param.stack)];
+  return stack.kind == Stack::Kind::kLayers ? fmt::format("{}.{}.{}", stack.prefix, param.layer, name) : name;
+}
+
+std::int64_t group_of(const Model& model, const Param& param) {
+  return model.stacks[static_cast<std::size_t>(param.stack)].first_group + param.layer;
+}
+
+std::vector<std::int64_t> shape_of(const Param& param) {
+  std::vector<std::int64_t> shape;
+  for (const Dim& dim : param.dims) shape.push_back(dim.extent());
+  return shape;
+}
+
+int find_axis(const Param& param, Axis axis) {
+  for (std::size_t d = 0; d < param.dims.size(); ++d) {
+    if (param.dims[d].axis == axis) return static_cast<int>(d);
+  }
+  return -1;
+}
+
+}  // namespace reshard

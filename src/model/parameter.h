@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/dtype.h"
+
+namespace reshard {
+
+/// What the entries of a dimension are. It decides who cuts it: a framework has one rule for each kind, and needs to
+/// know no more of a parameter than the kinds of its dimensions.
+enum class Axis {
+  kPlain,   ///< nothing that anybody cuts: a head's own elements, the outputs of a router
+  kHidden,  ///< the residual stream
+  kVocab,
+  kHead,    ///< query heads, and all that counts with them
+  kKvHead,  ///< heads of keys and values, of which several query heads may share one
+  kFfn,     ///< the width of an MLP
+  kExpert,  ///< routed experts
+  kLatent,  ///< low ranks of latent attention
+};
+inline constexpr std::size_t kNumAxes = 8;
+
+/// `count` entries of `each` indices, which stay together: 8 heads of 128 rows.
+struct Dim {
+  Axis axis = Axis::kPlain;
+  std::int64_t count = 0;
+  std::int64_t each = 1;
+  std::int64_t extent() const { return count * each; }
+};
+
+/// Where frameworks treat parameters with the same dimensions differently.
+enum class Part { kDense, kSharedExperts, kRoutedExperts };
+inline constexpr std::size_t kNumParts = 3;
+
+/// A run of layers with one name and one numbering, or what lies before or behind all layers.
+struct Stack {
+  enum class Kind { kBefore, kLayers, kBehind };
+  Kind kind = Kind::kLayers;
+  std::string prefix;  ///< of its layers: "model.layers"; empty unless kLayers
+  std::int64_t num_layers = 0;
+  std::int64_t first_group =
+      0;  ///< completion group of its first layer; a group per layer, in order of the forward pass
+};
+
+/// One parameter of the checkpoint; the routed experts of a layer are stacked into one per projection, expert id first.
+struct Param {
+  std::string stem;  ///< its name within its layer, without the leaf: "self_attn.q_proj"
+  std::string leaf;  ///< "weight", "bias"; empty for a parameter without
+  /// What it is in its module, the same in every family and with every leaf: "attention.q". A literal. Frameworks'
+  /// names and fused parameters go by it; a role that no table knows is one that no framework renames.
+  std::string_view role;
+  std::vector<Dim> dims;
+  DType dtype = DType::kBF16;
+  std::int64_t stack = 0;  ///< index in Model::stacks
+  std::int64_t layer = 0;  ///< within the stack
+  Part part = Part::kDense;
+  bool is_buffer = false;     ///< of its module and not trained: trainers do not shard it
+  bool is_on_servers = true;  ///< false: in the checkpoint, but servers make no parameter of it
+};
+
+/// How vLLM treats a family, beyond what its configuration says.
+struct ServerHabits {
+  bool repeats_outer = false;       ///< what lies outside the layers is on every pipeline stage
+  bool never_ties = false;          ///< has an output layer of its own even where the config ties it
+  bool knows_whole_shared = false;  ///< shared experts are whole where ranks take different tokens through the experts
+};
+
+/// Every parameter of a model in the order of its forward pass, and what the frameworks' rules ask beside them.
+struct Model {
+  std::string model_type;
+  std::vector<Stack> stacks;
+  std::vector<Param> params;
+  DType dtype = DType::kBF16;
+  std::int64_t num_layers = 0;  ///< that are kept
+  bool tie_embeddings = false;  ///< lm_head is the embedding: no parameter of its own
+  std::int64_t vocab_size = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t num_kv_heads = 0;  ///< query groups; 0 with latent attention
+  std::int64_t num_experts = 0;
+  std::int64_t num_expert_groups = 0;  ///< among which a router chooses first; 0: it does not
+  std::vector<bool> is_moe;            ///< by layer, also of the layers behind num_layers that are not kept
+  ServerHabits server;
+};
+
+/// "model.layers.3.mlp.experts.gate_proj.weight"; without prefix and number outside the layers.
+std::string checkpoint_name(const Model& model, const Param& param);
+
+/// The completion group of a parameter.
+std::int64_t group_of(const Model& model, const Param& param);
+
+std::vector<std::int64_t> shape_of(const Param& param);
+
+inline Stack::Kind stack_kind(const Model& model, const Param& param) {
+  return model.stacks[static_cast<std::size_t>(param.stack)].kind;
+}
+
+/// Index of the dimension of this kind, or -1.
+int find_axis(const Param& param, Axis axis);
+
+}  // namespace reshard
