@@ -68,6 +68,7 @@ Attention read_qwen3_attention(ModelWriter* writer) {
   Attention attention = read_attention(writer);
   attention.has_qk_norm = true;
   attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("attention_bias");
+  attention.is_output_bias_served = false;
   return attention;
 }
 
@@ -117,7 +118,8 @@ void mixtral(ModelWriter* writer) {
 void deepseek_v3(ModelWriter* writer) {
   Config& config = writer->config();
   Model& model = writer->model();
-  const LatentAttention attention = read_latent_attention(writer);
+  LatentAttention attention = read_latent_attention(writer);
+  attention.has_bias = config.flag("attention_bias");
   const Mlp mlp = read_mlp(writer);
   Experts experts;
   experts.count = config.count("n_routed_experts", Config::kExperts);

@@ -39,6 +39,7 @@ void add_attention(const Attention& attention, ModelWriter* writer) {
     writer->add("attention.k_norm", prefix + "k_norm", "weight", {{Axis::kPlain, attention.head_dim}});
   }
   writer->linear("attention.o", prefix + attention.o, writer->hidden(), heads, attention.has_output_bias);
+  if (attention.has_output_bias) writer->model().params.back().is_on_servers = attention.is_output_bias_served;
 }
 
 LatentAttention read_latent_attention(ModelWriter* writer) {
@@ -57,6 +58,7 @@ LatentAttention read_latent_attention(ModelWriter* writer) {
 }
 
 void add_latent_attention(const LatentAttention& latent, ModelWriter* writer) {
+  const std::size_t first = writer->model().params.size();
   const Dim hidden = writer->hidden();
   const Dim q_heads{Axis::kHead, latent.num_heads, latent.nope_dim + latent.rope_dim};
   // Inputs of the up-projections and norms see a latent whole; only the outputs of the down-projections can be cut.
@@ -64,17 +66,21 @@ void add_latent_attention(const LatentAttention& latent, ModelWriter* writer) {
   if (latent.q_rank == 0) {
     writer->linear("latent.q", "self_attn.q_proj", q_heads, hidden);
   } else {
-    writer->linear("latent.q_down", "self_attn.q_a_proj", {Axis::kLatent, latent.q_rank}, hidden);
+    writer->linear("latent.q_down", "self_attn.q_a_proj", {Axis::kLatent, latent.q_rank}, hidden, latent.has_bias);
     writer->add("latent.q_norm", "self_attn.q_a_layernorm", "weight", {q_input});
     writer->linear("latent.q_up", "self_attn.q_b_proj", q_heads, q_input);
   }
   // Its last rope_dim rows are the one key that all heads share: they are not cut with the heads.
   writer->linear("latent.kv_down", "self_attn.kv_a_proj_with_mqa", {Axis::kLatent, latent.kv_rank + latent.rope_dim},
-                 hidden);
+                 hidden, latent.has_bias);
   writer->add("latent.kv_norm", "self_attn.kv_a_layernorm", "weight", {kv_input});
   writer->linear("latent.kv_up", "self_attn.kv_b_proj", {Axis::kHead, latent.num_heads, latent.nope_dim + latent.v_dim},
                  kv_input);
-  writer->linear("attention.o", "self_attn.o_proj", hidden, {Axis::kHead, latent.num_heads, latent.v_dim});
+  writer->linear("attention.o", "self_attn.o_proj", hidden, {Axis::kHead, latent.num_heads, latent.v_dim},
+                 latent.has_bias);
+  for (std::size_t i = first; i < writer->model().params.size(); ++i) {
+    if (writer->model().params[i].leaf == "bias") writer->model().params[i].is_on_servers = false;
+  }
 }
 
 void add_mlp(const Mlp& mlp, ModelWriter* writer) {

@@ -21,7 +21,8 @@ struct Attention {
   std::int64_t head_dim = 1;
   bool has_qkv_bias = false;
   bool has_output_bias = false;
-  bool has_qk_norm = false;  ///< an RMS norm over each head of q and of k
+  bool is_output_bias_served = true;  ///< servers have it
+  bool has_qk_norm = false;           ///< an RMS norm over each head of q and of k
 };
 
 /// Sizes from num_attention_heads, num_key_value_heads (as many, when absent) and head_dim (or hidden size / heads).
@@ -37,6 +38,7 @@ struct LatentAttention {
   std::int64_t nope_dim = 1;
   std::int64_t rope_dim = 1;
   std::int64_t v_dim = 1;
+  bool has_bias = false;  ///< of the down-projections and of the output; servers have none of these
 };
 
 LatentAttention read_latent_attention(ModelWriter* writer);
