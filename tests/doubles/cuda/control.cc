@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "tests/doubles/cuda/capture.h"
 #include "tests/doubles/cuda/driver_pages.h"
 #include "tests/doubles/cuda/memory.h"
 #include "tests/doubles/cuda/scheduler.h"
@@ -119,7 +120,7 @@ int cuda_double_has_context(int device) {
 int64_t cuda_double_num_live() {
   const Lock lock(State::get().mutex);
   return static_cast<int64_t>(cuda_double::allocations().size()) + cuda_double::num_streams_and_events() +
-         cuda_double::num_page_handles();
+         cuda_double::num_page_handles() + cuda_double::num_graphs();
 }
 
 int64_t cuda_double_num_freed_while_mapped() {

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "tests/doubles/cuda/capture.h"
 #include "tests/doubles/cuda/memory.h"
 #include "tests/doubles/cuda/scheduler.h"
 #include "tests/doubles/cuda/state.h"
@@ -76,6 +77,7 @@ struct Rows {  // a box of bytes
 int enqueue_copy(Rows rows, cudaStream_t handle) {
   const auto stream = cuda_double::stream_of(handle);
   if (!stream) return cudaErrorInvalidResourceHandle;
+  if (const int code = cuda_double::check_use(*stream); code != cudaSuccess) return code;
   (void)cuda_double::ensured_device();
   if (rows.row_bytes == 0 || rows.num_rows == 0 || rows.num_layers == 0) return cudaSuccess;
   const Side destination = side_of(rows.destination, rows.destination_bytes());
@@ -83,12 +85,14 @@ int enqueue_copy(Rows rows, cudaStream_t handle) {
   if (destination == Side::kWrong || source == Side::kWrong) return cudaErrorInvalidValue;
   count(destination, source, rows.row_bytes * rows.num_rows * rows.num_layers);
   std::shared_ptr<std::vector<std::byte>> staged;
-  if (source == Side::kPlain) {
+  const bool is_captured = stream->capture != nullptr;  // then plain memory is read and written when the graph runs
+  if (source == Side::kPlain && !is_captured) {
     staged = std::make_shared<std::vector<std::byte>>(rows.source, rows.source + rows.source_bytes());
     rows.source = staged->data();
   }
   cuda_double::enqueue(stream, {"a copy", [rows, staged] { return rows.copy(), true; }, {}});
-  if (destination == Side::kPlain) cuda_double::work_until(stream->mark(stream), "a copy to plain host memory");
+  if (destination == Side::kPlain && !is_captured)
+    cuda_double::work_until(stream->mark(stream), "a copy to plain host memory");
   return State::get().lost_code;
 }
 
@@ -99,6 +103,7 @@ Rows line(void* destination, const void* source, std::size_t size_bytes) {
 int enqueue_fill(void* destination, int value, std::size_t size_bytes, cudaStream_t handle) {
   const auto stream = cuda_double::stream_of(handle);
   if (!stream) return cudaErrorInvalidResourceHandle;
+  if (const int code = cuda_double::check_use(*stream); code != cudaSuccess) return code;
   (void)cuda_double::ensured_device();
   if (size_bytes == 0) return cudaSuccess;
   const Side side = side_of(destination, size_bytes);

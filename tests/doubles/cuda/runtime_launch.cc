@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "tests/doubles/cuda/bound_kernel.h"
+#include "tests/doubles/cuda/capture.h"
 #include "tests/doubles/cuda/faults.h"
 #include "tests/doubles/cuda/memory.h"
 #include "tests/doubles/cuda/scheduler.h"
@@ -48,6 +49,7 @@ int enqueue_launch(const void* function, const Configuration& launch, void** arg
   const auto stream = cuda_double::stream_of(launch.stream);
   const int device = cuda_double::ensured_device();
   if (!stream || stream->device != device) return cudaErrorInvalidResourceHandle;
+  if (const int code = cuda_double::check_use(*stream); code != cudaSuccess) return code;
   if (!is_possible(launch)) return cudaErrorInvalidConfiguration;
   if (State::get().machine.major < 8) return cudaErrorNoKernelImageForDevice;
   const auto name = kernel_names().find(function);

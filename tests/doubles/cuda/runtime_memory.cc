@@ -83,6 +83,7 @@ cudaError_t cudaFreeAsync(void* ptr, cudaStream_t handle) {
   return runtime_call("cudaFreeAsync", [&] {
     const auto stream = cuda_double::stream_of(handle);
     if (!stream) return cudaErrorInvalidResourceHandle;
+    if (stream->capture != nullptr) return cudaErrorStreamCaptureUnsupported;  // nodes of memory are not played
     cuda_double::enqueue(stream, {"cudaFreeAsync", [ptr] { return release(ptr, {Kind::kPool}) == cudaSuccess; }, {}});
     return cudaSuccess;
   });

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 //
 // Streams and events.
+#include "tests/doubles/cuda/capture.h"
 #include "tests/doubles/cuda/scheduler.h"
 #include "tests/doubles/cuda/state.h"
 
@@ -40,9 +41,35 @@ int record(cudaEvent_t event_handle, cudaStream_t stream_handle) {
   EventState* const event = cuda_double::event_of(event_handle);
   const auto stream = cuda_double::stream_of(stream_handle);
   if (event == nullptr || !stream || event->device != stream->device) return cudaErrorInvalidResourceHandle;
-  cuda_double::note_use(*stream, "cudaEventRecord");
-  event->mark = stream->mark(stream);
+  return cuda_double::record_event(event, stream);
+}
+
+/// Events of the world outside of a graph, recorded and waited for when the graph gets there.
+int record_outside(cudaEvent_t handle, const std::shared_ptr<cuda_double::StreamState>& stream) {
+  if (cuda_double::event_of(handle) == nullptr) return cudaErrorInvalidResourceHandle;
+  const auto run = [handle] {
+    if (EventState* const event = cuda_double::event_of(handle)) *event = {event->device, {}, {}, {}};
+    return true;
+  };
+  cuda_double::enqueue(stream, {"cudaEventRecord in a graph", run, {}});
   return cudaSuccess;
+}
+int wait_outside(cudaEvent_t handle, const std::shared_ptr<cuda_double::StreamState>& stream) {
+  const auto run = [handle] {
+    const EventState* const event = cuda_double::event_of(handle);
+    return event == nullptr || event->mark.is_done();
+  };
+  cuda_double::enqueue(stream, {"cudaStreamWaitEvent in a graph", run, {}});
+  return cudaSuccess;
+}
+
+/// What may not be asked of a stream that captures, and ends the capture.
+int check_not_capturing(const cuda_double::StreamState& stream) {
+  if (stream.capture != nullptr) {
+    return cuda_double::invalidate(stream.capture.get(), cudaErrorStreamCaptureUnsupported);
+  }
+  const bool is_implicit = stream.is_legacy && cuda_double::has_capture_behind(stream);
+  return is_implicit ? cudaErrorStreamCaptureImplicit : cudaSuccess;
 }
 
 }  // namespace
@@ -62,7 +89,11 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned int flags, 
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  return runtime_call("cudaStreamDestroy", [&] {
+  return runtime_call("cudaStreamDestroy", [&]() -> int {
+    const auto found = cuda_double::stream_of(stream);
+    if (found != nullptr && found->capture != nullptr) {
+      return cuda_double::invalidate(found->capture.get(), cudaErrorStreamCaptureUnsupported);
+    }
     return cuda_double::remove_stream(stream) ? cudaSuccess : cudaErrorInvalidResourceHandle;
   });
 }
@@ -76,15 +107,14 @@ cudaError_t cudaStreamGetDevice(cudaStream_t handle, int* device) {
   });
 }
 
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned int) {
-  return runtime_call("cudaStreamWaitEvent", [&] {
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream_handle, cudaEvent_t event_handle, unsigned int flags) {
+  return runtime_call("cudaStreamWaitEvent", [&]() -> int {
     const EventState* const event = cuda_double::event_of(event_handle);
     const auto stream = cuda_double::stream_of(stream_handle);
     if (event == nullptr || !stream) return cudaErrorInvalidResourceHandle;
-    const Mark mark = event->mark;
-    if (is_left_out("cudaStreamWaitEvent") || mark.is_done()) return cudaSuccess;
-    cuda_double::enqueue(stream, {"cudaStreamWaitEvent", [] { return true; }, {mark}});
-    return cudaSuccess;
+    if (is_left_out("cudaStreamWaitEvent")) return cudaSuccess;
+    if (stream->capture != nullptr && (flags & cudaEventWaitExternal) != 0) return wait_outside(event_handle, stream);
+    return cuda_double::wait_event(stream, *event);
   });
 }
 
@@ -92,6 +122,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
   return runtime_call("cudaStreamQuery", [&]() -> int {
     const auto stream = cuda_double::stream_of(handle);
     if (!stream) return cudaErrorInvalidResourceHandle;
+    if (const int code = check_not_capturing(*stream); code != cudaSuccess) return code;
     return query(stream->mark(stream), "cudaStreamQuery");
   });
 }
@@ -100,14 +131,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   return runtime_call("cudaStreamSynchronize", [&]() -> int {
     const auto stream = cuda_double::stream_of(handle);
     if (!stream) return cudaErrorInvalidResourceHandle;
+    if (const int code = check_not_capturing(*stream); code != cudaSuccess) return code;
     return synchronize(stream->mark(stream), "cudaStreamSynchronize");
-  });
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  return runtime_call("cudaStreamIsCapturing", [&] {
-    *status = cudaStreamCaptureStatusNone;
-    return cudaSuccess;
   });
 }
 
@@ -115,6 +140,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void*
   return runtime_call("cudaLaunchHostFunc", [&] {
     const auto stream = cuda_double::stream_of(handle);
     if (!stream) return cudaErrorInvalidResourceHandle;
+    if (const int code = cuda_double::check_use(*stream); code != cudaSuccess) return static_cast<cudaError_t>(code);
     cuda_double::enqueue(stream, {"a host function", [=] { return function(argument), true; }, {}});
     return cudaSuccess;
   });
@@ -137,21 +163,27 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return runtime_call("cudaEventRecord", [&] { return record(event, stream); });
 }
 
-cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned int) {
-  return runtime_call("cudaEventRecordWithFlags", [&] { return record(event, stream); });
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t handle, unsigned int flags) {
+  return runtime_call("cudaEventRecordWithFlags", [&]() -> int {
+    const auto stream = cuda_double::stream_of(handle);
+    const bool is_outside = stream != nullptr && stream->capture != nullptr && (flags & cudaEventRecordExternal) != 0;
+    return is_outside ? record_outside(event, stream) : record(event, handle);
+  });
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t handle) {
   return runtime_call("cudaEventQuery", [&]() -> int {
     const EventState* const event = cuda_double::event_of(handle);
-    return event == nullptr ? cudaErrorInvalidResourceHandle : query(event->mark, "cudaEventQuery");
+    if (event == nullptr) return cudaErrorInvalidResourceHandle;
+    return event->capture != nullptr ? cudaErrorCapturedEvent : query(event->mark, "cudaEventQuery");
   });
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   return runtime_call("cudaEventSynchronize", [&]() -> int {
     const EventState* const event = cuda_double::event_of(handle);
-    return event == nullptr ? cudaErrorInvalidResourceHandle : synchronize(event->mark, "cudaEventSynchronize");
+    if (event == nullptr) return cudaErrorInvalidResourceHandle;
+    return event->capture != nullptr ? cudaErrorCapturedEvent : synchronize(event->mark, "cudaEventSynchronize");
   });
 }
 

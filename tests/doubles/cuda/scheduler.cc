@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "tests/doubles/cuda/capture.h"
 #include "tests/doubles/cuda/memory.h"
 #include "tests/doubles/cuda/state.h"
 
@@ -75,6 +76,7 @@ void end_first(const std::shared_ptr<StreamState>& stream) {
   ++stream->num_completed;
   stream->queue.pop_front();
   Scheduler& scheduler = Scheduler::get();
+  if (stream->is_inner && stream->queue.empty()) std::erase(scheduler.streams, stream);
   ++scheduler.num_steps;
   if (scheduler.steady_for == 0 || ++scheduler.since_draw < scheduler.steady_for) return;
   scheduler.since_draw = 0;
@@ -186,7 +188,7 @@ bool remove_stream(void* handle) {
     with_handle.insert(static_cast<std::shared_ptr<StreamState>*>(other)->get());
   }
   std::erase_if(scheduler.streams, [&](const auto& stream) {
-    return !stream->is_legacy && stream->queue.empty() && with_handle.count(stream.get()) == 0;
+    return !stream->is_legacy && !stream->is_inner && stream->queue.empty() && with_handle.count(stream.get()) == 0;
   });
   return true;
 }
@@ -219,20 +221,37 @@ std::int64_t num_queued() {
   return sum;
 }
 
+std::shared_ptr<StreamState> add_inner_stream(int device) {
+  auto stream = std::make_shared<StreamState>();
+  stream->device = device;
+  stream->is_inner = true;
+  stream->priority = State::get().random();
+  Scheduler::get().streams.push_back(stream);
+  return stream;
+}
+
+void push(const std::shared_ptr<StreamState>& stream, Work work) {
+  stream->queue.push_back(std::move(work));
+  ++stream->num_enqueued;
+}
+
 void note_use(const StreamState& stream, const char* what) {
   if (stream.on_use) stream.on_use(what);
 }
 
 void enqueue(const std::shared_ptr<StreamState>& stream, Work work) {
   note_use(*stream, work.what);
+  if (stream->capture != nullptr) {
+    stream->capture->add(stream.get(), std::move(work));
+    return;
+  }
   Scheduler& scheduler = Scheduler::get();
   for (const auto& other : scheduler.streams) {
     const bool is_ordered = other->device == stream->device &&
                             ((stream->is_legacy && other->is_blocking) || (stream->is_blocking && other->is_legacy));
     if (is_ordered) work.after.push_back(other->mark(other));
   }
-  stream->queue.push_back(std::move(work));
-  ++stream->num_enqueued;
+  push(stream, std::move(work));
   if (random_below(100) < scheduler.eager_percent) do_some();
 }
 
@@ -282,6 +301,7 @@ void lose_everything(int code) {
     stream->queue.clear();
     stream->num_completed = stream->num_enqueued;
   }
+  std::erase_if(Scheduler::get().streams, [](const auto& stream) { return stream->is_inner; });
 }
 
 void draw_habits() {

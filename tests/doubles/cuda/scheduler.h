@@ -10,11 +10,13 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 namespace cuda_double {
 
+struct Capture;
 struct StreamState;
 
 /// The work that a stream had been given when somebody looked: done when the stream has completed as much.
@@ -28,6 +30,8 @@ struct Work {
   const char* what = "";
   std::function<bool()> run;  // false: not yet, call again
   std::vector<Mark> after;
+  // For what is not the same from one run to the next: makes `run` anew, when a graph is launched.
+  std::function<std::function<bool()>()> make = {};
 };
 
 struct StreamState {
@@ -38,6 +42,9 @@ struct StreamState {
   std::int64_t num_enqueued = 0;
   std::int64_t num_completed = 0;
   std::deque<Work> queue;
+  std::shared_ptr<Capture> capture;              // null: none; else work is put into its graph, not done
+  std::set<int> frontier;                        // nodes of that graph that the next one comes behind
+  bool is_inner = false;                         // of a launch of a graph: gone when its work is done
   std::function<void(const char* what)> on_use;  // of whoever must not find it used just now
   Mark mark(const std::shared_ptr<StreamState>& self) const { return {self, num_enqueued}; }
 };
@@ -45,6 +52,9 @@ struct StreamState {
 struct EventState {
   int device = 0;
   Mark mark;  // of the last record
+  // The same when that was in a stream that captured.
+  std::shared_ptr<Capture> capture;
+  std::set<int> frontier;
 };
 
 /// The stream behind a handle (null and 1 are the default stream of the current device, 2 stands for it, too); null
@@ -62,6 +72,10 @@ std::int64_t num_queued();
 
 /// Before anything is queued or recorded: tells whoever watches the stream.
 void note_use(const StreamState& stream, const char* what);
+
+/// A stream without a handle, and putting work into it as it is.
+std::shared_ptr<StreamState> add_inner_stream(int device);
+void push(const std::shared_ptr<StreamState>& stream, Work work);
 
 /// Queues, and does some of what is queued, as the seed has it.
 void enqueue(const std::shared_ptr<StreamState>& stream, Work work);

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "tests/doubles/cuda/capture.h"
 #include "tests/doubles/cuda/memory.h"
 #include "tests/doubles/cuda/scheduler.h"
 #include "tests/doubles/cuda/state.h"
@@ -28,10 +29,28 @@ void* allocate(std::size_t size_bytes) {
   return reinterpret_cast<void*>(made.base);
 }
 
-void enqueue_unseen(const std::shared_ptr<StreamState>& stream, Work work) {
-  std::function<void(const char*)> watcher = std::exchange(stream->on_use, nullptr);
-  enqueue(stream, std::move(work));
-  stream->on_use = std::move(watcher);
+/// While it lives, whoever watches the stream is not told of its use.
+class Unseen {
+ public:
+  explicit Unseen(std::shared_ptr<StreamState> stream)
+      : stream_(std::move(stream)), watcher_(std::exchange(stream_->on_use, nullptr)) {}
+  Unseen(Unseen&&) = default;
+  ~Unseen() {
+    if (stream_ != nullptr) stream_->on_use = std::move(watcher_);
+  }
+  const std::shared_ptr<StreamState>& stream() const { return stream_; }
+
+ private:
+  std::shared_ptr<StreamState> stream_;
+  std::function<void(const char*)> watcher_;
+};
+
+/// The second stream waits for the first.
+void join(const std::shared_ptr<StreamState>& before, const std::shared_ptr<StreamState>& after) {
+  if (before == after) return;
+  EventState event;
+  (void)record_event(&event, before);
+  (void)wait_event(after, event);
 }
 
 class SeamOfThisProcess : public Seam {
@@ -42,21 +61,25 @@ class SeamOfThisProcess : public Seam {
     const auto found = stream_of(stream);
     return found == nullptr ? -1 : found->device;
   }
-  bool is_capturing(void*) override { return false; }
+  bool is_capturing(void* stream) override {
+    const auto found = stream_of(stream);
+    return found != nullptr && found->capture != nullptr;
+  }
 
-  bool enqueue(const std::vector<void*>& streams, const char* what, const std::vector<MakeWork>& pieces) override {
-    const auto first = stream_of(streams.front());
-    std::vector<Mark> after;
-    for (void* const handle : streams) {
-      const auto stream = stream_of(handle);
-      if (stream == nullptr) return false;
-      if (stream != first) after.push_back(stream->mark(stream));
+  bool enqueue(const std::vector<void*>& handles, const char* what, const std::vector<MakeWork>& pieces) override {
+    std::vector<Unseen> streams;
+    for (void* const handle : handles) {
+      if (stream_of(handle) == nullptr) return false;
+      streams.emplace_back(stream_of(handle));
     }
-    for (const MakeWork& make : pieces) enqueue_unseen(first, {what, make(), std::exchange(after, {})});
-    for (void* const handle : streams) {
-      const auto stream = stream_of(handle);
-      if (stream != first) enqueue_unseen(stream, {what, [] { return true; }, {first->mark(first)}});
+    const auto& first = streams.front().stream();
+    for (const Unseen& other : streams) join(other.stream(), first);
+    for (const MakeWork& make : pieces) {
+      Work work{what, {}, {}, make};
+      if (first->capture == nullptr) work.run = make();
+      cuda_double::enqueue(first, std::move(work));
     }
+    for (const Unseen& other : streams) join(first, other.stream());
     return true;
   }
 

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <set>
 
+#include "tests/doubles/cuda/capture.h"
+
 namespace cuda_double {
 namespace {
 
@@ -72,6 +74,7 @@ int begin_call(const char* function) {
     state.last_failed = function;
     return found->second.code;
   }
+  if (const int code = code_of_unsafe_call(function); code != cudaSuccess) return code;
   return state.lost_code;
 }
 
