@@ -36,13 +36,32 @@ Ranks::Ranks(int num_ranks, ncclConfig_t config) : ranks_(static_cast<std::size_
     (void)ncclCommInitRankConfig(&rank.comm, num_ranks, id, number, &config);
   }
   EXPECT_EQ(ncclGroupEnd(), ncclSuccess) << ncclGetLastError(nullptr);
+  EXPECT_TRUE(settle());
 }
 
 Ranks::~Ranks() {
   if (!has_given_up_) {
+    EXPECT_TRUE(settle());
     for (Rank& rank : ranks_) EXPECT_EQ(ncclCommDestroy(rank.comm), ncclSuccess) << ncclGetLastError(nullptr);
   }
   for (Rank& rank : ranks_) EXPECT_EQ(cudaStreamDestroy(rank.stream), cudaSuccess);
+}
+
+bool Ranks::settle() {
+  bool is_well = true;
+  for (Rank& rank : ranks_) {
+    ncclResult_t code = ncclInProgress;
+    for (int count = 0; count < 10000 && code == ncclInProgress; ++count) {
+      EXPECT_EQ(ncclCommGetAsyncError(rank.comm, &code), ncclSuccess);
+      // What one waits for, others may have to be asked for, too.
+      for (Rank& other : ranks_) {
+        ncclResult_t others = ncclSuccess;
+        (void)ncclCommGetAsyncError(other.comm, &others);
+      }
+    }
+    is_well = is_well && code == ncclSuccess;
+  }
+  return is_well;
 }
 
 void Ranks::give_up() {
@@ -70,6 +89,12 @@ void NcclDoubleTest::TearDown() {
   cuda_double_clear();
   EXPECT_EQ(nccl_double_count().comms, 0);
   EXPECT_EQ(cuda_double_num_live(), 0);
+}
+
+ncclConfig_t non_blocking() {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  return config;
 }
 
 std::vector<std::uint8_t> random_bytes(std::size_t size, std::uint64_t seed) {

@@ -42,7 +42,7 @@ struct Rank {
   cudaStream_t stream = nullptr;
 };
 
-/// All ranks of one blocking communicator, made by one thread.
+/// All ranks of one communicator, made by one thread.
 class Ranks {
  public:
   explicit Ranks(int num_ranks, ncclConfig_t config = NCCL_CONFIG_INITIALIZER);
@@ -51,6 +51,8 @@ class Ranks {
   Ranks& operator=(const Ranks&) = delete;
   int size() const { return static_cast<int>(ranks_.size()); }
   Rank& operator[](int number) { return ranks_[static_cast<std::size_t>(number)]; }
+  /// Asks all ranks until none is in progress any more; whether all are well then.
+  bool settle();
   /// After a deadlock: the device works again, and nothing of the communicator does.
   void give_up();
   /// Waits for all streams; the first code that is none of success.
@@ -67,6 +69,8 @@ class NcclDoubleTest : public ::testing::Test {
   void SetUp() override;
   void TearDown() override;
 };
+
+ncclConfig_t non_blocking();
 
 std::vector<std::uint8_t> random_bytes(std::size_t size, std::uint64_t seed);
 
