@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "tests/unit/exec/stage_run.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <deque>
+#include <map>
+#include <queue>
+#include <random>
+#include <tuple>
+#include <vector>
+
+namespace reshard::testing {
+namespace {
+
+enum Kind : std::size_t { kPack, kExchange, kUnpack, kRead, kLend, kNumKinds };
+
+/// A message or a read in place, of which both ends list the same one after the other.
+struct Meeting {
+  struct End {
+    std::int32_t rank = -1;
+    std::size_t stage = 0;
+    StepId id;
+    bool has_come = false;
+  };
+  End out;
+  End in;
+};
+
+/// Messages that a kernel takes at one time: at most one to a rank and one from a rank.
+struct Round {
+  std::vector<std::size_t> meetings;
+  std::size_t num_left = 0;
+};
+using Kernel = std::vector<Round>;
+
+struct RankState {
+  std::array<std::size_t, kNumKinds> next{};  // stage of the first action of a kind that is not over
+  std::array<bool, kNumKinds> is_under_way{};
+  std::size_t next_unread = 0;                            // of lends: stage of the first that peers still read
+  std::vector<std::int32_t> num_readers;                  // by stage: who have yet to read what was lent
+  std::vector<bool> is_lent;                              // by stage
+  std::vector<std::vector<std::size_t>> reads, messages;  // by stage: meetings
+  std::deque<Kernel> kernels;                             // of the group under way
+  std::size_t num_begun = 0;                              // rounds of the first of them
+  std::size_t width = 1;                                  // rounds at once
+  std::int32_t num_complete = 0;                          // groups
+  std::array<std::size_t, 2> next_copy{};                 // of Schedule::local and Schedule::pulls
+  std::array<bool, 2> is_copying{};
+  std::vector<std::int32_t> users;                                  // by slot: how many more will take what is in it
+  std::vector<std::pair<std::int64_t, std::int32_t>> content;       // by slot: route and number of the window
+  std::map<std::pair<std::int32_t, std::uint32_t>, bool> has_come;  // what is given on, by its place in Schedule::in
+};
+
+class Player {
+ public:
+  Player(std::span<const StageSchedule> stages, const GroupRule& rule, std::uint32_t seed)
+      : all_(stages), rule_(rule), random_(seed), ranks_(stages.size()) {}
+
+  std::string play() {
+    for (std::size_t r = 0; r < all_.size(); ++r) prepare(r);
+    for (std::size_t r = 0; r < all_.size(); ++r) advance(r);
+    while (!events_.empty() && wrong_.empty()) {
+      const Event event = events_.top();
+      events_.pop();
+      now_ = event.time;
+      happen(event);
+    }
+    if (!wrong_.empty()) return wrong_;
+    std::string stuck;
+    for (std::size_t r = 0; r < all_.size(); ++r) stuck += describe(r);
+    return stuck.empty() ? stuck : "stuck: " + stuck;
+  }
+
+ private:
+  enum class What { kAction, kMeeting, kCopy };
+  struct Event {
+    std::int64_t time = 0;
+    What what = What::kAction;
+    std::size_t rank = 0;
+    std::size_t index = 0;  // kind, meeting, or list of copies
+    bool operator>(const Event& other) const { return time > other.time; }
+  };
+
+  // ---- what is listed where
+
+  void prepare(std::size_t r) {
+    const StageSchedule& of = all_[r];
+    RankState& rank = ranks_[r];
+    const std::size_t count = of.stages.size();
+    rank.num_readers.assign(count, 0);
+    rank.is_lent.assign(count, false);
+    rank.reads.resize(count);
+    rank.messages.resize(count);
+    rank.users.assign(static_cast<std::size_t>(of.num_slots), 0);
+    rank.content.resize(rank.users.size());
+    constexpr std::array<std::size_t, 4> kWidths = {1, 2, 5, 1000};
+    rank.width = kWidths[random_() % kWidths.size()];
+    for (std::size_t s = 0; s < count; ++s) {
+      for (const StepId id : of.sends(s)) rank.messages[s].push_back(meet(r, s, id, true, false));
+      for (const StepId id : of.receives(s)) rank.messages[s].push_back(meet(r, s, id, false, false));
+      for (const StepId id : of.reads(s)) rank.reads[s].push_back(meet(r, s, id, false, true));
+      for (const StepId id : of.lends(s)) meet(r, s, id, true, true);
+      rank.num_readers[s] = static_cast<std::int32_t>(of.lends(s).size());
+    }
+    for (std::size_t kind = 0; kind < kNumKinds; ++kind) skip_empty(r, kind);
+    skip_read(r);
+  }
+
+  /// The n-th that one end lists for the other is the n-th that the other lists for it.
+  std::size_t meet(std::size_t r, std::size_t stage, StepId id, bool is_out, bool is_mapped) {
+    const WindowStep& step = is_out ? all_[r].out(id) : all_[r].in(id);
+    const auto rank = static_cast<std::int32_t>(r);
+    std::vector<std::size_t>& way =
+        ways_[is_out ? std::tuple{rank, step.peer, is_mapped} : std::tuple{step.peer, rank, is_mapped}];
+    std::size_t& n = num_met_[{r, static_cast<std::size_t>(step.peer), is_out, is_mapped}];
+    if (n == way.size()) {
+      way.push_back(meetings_.size());
+      meetings_.emplace_back();
+    }
+    const std::size_t meeting = way[n++];
+    (is_out ? meetings_[meeting].out : meetings_[meeting].in) = {rank, stage, id, false};
+    return meeting;
+  }
+
+  bool is_empty(std::size_t r, std::size_t kind, std::size_t s) const {
+    const StageSchedule& of = all_[r];
+    switch (kind) {
+      case kPack:
+        return of.packs(s).empty();
+      case kExchange:
+        return of.sends(s).empty() && of.receives(s).empty();
+      case kUnpack:
+        return of.unpacks(s).empty();
+      case kRead:
+        return of.reads(s).empty();
+      default:
+        return of.lends(s).empty();
+    }
+  }
+  void skip_empty(std::size_t r, std::size_t kind) {
+    std::size_t& next = ranks_[r].next[kind];
+    while (next < all_[r].stages.size() && is_empty(r, kind, next)) ++next;
+  }
+  void skip_read(std::size_t r) {
+    RankState& rank = ranks_[r];
+    while (rank.next_unread < rank.num_readers.size() && rank.num_readers[rank.next_unread] == 0) ++rank.next_unread;
+  }
+
+  // ---- what may begin
+
+  static bool is_over(std::size_t next, std::int32_t stage) { return static_cast<std::int64_t>(next) > stage; }
+
+  bool may_begin(std::size_t r, const Waits& waits) const {
+    const RankState& rank = ranks_[r];
+    return is_over(rank.next[kExchange], waits.exchange) && is_over(rank.next[kUnpack], waits.unpack) &&
+           is_over(rank.next[kRead], waits.read) && waits.group < rank.num_complete;
+  }
+
+  bool may_begin(std::size_t r, std::size_t kind) const {
+    const RankState& rank = ranks_[r];
+    const std::size_t s = rank.next[kind];
+    if (rank.is_under_way[kind] || s == all_[r].stages.size()) return false;
+    const Stage& stage = all_[r].stages[s];
+    const std::array<const Waits*, kNumKinds> waits = {&stage.pack, &stage.exchange, &stage.unpack, &stage.read,
+                                                       &stage.lend};
+    if (!may_begin(r, *waits[kind])) return false;
+    if (kind == kExchange) return rank.next[kPack] > s;
+    if (kind == kUnpack) return rank.next[kExchange] > s;
+    if (kind != kRead) return true;
+    for (const std::size_t read : rank.reads[s]) {
+      const Meeting::End& lender = meetings_[read].out;
+      if (lender.rank < 0 || !ranks_[static_cast<std::size_t>(lender.rank)].is_lent[lender.stage]) return false;
+    }
+    return true;
+  }
+
+  void advance(std::size_t r) {
+    for (bool moved = true; moved && wrong_.empty();) {
+      moved = complete_groups(r);
+      for (std::size_t kind = 0; kind < kNumKinds; ++kind) {
+        if (!may_begin(r, kind)) continue;
+        begin(r, kind);
+        moved = true;
+      }
+      for (std::size_t list = 0; list < 2; ++list) moved = begin_copy(r, list) || moved;
+    }
+  }
+
+  bool complete_groups(std::size_t r) {
+    RankState& rank = ranks_[r];
+    const std::int32_t before = rank.num_complete;
+    while (static_cast<std::size_t>(rank.num_complete) < all_[r].groups.size()) {
+      const GroupNeeds& needs = at(all_[r].groups, rank.num_complete);
+      const bool is_complete = is_over(rank.next[kPack], needs.pack) && is_over(rank.next[kExchange], needs.exchange) &&
+                               is_over(rank.next[kUnpack], needs.unpack) && is_over(rank.next[kRead], needs.read) &&
+                               is_over(rank.next_unread, needs.lend) &&
+                               rank.next_copy[0] >= static_cast<std::size_t>(needs.local_end) &&
+                               rank.next_copy[1] >= static_cast<std::size_t>(needs.pulls_end);
+      if (!is_complete) break;
+      ++rank.num_complete;
+    }
+    return rank.num_complete > before;
+  }
+
+  bool begin_copy(std::size_t r, std::size_t list) {
+    RankState& rank = ranks_[r];
+    const Schedule& schedule = all_[r].schedule;
+    const std::vector<GroupStep>& steps = list == 0 ? schedule.local : schedule.pulls;
+    if (rank.is_copying[list] || rank.next_copy[list] == steps.size()) return false;
+    if (steps[rank.next_copy[list]].position - schedule.num_open >= rank.num_complete) return false;
+    rank.is_copying[list] = true;
+    add_event(What::kCopy, r, list);
+    return true;
+  }
+
+  void begin(std::size_t r, std::size_t kind) {
+    RankState& rank = ranks_[r];
+    const StageSchedule& of = all_[r];
+    const std::size_t s = rank.next[kind];
+    rank.is_under_way[kind] = true;
+    if (kind == kExchange) {
+      cut_group(r, s);
+      begin_rounds(r);
+      return;
+    }
+    if (kind == kPack) {
+      for (const StepId id : of.packs(s)) {
+        look_for_feed(r, of.out(id));
+        fill(r, of.slot_of(true, id), of.out(id), 1);
+      }
+    }
+    if (kind == kLend) {
+      for (const StepId id : of.lends(s)) look_for_feed(r, of.out(id));
+    }
+    if (kind == kUnpack) {
+      for (const StepId id : of.unpacks(s)) {
+        look_into(r, of.slot_of(false, id), of.in(id));
+        look_whether_open(r, of.in(id));
+      }
+    }
+    if (kind == kRead) {
+      for (const StepId id : of.reads(s)) look_whether_open(r, of.in(id));
+    }
+    add_event(What::kAction, r, kind);
+  }
+
+  // ---- groups
+
+  /// Cuts a group into kernels. Each rank's own business: both ends may cut at different places.
+  void cut_group(std::size_t r, std::size_t s) {
+    RankState& rank = ranks_[r];
+    const std::size_t count = all_.size();
+    std::vector<std::array<std::deque<std::size_t>, 2>> queues(count);  // by round: to send, to receive
+    std::size_t num_left = rank.messages[s].size();
+    for (const std::size_t m : rank.messages[s]) {
+      const Meeting& meeting = meetings_[m];
+      // A message without a partner has no round; it is stuck in any.
+      const std::int32_t from = meeting.out.rank < 0 ? 0 : meeting.out.rank;
+      const std::int32_t to = meeting.in.rank < 0 ? 0 : meeting.in.rank;
+      const bool is_out = meeting.out.rank == static_cast<std::int32_t>(r);
+      queues[(static_cast<std::size_t>(to - from) + count) % count][is_out ? 0 : 1].push_back(m);
+    }
+    rank.kernels.clear();
+    rank.num_begun = 0;
+    std::size_t round = 0;
+    std::int32_t room = 0;
+    for (; num_left > 0; round = (round + 1) % count) {
+      const auto size = static_cast<std::int32_t>(!queues[round][0].empty()) + !queues[round][1].empty();
+      if (size == 0) continue;
+      if (size > room) {
+        room = rule_.operations_per_kernel;
+        rank.kernels.emplace_back();
+        if (rule_.restarts && rank.kernels.size() > 1) {
+          round = count - 1;
+          continue;
+        }
+      }
+      Round& taken = rank.kernels.back().emplace_back();
+      for (std::deque<std::size_t>& queue : queues[round]) {
+        if (queue.empty()) continue;
+        taken.meetings.push_back(queue.front());
+        queue.pop_front();
+      }
+      taken.num_left = taken.meetings.size();
+      num_left -= taken.num_left;
+      room -= size;
+    }
+  }
+
+  /// Begins as many rounds of the kernel under way as it takes at once: in order, and none while one that is so far
+  /// before it is not over.
+  void begin_rounds(std::size_t r) {
+    RankState& rank = ranks_[r];
+    Kernel& kernel = rank.kernels.front();
+    std::size_t first = 0;
+    while (first < kernel.size() && kernel[first].num_left == 0) ++first;
+    for (; rank.num_begun < std::min(kernel.size(), first + rank.width); ++rank.num_begun) {
+      for (const std::size_t m : kernel[rank.num_begun].meetings) come(r, m);
+    }
+  }
+
+  void come(std::size_t r, std::size_t m) {
+    Meeting& meeting = meetings_[m];
+    const StageSchedule& of = all_[r];
+    const bool is_out = meeting.out.rank == static_cast<std::int32_t>(r);
+    Meeting::End& end = is_out ? meeting.out : meeting.in;
+    end.has_come = true;
+    const WindowStep& step = is_out ? of.out(end.id) : of.in(end.id);
+    if (is_out && step.is_direct) look_for_feed(r, step);
+    if (is_out && !step.is_direct) look_into(r, of.slot_of(true, end.id), step);
+    if (!is_out && step.is_direct) look_whether_open(r, step);
+    if (!is_out && !step.is_direct) {
+      fill(r, of.slot_of(false, end.id), step, step.place == Place::kSlot ? step.num_forwards : 1);
+    }
+    if (meeting.out.has_come && meeting.in.has_come) add_event(What::kMeeting, 0, m);
+  }
+
+  void end_meeting(std::size_t m) {
+    const Meeting& meeting = meetings_[m];
+    const WindowStep& out = all_[static_cast<std::size_t>(meeting.out.rank)].out(meeting.out.id);
+    const WindowStep& in = all_[static_cast<std::size_t>(meeting.in.rank)].in(meeting.in.id);
+    if (std::tuple{out.order.route, out.order.number, out.hop} != std::tuple{in.order.route, in.order.number, in.hop}) {
+      wrong_ = fmt::format("rank {} gets window {} from rank {} for window {}", meeting.in.rank, out.order.number,
+                           meeting.out.rank, in.order.number);
+      return;
+    }
+    for (const bool is_out : {true, false}) {
+      const Meeting::End end = is_out ? meeting.out : meeting.in;
+      const auto r = static_cast<std::size_t>(end.rank);
+      const WindowStep& step = is_out ? out : in;
+      if (is_out && !step.is_direct) empty(r, all_[r].slot_of(true, end.id));
+      if (!is_out && (step.is_direct || step.place == Place::kSlot)) ranks_[r].has_come[key(end.id)] = true;
+    }
+    end_operation(static_cast<std::size_t>(meeting.out.rank), m);
+    end_operation(static_cast<std::size_t>(meeting.in.rank), m);
+  }
+
+  void end_operation(std::size_t r, std::size_t m) {
+    RankState& rank = ranks_[r];
+    Kernel& kernel = rank.kernels.front();
+    bool is_over = true;
+    for (Round& round : kernel) {
+      if (std::find(round.meetings.begin(), round.meetings.end(), m) != round.meetings.end()) --round.num_left;
+      is_over = is_over && round.num_left == 0;
+    }
+    if (is_over) {
+      rank.kernels.pop_front();
+      rank.num_begun = 0;
+    }
+    if (rank.kernels.empty()) {
+      end_action(r, kExchange);
+    } else {
+      begin_rounds(r);
+    }
+  }
+
+  // ---- what happens
+
+  void add_event(What what, std::size_t rank, std::size_t index) {
+    // Some take a thousand times as long as others.
+    const std::int64_t delay = std::int64_t{1} << (random_() % 12U);
+    events_.push({now_ + delay + static_cast<std::int64_t>(random_() % 3U), what, rank, index});
+  }
+
+  void happen(const Event& event) {
+    if (event.what == What::kMeeting) {
+      end_meeting(event.index);
+    } else if (event.what == What::kAction) {
+      end_action(event.rank, event.index);
+    } else {
+      ranks_[event.rank].is_copying[event.index] = false;
+      ++ranks_[event.rank].next_copy[event.index];
+      advance(event.rank);
+    }
+  }
+
+  void end_action(std::size_t r, std::size_t kind) {
+    RankState& rank = ranks_[r];
+    const StageSchedule& of = all_[r];
+    const std::size_t s = rank.next[kind]++;
+    rank.is_under_way[kind] = false;
+    skip_empty(r, kind);
+    if (kind == kUnpack) {
+      for (const StepId id : of.unpacks(s)) {
+        empty(r, of.slot_of(false, id));
+        rank.has_come[key(id)] = true;
+      }
+    }
+    if (kind == kLend) {
+      rank.is_lent[s] = true;
+      for (const StepId id : of.lends(s)) advance(static_cast<std::size_t>(of.out(id).peer));
+    }
+    if (kind == kRead) {
+      for (const StepId id : of.reads(s)) rank.has_come[key(id)] = true;
+      for (const std::size_t read : rank.reads[s]) {
+        const Meeting::End& lender = meetings_[read].out;
+        const auto p = static_cast<std::size_t>(lender.rank);
+        --ranks_[p].num_readers[lender.stage];
+        skip_read(p);
+        advance(p);
+      }
+    }
+    advance(r);
+  }
+
+  // ---- what must hold
+
+  static std::pair<std::int32_t, std::uint32_t> key(StepId id) { return {id.lane, id.index}; }
+
+  void look_for_feed(std::size_t r, const WindowStep& step) {
+    if (step.feed.lane < 0 || ranks_[r].has_come.count(key(step.feed)) > 0) return;
+    wrong_ = fmt::format("rank {} gives on window {} of route {} before it is there", r, step.order.number,
+                         step.order.route);
+  }
+  void look_whether_open(std::size_t r, const WindowStep& step) {
+    const std::span<const std::int32_t> work = all_[r].schedule.work_of(step);
+    if (work.empty() || work.back() - all_[r].schedule.num_open < ranks_[r].num_complete) return;
+    wrong_ = fmt::format("rank {} writes to the group at position {} while {} are complete", r, work.back(),
+                         ranks_[r].num_complete);
+  }
+  void fill(std::size_t r, std::int32_t slot, const WindowStep& step, std::int32_t num_users) {
+    std::int32_t& users = at(ranks_[r].users, slot);
+    if (users > 0) wrong_ = fmt::format("rank {} overwrites slot {}, which is in use", r, slot);
+    users = num_users;
+    at(ranks_[r].content, slot) = {step.order.route, step.order.number};
+  }
+  void look_into(std::size_t r, std::int32_t slot, const WindowStep& step) {
+    if (at(ranks_[r].users, slot) > 0 &&
+        at(ranks_[r].content, slot) == std::pair{step.order.route, step.order.number}) {
+      return;
+    }
+    wrong_ = fmt::format("rank {} looks for window {} in slot {}, where it is not", r, step.order.number, slot);
+  }
+  void empty(std::size_t r, std::int32_t slot) { --at(ranks_[r].users, slot); }
+
+  std::string describe(std::size_t r) const {
+    const RankState& rank = ranks_[r];
+    std::string text;
+    constexpr std::array<const char*, kNumKinds> kNames = {"pack", "exchange", "unpack", "read", "lend"};
+    for (std::size_t kind = 0; kind < kNumKinds; ++kind) {
+      if (rank.next[kind] == all_[r].stages.size()) continue;
+      text += fmt::format("rank {}: {} of stage {}; ", r, kNames[kind], rank.next[kind]);
+    }
+    if (text.empty() && static_cast<std::size_t>(rank.num_complete) < all_[r].groups.size()) {
+      text = fmt::format("rank {}: group {}; ", r, rank.num_complete);
+    }
+    return text;
+  }
+
+  std::span<const StageSchedule> all_;
+  GroupRule rule_;
+  std::mt19937 random_;
+  std::vector<RankState> ranks_;
+  std::vector<Meeting> meetings_;
+  std::map<std::tuple<std::int32_t, std::int32_t, bool>, std::vector<std::size_t>> ways_;  // from, to, is_mapped
+  std::map<std::tuple<std::size_t, std::size_t, bool, bool>, std::size_t> num_met_;
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  std::int64_t now_ = 0;
+  std::string wrong_;
+};
+
+}  // namespace
+
+std::string play(std::span<const StageSchedule> stages, const GroupRule& rule, std::uint32_t seed) {
+  return Player(stages, rule, seed).play();
+}
+
+}  // namespace reshard::testing
