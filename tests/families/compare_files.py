@@ -7,10 +7,11 @@ usage: compare_files.py --library LIBRESHARD.SO [--only TEXT]
 
 Names, types and shapes must be those of the record, none more and none less; routed experts that the library has in one
 tensor are taken apart. A model that the library refuses as not supported is counted and printed, unless its family is
-in MUST_KNOW. Where the library is meant to differ, tests/data/families/known_differences.json says so and why; a
-difference that is no longer there is a failure, too.
+in MUST_KNOW. Where the library is meant to differ, tests/data/families/known_differences.json says so and why; a rule
+there that excuses nothing is a failure, too.
 """
 import argparse
+import fnmatch
 import json
 import math
 import pathlib
@@ -94,22 +95,59 @@ def compare(library, model):
 
 
 def must_know(title):
-    return title.split()[0] in MUST_KNOW and title not in MAY_REFUSE
+    family, variant = title.split()[:2]
+    return family in MUST_KNOW and f"{family} {variant}" not in MAY_REFUSE
 
 
-def judge(library, title, model, known):
-    """(outcome, lines about it)."""
+class KnownDifferences:
+    """Where the library is meant to differ: globs of a line (what it is about) and of the difference, and the reason."""
+
+    def __init__(self, path=RECORDS / "known_differences.json"):
+        self.rules = json.loads(path.read_text(encoding="utf-8"))["known_differences"]
+        self.used = [False] * len(self.rules)
+
+    def have(self, line, difference):
+        for index, rule in enumerate(self.rules):
+            if fnmatch.fnmatchcase(line, rule["where"]) and fnmatch.fnmatchcase(difference, rule["difference"]):
+                self.used[index] = True
+                return True
+        return False
+
+    def unused(self, kind):
+        """Rules about lines with this word that excused nothing."""
+        return [rule["where"] for rule, used in zip(self.rules, self.used) if not used and kind in rule["where"]]
+
+
+def judge(title, known, compare_it):
+    """(outcome, lines about it) of a model, of which compare_it() gives what differs."""
     try:
-        found = compare(library, model)
+        found = compare_it()
     except capi.Failure as failure:
         is_allowed = failure.is_unsupported and not must_know(title)
         return ("not known yet" if is_allowed else "failed"), [f"{title}: {failure}"]
-    expected = {line: entry["difference"] for line, entry in known.get(title, {}).items()}
-    if found == expected:
-        return "equal", []
-    gone = [f"{title}: {line} differs no longer: take it out of known_differences.json" for line in expected
-            if line not in found]
-    return "failed", gone + [f"{title}: {line}: {text}" for line, text in found.items() if expected.get(line) != text]
+    lines = [f"{title} {line}: {what}" for line, what in found.items() if not known.have(f"{title} {line}", what)]
+    return ("failed" if lines else "known to differ" if found else "equal"), lines
+
+
+class Outcomes:
+    """What came of each comparison; prints failures as they come."""
+
+    def __init__(self, is_verbose):
+        self.is_verbose = is_verbose
+        self.titles = {"equal": [], "known to differ": [], "not known yet": [], "failed": []}
+
+    def add(self, title, outcome, lines):
+        self.titles[outcome].append(title)
+        if outcome == "failed" or self.is_verbose:
+            print("".join(f"{outcome}: {line}\n" for line in lines[:20]), end="")
+
+    def finish(self, what, unused):
+        """Prints the sums; the exit status."""
+        for rule in unused:
+            print(f"failed: known_differences.json: nothing differs as {rule} says")
+        print(f"not known yet: {', '.join(dict.fromkeys(self.titles['not known yet']))}")
+        print(f"{what}: " + ", ".join(f"{len(titles)} {outcome}" for outcome, titles in self.titles.items()))
+        return bool(self.titles["failed"]) or bool(unused) or not any(self.titles.values())
 
 
 def main():
@@ -117,21 +155,14 @@ def main():
     parser.add_argument("--library", required=True)
     parser.add_argument("--only", default="", help="models whose \"family model\" contains this")
     arguments = parser.parse_args()
-    library = capi.Library(arguments.library)
-    known = json.loads((RECORDS / "known_differences.json").read_text(encoding="utf-8"))["checkpoint"]
-    outcomes = {"equal": [], "not known yet": [], "failed": []}
+    library, known, outcomes = capi.Library(arguments.library), KnownDifferences(), Outcomes(arguments.only != "")
     for path in sorted(RECORDS.glob("*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         for variant, model in record.get("models", {}).items():
             title = f"{record['family']} {variant}"
             if arguments.only in title:
-                outcome, lines = judge(library, title, model, known)
-                outcomes[outcome].append(title)
-                if outcome == "failed" or arguments.only:
-                    print("".join(f"{outcome}: {line}\n" for line in lines[:20]), end="")
-    print(f"not known yet: {', '.join(outcomes['not known yet'])}")
-    print("models: " + ", ".join(f"{len(titles)} {outcome}" for outcome, titles in outcomes.items()))
-    sys.exit(bool(outcomes["failed"]) or not any(outcomes.values()))
+                outcomes.add(title, *judge(f"{title} checkpoint", known, lambda: compare(library, model)))
+    sys.exit(outcomes.finish("models", [] if arguments.only else known.unused(" checkpoint ")))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""The layouts of servers against records of what their workers hold, element by element, on every rank.
+"""The layouts of vLLM and Megatron against records of what their ranks hold, element by element, on every rank.
 
 usage: compare_memory.py --library LIBRESHARD.SO [--only TEXT]
 
-Every parameter that a worker has must be a buffer of the library's under the same name, as large and of the same type,
-with the same element of the same checkpoint tensor at every place, and zeros where the worker has zeros; and no buffer
+Every parameter that a rank has must be a buffer of the library's under the same name, as large and of the same type,
+with the same element of the same checkpoint tensor at every place, and zeros where the framework has zeros; and no buffer
 more. A model that the library refuses as not supported is counted and printed, unless its family is in MUST_KNOW. Where
-the library is meant to differ, tests/data/families/known_differences.json says so and why; a difference that is gone is
-a failure, too.
+the library is meant to differ, tests/data/families/known_differences.json says so and why; a rule there that excuses
+nothing is a failure, too.
 """
 import argparse
 import json
@@ -52,7 +52,7 @@ def held_by(library, layout, checkpoint, rank):
         blocks.setdefault(block.buffer, []).append(block)
     found = {}
     for number, name, size in library.buffers(layout, rank):
-        if size == 0:
+        if size == 0:  # an empty shard
             continue
         (dtype,) = {tensors[block.tensor][1] for block in blocks[number]}
         item_size = np.dtype(SIZES[dtype]).itemsize
@@ -66,14 +66,14 @@ def held_by(library, layout, checkpoint, rank):
 def difference(ours, theirs):
     """What differs between two (type, array), or nothing."""
     if ours is None or theirs is None:
-        return "not there" if ours is None else "not in the worker"
+        return "not there here" if ours is None else "not there in the framework"
     (our_type, our_memory), (their_type, their_memory) = ours, theirs
     if our_memory.size != their_memory.size:
-        return f"{our_memory.size} elements, in the worker {their_memory.size}"
+        return f"{our_memory.size} elements, in the framework {their_memory.size}"
     others = np.flatnonzero(our_memory != their_memory)
     if others.size:
         return f"{others.size} of {our_memory.size} elements are others, the first at {others[0]}"
-    return f"{our_type}, in the worker {their_type}" if our_type != their_type else ""
+    return f"{our_type}, in the framework {their_type}" if our_type != their_type else ""
 
 
 def compare_rank(library, layout, checkpoint, record, rank_record, rank):
@@ -86,10 +86,10 @@ def compare_rank(library, layout, checkpoint, record, rank_record, rank):
 
 
 def compare(library, config, files, record, text):
-    """{"text, parameters": what differs} over all ranks, ranks named where not all differ in the same way."""
+    """{"ranks, parameters": what differs}."""
     checkpoint, ranks = boxes.Checkpoint(files), record["ranks"][text]
     if library.num_ranks(text) != len(ranks):
-        return {text: f"{library.num_ranks(text)} ranks, recorded {len(ranks)}"}
+        return {"": f"{library.num_ranks(text)} ranks, recorded {len(ranks)}"}
     layout = library.layout(config, text, 0, len(ranks))
     try:
         by_rank = [names.compress(compare_rank(library, layout, checkpoint, record, entry, rank))
@@ -100,7 +100,7 @@ def compare(library, config, files, record, text):
     for rank, lines in enumerate(by_rank):
         for line, what in lines.items():
             found.setdefault((line, what), []).append(rank)
-    return {f"{text} {names.ranges(ranks)} {line}": what for (line, what), ranks in found.items()}
+    return {f"{names.ranges(ranks)} {line}": what for (line, what), ranks in found.items()}
 
 
 class Record:
@@ -119,40 +119,20 @@ class Record:
                 yield f"{self.family} {variant}", source["config"], names.expand(source["files"]), record, text
 
 
-def judge(library, title, config, files, record, text, known):
-    """(outcome, lines about it) of one engine."""
-    try:
-        found = compare(library, config, files, record, text)
-    except capi.Failure as failure:
-        is_allowed = failure.is_unsupported and not compare_files.must_know(title)
-        return ("not known yet" if is_allowed else "failed"), [f"{title} {text}: {failure}"]
-    expected = {line: entry["difference"] for line, entry in known.get(title, {}).items()
-                if line.startswith(text + " ")}
-    lines = [f"{title} {line} differs no longer: take it out of known_differences.json" for line in expected
-             if line not in found]
-    lines += [f"{title} {line}: {what}" for line, what in found.items() if expected.get(line) != what]
-    return ("failed" if lines else "equal"), lines
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--library", required=True)
     parser.add_argument("--only", default="", help="models whose \"family model text\" contains this")
     arguments = parser.parse_args()
-    library = capi.Library(arguments.library)
-    known = json.loads((compare_files.RECORDS / "known_differences.json").read_text(encoding="utf-8"))["vllm"]
-    outcomes = {"equal": [], "not known yet": [], "failed": []}
-    for path in sorted((compare_files.RECORDS / "vllm").glob("*.json")):
+    library, known = capi.Library(arguments.library), compare_files.KnownDifferences()
+    outcomes = compare_files.Outcomes(arguments.only != "")
+    for path in sorted(compare_files.RECORDS.glob("*/*.json")):
         for title, config, files, record, text in Record(path).engines():
-            if arguments.only not in f"{title} {text}":
-                continue
-            outcome, lines = judge(library, title, config, files, record, text, known)
-            outcomes[outcome].append(title)
-            if outcome == "failed" or arguments.only:
-                print("".join(f"{outcome}: {line}\n" for line in lines[:20]), end="")
-    print(f"not known yet: {', '.join(sorted(set(outcomes['not known yet'])))}")
-    print("engines: " + ", ".join(f"{len(titles)} {outcome}" for outcome, titles in outcomes.items()))
-    sys.exit(bool(outcomes["failed"]) or not any(outcomes.values()))
+            if arguments.only in f"{title} {text}":
+                outcomes.add(title, *compare_files.judge(
+                    f"{title} {text}", known, lambda: compare(library, config, files, record, text)))
+    unused = [] if arguments.only else known.unused(" vllm:") + known.unused(" megatron:")
+    sys.exit(outcomes.finish("engines and jobs", unused))
 
 
 if __name__ == "__main__":

@@ -81,6 +81,19 @@ def dump(record):
     return write(record, 0) + "\n"
 
 
+def write_or_check(path, record, is_check):
+    """Writes the record, or says whether the file has it."""
+    text = dump(record)
+    if is_check:
+        is_same = path.exists() and path.read_text(encoding="utf-8") == text
+        print("" if is_same else f"{path}: not what {record['package']} gives\n", end="")
+        return is_same
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"{path}: {len(text)} bytes", flush=True)
+    return True
+
+
 def of_rank(model, rank):
     """{parameter: (type, shape, boxes)} of an entry of model["ranks"]."""
     held = {}

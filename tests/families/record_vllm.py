@@ -30,13 +30,16 @@ from vllm.engine.arg_utils import EngineArgs  # noqa: E402
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import (  # noqa: E402
     UnquantizedMoeBackend, backend_to_kernel_cls)
 from vllm.model_executor.model_loader.utils import initialize_model  # noqa: E402
+from vllm.model_executor.models import registry  # noqa: E402
 from vllm.model_executor.models import utils as model_utils  # noqa: E402
+from vllm.platforms.cpu import CpuPlatform  # noqa: E402
 from vllm.utils.torch_utils import set_default_torch_dtype  # noqa: E402
 
 import boxes  # noqa: E402
 import contents  # noqa: E402
 import names  # noqa: E402
 import settings  # noqa: E402
+import zoo  # noqa: E402
 
 TYPES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16"}
 
@@ -64,18 +67,29 @@ parallel_state.GroupCoordinator = Group
 
 
 def use_any_kernel():
-    """The CPU's kernels compute no experts that are spread over ranks; nothing is computed here."""
+    """A CPU has no kernel for experts that are spread over ranks, nor for sparse attention; nothing is computed here."""
     for kernel in backend_to_kernel_cls(UnquantizedMoeBackend.CPU):
         kernel.is_supported_config = staticmethod(lambda *_: (True, None))
+    choose = CpuPlatform.get_attn_backend_cls.__func__
+
+    def choose_without_sparsity(cls, selected_backend, attn_selector_config, **others):
+        return choose(cls, selected_backend, attn_selector_config._replace(use_sparse=False), **others)
+
+    CpuPlatform.get_attn_backend_cls = classmethod(choose_without_sparsity)
+
+
+def look_at_models_here():
+    """Not in a process of its own for each class, which would import everything anew."""
+    registry._run_in_subprocess = lambda function: function()
 
 
 class Worker:
     """The model of one rank, as long as the with statement lasts."""
 
     def __init__(self, config, setting, rank, dtype):
-        with tempfile.TemporaryDirectory() as folder:
-            (pathlib.Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-            self.config = engine_config(folder, setting, dtype)
+        self.folder = tempfile.TemporaryDirectory()  # some models read their config again
+        (pathlib.Path(self.folder.name) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        self.config = engine_config(self.folder.name, setting, dtype)
         self.setting, self.rank = setting, rank
         self.config.parallel_config.rank = rank % (setting["tp"] * setting["pp"])
         self.config.parallel_config.data_parallel_rank = rank // (setting["tp"] * setting["pp"])
@@ -94,6 +108,7 @@ class Worker:
         parallel_state.destroy_model_parallel()
         parallel_state._WORLD = None
         dist.destroy_process_group()
+        self.folder.cleanup()
         sys.excepthook = sys.__excepthook__  # each group wraps it once more
         model_utils._model_to_pp_missing_layer_names.clear()  # kept by id(), which the next model may have
 
@@ -109,7 +124,7 @@ def engine_config(folder, setting, dtype):
     config = EngineArgs(
         model=folder, skip_tokenizer_init=True, dtype=dtype, tensor_parallel_size=setting["tp"],
         pipeline_parallel_size=setting["pp"], data_parallel_size=setting["dp"], load_format="dummy",
-        enforce_eager=True, max_model_len=32, **experts).create_engine_config()
+        enforce_eager=True, max_model_len=32, block_size=32, **experts).create_engine_config()
     if setting["redundant"]:  # afterwards, for a CPU would be refused
         config.parallel_config.enable_eplb = True
         config.parallel_config.eplb_config.num_redundant_experts = setting["redundant"]
@@ -168,22 +183,16 @@ def main():
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     use_any_kernel()
+    look_at_models_here()
     failed = 0
 
-    for family in arguments.families or settings.FAMILIES:
+    for family in arguments.families or [name for name in zoo.ZOO if name not in settings.NEEDS_GPU]:
         path = arguments.folder / "vllm" / f"{family}.json"
         models = json.loads((arguments.folder / f"{family}.json").read_text(encoding="utf-8"))["models"]
         found = {"family": family, "package": f"vllm {vllm.__version__}",
                  "models": {variant: record_model(variant, model) for variant, model in models.items()
                             if isinstance(model["config"], dict)}}
-        text = contents.dump(found)
-        if not arguments.check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            print(f"{family}: {len(text)} bytes", flush=True)
-        elif path.read_text(encoding="utf-8") != text:
-            failed += 1
-            print(f"{family}: the record is not what {found['package']} gives")
+        failed += not contents.write_or_check(path, found, arguments.check)
     sys.exit(failed > 0)
 
 

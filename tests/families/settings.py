@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""Which engines of vLLM are recorded: layout texts as the library has them, and what they say."""
+"""Which engines of vLLM and jobs of Megatron are recorded: layout texts as the library has them, and what they say."""
 
 DENSE = ["vllm:tp=1", "vllm:tp=2", "vllm:tp=4", "vllm:tp=2,pp=2"]
 MORE_RANKS_THAN_KV_HEADS = ["vllm:tp=12"]
 EXPERTS = ["vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4", "vllm:tp=4,ep=4", "vllm:tp=1,ep=4,redundant=2",
            "vllm:tp=2,ep=2,pp=2"]
 GROUPS = ["vllm:tp=4,ep=4,placement=round_robin"]  # which vLLM obeys for a router with several groups of experts only
-FAMILIES = ["llama", "qwen3", "qwen3_moe", "mixtral", "deepseek_v3", "kimi_k2"]
+# vLLM's model of it imports what only a GPU has.
+NEEDS_GPU = {"kimi_linear"}
+# What vLLM 0.32 itself cannot build or load.
+IMPOSSIBLE = {
+    ("ernie4_5_moe", "vllm:tp=2,pp=2"): "a tied embedding that is not on the last stage",
+    ("ernie4_5_moe", "vllm:tp=2,ep=2,pp=2"): "a tied embedding that is not on the last stage",
+    ("llama4_text", "vllm:tp=1,ep=4,redundant=2"): "its loader knows no redundant experts",
+    ("qwen3_5_text", "vllm:tp=12"): "more ranks than heads of linear attention",
+}
 
 
 def parse(text):
-    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "placement": "linear", "redundant": 0}
+    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "etp": 1, "placement": "linear", "redundant": 0}
     for item in text.partition(":")[2].split(","):
         key, _, value = item.partition("=")
         setting[key] = int(value) if value.isdigit() else value
-    if setting["ep"]:
+    if setting["ep"] and text.startswith("vllm:"):
         setting["dp"] = setting["ep"] // setting["tp"]
     return setting
 
@@ -30,11 +38,24 @@ def has_experts(config):
 
 def texts(config, variant):
     """All of them for a family's small model; for a variant one of each kind."""
+    if variant == "few_kv_heads":
+        return ["vllm:tp=4"]
     if variant != "small":
         return ["vllm:tp=2", "vllm:tp=2,dp=2,ep=4"] if has_experts(config) else ["vllm:tp=2,pp=2"]
-    found = list(DENSE)
-    if config.get("num_key_value_heads", 12) == 4 and not has_experts(config):
+    family, text_config, found = config["model_type"], config.get("text_config", config), list(DENSE)
+    if config.get("num_key_value_heads") == 4 and not has_experts(config):
         found += MORE_RANKS_THAN_KV_HEADS
-    if has_experts(config):
+    if has_experts(text_config):
         found += EXPERTS + (GROUPS if config.get("n_group", 1) > 1 else [])
+    return [text for text in found if (family, text) not in IMPOSSIBLE]
+
+
+def megatron_texts(config, variant, num_experts):
+    if variant == "few_kv_heads":
+        return ["megatron:tp=4"]  # more ranks than query groups
+    found = ["megatron:tp=1", "megatron:tp=2", "megatron:tp=4"]
+    if config["num_hidden_layers"] % 3 == 0:
+        found += ["megatron:tp=2,pp=3"]
+    if num_experts:
+        return found + ["megatron:tp=2,dp=3,ep=3", "megatron:tp=2,dp=2,ep=2,etp=2", "megatron:tp=2,dp=3,ep=6"]
     return found

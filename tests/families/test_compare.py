@@ -107,6 +107,19 @@ class Memory(unittest.TestCase):
         self.assertTrue(compare_memory.difference(("F32", same), None))
 
 
+class Known(unittest.TestCase):
+    def test_that_a_rule_excuses_what_it_says_and_must_be_needed(self):
+        known = compare_files.KnownDifferences()
+        known.rules = [{"where": "f small vllm:tp=2 * norm", "difference": "F32, *"},
+                       {"where": "* vllm:tp=4 *", "difference": "*"}]
+        known.used = [False, False]
+        self.assertTrue(known.have("f small vllm:tp=2 0-1 norm", "F32, in the framework BF16"))
+        self.assertFalse(known.have("f small vllm:tp=2 0-1 norm", "3 elements"))
+        self.assertFalse(known.have("f small vllm:tp=2 0-1 norms", "F32, in the framework BF16"))
+        self.assertEqual(known.unused(" vllm:"), ["* vllm:tp=4 *"])
+        self.assertEqual(known.unused(" checkpoint "), [])
+
+
 if __name__ == "__main__":
     print(f"seed {SEED}")
     unittest.main()

@@ -52,6 +52,7 @@ SMALL_TIED = {"tie_word_embeddings": True}
 ZOO = {
     "llama": {"small": DENSE_OF_HEADS, "tied": {**DENSE, **SMALL_TIED},
               "biases": {**DENSE, "attention_bias": True, "mlp_bias": True},
+              "few_kv_heads": {**DENSE_OF_HEADS, "num_key_value_heads": 2},
               "without_kv_heads": without(DENSE_OF_HEADS, "num_key_value_heads")},
     "mistral": {"small": DENSE},
     "qwen2": {"small": DENSE_OF_HEADS, "tied": {**DENSE_OF_HEADS, **SMALL_TIED}},
@@ -95,8 +96,8 @@ ZOO = {
     "gpt_oss": {"small": {**DENSE, **LOCAL_EXPERTS, "sliding_window": 16}},
     "llama4_text": {"small": {**DENSE, **LOCAL_EXPERTS, "intermediate_size_mlp": 84, "interleave_moe_layer_step": 2,
                               "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}},
-    "minimax_m2": {"small": {**DENSE, **LOCAL_EXPERTS, "rotary_dim": 4, "use_qk_norm": True, "bos_token_id": 1,
-                             "eos_token_id": 2}},
+    "minimax_m2": {"small": {**DENSE, **LOCAL_EXPERTS, "rotary_dim": 4, "use_qk_norm": True, "scoring_func": "sigmoid",
+                             "use_routing_bias": True, "bos_token_id": 1, "eos_token_id": 2}},
     "hunyuan_v1_dense": {"small": DENSE},
     "hunyuan_v1_moe": {"small": {**DENSE, "num_experts": 6, "moe_topk": [2, 2, 2], "num_shared_expert": [1, 1, 1],
                                  "use_mixed_mlp_moe": True}},

@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""What each rank of a Megatron-Core job holds, as its modules say it: records of some families, for tests without it.
+
+usage: record_megatron.py FOLDER [FAMILY...] [--check]
+
+Writes FOLDER/megatron/FAMILY.json from the checkpoints of FOLDER/FAMILY.json. The GPTModel of every rank is built on the
+CPU, in one process, from modules of plain torch (the "local" spec). Where its memory lies in the whole of a parameter is
+asked of its sharded_state_dict, which its checkpoints are made with: a parameter that is filled with 0, 1, 2, ... comes
+back in pieces, each with its place. How q, k and v, or gate and up, make such a whole is the one thing that is ours here:
+Megatron knows no other names (attention.py: a group's q heads, its k head, its v head; mlp.py: gate, then up).
+"""
+import argparse
+import json
+import logging
+import pathlib
+import re
+import sys
+import warnings
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+# Megatron asks for streams and the current device when it builds, and uses neither before it runs.
+torch.cuda.current_device = lambda: torch.device("cpu")
+torch.cuda.Stream = lambda *_, **__: None
+torch.Tensor.cuda = lambda tensor, *_, **__: tensor
+warnings.simplefilter("ignore")
+import megatron.core  # noqa: E402
+from megatron.core import parallel_state  # noqa: E402
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec  # noqa: E402
+from megatron.core.models.gpt.gpt_model import GPTModel  # noqa: E402
+from megatron.core.transformer import multi_latent_attention  # noqa: E402
+from megatron.core.transformer.dot_product_attention import DotProductAttention  # noqa: E402
+from megatron.core.transformer.transformer_config import MLATransformerConfig, TransformerConfig  # noqa: E402
+
+import boxes  # noqa: E402
+import contents  # noqa: E402
+import names  # noqa: E402
+import settings  # noqa: E402
+
+MODELS = {"llama": ["small", "tied", "few_kv_heads"], "qwen3": ["small", "tied"], "qwen3_moe": ["small", "some_dense"],
+          "mixtral": ["small"], "deepseek_v3": ["small", "moonlight"], "kimi_k2": ["small"]}
+
+
+def init_attention(attention, *arguments, k_channels=None, v_channels=None, **keys):
+    """That of plain torch, which has no parameters, knows no latent attention, but it does not run here."""
+    make_attention(attention, *arguments, **keys)
+
+
+make_attention, DotProductAttention.__init__ = DotProductAttention.__init__, init_attention
+# Asked whether a projection is one, without TransformerEngine, too.
+multi_latent_attention.TELinear = type("TELinear", (), {})
+
+
+def new_group(ranks=None, **_):
+    return make_group(ranks, backend="fake")
+
+
+make_group, dist.new_group = dist.new_group, new_group
+
+
+def moe_layers(config):
+    """1 for each layer with experts, 0 for the others."""
+    layers, dense = range(config["num_hidden_layers"]), config.get("mlp_only_layers", [])
+    if "first_k_dense_replace" in config:
+        return [int(layer >= config["first_k_dense_replace"]) for layer in layers]
+    return [int((layer + 1) % config.get("decoder_sparse_step", 1) == 0 and layer not in dense) for layer in layers]
+
+
+def num_experts(config):
+    return config.get("n_routed_experts") or config.get("num_local_experts") or config.get("num_experts")
+
+
+def transformer_config(config, setting):
+    """Megatron's own settings for a config.json."""
+    keys = dict(
+        num_layers=config["num_hidden_layers"], hidden_size=config["hidden_size"],
+        ffn_hidden_size=config["intermediate_size"], num_attention_heads=config["num_attention_heads"],
+        gated_linear_unit=True, activation_func=torch.nn.functional.silu, add_bias_linear=False,
+        normalization="RMSNorm", use_cpu_initialization=True, pipeline_dtype=torch.float32,
+        tensor_model_parallel_size=setting["tp"], pipeline_model_parallel_size=setting["pp"])
+    if num_experts(config):
+        keys.update(
+            num_moe_experts=num_experts(config), moe_layer_freq=moe_layers(config),
+            moe_ffn_hidden_size=config.get("moe_intermediate_size", config["intermediate_size"]),
+            expert_model_parallel_size=setting["ep"] or 1, expert_tensor_parallel_size=setting["etp"],
+            moe_token_dispatcher_type="alltoall", moe_router_load_balancing_type="none")
+    if "n_shared_experts" in config:
+        keys.update(
+            moe_shared_expert_intermediate_size=config["n_shared_experts"] * config["moe_intermediate_size"],
+            moe_router_enable_expert_bias=True, moe_router_score_function="sigmoid")
+    if "kv_lora_rank" not in config:
+        head = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+        return TransformerConfig(num_query_groups=config["num_key_value_heads"], kv_channels=head,
+                                 qk_layernorm=config["model_type"].startswith("qwen3"), **keys)
+    return MLATransformerConfig(
+        q_lora_rank=config["q_lora_rank"], kv_lora_rank=config["kv_lora_rank"], qk_layernorm=True, rope_type="rope",
+        qk_head_dim=config["qk_nope_head_dim"], qk_pos_emb_head_dim=config["qk_rope_head_dim"],
+        v_head_dim=config["v_head_dim"], **keys)
+
+
+def padded_vocabulary(config, setting):
+    multiple = 128 * setting["tp"]
+    return -(-config["vocab_size"] // multiple) * multiple
+
+
+class Rank:
+    """The model of one rank, as long as the with statement lasts."""
+
+    def __init__(self, config, setting, rank):
+        self.config, self.setting, self.rank = config, setting, rank
+
+    def __enter__(self):
+        setting = self.setting
+        dist.init_process_group("fake", rank=self.rank, world_size=settings.num_ranks(setting), store=FakeStore())
+        parallel_state.initialize_model_parallel(
+            setting["tp"], setting["pp"], expert_model_parallel_size=setting["ep"] or 1,
+            expert_tensor_parallel_size=setting["etp"], create_gloo_process_groups=False)
+        config = transformer_config(self.config, setting)
+        spec = get_gpt_decoder_block_spec(config, use_transformer_engine=False)
+        self.model = GPTModel(
+            config, spec, vocab_size=padded_vocabulary(self.config, setting), max_sequence_length=64,
+            position_embedding_type="rope", pre_process=parallel_state.is_pipeline_first_stage(),
+            post_process=parallel_state.is_pipeline_last_stage(),
+            share_embeddings_and_output_weights=self.config.get("tie_word_embeddings", False))
+        return self
+
+    def __exit__(self, *_):
+        parallel_state.destroy_model_parallel()
+        dist.destroy_process_group()
+
+
+WHOLES = {  # parameter of Megatron -> where it is in a checkpoint's layer
+    "input_layernorm.weight": "input_layernorm.weight", "pre_mlp_layernorm.weight": "post_attention_layernorm.weight",
+    "self_attention.linear_proj.weight": "self_attn.o_proj.weight",
+    "self_attention.linear_q_proj.weight": "self_attn.q_proj.weight",
+    "self_attention.linear_q_down_proj.weight": "self_attn.q_a_proj.weight",
+    "self_attention.linear_q_up_proj.weight": "self_attn.q_b_proj.weight",
+    "self_attention.linear_kv_down_proj.weight": "self_attn.kv_a_proj_with_mqa.weight",
+    "self_attention.linear_kv_up_proj.weight": "self_attn.kv_b_proj.weight",
+    "self_attention.kv_layernorm.weight": "self_attn.kv_a_layernorm.weight",
+    "self_attention.k_layernorm.weight": "self_attn.k_norm.weight", "mlp.linear_fc2.weight": "mlp.down_proj.weight",
+    "mlp.router.weight": "mlp.gate.weight", "mlp.router.expert_bias": "mlp.gate.e_score_correction_bias",
+    "mlp.shared_experts.linear_fc2.weight": "mlp.shared_experts.down_proj.weight"}
+OUTSIDE = {"embedding.word_embeddings.weight": "model.embed_tokens.weight", "output_layer.weight": "lm_head.weight",
+           "decoder.final_layernorm.weight": "model.norm.weight"}
+EXPERT = re.compile(r"(.*mlp\.experts\.)local_experts\.(\d+)\.(linear_fc\d\.weight)")
+
+
+class Wholes:
+    """The whole of each parameter, in numbers of the checkpoint's elements."""
+
+    def __init__(self, config, checkpoint):
+        self.config, self.checkpoint = config, checkpoint
+
+    def of(self, name, num_rows):
+        if name in OUTSIDE:
+            tensor = OUTSIDE[name]
+            if tensor not in self.checkpoint.shapes:
+                tensor = OUTSIDE["embedding.word_embeddings.weight"]  # tied
+            array = self.checkpoint.numbers(tensor)
+            return np.pad(array, [(0, num_rows - array.shape[0])] + [(0, 0)] * (array.ndim - 1))  # zeros
+        _, _, layer, suffix = name.split(".", 3)
+        return self.in_layer(f"model.layers.{layer}.", suffix)
+
+    def in_layer(self, prefix, suffix):
+        numbers = lambda name: self.checkpoint.numbers(prefix + name)  # noqa: E731
+        if suffix == "self_attention.linear_qkv.weight":
+            hidden, groups = self.config["hidden_size"], self.config["num_key_value_heads"]
+            heads = [numbers(f"self_attn.{name}_proj.weight").reshape(groups, -1, hidden) for name in "qkv"]
+            return np.concatenate(heads, axis=1).reshape(-1, hidden)
+        if suffix == "self_attention.q_layernorm.weight":
+            return numbers("self_attn.q_norm.weight" if self.has("self_attn.q_norm.weight", prefix)
+                           else "self_attn.q_a_layernorm.weight")
+        expert = EXPERT.fullmatch(suffix)
+        is_mixtral = self.has("block_sparse_moe.gate.weight", prefix)
+        if expert:
+            parts = {True: ("w1", "w3", "w2"), False: ("gate_proj", "up_proj", "down_proj")}[is_mixtral]
+            root = "block_sparse_moe.experts." if is_mixtral else "mlp.experts."
+            gate, up, down = (numbers(f"{root}{part}.weight") for part in parts)
+            return np.concatenate([gate, up], axis=1) if expert.group(3) == "linear_fc1.weight" else down
+        if suffix.endswith("linear_fc1.weight"):
+            module = suffix.removesuffix("linear_fc1.weight")
+            return np.concatenate([numbers(f"{module}{part}_proj.weight") for part in ("gate", "up")])
+        return numbers("block_sparse_moe.gate.weight" if is_mixtral and suffix == "mlp.router.weight"
+                       else WHOLES[suffix])
+
+    def has(self, name, prefix):
+        return prefix + name in self.checkpoint.shapes
+
+
+def pieces_of(sharded):
+    """The ShardedTensors of an entry; what a factory makes of it, if it is one."""
+    return sharded.build() if hasattr(sharded, "build") else [sharded]
+
+
+def memory_of(rank, wholes):
+    """{parameter under the number of its layer in the model: (type, array)}."""
+    found = {}
+    tensors = {**dict(rank.model.named_parameters()), **dict(rank.model.named_buffers())}
+    for tensor in tensors.values():
+        tensor.data = torch.arange(tensor.numel(), dtype=torch.float32).reshape(tensor.shape)
+    sharded = rank.model.sharded_state_dict(metadata={"non_homogeneous_layers": True})
+    for name, tensor in tensors.items():
+        if name not in sharded:
+            assert name.endswith("local_tokens_per_expert") or "rotary" in name, f"{name} is in no checkpoint"
+            continue
+        pieces = pieces_of(sharded[name])
+        layer = re.match(r"decoder\.layers\.\d+\.", pieces[0].key)
+        full_name = re.sub(r"decoder\.layers\.\d+\.", layer.group(0), name) if layer else name
+        memory = np.full(tensor.numel(), boxes.UNTOUCHED)
+        for piece in pieces:
+            whole = wholes.of(full_name, piece.global_shape[0])
+            assert tuple(piece.global_shape) == whole.shape, f"{name}: {piece.global_shape}, not {whole.shape}"
+            prepended = piece.prepend_axis_num
+            here = tuple(slice(first, first + 1) if axis < prepended
+                         else slice(first, first + piece.local_shape[axis - prepended])
+                         for axis, first in enumerate(piece.global_offset))
+            memory[piece.data.long().numpy().ravel()] = whole[here].ravel()
+        # Trainers make all of it bf16 (Float16Module) but for the bias, which the router turns back into fp32.
+        dtype = "F32" if name.endswith("expert_bias") else "BF16"
+        found[full_name] = (dtype, memory.reshape(tuple(tensor.shape)))
+    return stacked(found)
+
+
+def stacked(found):
+    """The rank's experts, which are modules of their own, as one array per projection, the first index the expert's."""
+    experts, others = {}, {}
+    for name, held in found.items():
+        expert = EXPERT.fullmatch(name)
+        if expert:
+            experts.setdefault(expert.group(1) + expert.group(3), {})[int(expert.group(2))] = held
+        else:
+            others[name] = held
+    for name, held in experts.items():
+        others[name] = (held[0][0], np.stack([held[expert][1] for expert in range(len(held))]))
+    return others
+
+
+def record_model(variant, model):
+    checkpoint = boxes.Checkpoint(names.expand(model["files"]))
+    config = model["config"]
+    table, ranks = contents.Table(), {}
+    for text in settings.megatron_texts(config, variant, num_experts(config)):
+        setting, ranks[text] = settings.parse(text), []
+        for number in range(settings.num_ranks(setting)):
+            with Rank(config, setting, number) as rank:
+                held = memory_of(rank, Wholes(config, checkpoint))
+            ranks[text].append(table.add_rank({name: (dtype, list(array.shape), boxes.cut(checkpoint, array))
+                                               for name, (dtype, array) in held.items()}))
+    return {"ranks": ranks, "lines": list(table.lines)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("families", nargs="*")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    failed = 0
+    for family in arguments.families or MODELS:
+        models = json.loads((arguments.folder / f"{family}.json").read_text(encoding="utf-8"))["models"]
+        record = {"family": family, "package": f"megatron-core {megatron.core.__version__}",
+                  "models": {variant: record_model(variant, models[variant]) for variant in MODELS[family]}}
+        failed += not contents.write_or_check(arguments.folder / "megatron" / f"{family}.json", record, arguments.check)
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
