@@ -39,6 +39,7 @@ class Comm {
   Phase phase = Phase::kConnecting;
   std::int64_t num_unfinished = 0;  // kernels that are queued or run
   std::thread::id owner_of_group;   // the thread whose open group has operations of this communicator
+  std::int64_t num_captured = 0;    // groups that graphs hold
   int num_inside = 0;               // threads that wait inside a function for it
   int polls_left = 0;               // questions to which the answer still is ncclInProgress
   std::vector<Pending> pending;
@@ -53,6 +54,8 @@ class Comm {
 
   /// What happens by and by on a non-blocking communicator: each question brings it on.
   void advance();
+  /// A process that has died breaks it.
+  void look_for_dead_peers();
   /// Gives it something to do, one question later or three.
   void hesitate(Pending action);
   /// Forgets what was pending.
@@ -63,7 +66,6 @@ class Comm {
   void break_all(ncclResult_t code);
 
  private:
-  void look_for_dead_peers();
   std::chrono::steady_clock::time_point last_look_;
 };
 

@@ -36,6 +36,9 @@ class Reservation {
 template <typename IsDone>
 bool wait_for_ranks(const std::vector<std::shared_ptr<Comm>>& comms, IsDone is_done) {
   const auto is_stuck = [](const auto& comm) {
+    comm->look_for_dead_peers();
+    const ncclResult_t error = comm->async_error();
+    if (error != ncclSuccess && error != ncclInProgress) return true;
     return comm->is_ended() || comm->clique->ns_since_step() > World::get().settings.deadlock_ms * 1'000'000;
   };
   for (const auto& comm : comms) {
@@ -126,8 +129,11 @@ ncclResult_t Group::end() {
   const auto has_come = [](const auto& comm) { return comm->clique->is_complete(); };
   const auto have_come = [&] { return std::all_of(new_comms.begin(), new_comms.end(), has_come); };
   if (code == ncclSuccess && !new_comms.empty()) {
-    if (!wait_for_ranks(new_comms, have_come)) code = fail(ncclSystemError, "not all ranks came");
-    for (const auto& comm : new_comms) comm->phase = Comm::Phase::kReady;
+    const bool are_there = wait_for_ranks(new_comms, have_come);
+    if (!are_there) code = fail(ncclSystemError, "not all ranks came");
+    for (const auto& comm : new_comms) {
+      if (are_there && !comm->is_ended()) comm->phase = Comm::Phase::kReady;
+    }
   }
   for (const CommGroup& part : parts_) part.comm->owner_of_group = {};
   if (code == ncclSuccess && !parts_.empty()) code = check_all();

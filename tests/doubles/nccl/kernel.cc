@@ -42,6 +42,8 @@ Kernel::Kernel(std::shared_ptr<Comm> comm, KernelWork work)
     : comm_(std::move(comm)), work_(std::move(work)), ticket_(next_ticket()), current_(work_.channels.size(), 0) {
   ++comm_->num_unfinished;
   comm_->clique->note_step();
+  const bool has_gone = comm_->phase == Comm::Phase::kDestroyed || comm_->phase == Comm::Phase::kAborted;
+  if (has_gone) misuse(fmt::format("a graph runs a group of {}, which was destroyed or aborted", comm_->name()));
   kernels().insert(this);
 }
 
@@ -96,7 +98,7 @@ bool Kernel::check_memory() const {
 }
 
 bool Kernel::run() {
-  if (comm_->is_ended()) return end();
+  if (comm_->is_ended() || comm_->phase == Comm::Phase::kDestroyed) return end();
   if (World::get().happens(World::get().settings.delay_percent)) return false;
   if ((has_started_ || start()) && !is_stuck_) {
     if (step_all()) return end();
@@ -106,7 +108,8 @@ bool Kernel::run() {
 }
 
 bool Kernel::end() {
-  if (!comm_->is_ended() && work_.at_end) work_.at_end();
+  const bool is_whole = !comm_->is_ended() && comm_->phase != Comm::Phase::kDestroyed;
+  if (is_whole && work_.at_end) work_.at_end();
   comm_->clique->note_step();
   return true;
 }

@@ -92,11 +92,25 @@ KernelWork work_of(const Comm& comm, const Collective& collective) {
   return work;
 }
 
+/// Of a graph that holds work of the communicator.
+class Hold {
+ public:
+  explicit Hold(std::shared_ptr<Comm> comm) : comm_(std::move(comm)) { ++comm_->num_captured; }
+  ~Hold() { --comm_->num_captured; }
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+
+ private:
+  const std::shared_ptr<Comm> comm_;
+};
+
 std::vector<MakeWork> make_kernels(const CommGroup& group) {
   std::vector<MakeWork> made;
   const std::shared_ptr<Comm> comm = group.comm;
+  const auto hold = group.is_captured() ? std::make_shared<const Hold>(comm) : nullptr;
   for (const Collective& collective : group.collectives) {
-    made.push_back([comm, collective] { return run_of(std::make_shared<Kernel>(comm, work_of(*comm, collective))); });
+    made.push_back(
+        [comm, hold, collective] { return run_of(std::make_shared<Kernel>(comm, work_of(*comm, collective))); });
   }
   const auto operations = std::make_shared<const std::vector<Operation>>(group.operations);
   std::vector<bool> is_lost;
@@ -106,7 +120,7 @@ std::vector<MakeWork> make_kernels(const CommGroup& group) {
   const std::vector<KernelPlan> plans = cut_group(*operations, comm->rank, comm->clique->num_ranks(), comm->rules);
   for (std::size_t index = 0; index < plans.size(); ++index) {
     const std::string what = fmt::format("kernel {} of {} of a group", index + 1, plans.size());
-    made.push_back([=, plan = plans[index]] {
+    made.push_back([=, hold = hold, plan = plans[index]] {
       KernelWork work = work_of(*comm, *operations, is_lost, plan);
       work.what = what;
       return run_of(std::make_shared<Kernel>(comm, std::move(work)));

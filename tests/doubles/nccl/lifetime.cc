@@ -148,6 +148,10 @@ ncclResult_t abort_comm(ncclComm_t handle, Comm* comm) {
 
 ncclResult_t destroy_comm(ncclComm_t handle, Comm* comm) {
   if (const ncclResult_t code = check_ready(*comm, "ncclCommDestroy"); code != ncclSuccess) return code;
+  if (comm->num_captured > 0) {
+    misuse(
+        fmt::format("ncclCommDestroy of {}, whose groups a graph holds: NCCL waits for the graph's end", comm->name()));
+  }
   // What is queued is waited for; that it never ends, the watch for deadlocks finds.
   ++comm->num_inside;
   cuda().work_until([&] { return comm->num_unfinished == 0; });

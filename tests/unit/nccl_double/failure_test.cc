@@ -222,6 +222,23 @@ TEST_F(FailureTest, FirstUseOfAConnectionWaitsForThePeer) {
   EXPECT_EQ(ranks.synchronize(), cudaSuccess);
 }
 
+TEST_F(FailureTest, RankThatWaitsForTheOthersIsWokenByAnAbort) {
+  nccl_double_set_deadlock_ms(30000);
+  ncclUniqueId id{};
+  ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  ncclComm_t comm = nullptr;
+  ncclResult_t code = ncclSuccess;
+  std::thread waiting([&] {
+    EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+    code = ncclCommInitRank(&comm, 2, id, 0);
+  });
+  while (nccl_double_count().comms == 0) std::this_thread::yield();
+  EXPECT_EQ(ncclCommAbort(comm), ncclSuccess);
+  waiting.join();
+  EXPECT_EQ(code, ncclSystemError);
+  EXPECT_TRUE(was_misused("while another call is inside NCCL"));
+}
+
 /// The codes that two ranks on device 0 get; they are in one group, so that neither waits.
 std::vector<ncclResult_t> share_a_device() {
   ncclUniqueId id{};

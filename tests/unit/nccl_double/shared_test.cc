@@ -129,6 +129,28 @@ TEST_F(SharedTest, CapturedGroupRunsWithEachLaunchOfTheGraph) {
   EXPECT_EQ(nccl_double_count().misuses, 0);
 }
 
+TEST_F(SharedTest, CommunicatorOutlivesTheGraphsThatHoldItsGroups) {
+  cudaGraph_t graph = nullptr;
+  const Bytes from(0, 1);
+  cudaGraphExec_t exec = nullptr;
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  {
+    Ranks ranks(2);
+    ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), cudaSuccess);
+    ASSERT_EQ(ncclSend(from.data(), 1, ncclInt8, 1, ranks[0].comm, stream), ncclSuccess);
+    ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+    ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  }
+  EXPECT_EQ(nccl_double_count().misuses, 1) << nccl_double_last_misuse();
+  ASSERT_EQ(cudaGraphLaunch(exec, stream), cudaSuccess);
+  EXPECT_EQ(nccl_double_count().misuses, 2) << nccl_double_last_misuse();
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
 TEST_F(SharedTest, OnlyBlockingConnectedCommunicatorsAreCaptured) {
   for (const bool is_blocking : {true, false}) {
     nccl_double_clear();
