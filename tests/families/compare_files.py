@@ -100,7 +100,7 @@ def must_know(title):
 
 
 class KnownDifferences:
-    """Where the library is meant to differ: globs of a line (what it is about) and of the difference, and the reason."""
+    """Where the library is meant to differ: globs of what a line is about and of the difference, and the reason."""
 
     def __init__(self, path=RECORDS / "known_differences.json"):
         self.rules = json.loads(path.read_text(encoding="utf-8"))["known_differences"]

@@ -5,11 +5,11 @@
 
 usage: record_megatron.py FOLDER [FAMILY...] [--check]
 
-Writes FOLDER/megatron/FAMILY.json from the checkpoints of FOLDER/FAMILY.json. The GPTModel of every rank is built on the
-CPU, in one process, from modules of plain torch (the "local" spec). Where its memory lies in the whole of a parameter is
-asked of its sharded_state_dict, which its checkpoints are made with: a parameter that is filled with 0, 1, 2, ... comes
-back in pieces, each with its place. How q, k and v, or gate and up, make such a whole is the one thing that is ours here:
-Megatron knows no other names (attention.py: a group's q heads, its k head, its v head; mlp.py: gate, then up).
+Writes FOLDER/megatron/FAMILY.json from the checkpoints of FOLDER/FAMILY.json. The GPTModel of every rank is built on
+the CPU, in one process, from modules of plain torch (the "local" spec). Where its memory lies in the whole of a
+parameter is asked of its sharded_state_dict, which its checkpoints are made with: a parameter that is filled with 0, 1,
+2, ... comes back in pieces, each with its place. How q, k and v, or gate and up, make such a whole is written here,
+for Megatron has no other names; that its attention and its MLP take a whole apart in the same way is tried first.
 """
 import argparse
 import json
@@ -35,6 +35,7 @@ from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec 
 from megatron.core.models.gpt.gpt_model import GPTModel  # noqa: E402
 from megatron.core.transformer import multi_latent_attention  # noqa: E402
 from megatron.core.transformer.dot_product_attention import DotProductAttention  # noqa: E402
+from megatron.core.transformer.moe import grouped_gemm_util  # noqa: E402
 from megatron.core.transformer.transformer_config import MLATransformerConfig, TransformerConfig  # noqa: E402
 
 import boxes  # noqa: E402
@@ -52,6 +53,7 @@ def init_attention(attention, *arguments, k_channels=None, v_channels=None, **ke
 
 
 make_attention, DotProductAttention.__init__ = DotProductAttention.__init__, init_attention
+grouped_gemm_util.assert_grouped_gemm_is_available = lambda: None  # what the grouped experts run with
 # Asked whether a projection is one, without TransformerEngine, too.
 multi_latent_attention.TELinear = type("TELinear", (), {})
 
@@ -88,7 +90,9 @@ def transformer_config(config, setting):
             num_moe_experts=num_experts(config), moe_layer_freq=moe_layers(config),
             moe_ffn_hidden_size=config.get("moe_intermediate_size", config["intermediate_size"]),
             expert_model_parallel_size=setting["ep"] or 1, expert_tensor_parallel_size=setting["etp"],
-            moe_token_dispatcher_type="alltoall", moe_router_load_balancing_type="none")
+            moe_token_dispatcher_type="alltoall", moe_router_load_balancing_type="none",
+            moe_grouped_gemm=setting.get("experts") == "gmm",
+            moe_use_legacy_grouped_gemm=setting.get("experts") == "gmm")
     if "n_shared_experts" in config:
         keys.update(
             moe_shared_expert_intermediate_size=config["n_shared_experts"] * config["moe_intermediate_size"],
@@ -148,6 +152,7 @@ WHOLES = {  # parameter of Megatron -> where it is in a checkpoint's layer
     "mlp.shared_experts.linear_fc2.weight": "mlp.shared_experts.down_proj.weight"}
 OUTSIDE = {"embedding.word_embeddings.weight": "model.embed_tokens.weight", "output_layer.weight": "lm_head.weight",
            "decoder.final_layernorm.weight": "model.norm.weight"}
+GROUPED = re.compile(r"(mlp\.experts)()\.(weight[12])")
 EXPERT = re.compile(r"(.*mlp\.experts\.)local_experts\.(\d+)\.(linear_fc\d\.weight)")
 
 
@@ -176,13 +181,13 @@ class Wholes:
         if suffix == "self_attention.q_layernorm.weight":
             return numbers("self_attn.q_norm.weight" if self.has("self_attn.q_norm.weight", prefix)
                            else "self_attn.q_a_layernorm.weight")
-        expert = EXPERT.fullmatch(suffix)
+        expert = EXPERT.fullmatch(suffix) or GROUPED.fullmatch(suffix)
         is_mixtral = self.has("block_sparse_moe.gate.weight", prefix)
         if expert:
             parts = {True: ("w1", "w3", "w2"), False: ("gate_proj", "up_proj", "down_proj")}[is_mixtral]
             root = "block_sparse_moe.experts." if is_mixtral else "mlp.experts."
             gate, up, down = (numbers(f"{root}{part}.weight") for part in parts)
-            return np.concatenate([gate, up], axis=1) if expert.group(3) == "linear_fc1.weight" else down
+            return np.concatenate([gate, up], axis=1) if expert.group(3) in ("linear_fc1.weight", "weight1") else down
         if suffix.endswith("linear_fc1.weight"):
             module = suffix.removesuffix("linear_fc1.weight")
             return np.concatenate([numbers(f"{module}{part}_proj.weight") for part in ("gate", "up")])
@@ -195,7 +200,8 @@ class Wholes:
 
 def pieces_of(sharded):
     """The ShardedTensors of an entry; what a factory makes of it, if it is one."""
-    return sharded.build() if hasattr(sharded, "build") else [sharded]
+    built = sharded.build() if hasattr(sharded, "build") else sharded
+    return built if isinstance(built, list) else [built]
 
 
 def memory_of(rank, wholes):
@@ -223,8 +229,16 @@ def memory_of(rank, wholes):
             memory[piece.data.long().numpy().ravel()] = whole[here].ravel()
         # Trainers make all of it bf16 (Float16Module) but for the bias, which the router turns back into fp32.
         dtype = "F32" if name.endswith("expert_bias") else "BF16"
-        found[full_name] = (dtype, memory.reshape(tuple(tensor.shape)))
+        found[full_name] = (dtype, memory.reshape(memory_shape(rank, name, tensor)))
     return stacked(found)
+
+
+def memory_shape(rank, name, tensor):
+    """The parameter's own shape; of grouped experts that in which Megatron looks at it when it runs."""
+    if not name.endswith(("mlp.experts.weight1", "mlp.experts.weight2")):
+        return tuple(tensor.shape)
+    local_experts, hidden = num_experts(rank.config) // max(1, rank.setting["ep"]), rank.config["hidden_size"]
+    return (local_experts, hidden, -1) if name.endswith("1") else (local_experts, -1, hidden)
 
 
 def stacked(found):
@@ -239,6 +253,29 @@ def stacked(found):
     for name, held in experts.items():
         others[name] = (held[0][0], np.stack([held[expert][1] for expert in range(len(held))]))
     return others
+
+
+def check_orders(models):
+    """That Megatron takes linear_qkv and linear_fc1 for what Wholes says: asked of the modules, with a unit matrix."""
+    model = models["small"]
+    config, checkpoint = model["config"], boxes.Checkpoint(names.expand(model["files"]))
+    with Rank(config, settings.parse("megatron:tp=1"), 0) as rank:
+        layer, wholes = rank.model.decoder.layers[0], Wholes(config, checkpoint)
+
+        def numbers(name):
+            return torch.tensor(checkpoint.numbers(f"model.layers.0.{name}_proj.weight")).float()
+
+        for parameter, name in ((layer.self_attention.linear_qkv.weight, "self_attention.linear_qkv.weight"),
+                                (layer.mlp.linear_fc1.weight, "mlp.linear_fc1.weight")):
+            parameter.data = torch.tensor(wholes.of(f"decoder.layers.0.{name}", 0)).float()
+        unit = torch.eye(config["hidden_size"])[:, None]  # a sequence of unit vectors, a batch of one
+        with torch.no_grad():
+            for part, found in zip("qkv", layer.self_attention.get_query_key_value_tensors(unit)):
+                assert torch.equal(found.flatten(1).T, numbers(f"self_attn.{part}")), part
+            activated = []
+            layer.mlp.config.activation_func = lambda half: activated.append(half) or half
+            layer.mlp(unit)
+        assert torch.equal(activated[0].flatten(1).T, numbers("mlp.gate")), "gate"
 
 
 def record_model(variant, model):
@@ -263,6 +300,7 @@ def main():
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     failed = 0
+    check_orders(json.loads((arguments.folder / "llama.json").read_text(encoding="utf-8"))["models"])
     for family in arguments.families or MODELS:
         models = json.loads((arguments.folder / f"{family}.json").read_text(encoding="utf-8"))["models"]
         record = {"family": family, "package": f"megatron-core {megatron.core.__version__}",

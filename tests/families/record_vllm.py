@@ -67,7 +67,7 @@ parallel_state.GroupCoordinator = Group
 
 
 def use_any_kernel():
-    """A CPU has no kernel for experts that are spread over ranks, nor for sparse attention; nothing is computed here."""
+    """A CPU has none for experts that are spread over ranks, nor for sparse attention; nothing is computed here."""
     for kernel in backend_to_kernel_cls(UnquantizedMoeBackend.CPU):
         kernel.is_supported_config = staticmethod(lambda *_: (True, None))
     choose = CpuPlatform.get_attn_backend_cls.__func__
@@ -186,7 +186,7 @@ def main():
     look_at_models_here()
     failed = 0
 
-    for family in arguments.families or [name for name in zoo.ZOO if name not in settings.NEEDS_GPU]:
+    for family in arguments.families or [name for name in zoo.ZOO if name not in settings.NOT_IN_VLLM]:
         path = arguments.folder / "vllm" / f"{family}.json"
         models = json.loads((arguments.folder / f"{family}.json").read_text(encoding="utf-8"))["models"]
         found = {"family": family, "package": f"vllm {vllm.__version__}",

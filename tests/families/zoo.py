@@ -110,7 +110,8 @@ ZOO = {
                              "vision_config": VISION_2_5}},
     "qwen3_vl": {"small": {"text_config": {**DENSE, **THREE_ROPES, "model_type": "qwen3_vl_text"},
                            "vision_config": VISION_3}},
-    "qwen3_vl_moe": {"small": {"text_config": {**DENSE, **EXPERTS, **THREE_ROPES, "model_type": "qwen3_vl_moe_text"},
+    "qwen3_vl_moe": {"small": {"text_config": {**DENSE, **EXPERTS, **THREE_ROPES, "norm_topk_prob": True,
+                                               "model_type": "qwen3_vl_moe_text"},
                                "vision_config": VISION_3}},
 }
 
