@@ -54,7 +54,7 @@ def held_by(library, layout, checkpoint, rank, is_grouped):
     found = {}
     for number, name, size in library.buffers(layout, rank):
         if is_grouped:  # Megatron's names of the grouped experts, which the library calls as the others
-            name = re.sub(r"experts\.linear_fc(\d)\.weight$", r"experts.weight\1", name)
+            name = re.sub(r"\.experts\.linear_fc(\d)\.weight$", r".experts.weight\1", name)
         if size == 0:  # an empty shard
             continue
         (dtype,) = {tensors[block.tensor][1] for block in blocks[number]}
