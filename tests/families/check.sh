@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-# usage: tests/families/check.sh [--record] [PACKAGE...]     transformers, vllm, megatron; default all, some minutes
+# usage: tests/families/check.sh [--record] [PACKAGE...]     transformers, fsdp, vllm, megatron; default all
 #
 # Compares the records in tests/data/families with what the packages give, or makes them anew. Skips where there is no
 # environment (tests/families/environment.sh makes it; RESHARD_ORACLES may name another folder).
@@ -17,7 +17,7 @@ if [ "${1:-}" = --record ]; then
   mode=()
   shift
 fi
-[ $# -gt 0 ] || set -- transformers vllm megatron
+[ $# -gt 0 ] || set -- transformers fsdp vllm megatron
 status=0
 for package in "$@"; do
   "$python" -B "tests/families/record_$package.py" tests/data/families "${mode[@]}" || status=1

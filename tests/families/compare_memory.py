@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""The layouts of vLLM and Megatron against records of what their ranks hold, element by element, on every rank.
+"""The layouts of vLLM, Megatron and FSDP2 against records of what their ranks hold, element by element.
 
 usage: compare_memory.py --library LIBRESHARD.SO [--only TEXT]
 
@@ -135,7 +135,7 @@ def main():
             if arguments.only in f"{title} {text}":
                 outcomes.add(title, *compare_files.judge(
                     f"{title} {text}", known, lambda: compare(library, config, files, record, text)))
-    unused = [] if arguments.only else known.unused(" vllm:") + known.unused(" megatron:")
+    unused = [] if arguments.only else sum(map(known.unused, (" vllm:", " megatron:", " fsdp:")), [])
     sys.exit(outcomes.finish("engines and jobs", unused))
 
 

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Which engines of vLLM and jobs of Megatron are recorded: layout texts as the library has them, and what they say."""
 
+FSDP = ["fsdp:shard=5"]  # which leaves some ranks without experts, and cuts nothing evenly
 DENSE = ["vllm:tp=1", "vllm:tp=2", "vllm:tp=4", "vllm:tp=2,pp=2"]
 MORE_RANKS_THAN_KV_HEADS = ["vllm:tp=12"]
 EXPERTS = ["vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4", "vllm:tp=4,ep=4", "vllm:tp=1,ep=4,redundant=2",
@@ -20,7 +21,8 @@ IMPOSSIBLE = {
 
 
 def parse(text):
-    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "etp": 1, "placement": "linear", "redundant": 0}
+    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "etp": 1, "placement": "linear", "redundant": 0,
+               "shard": 1}
     for item in text.partition(":")[2].split(","):
         key, _, value = item.partition("=")
         setting[key] = int(value) if value.isdigit() else value
@@ -30,7 +32,7 @@ def parse(text):
 
 
 def num_ranks(setting):
-    return setting["tp"] * setting["pp"] * setting["dp"]
+    return setting["tp"] * setting["pp"] * setting["dp"] * setting["shard"]
 
 
 def has_experts(config):

@@ -118,6 +118,8 @@ class Known(unittest.TestCase):
         self.assertFalse(known.have("f small vllm:tp=2 0-1 norms", "F32, in the framework BF16"))
         self.assertEqual(known.unused(" vllm:"), ["* vllm:tp=4 *"])
         self.assertEqual(known.unused(" checkpoint "), [])
+        known.rules[1]["is_debt"] = True
+        self.assertEqual(known.unused(" vllm:"), [])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""What each rank holds of a model of transformers under torch's FSDP2: records of each family, for tests without them.
+
+usage: record_fsdp.py FOLDER [FAMILY...] [--check]
+
+Writes FOLDER/fsdp/FAMILY.json from the checkpoints of FOLDER/FAMILY.json. A checkpoint whose elements are numbered (in
+fp32, which holds them exactly) is written to a file and loaded by from_pretrained, so that the package itself puts the
+experts of the file into the fused parameters that it has in memory; fully_shard then cuts them, for every rank in this
+process, with torch's "fake" process group.
+"""
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import transformers
+from safetensors.numpy import save_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+import boxes
+import contents
+import names
+import record_transformers
+import settings
+import zoo
+
+
+def numbered(checkpoint, config, folder):
+    """The model of a checkpoint that has numbers for weights."""
+    save_file({name: checkpoint.numbers(name).astype(np.float32) for name in checkpoint.files},
+              pathlib.Path(folder) / "model.safetensors", metadata={"format": "pt"})
+    model = record_transformers.new_model(config, "meta")
+    model.config.save_pretrained(folder)
+    return type(model).from_pretrained(folder, dtype=torch.float32)
+
+
+def memory_of_rank(checkpoint, config, setting, rank, types):
+    """{parameter: (type, shape, boxes)}; a shard that is empty is left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = numbered(checkpoint, config, folder)
+    dist.init_process_group("fake", rank=rank, world_size=settings.num_ranks(setting), store=FakeStore())
+    try:
+        fully_shard(model, mesh=init_device_mesh("cpu", (setting["shard"],)))
+        tensors = {name: parameter.to_local() for name, parameter in model.named_parameters()}
+        tensors.update({name: buffer for name, buffer in model.named_buffers() if name in types})
+    finally:
+        dist.destroy_process_group()
+    held = {}
+    for name, tensor in tensors.items():
+        memory = tensor.detach().long().numpy()
+        assert (memory == tensor.detach().numpy()).all() and (memory > 0).all(), f"{name} holds what no file has"
+        if memory.size:
+            held[name] = (types[name], list(memory.shape), boxes.cut(checkpoint, memory))
+    return held
+
+
+def record_model(model):
+    checkpoint, config = boxes.Checkpoint(names.expand(model["files"])), model["config"]
+    types = {name: text.partition(" ")[0] for name, text in
+             record_transformers.held(record_transformers.new_model(config, "meta")).items()}
+    table, ranks = contents.Table(), {}
+    for text in settings.FSDP:
+        setting = settings.parse(text)
+        ranks[text] = [table.add_rank(memory_of_rank(checkpoint, config, setting, rank, types))
+                       for rank in range(settings.num_ranks(setting))]
+    return {"ranks": ranks, "lines": list(table.lines)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("families", nargs="*")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    failed = 0
+    for family in arguments.families or zoo.ZOO:
+        models = json.loads((arguments.folder / f"{family}.json").read_text(encoding="utf-8"))["models"]
+        record = {"family": family, "package": f"torch {torch.__version__}, transformers {transformers.__version__}",
+                  "models": {"small": record_model(models["small"])}}
+        failed += not contents.write_or_check(arguments.folder / "fsdp" / f"{family}.json", record, arguments.check)
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
