@@ -41,6 +41,11 @@ void nccl_double_set_channels(int total, int per_peer, int per_operation) {
   settings.channels_per_operation = per_operation;
 }
 
+void nccl_double_set_part(int64_t bytes) {
+  const Lock lock(nccl_double::cuda().mutex());
+  World::get().settings.part_bytes = bytes;
+}
+
 void nccl_double_set_buffer(int64_t bytes) {
   const Lock lock(nccl_double::cuda().mutex());
   World::get().settings.buffer_bytes = bytes;

@@ -30,6 +30,10 @@ NCCL_DOUBLE_API void nccl_double_set_version(int version);
  * communicators that are made from now on. */
 NCCL_DOUBLE_API void nccl_double_set_channels(int total, int per_peer, int per_operation);
 
+/** An operation is spread over one channel for each so many bytes, up to the number above, as NCCL spreads small ones
+ * less. 0: over all, whatever its size. Of communicators that are made from now on. */
+NCCL_DOUBLE_API void nccl_double_set_part(int64_t bytes);
+
 /** Bytes of a message that may be on their way when its send ends. 0: a send ends when the last byte was received. */
 NCCL_DOUBLE_API void nccl_double_set_buffer(int64_t bytes);
 

@@ -13,6 +13,8 @@
 namespace nccl_double {
 namespace {
 
+constexpr std::int64_t kMostIdle = 200;
+
 /// The clique whose kernels are on the device, and how many. Kernels of two communicators on one device take each
 /// other's place: NCCL asks that they be launched in one order everywhere.
 struct Resident {
@@ -151,9 +153,12 @@ void Kernel::watch() {
   const Clique& clique = *comm_->clique;
   if (const std::int64_t steps = cuda().num_steps(); steps != seen_steps_) {
     seen_steps_ = steps;
+    num_idle_ = 0;
     clique.note_step();
     return;
   }
+  // Time alone proves nothing: this process may not have been given any.
+  if (++num_idle_ < kMostIdle) return;
   World& world = World::get();
   const bool is_known = clique.shared().is_deadlocked.load() != 0;
   if (!is_known && clique.ns_since_step() < world.settings.deadlock_ms * 1'000'000) return;

@@ -49,6 +49,7 @@ class Kernel {
   bool has_started_ = false;
   bool is_stuck_ = false;  // it was told to break, or its ends do not match
   std::int64_t seen_steps_ = -1;
+  std::int64_t num_idle_ = 0;  // times in a row that it could not go on and nobody else did
 };
 
 }  // namespace nccl_double

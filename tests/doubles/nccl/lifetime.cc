@@ -34,7 +34,8 @@ bool is_set(const char* variable) {
 PlanRules rules_for(const ncclConfig_t& config) {
   const Settings& settings = World::get().settings;
   PlanRules rules{settings.version,
-                  {settings.num_channels, settings.channels_per_peer, settings.channels_per_operation}};
+                  {settings.num_channels, settings.channels_per_peer, settings.channels_per_operation,
+                   static_cast<std::uint64_t>(settings.part_bytes)}};
   if (!is_given(config.maxCTAs)) return rules;
   const auto most = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::max(config.maxCTAs, 1))));
   rules.channels.total = std::min(rules.channels.total, most);

@@ -71,7 +71,7 @@ class Cutter {
   /// Collects the parts of the operation for the channels of this round.
   void add(int operation) {
     const std::uint64_t size_bytes = operations_[static_cast<std::size_t>(operation)].size_bytes;
-    const auto num_parts = static_cast<std::uint64_t>(rules_.channels.per_operation);
+    const std::uint64_t num_parts = num_parts_of(size_bytes);
     constexpr std::uint64_t kAlignment = 16;
     const std::uint64_t part_bytes =
         ((size_bytes + num_parts - 1) / num_parts + kAlignment - 1) / kAlignment * kAlignment;
@@ -81,6 +81,13 @@ class Cutter {
       parts_.push_back(
           {operation, index_of_part, channel_of(index_of_part), begin, std::min(size_bytes, begin + part_bytes)});
     }
+  }
+
+  std::uint64_t num_parts_of(std::uint64_t size_bytes) const {
+    const auto most = static_cast<std::uint64_t>(rules_.channels.per_operation);
+    const std::uint64_t part_bytes = rules_.channels.part_bytes;
+    if (part_bytes == 0) return most;
+    return std::clamp<std::uint64_t>((size_bytes + part_bytes - 1) / part_bytes, 1, most);
   }
 
   /// Neighbouring rounds begin far apart, so that they share few channels.

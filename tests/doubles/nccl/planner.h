@@ -26,6 +26,7 @@ struct ChannelCounts {
   int total = 32;
   int per_peer = 32;
   int per_operation = 32;
+  std::uint64_t part_bytes = 0;  // an operation takes one channel for each so many bytes; 0: all that it may
 };
 
 /// One part of one operation, on one channel.

@@ -49,6 +49,7 @@ Settings settings_of_environment() {
       static_cast<int>(from_environment("NCCL_DOUBLE_CHANNELS_PER_PEER", settings.channels_per_peer));
   settings.channels_per_operation =
       static_cast<int>(from_environment("NCCL_DOUBLE_CHANNELS_PER_OPERATION", settings.channels_per_operation));
+  settings.part_bytes = from_environment("NCCL_DOUBLE_PART_BYTES", settings.part_bytes);
   settings.buffer_bytes = from_environment("NCCL_DOUBLE_BUFFER", settings.buffer_bytes);
   settings.delay_percent = static_cast<int>(from_environment("NCCL_DOUBLE_DELAY", settings.delay_percent));
   settings.deadlock_ms = from_environment("NCCL_DOUBLE_DEADLOCK_MS", settings.deadlock_ms);

@@ -25,6 +25,7 @@ struct Settings {
   int num_channels = 32;
   int channels_per_peer = 32;
   int channels_per_operation = 32;
+  std::int64_t part_bytes = 0;
   std::int64_t buffer_bytes = 0;
   int delay_percent = 20;
   std::int64_t deadlock_ms = 30000;

@@ -213,6 +213,7 @@ TEST_F(FailureTest, FirstUseOfAConnectionWaitsForThePeer) {
   const Bytes from(0, 1);
   const Bytes to(1, 1);
   EXPECT_EQ(send(ranks[0], from, 1), ncclInternalError) << "nobody comes";
+  nccl_double_set_deadlock_ms(30000);
   std::thread sender([&] { EXPECT_EQ(send(ranks[0], from, 1), ncclSuccess); });
   EXPECT_EQ(receive(ranks[1], to, 0), ncclSuccess);
   sender.join();

@@ -23,13 +23,13 @@ struct Message {
 };
 
 /// Every rank sends to and receives from others, some much and some little.
-std::vector<Message> random_exchange(std::uint64_t seed) {
+std::vector<Message> random_exchange(std::uint64_t seed, std::uint64_t scale) {
   std::mt19937_64 random(seed);
   std::vector<Message> messages;
   for (int from = 0; from < kNumRanks; ++from) {
     for (int to = 0; to < kNumRanks; ++to) {
       if (from == to || random() % 3 == 0) continue;
-      const std::uint64_t count = random() % 2 == 0 ? random() % 4 : random() % 60;
+      const std::uint64_t count = random() % 2 == 0 ? random() % 4 : random() % (60 * scale);
       messages.insert(messages.end(), count, Message{from, to, 0});
     }
   }
@@ -121,7 +121,8 @@ struct Channels {
 class HangTest : public NcclDoubleTest {
  protected:
   /// most_operations: of a group; 0: all in one.
-  int count_hangs(int version, Channels channels, std::size_t most_operations, std::uint64_t num_seeds) {
+  int count_hangs(int version, Channels channels, std::size_t most_operations, std::uint64_t num_seeds,
+                  std::uint64_t scale = 1) {
     int num_hangs = 0;
     for (std::uint64_t seed = 1; seed <= num_seeds; ++seed) {
       nccl_double_set_version(version);
@@ -129,7 +130,7 @@ class HangTest : public NcclDoubleTest {
       nccl_double_set_deadlock_ms(60);
       nccl_double_seed(seed);
       cuda_double_seed(seed);
-      std::vector<Message> messages = random_exchange(seed);
+      std::vector<Message> messages = random_exchange(seed, scale);
       const std::size_t num_groups = most_operations == 0 ? 1 : split(&messages, most_operations);
       Ranks ranks(kNumRanks);
       Exchange exchange(messages);
@@ -153,6 +154,12 @@ TEST_F(HangTest, OneGroupOfEverythingHangsForSomeSeedsByTheOldRuleAndForNoneByTh
   EXPECT_GE(old_rule, 3);
   EXPECT_NE(std::string(nccl_double_last_deadlock()).find("waits for a"), std::string::npos);
   EXPECT_EQ(count_hangs(22907, {32, 32}, 0, 12), 0);
+}
+
+TEST_F(HangTest, OperationsThatTakeFewChannelsHangByTheOldRuleToo) {
+  nccl_double_set_part(16);  // three of 32 channels
+  EXPECT_GE(count_hangs(22809, {32, 32}, 0, 12, 20), 1);
+  EXPECT_EQ(count_hangs(22907, {32, 32}, 0, 4, 20), 0);
 }
 
 TEST_F(HangTest, GroupsThatFitAKernelNeverHang) {

@@ -128,6 +128,8 @@ TEST(ProcessesTest, DeadlockBetweenProcessesIsToldToBoth) {
     nccl_double_set_lazy_connections(0);
     nccl_double_set_deadlock_ms(300);
     (void)ncclRecv(rank.memory, 1, ncclInt8, 1 - number, rank.comm, rank.stream);
+    partner.send_text("queued");
+    RESHARD_REQUIRE(partner.receive_text() == "queued");
     RESHARD_REQUIRE(cudaStreamSynchronize(rank.stream) == cudaErrorLaunchTimeout);
     RESHARD_REQUIRE(nccl_double_count().deadlocks == 1);
     partner.send_text("seen");
