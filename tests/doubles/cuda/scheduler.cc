@@ -22,7 +22,6 @@ struct Scheduler {
   // means the same in every run.
   std::vector<std::shared_ptr<StreamState>> streams;
   std::set<void*> stream_handles;  // each the address of a shared_ptr to its stream
-  std::set<void*> event_handles;
   std::array<std::shared_ptr<StreamState>, kMaxDevices> legacy;
   // How this seed goes about it.
   std::uint64_t eager_percent = 0;  // of enqueues that are followed by work
@@ -193,26 +192,8 @@ bool remove_stream(void* handle) {
   return true;
 }
 
-EventState* event_of(void* handle) {
-  return Scheduler::get().event_handles.count(handle) == 0 ? nullptr : static_cast<EventState*>(handle);
-}
-
-void* add_event(int device) {
-  auto* event = new EventState;
-  event->device = device;
-  Scheduler::get().event_handles.insert(event);
-  return event;
-}
-
-bool remove_event(void* handle) {
-  if (Scheduler::get().event_handles.erase(handle) == 0) return false;
-  delete static_cast<EventState*>(handle);
-  return true;
-}
-
 std::int64_t num_streams_and_events() {
-  const Scheduler& scheduler = Scheduler::get();
-  return static_cast<std::int64_t>(scheduler.stream_handles.size() + scheduler.event_handles.size());
+  return static_cast<std::int64_t>(Scheduler::get().stream_handles.size()) + num_events();
 }
 
 std::int64_t num_queued() {

@@ -66,6 +66,7 @@ bool remove_stream(void* handle);
 EventState* event_of(void* handle);
 void* add_event(int device);
 bool remove_event(void* handle);
+std::int64_t num_events();
 
 std::int64_t num_streams_and_events();
 std::int64_t num_queued();
