@@ -30,6 +30,7 @@ from vllm.engine.arg_utils import EngineArgs  # noqa: E402
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import (  # noqa: E402
     UnquantizedMoeBackend, backend_to_kernel_cls)
 from vllm.model_executor.model_loader.utils import initialize_model  # noqa: E402
+from vllm.model_executor.models.interfaces import is_mixture_of_experts  # noqa: E402
 from vllm.model_executor.models import registry  # noqa: E402
 from vllm.model_executor.models import utils as model_utils  # noqa: E402
 from vllm.platforms.cpu import CpuPlatform  # noqa: E402
@@ -134,6 +135,8 @@ def engine_config(folder, setting, dtype):
 def memory_of(checkpoint, config, setting, rank):
     """{parameter: array of numbers} of one rank, what the loaders never wrote left out."""
     with Worker(config, setting, rank, "float32") as worker:
+        # What vLLM itself asks before it balances experts.
+        assert not setting["redundant"] or is_mixture_of_experts(worker.model), "no redundant experts in this family"
         tensors = worker.tensors()
         was_buffer = dict(worker.model.named_buffers())
         for name, tensor in tensors.items():
