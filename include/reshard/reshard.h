@@ -416,6 +416,24 @@ typedef struct reshard_buffer {
   int32_t device;               /**< index of the device whose memory it is; -1, the default, for host memory */
 } reshard_buffer_t;
 
+/** Who runs a binding, the same on all its ranks. */
+typedef enum reshard_driver {
+  /**
+   * NCCL where nccl_comm or capturable ask for it; else NCCL where the buffers of all ranks lie on CUDA devices, every
+   * rank finds it, ranks do not share a device that it does not share, and messages of device memory would else go
+   * through memory of the host; else RESHARD_DRIVER_POLL. With RESHARD_DRIVER_POLL or _NCCL on another rank: that.
+   */
+  RESHARD_DRIVER_AUTO = 0,
+  /** The thread that calls moves the run on, with messages of the comm. For memory of the host and of devices. */
+  RESHARD_DRIVER_POLL = 1,
+  /**
+   * reshard_binding_start queues all of a run in streams of the device, with sends and receives of NCCL in place of the
+   * comm's messages. For device memory. The library libnccl.so.2 (or what the variable RESHARD_NCCL_LIBRARY names), of
+   * 2.28 or newer, is loaded when the first binding wants it; one that the process has loaded already is taken.
+   */
+  RESHARD_DRIVER_NCCL = 2
+} reshard_driver_t;
+
 typedef struct reshard_binding_desc {
   size_t struct_size;
   uint32_t version;
@@ -426,6 +444,32 @@ typedef struct reshard_binding_desc {
   int64_t num_dst_buffers;
   const reshard_buffer_t* dst_buffers; /**< every buffer of this rank in the destination layout, in any order */
   int64_t timeout_us;                  /**< for the exchange with the other ranks; default 60 s */
+  /* Since version 2; version 1 ended here and is still taken, as if the rest had its defaults. */
+  reshard_driver_t driver; /**< default RESHARD_DRIVER_AUTO */
+  /**
+   * The caller's ncclComm_t, of as many ranks as the comm, each the same rank in both, on the device of the buffers;
+   * NULL, the default: the binding makes one of its own. On all ranks or on none. It stays the caller's, who destroys
+   * it after the binding; nothing else may use it while a run is under way. It must be of the NCCL that is loaded here.
+   */
+  void* nccl_comm;
+  /**
+   * Not 0: a run that fails may revoke nccl_comm (NCCL 2.28.7 or newer), which can then only be destroyed. 0, the
+   * default: it is left alone, and what of a failed run waits for peers in streams waits until the caller ends it.
+   */
+  int32_t may_revoke_nccl_comm;
+  /**
+   * Not 0: reshard_binding_start may be called while `stream` captures a graph, which then does the run whenever it is
+   * launched. Takes a communicator whose calls block, as nccl_comm must be then, and NCCL 2.28.7 or newer; the same on
+   * all ranks. Graphs must be gone before the binding. Default 0: such a start is refused.
+   */
+  int32_t capturable;
+  /**
+   * Most SMs that NCCL's kernels take, 1 to 64, the same on all ranks; of nccl_comm: what it was made with. 0, the
+   * default: NCCL's own choice, at most 32 before 2.29.7; of nccl_comm: not known. Before 2.29.7 it also decides how
+   * many messages may go together, 64 of them fewest: reshard_binding_get_driver tells.
+   */
+  int32_t max_ctas;
+  int32_t traffic_class; /**< of NCCL's network messages, 0 to 255; -1, the default: NCCL's own choice */
 } reshard_binding_desc_t;
 
 /** Counters of one rank's binding. */
@@ -456,9 +500,20 @@ RESHARD_API void reshard_binding_stats_init(reshard_binding_stats_t* stats);
  * RESHARD_ERR_OUT_OF_MEMORY, RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED. For device memory also:
  * RESHARD_ERR_INVALID_ARGUMENT where the driver says that a buffer is of another kind or device than given, or that
  * buffers are of several, RESHARD_ERR_NOT_SUPPORTED where there is no device that works.
+ * With NCCL also: RESHARD_ERR_NOT_SUPPORTED (a build without it, no such library, one too old for what is asked, ranks
+ * on one device with a version before 2.30), RESHARD_ERR_INVALID_ARGUMENT (memory of the host, a rank without buffers,
+ * an nccl_comm of another size, rank or device or of another library, values out of range, or that differ between
+ * ranks), RESHARD_ERR_PLAN_MISMATCH (ranks with different versions of NCCL), RESHARD_ERR_TRANSPORT (what NCCL reports).
  * Memory of a device that a peer cannot map goes through messages (reshard_binding_stats_t tells how much).
  */
 RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding);
+
+/**
+ * Who runs the binding. [out] driver RESHARD_DRIVER_POLL or RESHARD_DRIVER_NCCL; [out] reason a sentence that says why,
+ * and with which library, for people; owned by the binding. Either may be NULL.
+ */
+RESHARD_API reshard_status_t reshard_binding_get_driver(reshard_binding_t binding, reshard_driver_t* driver,
+                                                        const char** reason);
 
 /**
  * Frees the binding; not collective. A run that is under way is abandoned, and peers that still need this rank for

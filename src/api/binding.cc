@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "src/api/binding_driver.h"
 #include "src/api/error.h"
 #include "src/api/handles.h"
 #include "src/device/device.h"
@@ -25,7 +26,7 @@ using reshard::api::kDefaultTimeoutUs;
 namespace {
 
 /// The memory of all buffers of a rank's binding.
-struct Place {
+struct BufferPlace {
   reshard_memory_kind_t memory = RESHARD_MEMORY_HOST;
   std::int32_t device = -1;
   std::string first;  ///< the buffer that said so; empty: none yet
@@ -44,7 +45,7 @@ Status check_host_buffer(const reshard_buffer_t& given, const std::string& name)
       "{} was given as host memory, but is memory of device {}; give RESHARD_MEMORY_CUDA", name, info.device));
 }
 
-Status check_buffer(const reshard_buffer_t& given, const std::string& name, Place* place) {
+Status check_buffer(const reshard_buffer_t& given, const std::string& name, BufferPlace* place) {
   RESHARD_TRY(check_struct(&given, "reshard_buffer_t"));
   if (given.memory != RESHARD_MEMORY_HOST && given.memory != RESHARD_MEMORY_CUDA) {
     return invalid_argument(
@@ -71,7 +72,7 @@ Status check_buffer(const reshard_buffer_t& given, const std::string& name, Plac
 
 /// Whether these are the buffers that the plan wants is checked where the plan is known, in check_bind_options().
 Result<std::vector<BoundBuffer>> to_buffers(const reshard_buffer_t* given, std::int64_t count, const char* argument,
-                                            Place* place) {
+                                            BufferPlace* place) {
   std::vector<BoundBuffer> buffers;
   if (count < 0) return invalid_argument(fmt::format("there are {} {}", count, argument));
   if (count > 0) RESHARD_TRY(check_not_null(given, argument));
@@ -90,19 +91,28 @@ Status check_timeout(std::int64_t timeout_us) {
 
 /// What this rank gives. Binding is collective, so an error here is not returned at once but shared with all ranks.
 Status to_options(const reshard_binding_desc_t& desc, const reshard_binding_t* binding, reshard_binding* made,
-                  BindOptions* options) {
+                  BufferPlace* buffers, BindOptions* options) {
   RESHARD_TRY(check_not_null(binding, "binding"));
   RESHARD_TRY(check_not_null(desc.plan, "plan"));
   options->plan = desc.plan->plan;
   RESHARD_TRY(check_timeout(desc.timeout_us));
-  Place place;
+  BufferPlace place;
   RESHARD_TRY(options->src, to_buffers(desc.src_buffers, desc.num_src_buffers, "source buffers", &place));
   RESHARD_TRY(options->dst, to_buffers(desc.dst_buffers, desc.num_dst_buffers, "destination buffers", &place));
+  *buffers = place;
   if (place.memory != RESHARD_MEMORY_CUDA) return {};
   options->make_copier = cuda_copier_maker(place.device, options->transport);
   RESHARD_TRY(made->peer_memory, CudaPeerMemory::create(place.device));
   options->peer_memory = made->peer_memory.get();
   return {};
+}
+
+/// Of the buffers; why they are on none, in words.
+Result<std::int32_t> device_of(const BufferPlace& place) {
+  if (place.memory == RESHARD_MEMORY_CUDA) return place.device;
+  if (!place.first.empty())
+    return invalid_argument("the buffers are memory of the host, and NCCL moves that of devices");
+  return invalid_argument("this rank has no buffer, which would say on which device it works with NCCL");
 }
 
 /// Callers name groups by their own values; inside they are places in the plan's ascending list.
@@ -124,30 +134,34 @@ void reshard_buffer_init(reshard_buffer_t* buffer) {
 
 void reshard_binding_desc_init(reshard_binding_desc_t* desc) {
   reshard::api::init_struct(desc);
-  if (desc != nullptr) desc->timeout_us = kDefaultTimeoutUs;
+  if (desc == nullptr) return;
+  desc->timeout_us = kDefaultTimeoutUs;
+  desc->traffic_class = -1;
 }
 
 void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
   reshard::api::init_struct(stats);
 }
 
-reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding) {
+reshard_status_t reshard_binding_create(const reshard_binding_desc_t* given, reshard_binding_t* binding) {
   if (binding != nullptr) *binding = nullptr;
   return guard([&]() -> Status {
     const ProfileRange range("bind");
-    RESHARD_TRY(check_struct(desc, "reshard_binding_desc_t"));
-    RESHARD_TRY(check_not_null(desc->comm, "comm"));
+    RESHARD_TRY(const reshard_binding_desc_t desc, reshard::api::read_binding_desc(given));
+    RESHARD_TRY(check_not_null(desc.comm, "comm"));
     auto made = std::make_unique<reshard_binding>();
-    made->transport = desc->comm->transport;
-    made->device_memory = desc->comm->device_memory;
-    made->numbers = desc->comm->numbers;
+    made->transport = desc.comm->transport;
+    made->device_memory = desc.comm->device_memory;
+    made->numbers = desc.comm->numbers;
     BindOptions options;
     options.transport = made->transport.get();
     options.numbers = made->numbers.get();
     // A bad timeout must not keep this rank from telling the others: it takes part under the comm's and fails after.
-    options.timeout_us = desc->timeout_us > 0 ? desc->timeout_us : desc->comm->timeout_us;
+    options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : desc.comm->timeout_us;
     // From here on an error is this rank's vote, and Binding::create returns it after all ranks have heard of it.
-    options.arguments = to_options(*desc, binding, made.get(), &options);
+    BufferPlace place;
+    options.arguments = to_options(desc, binding, made.get(), &place, &options);
+    RESHARD_TRY(reshard::api::choose(desc, device_of(place), made.get(), &options));
     RESHARD_TRY(made->binding, Binding::create(options));
     *binding = made.release();
     return {};
@@ -156,6 +170,15 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, resh
 
 void reshard_binding_destroy(reshard_binding_t binding) {
   delete binding;
+}
+
+reshard_status_t reshard_binding_get_driver(reshard_binding_t binding, reshard_driver_t* driver, const char** reason) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    if (driver != nullptr) *driver = binding->driver;
+    if (reason != nullptr) *reason = binding->driver_reason.c_str();
+    return {};
+  });
 }
 
 reshard_status_t reshard_binding_start(reshard_binding_t binding, void* stream) {

@@ -61,6 +61,8 @@ template <>
 inline constexpr std::uint32_t kStructVersion<reshard_plan_options_t> = 3;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_plan_info_t> = 2;
+template <>
+inline constexpr std::uint32_t kStructVersion<reshard_binding_desc_t> = 2;
 
 template <typename T>
 Status check_struct(const T* desc, const char* type) {

@@ -139,5 +139,7 @@ struct reshard_binding {
   std::shared_ptr<reshard::api::DeviceAllocations> device_memory;
   std::shared_ptr<reshard::BindingNumbers> numbers;
   std::unique_ptr<reshard::PeerMemory> peer_memory;  // of buffers on a device; null: the transport's
-  std::unique_ptr<reshard::Binding> binding;         // destroyed first
+  reshard_driver_t driver = RESHARD_DRIVER_POLL;
+  std::string driver_reason;
+  std::unique_ptr<reshard::Binding> binding;  // destroyed first
 };

@@ -6,7 +6,6 @@
 
 #include <cstring>
 
-#include "src/device/device.h"
 #include "src/transport/nccl/agreement.h"
 #include "src/transport/nccl/comm_state.h"
 #include "src/transport/vote.h"
@@ -16,20 +15,9 @@ namespace {
 
 using State = NcclComm::State;
 
-/// What needs no peer: the library, the device, the given communicator. Fills in state and offer as far as it comes.
+/// What needs no peer and belongs to a communicator: the given one, or the id of a new one.
 Status prepare(State* state, NcclOffer* offer) {
-  RESHARD_TRY(check_nccl_options(state->options));
   RESHARD_TRY(state->library, NcclLibrary::load(state->options.library));
-  offer->version = state->library->version();
-  RESHARD_TRY(const DeviceInfo device, device_info(state->device));
-  offer->device_uuid = device.uuid;
-  if ((state->options.is_capturable || state->options.may_revoke_given) && !state->library->has_revoke()) {
-    return {
-        RESHARD_ERR_NOT_SUPPORTED,
-        fmt::format("{} has no ncclCommRevoke, without which no communicator can be given up that is the caller's or "
-                    "capturable; NCCL 2.28.7 or newer is needed",
-                    state->library->text())};
-  }
   if (state->is_given()) {
     state->comm = static_cast<ncclComm_t>(state->options.given);
     return check_given(*state);
@@ -58,12 +46,9 @@ Result<std::unique_ptr<NcclComm>> NcclComm::create(Collective* collective, std::
   state->device = device;
   state->rank = collective->rank();
   state->num_ranks = collective->num_ranks();
-  NcclOffer offer;
-  offer.max_ctas = options.max_ctas;
-  offer.traffic_class = options.traffic_class;
-  offer.is_given = options.given != nullptr;
-  offer.is_capturable = options.is_capturable;
-  offer.usable = arguments.ok() ? prepare(state.get(), &offer) : std::move(arguments);
+  NcclOffer offer = make_offer(device, options);
+  if (!arguments.ok()) offer.usable = std::move(arguments);
+  if (offer.usable.ok()) offer.usable = prepare(state.get(), &offer);
   RESHARD_TRY(const std::vector<std::byte> id, agree(collective, offer, deadline));
 
   std::unique_ptr<NcclComm> made(new NcclComm(state));
@@ -92,7 +77,8 @@ bool NcclComm::is_given_up() const {
 }
 
 std::int64_t NcclComm::max_group_operations() const {
-  return nccl_max_group_operations(state_->library->version(), state_->effective_max_ctas());
+  const std::int32_t version = state_->library->version();
+  return nccl_max_group_operations(version, effective_max_ctas(version, state_->options));
 }
 
 Status NcclComm::exchange(std::span<const NcclOperation> operations, const Stream& stream, const Deadline& deadline) {

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "src/device/device.h"
+#include "src/transport/nccl/agreement.h"
 #include "src/transport/nccl/detour.h"
 
 namespace reshard {
@@ -28,12 +29,11 @@ constexpr int kEagerTurns = 200;
 constexpr auto kPause = std::chrono::microseconds(100);
 constexpr int kTurnsPerHealth = 100;
 
-constexpr std::int32_t kMaxCtasForSmallGroups = 32;
-
 ncclConfig_t config_of(const State& state) {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = state.options.is_capturable ? 1 : 0;
-  if (state.effective_max_ctas() > 0) config.maxCTAs = state.effective_max_ctas();
+  const std::int32_t max_ctas = effective_max_ctas(state.library->version(), state.options);
+  if (max_ctas > 0) config.maxCTAs = max_ctas;
   if (state.options.traffic_class >= 0) config.trafficClass = state.options.traffic_class;
   config.commName = "reshard";  // in NCCL's own log
   return config;
@@ -96,12 +96,6 @@ void keep_for_ever(NcclState state) {
 Status State::fail(Status status) {
   if (failure.ok()) failure = status;
   return status;
-}
-
-std::int32_t State::effective_max_ctas() const {
-  if (options.max_ctas > 0) return options.max_ctas;
-  if (is_given()) return kNcclMostChannels;
-  return library->features().carries_rounds ? 0 : kMaxCtasForSmallGroups;
 }
 
 Status settle(const State& state, std::string_view what, const Deadline& deadline, Collective* collective) {

@@ -38,9 +38,6 @@ struct NcclComm::State {
   bool is_given() const { return options.given != nullptr; }
   Status check(std::string_view call, ncclResult_t code) const { return nccl_status(nccl(), call, code, comm); }
   Status fail(Status status);  ///< keeps it if it is the first; returns it
-
-  /// What the communicator is made with.
-  std::int32_t effective_max_ctas() const;
 };
 
 using NcclState = std::shared_ptr<NcclComm::State>;

@@ -62,7 +62,7 @@ TEST(NcclOptionsTest, NumbersOutOfRangeAreRefusedByName) {
   EXPECT_THAT(refusal({.traffic_class = 256}), testing::HasSubstr("traffic_class is 256"));
   EXPECT_THAT(refusal({.traffic_class = -2}), testing::HasSubstr("traffic_class is -2"));
   EXPECT_THAT(refusal({.given = &somebodys, .traffic_class = 3}), testing::HasSubstr("given communicator"));
-  EXPECT_THAT(refusal({.may_revoke_given = true}), testing::HasSubstr("no communicator was given"));
+  EXPECT_THAT(refusal({.may_revoke_given = true}), testing::HasSubstr("no given communicator"));
 }
 
 }  // namespace
