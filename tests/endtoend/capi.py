@@ -30,7 +30,9 @@ class Buffer(c.Structure):
 class BindingDesc(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("plan", c.c_void_p), ("comm", c.c_void_p),
                 ("num_src_buffers", c.c_int64), ("src_buffers", c.POINTER(Buffer)), ("num_dst_buffers", c.c_int64),
-                ("dst_buffers", c.POINTER(Buffer)), ("timeout_us", c.c_int64), ROOM]
+                ("dst_buffers", c.POINTER(Buffer)), ("timeout_us", c.c_int64), ("driver", c.c_int32),
+                ("nccl_comm", c.c_void_p), ("may_revoke_nccl_comm", c.c_int32), ("capturable", c.c_int32),
+                ("max_ctas", c.c_int32), ("traffic_class", c.c_int32), ROOM]
 
 
 class TensorInfo(c.Structure):
