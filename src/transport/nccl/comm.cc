@@ -8,6 +8,7 @@
 
 #include "src/transport/nccl/agreement.h"
 #include "src/transport/nccl/comm_state.h"
+#include "src/transport/nccl/detour.h"
 #include "src/transport/vote.h"
 
 namespace reshard {
@@ -58,8 +59,8 @@ Result<std::unique_ptr<NcclComm>> NcclComm::create(Collective* collective, std::
   } else {
     connected = connect(state, id, deadline, collective);
   }
-  // Whoever was refused may have waited until the deadline, so that the others give him as long again.
-  RESHARD_TRY(vote(collective, connected, Deadline(deadline.timeout_us())));
+  // Whoever fails last has waited until the deadline, and then given his communicator up.
+  RESHARD_TRY(vote(collective, connected, later(deadline.timeout_us(), 2 * kGiveUpUs)));
   return made;
 }
 

@@ -69,7 +69,7 @@ Status revoke(const NcclState& state, const Deadline& deadline) {
     Status settled = settle(*state, "ncclCommRevoke", deadline, nullptr);
     return settled.code() == RESHARD_ERR_TIMEOUT ? settled : Status();
   };
-  RESHARD_TRY(detour(state, "ncclCommRevoke", std::move(call), deadline, nullptr));
+  RESHARD_TRY(detour(state, "ncclCommRevoke", std::move(call), after(deadline), nullptr));
   state->life = State::Life::kRevoked;
   return {};
 }

@@ -26,6 +26,10 @@ struct Meeting {
 
 }  // namespace
 
+Deadline later(std::int64_t timeout_us, std::int64_t more_us) {
+  return Deadline(timeout_us > INT64_MAX - more_us ? timeout_us : timeout_us + more_us);
+}
+
 Detour make_detour(const std::string& what, std::function<Status()> call, const Deadline& deadline,
                    Collective* collective) {
   auto meeting = std::make_shared<Meeting>();

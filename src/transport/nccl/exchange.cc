@@ -105,7 +105,7 @@ Status NcclComm::warm_up(std::span<const std::int32_t> sends_to, std::span<const
     }
     return {};
   };
-  const Detour made = make_detour("connecting with NCCL", std::move(call), deadline, collective);
+  const Detour made = make_detour("connecting with NCCL", std::move(call), after(deadline), collective);
   if (!made.is_back) state_->life = State::Life::kLost;
   if (!made.status.ok()) return state_->fail(made.status);
   return state_->fail(wait_for(state_->streams.back(), deadline, collective));

@@ -217,6 +217,22 @@ TEST_F(NcclCommTest, APeerThatDoesNotComeEndsAWarmUpAtItsDeadline) {
   });
 }
 
+TEST_F(NcclCommTest, AGroupThatIsStillConnectingIsGivenUp) {
+  run(2, [&](const Rank& rank) {
+    auto comm = rank.make();
+    ASSERT_TRUE(comm.ok()) << comm.status().message();
+    if (rank.number == 0) {
+      Stream stream = Stream::create(0).take();
+      DeviceMemory memory = DeviceMemory::allocate(0, 64).take();
+      const NcclOperation lonely{NcclOperation::Kind::kReceive, 1, memory.data(), 64};
+      EXPECT_EQ((*comm)->exchange({&lonely, 1}, stream, Deadline(kShortUs)).code(), RESHARD_ERR_TIMEOUT);
+      EXPECT_TRUE((*comm)->give_up(Deadline(kPatienceUs)).ok());
+      EXPECT_TRUE(stream.synchronize().ok());
+    }
+    rank.meet();
+  });
+}
+
 /// Rank 0 queues a receive that nobody sends to.
 void queue_in_vain(const Rank& rank, NcclComm* comm, const Stream& stream, const DeviceMemory& memory) {
   const NcclOperation lonely{NcclOperation::Kind::kReceive, rank.peer(1), memory.data(), 64};
@@ -230,7 +246,12 @@ TEST_F(NcclCommTest, GivingUpLetsTheStreamsRunOn) {
     run(2, [&](const Rank& rank) {
       auto comm = rank.make({.is_capturable = is_capturable});
       ASSERT_TRUE(comm.ok()) << comm.status().message();
-      if (rank.number == 1) return rank.meet();
+      if (rank.number == 1) {
+        rank.meet();
+        // As a driver does that hears of it: the communicator is of no more use to anybody.
+        EXPECT_TRUE((*comm)->give_up(Deadline(kPatienceUs)).ok());
+        return;
+      }
       Stream stream = Stream::create(0).take();
       DeviceMemory memory = DeviceMemory::allocate(0, 64).take();
       queue_in_vain(rank, comm->get(), stream, memory);
@@ -252,7 +273,7 @@ TEST_F(NcclCommTest, GivingUpLetsTheStreamsRunOn) {
 }
 
 TEST_F(NcclCommTest, WithoutRevokeACommunicatorIsAborted) {
-  nccl_double_set_lazy_connections(0);
+  ASSERT_EQ(setenv("NCCL_DOUBLE_LAZY", "0", 1), 0);  // of the other library, which control.h does not steer
   run(2, [&](const Rank& rank) {
     NcclOptions options;
     options.library = first_library();
@@ -290,9 +311,9 @@ TEST_F(NcclCommTest, WhatBefallsACommunicatorIsTold) {
     ASSERT_TRUE(comm.ok());
     Stream stream = Stream::create(rank.number).take();
     DeviceMemory memory = DeviceMemory::allocate(rank.number, 64).take();
-    queue_in_vain(rank, comm->get(), stream, memory);
+    const NcclOperation lonely{NcclOperation::Kind::kReceive, rank.peer(1), memory.data(), 64};
     const Deadline patience(kPatienceUs);
-    Status status;
+    Status status = (*comm)->exchange({&lonely, 1}, stream, patience);  // the other rank's may have broken it already
     while (status.ok() && !patience.expired()) status = (*comm)->poll();
     EXPECT_EQ((*comm)->poll().code(), status.code()) << "it sticks";
     EXPECT_TRUE((*comm)->give_up(Deadline(kPatienceUs)).ok());
