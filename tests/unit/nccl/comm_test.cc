@@ -273,7 +273,10 @@ TEST_F(NcclCommTest, GivingUpLetsTheStreamsRunOn) {
 }
 
 TEST_F(NcclCommTest, WithoutRevokeACommunicatorIsAborted) {
-  ASSERT_EQ(setenv("NCCL_DOUBLE_LAZY", "0", 1), 0);  // of the other library, which control.h does not steer
+  // Of the other library, which control.h does not steer: it looks when it is loaded.
+  ASSERT_EQ(setenv("NCCL_DOUBLE_LAZY", "0", 1), 0);
+  ASSERT_TRUE(NcclLibrary::load(first_library()).ok());
+  ASSERT_EQ(unsetenv("NCCL_DOUBLE_LAZY"), 0);
   run(2, [&](const Rank& rank) {
     NcclOptions options;
     options.library = first_library();
