@@ -61,7 +61,7 @@ int run_threads(const PerfOptions& options) {
 }
 
 int run(const PerfOptions& options, char** argv) {
-  if (options.transport == TransportKind::kLocal) return run_threads(options);
+  if (options.ranks_are_threads) return run_threads(options);
   if (is_started_rank() || (!options.start_ranks && is_rank_process())) return run_process(options);
   return launch_ranks(argv, validate_run(options), options.timeout_us);
 }

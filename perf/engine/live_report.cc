@@ -53,8 +53,9 @@ std::string header_text(const PerfOptions& options, const LiveResult& result) {
   const double copy_seconds = quotient(result.total.bound_bytes, result.copy_bytes_per_second);
   std::string text = fmt::format("{}\n{}\n", reshard_build_info(), describe_job(options.job));
   text += fmt::format("ranks: {} over {}, buffers from {}, staging at most {} a rank, {} used\n", result.num_ranks,
-                      options.transport == TransportKind::kUcx ? "ucx" : "local", buffers_text(options),
-                      format_bytes(options.job.staging_bytes), format_bytes(result.staging_allocated_bytes));
+                      name_of(options.transport), buffers_text(options), format_bytes(options.job.staging_bytes),
+                      format_bytes(result.staging_allocated_bytes));
+  text += fmt::format("driver: {}, {}\n", result.driver, result.driver_reason);
   text += fmt::format("plan: {} bundles, {} messages, made in {:.3f} ms\n", plan.at("bundles").dump(),
                       plan.at("messages").dump(), plan.at("planning_seconds").get<double>() * 1e3);
   text += fmt::format("bytes a run: {} within ranks, {} mapped, {} sent\n", format_bytes(result.bytes_same_rank),
@@ -99,7 +100,10 @@ json live_report_json(const PerfOptions& options, const LiveResult& result) {
   report["tool"] = "reshard_perf";
   report["warnings"] = result.warnings;
   report["peak_rss_bytes"] = result.peak_rss_bytes;
-  report["transport"] = options.transport == TransportKind::kUcx ? "ucx" : "local";
+  report["transport"] = name_of(options.transport);
+  report["threads"] = options.ranks_are_threads;
+  report["driver"] = result.driver;
+  report["driver_reason"] = result.driver_reason;
   report["memory"] = options.memory == RESHARD_MEMORY_HOST ? "host" : "cuda";
   report["alloc"] = options.use_heap ? "heap" : "reshard";
   report["warmups"] = options.num_warmups;

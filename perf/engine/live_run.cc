@@ -32,8 +32,14 @@ std::unique_ptr<ElementSource> make_values(const PerfOptions& options, const std
   return std::make_unique<CheckpointSource>(options.load, tensors);
 }
 
-Binding make_binding(const Ranks& ranks, reshard_plan_t plan, const std::vector<reshard_buffer_t>& src,
-                     const std::vector<reshard_buffer_t>& dst) {
+/// ucx and local say how the ranks' comm moves messages, so that the driver that uses them is meant.
+reshard_driver_t driver_of(TransportKind transport) {
+  if (transport == TransportKind::kAuto) return RESHARD_DRIVER_AUTO;
+  return transport == TransportKind::kNccl ? RESHARD_DRIVER_NCCL : RESHARD_DRIVER_POLL;
+}
+
+Binding make_binding(const Ranks& ranks, TransportKind transport, reshard_plan_t plan,
+                     const std::vector<reshard_buffer_t>& src, const std::vector<reshard_buffer_t>& dst) {
   reshard_binding_desc_t desc;
   reshard_binding_desc_init(&desc);
   desc.plan = plan;
@@ -43,6 +49,7 @@ Binding make_binding(const Ranks& ranks, reshard_plan_t plan, const std::vector<
   desc.num_dst_buffers = static_cast<std::int64_t>(dst.size());
   desc.dst_buffers = dst.data();
   desc.timeout_us = ranks.timeout_us;
+  desc.driver = driver_of(transport);
   reshard_binding_t binding = nullptr;
   check(reshard_binding_create(&desc, &binding), "binding");
   return Binding(binding);
@@ -112,7 +119,8 @@ class RankRun {
     fill_source({job_.src.get(), ranks_.rank, values_.get()}, tensors_, *src_);
     src_->publish();
     progress_.step("binding");
-    Binding binding = make_binding(ranks_, plan_.get(), src_->binding_buffers(), dst_->binding_buffers());
+    Binding binding =
+        make_binding(ranks_, options_.transport, plan_.get(), src_->binding_buffers(), dst_->binding_buffers());
 
     LiveResult result;
     result.num_ranks = ranks_.num_ranks;
@@ -165,6 +173,11 @@ class RankRun {
     result->bytes_same_rank = sums[0];
     result->bytes_mapped = sums[1];
     result->bytes_sent = sums[2];
+    reshard_driver_t driver = RESHARD_DRIVER_POLL;
+    const char* reason = nullptr;
+    check(reshard_binding_get_driver(binding, &driver, &reason), "asking for the driver");
+    result->driver = driver == RESHARD_DRIVER_NCCL ? "nccl" : "poll";
+    result->driver_reason = reason;
     const auto most = max_over_ranks(ranks_, {static_cast<double>(stats.staging_bytes)});
     result->staging_allocated_bytes = static_cast<std::int64_t>(most[0]);
     progress_.step("plain memory copies");
@@ -188,7 +201,7 @@ class RankRun {
     const SubLayout src = extract_tensors(job_.src.get(), src_tensors, ranks_.rank, *src_);
     const SubLayout dst = extract_tensors(job_.dst.get(), dst_tensors, ranks_.rank, *dst_);
     const Plan plan = make_plan(src.layout.get(), dst.layout.get(), plan_options(options_.job, job_));
-    const Binding binding = make_binding(ranks_, plan.get(), src.buffers, dst.buffers);
+    const Binding binding = make_binding(ranks_, options_.transport, plan.get(), src.buffers, dst.buffers);
     result.timing = time_binding(pattern.name, plan.get(), binding.get());
     barrier(ranks_);
     return result;
@@ -256,6 +269,9 @@ LiveResult run_rank(const PerfOptions& options, const Ranks& ranks) {
 }
 
 std::int32_t validate_run(const PerfOptions& options) {
+  if (options.transport == TransportKind::kNccl && options.memory != RESHARD_MEMORY_CUDA) {
+    fail("--transport nccl is for memory of devices: give --memory cuda as well");
+  }
   // Planned once more by each rank: a mistake in the options is told once, here, and not by every rank.
   const Job job = make_job(options.job);
   try {

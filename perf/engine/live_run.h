@@ -41,6 +41,8 @@ struct LiveResult {
   std::int64_t bytes_same_rank = 0;  ///< per run, summed over the ranks, as the two below
   std::int64_t bytes_mapped = 0;
   std::int64_t bytes_sent = 0;
+  std::string driver;                        ///< of the binding on this rank: "poll", "nccl"
+  std::string driver_reason;                 ///< why, and with which library
   std::int64_t staging_allocated_bytes = 0;  ///< by the binding of the rank with most
   double copy_bytes_per_second =
       0;  ///< plain memory copies by every receiving rank at once, per rank; 0: none receives

@@ -19,6 +19,8 @@ namespace reshard::perf {
 namespace {
 
 constexpr int kMaxCount = 1'000'000;  // of runs, of layers
+constexpr TransportKind kTransports[] = {TransportKind::kUcx, TransportKind::kLocal, TransportKind::kNccl,
+                                         TransportKind::kAuto};
 
 /// Adds an option that takes a value of the kind `type`, which --help shows as it is written here.
 template <typename T>
@@ -121,6 +123,20 @@ std::optional<int> parse(CLI::App& app, int argc, char** argv) {
 
 }  // namespace
 
+const char* name_of(TransportKind kind) {
+  switch (kind) {
+    case TransportKind::kUcx:
+      return "ucx";
+    case TransportKind::kLocal:
+      return "local";
+    case TransportKind::kNccl:
+      return "nccl";
+    case TransportKind::kAuto:
+      return "auto";
+  }
+  return "";
+}
+
 std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
   CLI::App app("Moves a model between two layouts for real, checks every element, and reports times and bandwidths.");
   configure(app, &options->job);
@@ -128,8 +144,12 @@ std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
   std::string alloc = "reshard";
   std::string memory = "host";
   double timeout_seconds = 120;
-  add_value(app, "--transport", transport, "KIND", "ucx: one process per rank; local: threads of one process")
-      ->check(quiet(CLI::IsMember({"ucx", "local"})));
+  add_value(
+      app, "--transport", transport, "KIND",
+      "ucx: one process per rank; local: threads of one process; nccl: messages of device memory go over NCCL, in "
+      "streams; auto: over NCCL where reshard chooses it, and the report says why")
+      ->check(quiet(CLI::IsMember({"ucx", "local", "nccl", "auto"})));
+  app.add_flag("--threads", options->ranks_are_threads, "ranks are threads of one process, also with nccl and auto");
   add_value(app, "-w,--warmups", options->num_warmups, "N", "runs before the timed ones")
       ->check(quiet(CLI::Range(0, kMaxCount)));
   add_value(app, "-n,--runs", options->num_runs, "N", "timed runs")->check(quiet(CLI::Range(1, kMaxCount)));
@@ -150,7 +170,10 @@ std::optional<int> parse_options(int argc, char** argv, PerfOptions* options) {
   app.add_flag("--start-ranks", options->start_ranks,
                "start the ranks on this host, also inside a job of srun, mpirun or torchrun");
   const auto exit_code = parse(app, argc, argv);
-  options->transport = transport == "ucx" ? TransportKind::kUcx : TransportKind::kLocal;
+  for (const TransportKind kind : kTransports) {
+    if (transport == name_of(kind)) options->transport = kind;
+  }
+  if (options->transport == TransportKind::kLocal) options->ranks_are_threads = true;
   options->memory = memory == "cuda" ? RESHARD_MEMORY_CUDA : RESHARD_MEMORY_HOST;
   options->use_heap = alloc == "heap";
   options->timeout_us = static_cast<std::int64_t>(timeout_seconds * 1e6);

@@ -29,12 +29,13 @@ struct JobOptions {
   std::string json;              ///< file that the results are written to as JSON; empty: none
 };
 
-enum class TransportKind { kUcx, kLocal };
+enum class TransportKind { kUcx, kLocal, kNccl, kAuto };
 
 /// Command line of reshard_perf.
 struct PerfOptions {
   JobOptions job;
   TransportKind transport = TransportKind::kUcx;
+  bool ranks_are_threads = false;  ///< of one process, whatever moves the bytes
   int num_warmups = 2;
   int num_runs = 10;
   int num_checks = 1;
@@ -47,6 +48,9 @@ struct PerfOptions {
   std::string net_devices;      ///< with commas; the ranks of a host take them in turn
   bool start_ranks = false;     ///< here, whatever a launcher's variables say
 };
+
+/// "ucx", "local", "nccl", "auto"
+const char* name_of(TransportKind kind);
 
 /// Command line of reshard_plan.
 struct PlanToolOptions {

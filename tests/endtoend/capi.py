@@ -57,9 +57,10 @@ class Failure(Exception):
 
 
 class Library:
-    def __init__(self, path, is_on_device=False):
+    def __init__(self, path, is_on_device=False, driver="auto"):
         self.dll = c.CDLL(path)
         self.is_on_device = is_on_device
+        self.driver = {"auto": 0, "poll": 1, "nccl": 2}[driver]
         self.dll.reshard_last_error.restype = c.c_char_p
         self.dll.reshard_dtype_name.restype = c.c_char_p
 
@@ -174,7 +175,7 @@ class Library:
         comm = c.c_void_p(comm)
         src_pointers, dst_pointers = self.pointers(comm, src), self.pointers(comm, dst)
         desc = self.made(BindingDesc, "binding_desc")
-        desc.plan, desc.comm = plan, comm
+        desc.plan, desc.comm, desc.driver = plan, comm, self.driver
         desc.num_src_buffers, desc.num_dst_buffers = len(src), len(dst)
         desc.src_buffers, desc.dst_buffers = self.buffer_array(src, src_pointers), self.buffer_array(dst, dst_pointers)
         binding = c.c_void_p()

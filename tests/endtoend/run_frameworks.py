@@ -3,7 +3,7 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Framework memory in, framework memory out: layouts made from text, against formulas of what the frameworks hold.
 
-usage: run_frameworks.py --library LIBRESHARD.SO [--only TEXT] [--seed N] [--memory host|cuda] [--most N]
+usage: run_frameworks.py --library LIBRESHARD.SO [--only TEXT] [--seed N] [--memory host|cuda] [--driver D] [--most N]
 
 The source's buffers are filled with what the source framework holds (memory.py), reshard moves them between threads, and
 every byte of the destination's buffers is compared with what the destination framework holds. Each family goes from each
@@ -141,9 +141,10 @@ def main():
     parser.add_argument("--only", default="", help="cases whose line contains this")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--memory", default="host", choices=["host", "cuda"], help="cuda: all ranks on the first device")
+    parser.add_argument("--driver", default="auto", choices=["auto", "poll", "nccl"], help="of the bindings")
     parser.add_argument("--most", type=int, default=1 << 30, help="cases at most")
     arguments = parser.parse_args()
-    library = capi.Library(arguments.library, arguments.memory == "cuda")
+    library = capi.Library(arguments.library, arguments.memory == "cuda", arguments.driver)
     num_cases, failed = 0, 0
     all_cases = list(cases(random.Random(arguments.seed)))
     if arguments.most < len(all_cases):  # some of every family

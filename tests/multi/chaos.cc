@@ -233,6 +233,7 @@ class Round {
     desc.num_dst_buffers = 1;
     desc.dst_buffers = &dst_buffer;
     desc.timeout_us = kDeadlineUs;
+    desc.driver = RESHARD_DRIVER_POLL;  // whose bindings do another run after one that failed
     return reshard_binding_create(&desc, binding);
   }
 

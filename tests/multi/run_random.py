@@ -33,6 +33,8 @@ def case_of(args, number):
         options += ["--alloc", "heap"]
     if args.memory == "cuda":
         options += ["--memory", "cuda"]
+        if args.threads:
+            options += ["--threads"]
         os.environ["CUDA_DOUBLE_SEED"] = str(rng.randrange(1, 10**6))  # the order in which its streams work
     load_seed = key if rng.random() < 0.3 else None
     if args.machines:
@@ -75,7 +77,8 @@ def main():
     parser.add_argument("--seed", default=None, help="drawn and printed when not given")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--only", type=int, default=None)
-    parser.add_argument("--transport", choices=["local", "ucx"], default="local")
+    parser.add_argument("--transport", choices=["local", "ucx", "nccl", "auto"], default="local")
+    parser.add_argument("--threads", action="store_true", help="ranks are threads, also with nccl")
     parser.add_argument("--machines", action="store_true", help="plan for random machines: relays, orders of groups")
     parser.add_argument("--max-ranks", type=int, default=16)
     parser.add_argument("--max-elements", type=int, default=None, help="of one tensor; drawn per case when not given")

@@ -60,12 +60,15 @@ def compare_with_report(report, expected):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--perf")
-    parser.add_argument("--transport", choices=["local", "ucx"], default="local")
+    parser.add_argument("--transport", choices=["local", "ucx", "nccl"], default="local")
+    parser.add_argument("--threads", action="store_true", help="ranks are threads, also with nccl")
+    parser.add_argument("--memory", choices=["host", "cuda"], default="host")
     parser.add_argument("--alloc", choices=["heap", "default"], default="default")
     parser.add_argument("names", nargs="*", help="all when none is given")
     args = parser.parse_args()
     every = sorted(f[:-len(".expected.json")] for f in os.listdir(FOLDER) if f.endswith(".expected.json"))
     options = ["--transport", args.transport] + (["--alloc", "heap"] if args.alloc == "heap" else [])
+    options += ["--memory", args.memory] + (["--threads"] if args.threads else [])
     failed = 0
     for name in args.names or every:
         folder = tool.scratch("worked")

@@ -31,6 +31,7 @@ TEST(Options, HoldWhatTheCommandLineSays) {
   EXPECT_EQ(options.job.num_layers, 2);
   EXPECT_TRUE(options.job.colocated);
   EXPECT_EQ(options.transport, TransportKind::kLocal);
+  EXPECT_TRUE(options.ranks_are_threads);
   EXPECT_EQ(options.job.staging_bytes, 1 << 20);
   EXPECT_EQ(options.num_warmups, 0);
   EXPECT_EQ(options.num_runs, 3);
@@ -41,10 +42,24 @@ TEST(Options, HoldWhatTheCommandLineSays) {
   EXPECT_FALSE(options.time_patterns);
 }
 
+TEST(Options, EveryTransportHasItsName) {
+  for (const TransportKind kind :
+       {TransportKind::kUcx, TransportKind::kLocal, TransportKind::kNccl, TransportKind::kAuto}) {
+    PerfOptions options;
+    ASSERT_FALSE(parse({"--spec", "s", "--transport", name_of(kind)}, &options));
+    EXPECT_EQ(options.transport, kind);
+    EXPECT_EQ(options.ranks_are_threads, kind == TransportKind::kLocal);
+  }
+  PerfOptions options;
+  ASSERT_FALSE(parse({"--spec", "s", "--transport", "nccl", "--threads"}, &options));
+  EXPECT_TRUE(options.ranks_are_threads);
+}
+
 TEST(Options, DefaultsAreTheDocumentedOnes) {
   PerfOptions options;
   ASSERT_FALSE(parse({"--spec", "s"}, &options));
   EXPECT_EQ(options.transport, TransportKind::kUcx);
+  EXPECT_FALSE(options.ranks_are_threads);
   EXPECT_EQ(options.job.staging_bytes, 64 << 20);
   EXPECT_EQ(options.num_warmups, 2);
   EXPECT_EQ(options.num_runs, 10);
