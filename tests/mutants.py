@@ -31,8 +31,8 @@ RULES = [(r" < ", " <= "), (r" <= ", " < "), (r" > ", " >= "), (r" >= ", " > "),
          (r"\b0\b", "1"), (r"\btrue\b", "false"), (r"\bfalse\b", "true"), (r"!(?=[a-z(])", "")]
 # What survived before there was a test for it: file, texts and what stands in their place.
 KNOWN = [
-    ("src/model/families.cc", [('experts.gate = "w1"', 'experts.gate = "w3"'), ('experts.up = "w3"', 'experts.up = "w1"')]),
-    ("src/model/families.cc", [("layer % frequency == 0", "layer + frequency > 0")]),
+    ("src/model/moe_families.cc", [('experts.gate = "w1"', 'experts.gate = "w3"'), ('experts.up = "w3"', 'experts.up = "w1"')]),
+    ("src/model/moe_families.cc", [("layer % frequency == 0", "layer + frequency > 0")]),
     ("src/model/vllm.cc", [('"routed_experts.w2_"', '"w2_"')]),
     ("src/model/vllm.cc", [('{"gate_up_proj", {"shared.gate"', '{"gate_up_projs", {"shared.gate"')]),
     ("src/model/megatron.cc", [('"mlp.experts.linear_fc1", {"experts.gate"', '"mlp.experts.linear_fc2", {"experts.gate"')]),

@@ -83,7 +83,6 @@ Status place_checkpoint(const LayoutText& text, LayoutBuilder* builder) {
   RESHARD_TRY(const MeshPtr mesh, builder->mesh({{"replica", settings.num_ranks}}, std::move(ranks)));
   Scheme scheme;
   for (PartRules& part : scheme.parts) part.meshes = {mesh};
-  scheme.stage_of = [](std::size_t) { return 0; };
   return place_model(text, scheme, builder);
 }
 

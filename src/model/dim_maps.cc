@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "src/base/arithmetic.h"
 
@@ -29,10 +30,20 @@ std::int64_t rows_per_unit(const FusedMember& member, std::int64_t num_units) {
   return member.repeats && num_units % member.count == 0 ? member.each : 0;
 }
 
-/// Where a unit's rows of the member begin in the member itself.
-std::int64_t first_row(const FusedMember& member, std::int64_t num_units, std::int64_t unit) {
-  if (member.count >= num_units) return member.count / num_units * member.each * unit;
-  return unit / (num_units / member.count) * member.each;
+/// Adds what [begin, end) of the fused rows holds of a unit's share of a member; that share begins at fused row `at`.
+void add_share(const FusedMember& member, std::int64_t num_units, std::int64_t unit, std::int64_t at,
+               std::int64_t begin, std::int64_t end, DimPart* part) {
+  const bool is_dense = member.stride == 0 || member.stride == member.each;
+  std::int64_t num_entries = std::max<std::int64_t>(1, member.count / num_units);
+  const std::int64_t first = member.count >= num_units ? unit * num_entries : unit / (num_units / member.count);
+  std::int64_t rows = member.each, stride = is_dense ? member.each : member.stride;
+  std::int64_t row = member.begin + first * stride;
+  if (is_dense) rows *= std::exchange(num_entries, 1);  // entries that lie densely are one run
+  for (std::int64_t entry = 0; entry < num_entries; ++entry, at += rows, row += stride) {
+    const std::int64_t from = std::max(begin, at), to = std::min(end, at + rows);
+    // Local indices count the fused rows of all members.
+    if (from < to) part->segments.push_back({from - at + row, to - at + row, from - begin});
+  }
 }
 
 }  // namespace
@@ -44,15 +55,15 @@ DimMapPtr make_parts(std::int64_t num_parts, const std::function<DimPart(std::in
   return map;
 }
 
-DimMapPtr DimMaps::chunk(std::int64_t extent, std::int64_t num_parts) {
-  DimMapPtr& map = maps_[{static_cast<int>(Kind::kChunk), extent, num_parts}];
+Result<DimMapPtr> DimMaps::chunk(std::int64_t extent, const std::vector<std::int64_t>& sizes) {
+  std::vector<std::int64_t> key = {static_cast<int>(Kind::kChunk), extent};
+  key.insert(key.end(), sizes.begin(), sizes.end());
+  DimMapPtr& map = maps_[std::move(key)];
   if (map != nullptr) return map;
-  const std::int64_t size = ceil_div(extent, num_parts);
-  map = make_parts(num_parts, [&](std::int64_t index) {
-    // 5 rows over 4 ranks are 2, 2, 1, 0: the last begins and ends at the extent.
-    const std::int64_t begin = std::min(extent, index * size), end = std::min(extent, begin + size);
-    return one_segment(begin, end, 0, end - begin);
-  });
+  std::vector<Split> splits;
+  for (const std::int64_t size : sizes) splits.push_back({Rule::kChunk, size, 1, {}, {}});
+  RESHARD_TRY(DimMap made, make_dim_map(extent, splits));
+  map = std::make_shared<const DimMap>(std::move(made));
   return map;
 }
 
@@ -70,20 +81,19 @@ DimMapPtr DimMaps::padded(std::int64_t extent, std::int64_t num_parts, std::int6
   return map;
 }
 
-Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t index) {
-  std::vector<std::int64_t> key = {static_cast<int>(Kind::kFused), static_cast<std::int64_t>(index), fusing.num_units,
+Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t tensor) {
+  std::vector<std::int64_t> key = {static_cast<int>(Kind::kFused), static_cast<std::int64_t>(tensor), fusing.num_units,
                                    fusing.num_parts};
-  std::int64_t unit_rows = 0, offset = 0;  // of a unit: all rows, and those before the member's
-  for (std::size_t m = 0; m < fusing.members.size(); ++m) {
-    const FusedMember& member = fusing.members[m];
+  std::int64_t unit_rows = 0;
+  for (const FusedMember& member : fusing.members) {
     const std::int64_t rows = rows_per_unit(member, fusing.num_units);
     if (rows == 0) {
       return invalid_argument(
           fmt::format("{} rows or columns do not divide over {} ranks", member.count, fusing.num_units));
     }
-    if (m < index) offset += rows;
     unit_rows += rows;
-    key.insert(key.end(), {member.count, member.each, member.repeats ? 1 : 0});
+    key.insert(key.end(), {member.count, member.each, member.repeats ? 1 : 0, static_cast<std::int64_t>(member.tensor),
+                           member.begin, member.stride});
   }
   if (unit_rows * fusing.num_units % fusing.num_parts != 0) {
     return invalid_argument(
@@ -91,20 +101,18 @@ Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t index) {
   }
   DimMapPtr& map = maps_[std::move(key)];
   if (map != nullptr) return map;
-  const FusedMember& member = fusing.members[index];
-  const std::int64_t held = rows_per_unit(member, fusing.num_units);
   const std::int64_t part_rows = unit_rows * fusing.num_units / fusing.num_parts;
   map = make_parts(fusing.num_parts, [&](std::int64_t p) {
     DimPart part;
     part.extent = part_rows;
     const std::int64_t begin = p * part_rows, end = begin + part_rows;
-    // From the first unit that the part's rows touch. In each, the member's rows are one run; what of it lies within
-    // [begin, end) is a segment, whose local index counts the fused rows of all members.
+    // From the first unit that the part's rows touch.
     for (std::int64_t unit = begin / unit_rows; unit * unit_rows < end; ++unit) {
-      const std::int64_t fused = unit * unit_rows + offset;
-      const std::int64_t from = std::max(begin, fused), to = std::min(end, fused + held);
-      const std::int64_t shift = first_row(member, fusing.num_units, unit) - fused;
-      if (from < to) part.segments.push_back({from + shift, to + shift, from - begin});
+      std::int64_t at = unit * unit_rows;
+      for (const FusedMember& member : fusing.members) {
+        if (member.tensor == tensor) add_share(member, fusing.num_units, unit, at, begin, end, &part);
+        at += rows_per_unit(member, fusing.num_units);
+      }
     }
     return part;
   });

@@ -19,7 +19,10 @@ DimMapPtr make_parts(std::int64_t num_parts, const std::function<DimPart(std::in
 struct FusedMember {
   std::int64_t count = 0;
   std::int64_t each = 1;
-  bool repeats = false;  ///< where there are more units than entries, several units hold the same entry
+  bool repeats = false;     ///< where there are more units than entries, several units hold the same entry
+  std::size_t tensor = 0;   ///< whose rows they are; a tensor may have several members
+  std::int64_t begin = 0;   ///< of entry 0 in the tensor
+  std::int64_t stride = 0;  ///< from entry to entry; 0: `each`, they lie densely
 };
 
 /// Parameters that a framework holds as one: each of `units` units holds its share of every member in turn, and the
@@ -38,15 +41,16 @@ struct Fusing {
 /// and the planner does its work once per distinct structure.
 class DimMaps {
  public:
-  /// torch.chunk: parts of ceil(extent / num_parts), the last ones short or empty.
-  DimMapPtr chunk(std::int64_t extent, std::int64_t num_parts);
+  /// torch.chunk: parts of ceil(extent / size), the last ones short or empty; with several sizes each part is cut
+  /// again, the outermost size first. Coordinates are row-major over the sizes.
+  Result<DimMapPtr> chunk(std::int64_t extent, const std::vector<std::int64_t>& sizes);
 
   /// Parts of `part_extent` rows each, num_parts * part_extent >= extent; what lies behind the last row is padding.
   DimMapPtr padded(std::int64_t extent, std::int64_t num_parts, std::int64_t part_extent);
 
-  /// What the parts hold of the member `index`, and where.
+  /// What the parts hold of a tensor's members, and where.
   /// Errors: units that divide no member evenly, parts that do not divide the rows of all members together.
-  Result<DimMapPtr> fused(const Fusing& fusing, std::size_t index);
+  Result<DimMapPtr> fused(const Fusing& fusing, std::size_t tensor);
 
  private:
   enum class Kind { kChunk, kPadded, kFused };

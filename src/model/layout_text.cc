@@ -25,8 +25,10 @@ struct Kind {
 
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> kinds = {
-      {"fsdp", {"shard", "replicate"}},
-      {"megatron", {"tp", "pp", "dp", "ep", "etp", "layers", "experts"}},
+      {"fsdp", {"shard", "replicate", "tp", "outer", "dim"}},
+      {"megatron",
+       {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
+        "vocab_multiple", "glu_interleave", "mla_down", "mla_up"}},
       {"vllm", {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all"}},
       {"checkpoint", {"ranks", "split"}},
   };

@@ -3,13 +3,13 @@
 //
 // What the ranks of a Megatron-Core job hold. Two things make it unlike vLLM: linear_qkv is interleaved by query group,
 // and routed experts lie on a mesh of their own over the same ranks, so that a stage has two meshes.
+#include <iterator>
 #include <numeric>
 
 #include "src/base/arithmetic.h"
 #include "src/model/megatron_settings.h"
 #include "src/model/placer.h"
 #include "src/model/schemes.h"
-#include "src/model/stages.h"
 
 namespace reshard {
 namespace {
@@ -38,31 +38,46 @@ constexpr NameRule kNames[] = {
     {"router.correction", "mlp.router.expert_bias"},
     {"experts.up", "mlp.experts.linear_fc1"},
     {"experts.down", "mlp.experts.linear_fc2"},
+    {"shared.weight", "mlp.shared_experts.gate_"},
+    {"position_embedding", "embedding.position_embeddings"},
     {"shared.up", "mlp.shared_experts.linear_fc1"},
     {"shared.down", "mlp.shared_experts.linear_fc2"},
 };
 
 constexpr FusedRule kFused[] = {
-    {"self_attention.linear_qkv", {"attention.q", "attention.k", "attention.v"}, FusedRule::Units::kGroups},
+    // Of gated attention a group has its q heads, then their gates.
+    {"self_attention.linear_qkv",
+     {"attention.q", "attention.q_gate", "attention.k", "attention.v"},
+     FusedRule::Units::kGroups},
     {"mlp.linear_fc1", {"mlp.gate", "mlp.up"}},
-    {"mlp.experts.linear_fc1", {"experts.gate", "experts.up"}},
+    {"mlp.experts.linear_fc1", {"experts.gate", "experts.up"}, FusedRule::Units::kBlocks},
     {"mlp.shared_experts.linear_fc1", {"shared.gate", "shared.up"}},
 };
 
+/// MindSpeed's: the down-projections are one parameter; of the up-projections each of two parts.
+constexpr FusedRule kFusedDown = {"self_attention.linear_qkv", {"latent.q_down", "latent.kv_down"}};
+constexpr FusedRule kSplitUp[] = {
+    {"self_attention.linear_qk_nope", {"latent.q_nope"}},
+    {"self_attention.linear_qk_rope", {"latent.q_rope"}},
+    {"self_attention.linear_kv_nope", {"latent.k_nope"}},
+    {"self_attention.linear_v", {"latent.v"}},
+};
+
 // Axes of the two meshes that a stage has. Its ranks are the same in both: tensor parallel fastest for dense
-// parameters (order tp-cp-ep-dp-pp), expert-tensor parallel, then expert parallel, for the routed experts.
+// parameters (order tp-cp-ep-dp-pp; cp repeats as dp does), expert-tensor parallel, then expert parallel, for the
+// routed experts.
 constexpr int kTpAxis = 1;
 constexpr int kEpAxis = 1;
 constexpr int kEtpAxis = 2;
 
 Status make_meshes(const MegatronSettings& settings, const LayoutBuilder& builder, Scheme* scheme) {
-  const std::int32_t stage_ranks = settings.tp * settings.dp;
+  const std::int32_t replicas = settings.cp * settings.dp, stage_ranks = settings.tp * replicas;
   // Replicas of an expert: what ep and etp leave of the stage. It divides evenly, the settings have been checked.
   const std::int64_t expert_dp = stage_ranks / (settings.ep * settings.etp);
   for (std::int32_t stage = 0; stage < settings.pp; ++stage) {
     std::vector<std::int32_t> ranks(static_cast<std::size_t>(stage_ranks));
     std::iota(ranks.begin(), ranks.end(), stage * stage_ranks);
-    RESHARD_TRY(const MeshPtr dense, builder.mesh({{"dp", settings.dp}, {"tp", settings.tp}}, ranks));
+    RESHARD_TRY(const MeshPtr dense, builder.mesh({{"dp", replicas}, {"tp", settings.tp}}, ranks));
     RESHARD_TRY(const MeshPtr experts,
                 builder.mesh({{"edp", expert_dp}, {"ep", settings.ep}, {"etp", settings.etp}}, std::move(ranks)));
     scheme->parts[static_cast<std::size_t>(Part::kDense)].meshes.push_back(dense);
@@ -77,36 +92,43 @@ void make_cuts(const MegatronSettings& settings, Scheme* scheme) {
     for (const Axis axis : {Axis::kVocab, Axis::kHead, Axis::kKvHead, Axis::kFfn}) {
       scheme->parts[static_cast<std::size_t>(part)].cut(axis, {"tp", settings.tp, {kTpAxis}});
     }
+    if (settings.mla_down == "cut") {
+      scheme->parts[static_cast<std::size_t>(part)].cut(Axis::kLatent, {"tp", settings.tp, {kTpAxis}});
+    }
   }
   PartRules& routed = scheme->parts[static_cast<std::size_t>(Part::kRoutedExperts)];
   routed.cut(Axis::kExpert, {"ep", settings.ep, {kEpAxis}});
   routed.cut(Axis::kFfn, {"etp", settings.etp, {kEtpAxis}});
   // The older grouped GEMM keeps the two dims of an expert's weight exchanged in memory; indices stay as they are.
-  if (settings.has_legacy_experts) routed.order = {0, 2, 1};
+  if (settings.has_legacy_experts) routed.is_transposed = true;
 }
 
 }  // namespace
 
 Result<std::int32_t> megatron_num_ranks(const LayoutText& text) {
   RESHARD_TRY(const MegatronSettings settings, read_megatron_settings(text));
-  return text.num_ranks({settings.tp, settings.pp, settings.dp});
+  return text.num_ranks({settings.tp, settings.cp, settings.pp, settings.dp});
 }
 
 Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   const Model& model = builder->model();
   RESHARD_TRY(const MegatronSettings settings, read_megatron_settings(text));
-  RESHARD_TRY(const std::vector<std::int64_t> layers, megatron_stages(text, settings, model));
+  RESHARD_TRY(const Stages stages, megatron_stages(text, settings, model));
   RESHARD_TRY(check_megatron_sizes(text, settings, model));
-  const Stages stages(layers);
   Scheme scheme;
   scheme.layer_prefix = "decoder.layers";
-  scheme.names = kNames;
-  scheme.fused = kFused;
-  // make_vocab_size_divisible_by = 128, Megatron's default; the rows behind the vocabulary are padding.
-  const std::int64_t multiple = std::int64_t{128} * settings.tp;
+  scheme.counts_in_chunk = settings.counts_in_chunk;
+  scheme.holds_out_in = true;
+  scheme.names.assign(std::begin(kNames), std::end(kNames));
+  scheme.fused.assign(std::begin(kFused), std::end(kFused));
+  if (settings.mla_down == "fused") scheme.fused.push_back(kFusedDown);
+  if (settings.splits_mla_up) scheme.fused.insert(scheme.fused.end(), std::begin(kSplitUp), std::end(kSplitUp));
+  scheme.glu_block = settings.glu_interleave;
+  // make_vocab_size_divisible_by; the rows behind the vocabulary are padding.
+  const std::int64_t multiple = std::int64_t{settings.vocab_multiple} * settings.tp;
   scheme.padded_vocab = ceil_div(model.vocab_size, multiple) * multiple;
   scheme.num_stages = settings.pp;
-  scheme.stage_of = [&](std::size_t choice) { return stages.of(model, builder->param(builder->chosen()[choice])); };
+  scheme.stages = &stages;
   // The last stage keeps a copy of its own of a tied embedding as output layer; on one stage there is but one.
   scheme.tied_output = "output_layer.weight";
   make_cuts(settings, &scheme);

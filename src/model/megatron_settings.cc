@@ -5,15 +5,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 
 namespace reshard {
 namespace {
 
-Result<std::vector<std::int64_t>> read_layers(const LayoutText& text, std::int32_t pp) {
-  std::vector<std::int64_t> layers;
-  const std::string* value = text.find("layers");
-  if (value == nullptr) return layers;
+/// "7-7-8" as numbers; empty where the text has no such key.
+Result<std::vector<std::int64_t>> read_list(const LayoutText& text, std::string_view key, std::string_view what) {
+  std::vector<std::int64_t> values;
+  const std::string* value = text.find(key);
+  if (value == nullptr) return values;
   constexpr std::int64_t kTooMany = 1'000'000;
   std::int64_t count = -1;  // -1: no digit since the last dash
   for (const char c : *value + "-") {
@@ -21,16 +21,32 @@ Result<std::vector<std::int64_t>> read_layers(const LayoutText& text, std::int32
     if (is_digit && count < kTooMany) {
       count = std::max<std::int64_t>(count, 0) * 10 + (c - '0');
     } else if (c == '-' && count >= 0) {
-      layers.push_back(count);
+      values.push_back(count);
       count = -1;
     } else {
-      return text.error(fmt::format("layers is \"{}\", expected layers per stage such as 7-7-8", *value));
+      return text.error(fmt::format("{} is \"{}\", expected {}", key, *value, what));
     }
   }
-  if (layers.size() != static_cast<std::size_t>(pp)) {
-    return text.error(fmt::format("layers names {} stages, but pp = {}", layers.size(), pp));
+  return values;
+}
+
+Status read_stages(const LayoutText& text, MegatronSettings* settings) {
+  RESHARD_TRY(settings->pp, text.integer("pp", 1));
+  RESHARD_TRY(settings->vpp, text.integer("vpp", 1));
+  RESHARD_TRY(settings->layers, read_list(text, "layers", "layers per stage such as 7-7-8"));
+  if (!settings->layers.empty() && settings->layers.size() != static_cast<std::size_t>(settings->pp)) {
+    return text.error(fmt::format("layers names {} stages, but pp = {}", settings->layers.size(), settings->pp));
   }
-  return layers;
+  RESHARD_TRY(settings->first, text.integer("first", 0));
+  RESHARD_TRY(settings->last, text.integer("last", 0));
+  const bool has_ends = settings->first > 0 || settings->last > 0;
+  if (has_ends && !settings->layers.empty()) return text.error("layers says what first and last say; give one of them");
+  if (has_ends && settings->pp == 1) return text.error("first and last need pp = 2 or more stages");
+  RESHARD_TRY(settings->noop, read_list(text, "noop", "places without a layer such as 5-95"));
+  std::sort(settings->noop.begin(), settings->noop.end());
+  const auto twice = std::adjacent_find(settings->noop.begin(), settings->noop.end());
+  if (twice != settings->noop.end()) return text.error(fmt::format("noop names place {} twice", *twice));
+  return {};
 }
 
 }  // namespace
@@ -38,16 +54,23 @@ Result<std::vector<std::int64_t>> read_layers(const LayoutText& text, std::int32
 Result<MegatronSettings> read_megatron_settings(const LayoutText& text) {
   MegatronSettings settings;
   RESHARD_TRY(settings.tp, text.integer("tp", 1));
-  RESHARD_TRY(settings.pp, text.integer("pp", 1));
+  RESHARD_TRY(settings.cp, text.integer("cp", 1));
   RESHARD_TRY(settings.dp, text.integer("dp", 1));
   RESHARD_TRY(settings.ep, text.integer("ep", 1));
   RESHARD_TRY(settings.etp, text.integer("etp", 1));
-  RESHARD_TRY(settings.layers, read_layers(text, settings.pp));
+  RESHARD_TRY(read_stages(text, &settings));
+  RESHARD_TRY(settings.vocab_multiple, text.integer("vocab_multiple", 128));
+  RESHARD_TRY(settings.glu_interleave, text.integer("glu_interleave", 0));
   RESHARD_TRY(const std::string experts, text.word("experts", {"te", "gmm"}));
   settings.has_legacy_experts = experts == "gmm";
-  RESHARD_TRY(const std::int32_t stage_ranks, text.num_ranks({settings.tp, settings.dp}));
+  RESHARD_TRY(const std::string names, text.word("names", {"model", "chunk"}));
+  settings.counts_in_chunk = names == "chunk";
+  RESHARD_TRY(settings.mla_down, text.word("mla_down", {"whole", "cut", "fused"}));
+  RESHARD_TRY(const std::string mla_up, text.word("mla_up", {"whole", "split"}));
+  settings.splits_mla_up = mla_up == "split";
+  RESHARD_TRY(const std::int32_t stage_ranks, text.num_ranks({settings.tp, settings.cp, settings.dp}));
   RESHARD_TRY(const std::int32_t expert_ranks, text.num_ranks({settings.ep, settings.etp}));
-  RESHARD_TRY(text.check_divides("ep x etp", expert_ranks, "tp x dp", stage_ranks));
+  RESHARD_TRY(text.check_divides("ep x etp", expert_ranks, settings.cp > 1 ? "tp x cp x dp" : "tp x dp", stage_ranks));
   return settings;
 }
 
@@ -59,18 +82,25 @@ Status check_megatron_sizes(const LayoutText& text, const MegatronSettings& sett
   return text.check_divides("ep", settings.ep, "the number of experts", model.num_experts);
 }
 
-Result<std::vector<std::int64_t>> megatron_stages(const LayoutText& text, const MegatronSettings& settings,
-                                                  const Model& model) {
-  std::vector<std::int64_t> layers = settings.layers;
-  if (layers.empty()) {
-    layers.assign(static_cast<std::size_t>(settings.pp), model.num_layers / settings.pp);
-    std::fill_n(layers.begin(), model.num_layers % settings.pp, model.num_layers / settings.pp + 1);
+Result<Stages> megatron_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model) {
+  StageSettings stages{settings.layers, settings.vpp, settings.noop};
+  const std::int64_t num_places = model.num_layers + static_cast<std::int64_t>(settings.noop.size());
+  if (stages.layers.empty()) {
+    // What first and last leave is shared out over the other stages.
+    const std::int64_t num_ends = (settings.first > 0 ? 1 : 0) + (settings.last > 0 ? 1 : 0);
+    const std::int64_t middle = settings.pp - num_ends, rest = num_places - settings.first - settings.last;
+    if (rest < 0 || (middle == 0 && rest > 0) || (num_ends > 0 && middle > 0 && rest % middle != 0)) {
+      return text.error(fmt::format("first = {} and last = {} leave {} of {} layers for {} stages, which do not divide",
+                                    settings.first, settings.last, rest, num_places, middle));
+    }
+    stages.layers.assign(static_cast<std::size_t>(settings.pp), middle == 0 ? 0 : rest / middle);
+    if (num_ends == 0) std::for_each_n(stages.layers.begin(), rest % middle, [](std::int64_t& count) { ++count; });
+    if (settings.first > 0) stages.layers.front() = settings.first;
+    if (settings.last > 0) stages.layers.back() = settings.last;
   }
-  const std::int64_t num_layers = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});
-  if (num_layers != model.num_layers) {
-    return text.error(fmt::format("layers add up to {}, but the model has {}", num_layers, model.num_layers));
-  }
-  return layers;
+  Result<Stages> made = Stages::create(stages, model.num_layers);
+  if (!made.ok()) return text.error(made.status().message());
+  return made;
 }
 
 }  // namespace reshard

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "src/layout/box.h"
 
 namespace reshard {
@@ -41,6 +43,7 @@ Param& ModelWriter::add(std::string_view role, std::string stem, std::string lea
   param.stem = std::move(stem);
   param.leaf = std::move(leaf);
   param.dims = std::move(dims);
+  param.output = !param.dims.empty() && param.dims[0].axis == Axis::kExpert ? 1 : 0;
   param.dtype = model_.dtype;
   param.stack = static_cast<std::int64_t>(model_.stacks.size()) - 1;
   param.layer = layer_;
@@ -50,6 +53,16 @@ Param& ModelWriter::add(std::string_view role, std::string stem, std::string lea
 void ModelWriter::linear(std::string_view role, const std::string& stem, Dim out, Dim in, bool has_bias) {
   add(role, stem, "weight", {out, in});
   if (has_bias) add(role, stem, "bias", {out});
+}
+
+void ModelWriter::transpose_from(std::size_t first) {
+  for (std::size_t i = first; i < model_.params.size(); ++i) {
+    Param& param = model_.params[i];
+    if (param.dims.size() != 2) continue;
+    std::swap(param.dims[0], param.dims[1]);
+    param.output = 1;
+    param.is_transposed = true;
+  }
 }
 
 void ModelWriter::norm(std::string_view role, const std::string& stem, bool has_bias) {

@@ -42,6 +42,9 @@ class ModelWriter {
   /// A weight [out, in] and, with `has_bias`, a bias [out].
   void linear(std::string_view role, const std::string& stem, Dim out, Dim in, bool has_bias = false);
 
+  /// The weights from params[first] on are stored [in, out].
+  void transpose_from(std::size_t first);
+
   /// The weight of a norm over the hidden size; with `has_bias` its bias, too.
   void norm(std::string_view role, const std::string& stem, bool has_bias = false);
 

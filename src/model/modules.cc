@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace reshard {
 
 Attention read_attention(ModelWriter* writer) {
@@ -27,19 +29,89 @@ Attention read_attention(ModelWriter* writer) {
   return attention;
 }
 
+namespace {
+
+/// q_proj with a gate behind every query head. vLLM holds it as it is, Megatron all heads of a group, then their gates.
+void add_gated_queries(const Attention& attention, const std::string& prefix, ModelWriter* writer) {
+  const std::int64_t heads = attention.num_heads, dim = attention.head_dim;
+  const std::size_t first = writer->model().params.size();
+  writer->linear("attention.gated_q", prefix + attention.q, {Axis::kHead, heads, 2 * dim}, writer->hidden(),
+                 attention.has_qkv_bias);
+  for (std::size_t i = first; i < writer->model().params.size(); ++i) {
+    writer->model().params[i].pieces = {{"attention.q", {Axis::kHead, heads, dim}, 0, 2 * dim},
+                                        {"attention.q_gate", {Axis::kHead, heads, dim}, dim, 2 * dim}};
+  }
+}
+
+/// Makes the rows of the last `num_params` parameters, a weight and perhaps its bias, pieces that lie one behind
+/// another.
+void split_rows(const std::vector<std::pair<std::string_view, Dim>>& pieces, std::size_t num_params,
+                ModelWriter* writer) {
+  std::vector<Param>& params = writer->model().params;
+  for (std::size_t i = params.size() - num_params; i < params.size(); ++i) {
+    std::int64_t begin = 0;
+    for (const auto& [role, dim] : pieces) {
+      params[i].pieces.push_back({role, dim, begin, dim.each});
+      begin += dim.extent();
+    }
+  }
+}
+
+/// q, k and v, in one of three forms.
+void add_queries_keys_values(const Attention& attention, const std::string& prefix, ModelWriter* writer) {
+  const bool has_bias = attention.has_qkv_bias;
+  const Dim heads{Axis::kHead, attention.num_heads, attention.head_dim};
+  const Dim kv_heads{Axis::kKvHead, attention.num_kv_heads, attention.head_dim};
+  if (!attention.qkv.empty()) {
+    const Dim all{Axis::kHead, attention.num_heads + 2 * attention.num_kv_heads, attention.head_dim};
+    writer->linear("attention.qkv", prefix + attention.qkv, all, writer->hidden(), has_bias);
+    return split_rows({{"attention.q", heads}, {"attention.k", kv_heads}, {"attention.v", kv_heads}}, has_bias ? 2 : 1,
+                      writer);
+  }
+  if (attention.has_output_gate) {
+    add_gated_queries(attention, prefix, writer);
+  } else {
+    writer->linear("attention.q", prefix + attention.q, heads, writer->hidden(), has_bias);
+  }
+  writer->linear("attention.k", prefix + attention.k, kv_heads, writer->hidden(), has_bias);
+  writer->linear("attention.v", prefix + attention.v, kv_heads, writer->hidden(), has_bias);
+}
+
+/// The two parts of every head of the last weight, which MindSpeed holds apart.
+void split_heads(std::string_view first_role, std::int64_t first, std::string_view second_role, std::int64_t second,
+                 ModelWriter* writer) {
+  Param& param = writer->model().params.back();
+  const std::int64_t heads = param.dims[0].count, stride = first + second;
+  param.pieces = {{first_role, {Axis::kHead, heads, first}, 0, stride},
+                  {second_role, {Axis::kHead, heads, second}, first, stride}};
+}
+
+}  // namespace
+
 void add_attention(const Attention& attention, ModelWriter* writer) {
   const std::string prefix = attention.prefix + ".";
   const Dim heads{Axis::kHead, attention.num_heads, attention.head_dim};
-  const Dim kv_heads{Axis::kKvHead, attention.num_kv_heads, attention.head_dim};
-  writer->linear("attention.q", prefix + attention.q, heads, writer->hidden(), attention.has_qkv_bias);
-  writer->linear("attention.k", prefix + attention.k, kv_heads, writer->hidden(), attention.has_qkv_bias);
-  writer->linear("attention.v", prefix + attention.v, kv_heads, writer->hidden(), attention.has_qkv_bias);
-  if (attention.has_qk_norm) {
-    writer->add("attention.q_norm", prefix + "q_norm", "weight", {{Axis::kPlain, attention.head_dim}});
-    writer->add("attention.k_norm", prefix + "k_norm", "weight", {{Axis::kPlain, attention.head_dim}});
+  add_queries_keys_values(attention, prefix, writer);
+  if (attention.has_qk_norm || attention.has_whole_qk_norm) {
+    const std::int64_t q_heads = attention.has_qk_norm ? 1 : attention.num_heads;
+    const std::int64_t kv_heads = attention.has_qk_norm ? 1 : attention.num_kv_heads;
+    writer->add("attention.q_norm", prefix + attention.q_norm, "weight",
+                {{Axis::kPlain, q_heads * attention.head_dim}});
+    writer->add("attention.k_norm", prefix + attention.k_norm, "weight",
+                {{Axis::kPlain, kv_heads * attention.head_dim}});
   }
   writer->linear("attention.o", prefix + attention.o, writer->hidden(), heads, attention.has_output_bias);
   if (attention.has_output_bias) writer->model().params.back().is_on_servers = attention.is_output_bias_served;
+}
+
+Attention read_qwen3_attention(ModelWriter* writer) {
+  // Its default is not hidden size / heads but a number that differs between releases: insist on it.
+  writer->config().count("head_dim", ConfigReader::kWidth);
+  Attention attention = read_attention(writer);
+  attention.has_qk_norm = true;
+  attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("attention_bias");
+  attention.is_output_bias_served = false;
+  return attention;
 }
 
 LatentAttention read_latent_attention(ModelWriter* writer) {
@@ -69,6 +141,7 @@ void add_latent_attention(const LatentAttention& latent, ModelWriter* writer) {
     writer->linear("latent.q_down", "self_attn.q_a_proj", {Axis::kLatent, latent.q_rank}, hidden, latent.has_bias);
     writer->add("latent.q_norm", "self_attn.q_a_layernorm", "weight", {q_input});
     writer->linear("latent.q_up", "self_attn.q_b_proj", q_heads, q_input);
+    split_heads("latent.q_nope", latent.nope_dim, "latent.q_rope", latent.rope_dim, writer);
   }
   // Its last rope_dim rows are the one key that all heads share: they are not cut with the heads.
   writer->linear("latent.kv_down", "self_attn.kv_a_proj_with_mqa", {Axis::kLatent, latent.kv_rank + latent.rope_dim},
@@ -76,6 +149,7 @@ void add_latent_attention(const LatentAttention& latent, ModelWriter* writer) {
   writer->add("latent.kv_norm", "self_attn.kv_a_layernorm", "weight", {kv_input});
   writer->linear("latent.kv_up", "self_attn.kv_b_proj", {Axis::kHead, latent.num_heads, latent.nope_dim + latent.v_dim},
                  kv_input);
+  split_heads("latent.k_nope", latent.nope_dim, "latent.v", latent.v_dim, writer);
   writer->linear("attention.o", "self_attn.o_proj", hidden, {Axis::kHead, latent.num_heads, latent.v_dim},
                  latent.has_bias);
   for (std::size_t i = first; i < writer->model().params.size(); ++i) {
@@ -88,9 +162,15 @@ void add_mlp(const Mlp& mlp, ModelWriter* writer) {
   const Dim width{Axis::kFfn, mlp.width};
   const bool is_shared = mlp.part == Part::kSharedExperts;
   const std::size_t first = writer->model().params.size();
-  if (mlp.is_gated)
-    writer->linear(is_shared ? "shared.gate" : "mlp.gate", prefix + mlp.gate, width, writer->hidden(), mlp.has_bias);
-  writer->linear(is_shared ? "shared.up" : "mlp.up", prefix + mlp.up, width, writer->hidden(), mlp.has_bias);
+  if (!mlp.gate_up.empty()) {
+    writer->linear("mlp.gate_up", prefix + mlp.gate_up, {Axis::kFfn, 2 * mlp.width}, writer->hidden(), mlp.has_bias);
+    split_rows({{"mlp.gate", width}, {"mlp.up", width}}, mlp.has_bias ? 2 : 1, writer);
+  } else {
+    if (mlp.is_gated) {
+      writer->linear(is_shared ? "shared.gate" : "mlp.gate", prefix + mlp.gate, width, writer->hidden(), mlp.has_bias);
+    }
+    writer->linear(is_shared ? "shared.up" : "mlp.up", prefix + mlp.up, width, writer->hidden(), mlp.has_bias);
+  }
   writer->linear(is_shared ? "shared.down" : "mlp.down", prefix + mlp.down, writer->hidden(), width, mlp.has_bias);
   for (std::size_t i = first; i < writer->model().params.size(); ++i) writer->model().params[i].part = mlp.part;
 }
@@ -107,11 +187,14 @@ void add_experts(const Experts& experts, ModelWriter* writer) {
     bias.is_buffer = true;
     bias.is_on_servers = experts.is_correction_served;
   }
-  writer->add("experts.gate", root + experts.gate, "weight", {count, width, writer->hidden()}).part =
-      Part::kRoutedExperts;
-  writer->add("experts.up", root + experts.up, "weight", {count, width, writer->hidden()}).part = Part::kRoutedExperts;
-  writer->add("experts.down", root + experts.down, "weight", {count, writer->hidden(), width}).part =
-      Part::kRoutedExperts;
+  const auto add = [&](std::string_view role, const std::string& name, Dim out, Dim in) {
+    Param& param = writer->add(role, root + name, "weight", {count, out, in});
+    param.part = Part::kRoutedExperts;
+    param.is_stack = true;
+  };
+  add("experts.gate", experts.gate, width, writer->hidden());
+  add("experts.up", experts.up, width, writer->hidden());
+  add("experts.down", experts.down, writer->hidden(), width);
 }
 
 }  // namespace reshard

@@ -22,11 +22,17 @@ struct Attention {
   bool has_qkv_bias = false;
   bool has_output_bias = false;
   bool is_output_bias_served = true;  ///< servers have it
+  std::string qkv;                    ///< not empty: q, k and v are one parameter of this name, all q heads first
+  bool has_output_gate = false;       ///< q_proj has a gate behind every query head
   bool has_qk_norm = false;           ///< an RMS norm over each head of q and of k
+  bool has_whole_qk_norm = false;     ///< an RMS norm over all heads of q, and one over all of k
+  std::string q_norm = "q_norm", k_norm = "k_norm";
 };
 
 /// Sizes from num_attention_heads, num_key_value_heads (as many, when absent) and head_dim (or hidden size / heads).
 Attention read_attention(ModelWriter* writer);
+/// The same for Qwen3, whose queries and keys have norms.
+Attention read_qwen3_attention(ModelWriter* writer);
 void add_attention(const Attention& attention, ModelWriter* writer);
 
 /// Multi-head latent attention (DeepSeek): q and kv pass through low ranks; a head of q or k has a part without
@@ -50,6 +56,7 @@ struct Mlp {
   std::string prefix = "mlp";
   std::string gate = "gate_proj", up = "up_proj", down = "down_proj";
   std::int64_t width = 1;
+  std::string gate_up;  ///< not empty: gate and up are one parameter of this name, gate first
   bool is_gated = true;
   bool has_bias = false;
   Part part = Part::kDense;

@@ -33,6 +33,15 @@ struct Dim {
   std::int64_t extent() const { return count * each; }
 };
 
+/// Rows of a parameter's outputs that frameworks treat on their own: entry i of `dim.count` is the `dim.each` rows from
+/// begin + i * stride on. q of a fused qkv_proj; the gate that lies between the query heads of a gated q_proj.
+struct OutputPiece {
+  std::string_view role;  ///< as Param::role
+  Dim dim;
+  std::int64_t begin = 0;
+  std::int64_t stride = 0;
+};
+
 /// Where frameworks treat parameters with the same dimensions differently.
 enum class Part { kDense, kSharedExperts, kRoutedExperts };
 inline constexpr std::size_t kNumParts = 3;
@@ -55,16 +64,21 @@ struct Param {
   /// names and fused parameters go by it; a role that no table knows is one that no framework renames.
   std::string_view role;
   std::vector<Dim> dims;
+  std::size_t output = 0;           ///< the dim of its outputs, along which frameworks fuse parameters
+  bool is_transposed = false;       ///< the checkpoint has [in, out] where others have [out, in]
+  std::vector<OutputPiece> pieces;  ///< of the outputs; empty: they are of one kind
   DType dtype = DType::kBF16;
   std::int64_t stack = 0;  ///< index in Model::stacks
   std::int64_t layer = 0;  ///< within the stack
   Part part = Part::kDense;
+  bool is_stack = false;      ///< each entry of dim 0, an expert, is a parameter of its own
   bool is_buffer = false;     ///< of its module and not trained: trainers do not shard it
   bool is_on_servers = true;  ///< false: in the checkpoint, but servers make no parameter of it
 };
 
 /// How vLLM treats a family, beyond what its configuration says.
 struct ServerHabits {
+  bool is_known = true;             ///< false: nobody here has seen how vLLM holds it, so that vllm: is refused
   bool repeats_outer = false;       ///< what lies outside the layers is on every pipeline stage
   bool never_ties = false;          ///< has an output layer of its own even where the config ties it
   bool knows_whole_shared = false;  ///< shared experts are whole where ranks take different tokens through the experts

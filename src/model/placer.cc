@@ -9,6 +9,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
+
+#include "src/model/fused_groups.h"
 
 namespace reshard {
 namespace {
@@ -21,126 +24,156 @@ class Placer {
     const std::size_t index = builder_->chosen()[choice];
     const Param& param = builder_->param(index);
     if (scheme_.leaves_out_unserved && !param.is_on_servers) return {};
-    const Members members = members_of(index);
-    const std::string name = buffer_name(param, members);
-    std::vector<DimPlacement> dims;
-    RESHARD_TRY(cut(param, members, &dims).with_context(name));
-    const std::int32_t own_stage = scheme_.stage_of(choice), last_stage = scheme_.num_stages - 1;
-    for (std::int32_t stage = 0; stage < scheme_.num_stages; ++stage) {
-      const bool is_outer = stack_kind(model_, param) != Stack::Kind::kLayers;
-      if (stage != own_stage && !(is_outer && scheme_.repeats_outer)) continue;
-      RESHARD_TRY(place_on(stage, choice, dims, name));
-    }
-    const bool is_tied = param.role == "embedding" && model_.tie_embeddings && !scheme_.tied_output.empty();
-    if (!is_tied || own_stage == last_stage || scheme_.repeats_outer) return {};
-    return place_on(last_stage, choice, dims, std::string(scheme_.tied_output));
-  }
-
- private:
-  /// The fused parameter that a parameter is part of: the rule, the members that its layer has, and which it is.
-  struct Members {
-    const FusedRule* rule = nullptr;  // null: it stands alone
-    std::vector<const Param*> params;
-    std::size_t index = 0;
-  };
-
-  Members members_of(std::size_t index) const {
-    const Param& param = builder_->param(index);
-    const auto has_role = [&](const FusedRule& rule) {
-      return std::find(rule.roles.begin(), rule.roles.end(), param.role) != rule.roles.end();
-    };
-    const auto rule = std::find_if(scheme_.fused.begin(), scheme_.fused.end(), has_role);
-    Members members;
-    if (rule != scheme_.fused.end() && !param.role.empty()) {
-      for (const std::string_view role : rule->roles) {
-        const Param* found = role.empty() ? nullptr : neighbour(index, role);
-        if (found == &param) members.index = members.params.size();
-        if (found != nullptr) members.params.push_back(found);
-      }
-      members.rule = &*rule;
-    }
-    if (members.params.empty()) members.params.push_back(&param);
-    return members;
-  }
-
-  /// The parameter with this role and the same leaf in the same layer, whose parameters stand together.
-  const Param* neighbour(std::size_t index, std::string_view role) const {
-    const std::vector<Param>& params = model_.params;
-    const Param& param = params[index];
-    const auto is_beside = [&](const Param& other) { return other.stack == param.stack && other.layer == param.layer; };
-    std::size_t first = index;
-    while (first > 0 && is_beside(params[first - 1])) --first;
-    for (std::size_t i = first; i < params.size() && is_beside(params[i]); ++i) {
-      if (params[i].role == role && params[i].leaf == param.leaf) return &params[i];
-    }
-    return nullptr;
-  }
-
-  std::string buffer_name(const Param& param, const Members& members) const {
-    // A member that its layer has alone is a parameter of its own, with a name of its own.
-    std::string_view target = members.params.size() > 1 ? members.rule->target : std::string_view();
-    for (std::size_t i = 0; target.empty() && i < scheme_.names.size(); ++i) {
-      if (scheme_.names[i].role == param.role) target = scheme_.names[i].target;
-    }
-    Param renamed = param;
-    if (!target.empty()) {
-      const std::size_t module = scheme_.keeps_modules ? param.stem.rfind('.') + 1 : 0;
-      renamed.stem = param.stem.substr(0, module) + std::string(target);
-    }
-    if (renamed.stem.back() == '_') {
-      renamed.stem += renamed.leaf;
-      renamed.leaf.clear();
-    }
-    const Stack& stack = model_.stacks[static_cast<std::size_t>(param.stack)];
-    if (scheme_.layer_prefix.empty() || stack.kind != Stack::Kind::kLayers) return checkpoint_name(model_, renamed);
-    return fmt::format("{}.{}.{}{}{}", scheme_.layer_prefix, param.layer, renamed.stem, renamed.leaf.empty() ? "" : ".",
-                       renamed.leaf);
-  }
-
-  /// The dimension along which a parameter can be fused: its outputs, behind the experts.
-  static std::size_t output_dim(const Param& param) { return param.dims[0].axis == Axis::kExpert ? 1 : 0; }
-
-  Status cut(const Param& param, const Members& members, std::vector<DimPlacement>* placements) {
-    const PartRules& rules = scheme_.parts[static_cast<std::size_t>(param.part)];
-    placements->resize(param.dims.size());
-    for (std::size_t d = 0; d < param.dims.size(); ++d) {
-      DimPlacement& placement = (*placements)[d];
-      const bool is_fused = members.rule != nullptr && d == output_dim(param);
-      const std::optional<Cut>& cut = rules.cuts[static_cast<std::size_t>(param.dims[d].axis)];
-      if (cut.has_value()) placement.axes = cut->axes;
-      if (param.dims[d].axis == Axis::kExpert && !scheme_.expert_maps.empty()) {
-        placement.map = expert_map_of(param.layer);
-      } else if (param.dims[d].axis == Axis::kVocab && scheme_.padded_vocab > 0 && cut.has_value()) {
-        placement.map =
-            builder_->maps().padded(param.dims[d].count, cut->num_parts, scheme_.padded_vocab / cut->num_parts);
-      } else if (cut.has_value() || is_fused) {
-        RESHARD_TRY(placement.map, cut_dim(param.dims[d], is_fused ? members : Members{}, cut.value_or(Cut{})));
-      }
-    }
-    if (scheme_.shard.has_value() && !param.is_buffer) {
-      const std::size_t d = output_dim(param);
-      (*placements)[d] = {builder_->maps().chunk(param.dims[d].extent(), scheme_.shard->num_parts),
-                          scheme_.shard->axes};
+    for (const FusedGroup& group : fused_groups(model_, index, scheme_.fused)) {
+      const std::string name = buffer_name(param, group);
+      std::vector<DimPlacement> dims;
+      RESHARD_TRY(cut(param, group, &dims).with_context(name));
+      RESHARD_TRY(place_on_stages(choice, dims, name));
     }
     return {};
   }
 
-  Result<DimMapPtr> cut_dim(const Dim& dim, const Members& members, const Cut& cut) {
-    Fusing fusing{{}, cut.num_parts, cut.num_parts};
-    const auto add = [&](const Dim& d) { fusing.members.push_back({d.count, d.each, d.axis == Axis::kKvHead}); };
-    if (members.rule == nullptr) {
-      add(dim);
-    } else {
-      for (const Param* member : members.params) add(member->dims[output_dim(*member)]);
-      if (members.rule->units == FusedRule::Units::kGroups) {
-        for (const FusedMember& member : fusing.members) {
-          fusing.num_units = &member == &fusing.members[0] ? member.count : std::min(fusing.num_units, member.count);
-        }
+ private:
+  Status place_on_stages(std::size_t choice, const std::vector<DimPlacement>& dims, const std::string& name) {
+    const Param& param = builder_->param(builder_->chosen()[choice]);
+    const bool is_outer = stack_kind(model_, param) != Stack::Kind::kLayers;
+    const std::int32_t own_stage = stage_of(choice), last_stage = scheme_.num_stages - 1;
+    for (std::int32_t stage = 0; stage < scheme_.num_stages; ++stage) {
+      if (stage == own_stage || (is_outer && scheme_.repeats_outer)) RESHARD_TRY(place_on(stage, choice, dims, name));
+    }
+    const bool is_tied = param.role == "embedding" && model_.tie_embeddings && !scheme_.tied_output.empty();
+    if (!is_tied || own_stage == last_stage || scheme_.repeats_outer) return {};
+    return place_on(last_stage, choice, dims, scheme_.tied_output);
+  }
+
+  std::int32_t stage_of(std::size_t choice) const {
+    if (scheme_.stage_of != nullptr) return scheme_.stage_of(choice);
+    return scheme_.stages == nullptr ? 0 : scheme_.stages->of(model_, builder_->param(builder_->chosen()[choice]));
+  }
+
+  Status place_on(std::int32_t stage, std::size_t choice, const std::vector<DimPlacement>& dims,
+                  const std::string& name) {
+    const Param& param = builder_->param(builder_->chosen()[choice]);
+    const PartRules& rules = scheme_.parts[static_cast<std::size_t>(param.part)];
+    // Exchanged twice, dims are as they were.
+    const bool is_exchanged =
+        (rules.is_transposed && dims.size() == 3) != (scheme_.holds_out_in && param.is_transposed);
+    std::vector<int> order;
+    if (is_exchanged) {
+      order.resize(dims.size());
+      std::iota(order.begin(), order.end(), 0);
+      std::swap(order[order.size() - 1], order[order.size() - 2]);
+    }
+    return builder_->place(choice, rules.meshes[static_cast<std::size_t>(stage)], dims, name, std::move(order));
+  }
+
+  std::string buffer_name(const Param& param, const FusedGroup& group) const {
+    std::string_view target = group.is_renamed() ? group.rule->target : std::string_view();
+    for (std::size_t i = 0; target.empty() && i < scheme_.names.size(); ++i) {
+      if (scheme_.names[i].role == param.role) target = scheme_.names[i].target;
+    }
+    std::string stem = param.stem, dot_leaf = param.leaf.empty() ? "" : "." + param.leaf;
+    if (!target.empty()) {
+      const std::size_t module = scheme_.keeps_modules ? param.stem.rfind('.') + 1 : 0;
+      stem = param.stem.substr(0, module) + std::string(target);
+    }
+    const std::string name = stem + (stem.back() == '_' ? param.leaf : dot_leaf);
+    const Stack& stack = model_.stacks[static_cast<std::size_t>(param.stack)];
+    if (stack.kind != Stack::Kind::kLayers) return name;
+    const std::string& prefix = scheme_.layer_prefix.empty() ? stack.prefix : scheme_.layer_prefix;
+    if (!scheme_.counts_in_chunk) return fmt::format("{}.{}.{}", prefix, param.layer, name);
+    const Stages::Place place = scheme_.stages->place_of(param.layer);
+    const std::string chunk = scheme_.stages->num_chunks() > 1 ? fmt::format("{}.", place.chunk) : "";
+    return fmt::format("{}{}.{}.{}", chunk, prefix, place.number, name);
+  }
+
+  Status cut(const Param& param, const FusedGroup& group, std::vector<DimPlacement>* dims) {
+    dims->resize(param.dims.size());
+    const PartRules& rules = scheme_.parts[static_cast<std::size_t>(param.part)];
+    for (std::size_t d = 0; d < dims->size(); ++d) {
+      const bool is_fused = group.rule != nullptr && d == param.output;
+      // What is fused is cut as its members are, which are of one kind as far as cuts go.
+      const Axis axis = is_fused ? output_of(group.members[0]).axis : param.dims[d].axis;
+      const std::optional<Cut>& cut = rules.cuts[static_cast<std::size_t>(axis)];
+      DimPlacement& placement = (*dims)[d];
+      if (cut.has_value()) placement.axes = cut->axes;
+      if (axis == Axis::kExpert && !scheme_.expert_maps.empty()) {
+        placement.map = expert_map_of(param.layer);
+      } else if (axis == Axis::kVocab && scheme_.padded_vocab > 0 && cut.has_value()) {
+        placement.map =
+            builder_->maps().padded(param.dims[d].count, cut->num_parts, scheme_.padded_vocab / cut->num_parts);
+      } else if (scheme_.shard.has_value() && cut.has_value()) {
+        RESHARD_TRY(placement.map, builder_->maps().chunk(param.dims[d].extent(), {cut->num_parts}));
+      } else if (is_fused) {
+        RESHARD_TRY(cut_fused(param, group, cut.value_or(Cut{}), &placement));
+      } else if (cut.has_value()) {
+        const Dim& dim = param.dims[d];
+        RESHARD_TRY(cut_rows({{{dim.count, dim.each, dim.axis == Axis::kKvHead}}, cut->num_parts, cut->num_parts}, 0,
+                             *cut, &placement));
       }
     }
-    Result<DimMapPtr> map = builder_->maps().fused(fusing, members.index);
+    return scheme_.shard.has_value() && !param.is_buffer ? shard(param, rules, dims) : Status();
+  }
+
+  static const Dim& output_of(const FusedGroup::Member& member) {
+    return member.piece != nullptr ? member.piece->dim : member.param->dims[member.param->output];
+  }
+
+  Status cut_fused(const Param& param, const FusedGroup& group, const Cut& cut, DimPlacement* placement) {
+    Fusing fusing{{}, cut.num_parts, cut.num_parts};
+    std::int64_t fewest = 0;
+    for (const FusedGroup::Member& member : group.members) {
+      const Dim& dim = output_of(member);
+      FusedMember& fused = fusing.members.emplace_back();
+      fused = {dim.count, dim.each, dim.axis == Axis::kKvHead, member.param == &param ? 0U : 1U, 0, 0};
+      if (member.piece != nullptr) {
+        fused.begin = member.piece->begin;
+        fused.stride = member.piece->stride;
+      }
+      fewest = fewest == 0 ? dim.count : std::min(fewest, dim.count);
+    }
+    if (group.rule->units == FusedRule::Units::kGroups) fusing.num_units = fewest;
+    if (group.rule->units == FusedRule::Units::kBlocks && scheme_.glu_block > 0) {
+      if (fewest % (scheme_.glu_block * cut.num_parts) != 0) {
+        return invalid_argument(
+            fmt::format("glu_interleave = {} does not divide the {} rows of each over {} = {} ranks", scheme_.glu_block,
+                        fewest, cut.key, cut.num_parts));
+      }
+      fusing.num_units = fewest / scheme_.glu_block;
+    }
+    return cut_rows(fusing, 0, cut, placement);
+  }
+
+  Status cut_rows(const Fusing& fusing, std::size_t tensor, const Cut& cut, DimPlacement* placement) {
+    Result<DimMapPtr> map = builder_->maps().fused(fusing, tensor);
     if (!map.ok()) return map.take_status().with_context(fmt::format("{} = {}", cut.key, cut.num_parts));
-    return map;
+    placement->map = map.take();
+    return {};
+  }
+
+  /// FSDP's cut, inside or outside of the tensor-parallel one of the same dim.
+  Status shard(const Param& param, const PartRules& rules, std::vector<DimPlacement>* dims) {
+    const Shard& shard = *scheme_.shard;
+    // Of stacked experts each is a parameter of its own.
+    const std::size_t first = param.is_stack ? 1 : 0;
+    std::size_t d = first;
+    while (shard.takes_first_divisible && d < dims->size() && param.dims[d].extent() % shard.num_parts != 0) ++d;
+    if (d == dims->size()) d = first;
+    const std::int64_t extent = param.dims[d].extent();
+    std::vector<std::int64_t> sizes = {shard.num_parts};
+    std::vector<int> axes = {shard.axis};
+    if (const std::optional<Cut>& cut = rules.cuts[static_cast<std::size_t>(param.dims[d].axis)]; cut.has_value()) {
+      if (d > first && extent % (cut->num_parts * shard.num_parts) != 0) {
+        return invalid_argument(fmt::format(
+            "FSDP2 shards dim {} evenly only, and {} entries do not divide over {} = {} times shard = {} ranks",
+            d - first, extent, cut->key, cut->num_parts, shard.num_parts));
+      }
+      sizes.insert(shard.is_outer ? sizes.end() : sizes.begin(), cut->num_parts);
+      axes.insert(shard.is_outer ? axes.end() : axes.begin(), cut->axes.begin(), cut->axes.end());
+    }
+    RESHARD_TRY((*dims)[d].map, builder_->maps().chunk(extent, sizes));
+    (*dims)[d].axes = std::move(axes);
+    return {};
   }
 
   const DimMapPtr& expert_map_of(std::int64_t layer) const {
@@ -148,13 +181,6 @@ class Placer {
     // Maps are by layer with experts: as many as there are of those before this one.
     return scheme_
         .expert_maps[static_cast<std::size_t>(std::count(model_.is_moe.begin(), model_.is_moe.begin() + layer, true))];
-  }
-
-  Status place_on(std::int32_t stage, std::size_t choice, const std::vector<DimPlacement>& dims,
-                  const std::string& name) {
-    const PartRules& rules = scheme_.parts[static_cast<std::size_t>(builder_->param(builder_->chosen()[choice]).part)];
-    std::vector<int> order = rules.order.size() == dims.size() ? rules.order : std::vector<int>();
-    return builder_->place(choice, rules.meshes[static_cast<std::size_t>(stage)], dims, name, std::move(order));
   }
 
   const Scheme& scheme_;

@@ -13,6 +13,7 @@
 
 #include "src/model/layout_builder.h"
 #include "src/model/layout_text.h"
+#include "src/model/stages.h"
 
 namespace reshard {
 
@@ -22,13 +23,17 @@ struct NameRule {
   std::string_view target;  ///< in place of the stem, or of its last component, see Scheme::keeps_modules
 };
 
-/// Parameters that a framework holds as one, each of `units` units its share of every member in turn; see Fusing. Of
-/// members that a layer lacks nothing is held, and a member that is there alone is a parameter of its own.
+/// Parameters, or pieces of them, that a framework holds as one, each of `units` units its share of every member in
+/// turn; see Fusing. Of members that a layer lacks nothing is held, and a parameter that is there alone keeps its name.
 struct FusedRule {
-  enum class Units { kRanks, kGroups };  ///< kGroups: as many as the member with the fewest heads has heads
+  enum class Units {
+    kRanks,   ///< as many as ranks cut it
+    kGroups,  ///< as many as the member with the fewest heads has heads
+    kBlocks,  ///< as many as it takes to have Scheme::glu_block rows of each member in a unit; kRanks when that is 0
+  };
 
   std::string_view target;
-  std::array<std::string_view, 3> roles;  ///< in memory order; unused ones are empty
+  std::array<std::string_view, 5> roles;  ///< in memory order; unused ones are empty
   Units units = Units::kRanks;
 };
 
@@ -39,33 +44,45 @@ struct Cut {
   std::vector<int> axes;
 };
 
+/// FSDP: every parameter that is not a buffer is cut along one dim by torch.chunk, on top of the cuts, which are by
+/// torch.chunk, too, as DTensor's are.
+struct Shard {
+  std::int64_t num_parts = 1;
+  int axis = 0;
+  bool takes_first_divisible = false;  ///< the first dim that num_parts divides, else dim 0; false: always dim 0
+  bool is_outer = false;               ///< of a dim that is also cut: cut the shards, not shard the cuts
+};
+
 /// The rules for one part of the model: its meshes, stage by stage, and its cuts. What has no cut is whole everywhere.
 struct PartRules {
   std::vector<MeshPtr> meshes;
   std::array<std::optional<Cut>, kNumAxes> cuts;
-  std::vector<int> order;  ///< memory order of tensors with as many dims; empty: row-major
+  bool is_transposed = false;  ///< the last two dims of tensors with three are exchanged in memory
 
   void cut(Axis axis, Cut cut) { cuts[static_cast<std::size_t>(axis)] = std::move(cut); }
 };
 
 /// A framework, with its settings, as tables: all that the placer knows of it.
 struct Scheme {
-  std::string layer_prefix;    ///< "decoder.layers"; empty: the checkpoint's
-  bool keeps_modules = false;  ///< targets replace the last component of a stem only, not all of it
-  std::span<const NameRule> names;
-  std::span<const FusedRule> fused;
+  std::string layer_prefix;      ///< "decoder.layers"; empty: the checkpoint's
+  bool keeps_modules = false;    ///< targets replace the last component of a stem only, not all of it
+  bool counts_in_chunk = false;  ///< layer numbers in names count from 0 in every chunk of a stage
+  bool holds_out_in = false;     ///< weights are [out, in] in memory, also where the checkpoint has [in, out]
+  std::vector<NameRule> names;
+  std::vector<FusedRule> fused;
   std::array<PartRules, kNumParts> parts;  ///< by Part
 
   std::int64_t padded_vocab = 0;       ///< rows of embedding and output layer with padding; 0: none is added
+  std::int64_t glu_block = 0;          ///< see FusedRule::Units::kBlocks
   std::vector<DimMapPtr> expert_maps;  ///< who holds which experts, one for all layers or one per layer with experts;
                                        ///< empty: cut as any other dimension
-  std::optional<Cut> shard;            ///< FSDP: dim 0 of every parameter that is not a buffer, by torch.chunk
+  std::optional<Shard> shard;
 
   std::int32_t num_stages = 1;
-  /// The stage of the parameter that is chosen()[choice].
-  std::function<std::int32_t(std::size_t choice)> stage_of;
-  bool repeats_outer = false;        ///< what lies outside the layers is on every stage
-  std::string_view tied_output;      ///< buffer of a tied embedding on the last stage; empty: it is not there
+  const Stages* stages = nullptr;                            ///< null: everything is on stage 0, or where stage_of says
+  std::function<std::int32_t(std::size_t choice)> stage_of;  ///< instead of stages, by index in chosen()
+  bool repeats_outer = false;                                ///< what lies outside the layers is on every stage
+  std::string tied_output;           ///< buffer of a tied embedding on the last stage; empty: it is not there
   bool leaves_out_unserved = false;  ///< parameters that servers do not make are not placed
 };
 

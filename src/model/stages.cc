@@ -1,15 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+//
+// Places are numbered as a forward pass takes them: chunk 0 of every stage, then chunk 1 of every stage, and so on. A
+// layer of the model is a place that is not a no-op one; its number is that of its place less the no-op ones before.
 #include "src/model/stages.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
 
 namespace reshard {
 
-Stages::Stages(const std::vector<std::int64_t>& layers_per_stage)
-    : num_stages_(static_cast<std::int32_t>(layers_per_stage.size())) {
-  for (std::int32_t stage = 0; stage < num_stages_; ++stage) {
-    const auto num_layers = static_cast<std::size_t>(layers_per_stage[static_cast<std::size_t>(stage)]);
-    stage_of_layer_.insert(stage_of_layer_.end(), num_layers, stage);
+Result<Stages> Stages::create(const StageSettings& settings, std::int64_t num_layers) {
+  const std::int64_t num_places = std::accumulate(settings.layers.begin(), settings.layers.end(), std::int64_t{0});
+  const auto num_noop = static_cast<std::int64_t>(settings.noop.size());
+  if (num_places != num_layers + num_noop) {
+    return invalid_argument(fmt::format("layers add up to {}, but the model has {}{}", num_places, num_layers,
+                                        num_noop == 0 ? "" : fmt::format(" and there are {} no-op ones", num_noop)));
   }
+  if (num_noop > 0 && settings.noop.back() >= num_places) {
+    return invalid_argument(
+        fmt::format("noop names place {}, but places are 0 to {}", settings.noop.back(), num_places - 1));
+  }
+  for (std::size_t stage = 0; stage < settings.layers.size(); ++stage) {
+    if (settings.layers[stage] % settings.num_chunks == 0) continue;
+    return invalid_argument(fmt::format("the {} layers of stage {} do not divide over vpp = {} chunks; give layers",
+                                        settings.layers[stage], stage, settings.num_chunks));
+  }
+  Stages stages;
+  stages.num_stages_ = static_cast<std::int32_t>(settings.layers.size());
+  stages.num_chunks_ = settings.num_chunks;
+  std::int64_t at = 0;
+  for (std::int64_t chunk = 0; chunk < settings.num_chunks; ++chunk) {
+    for (std::int32_t stage = 0; stage < stages.num_stages_; ++stage) {
+      const std::int64_t count = settings.layers[static_cast<std::size_t>(stage)] / settings.num_chunks;
+      for (std::int64_t number = 0; number < count; ++number, ++at) {
+        const bool is_noop = std::binary_search(settings.noop.begin(), settings.noop.end(), at);
+        if (!is_noop) stages.places_.push_back({stage, chunk, number});
+      }
+    }
+  }
+  return stages;
 }
 
 std::int32_t Stages::of(const Model& model, const Param& param) const {
@@ -21,7 +53,7 @@ std::int32_t Stages::of(const Model& model, const Param& param) const {
     case Stack::Kind::kLayers:
       break;
   }
-  return of_layer(param.layer);
+  return place_of(param.layer).stage;
 }
 
 }  // namespace reshard

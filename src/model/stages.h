@@ -3,29 +3,45 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
-#include "src/model/layout_builder.h"
+#include "src/base/status.h"
+#include "src/model/parameter.h"
 
 namespace reshard {
 
-/// Which pipeline stage computes a layer.
+/// How the layers of a model are dealt out to pipeline stages.
+struct StageSettings {
+  std::vector<std::int64_t> layers;  ///< of each stage, those without parameters (no-op) included
+  std::int64_t num_chunks = 1;     ///< virtual stages: each stage has so many runs of layers, in turns with the others
+  std::vector<std::int64_t> noop;  ///< places without a layer, ascending; places count from 0 over all chunks in order
+};
+
+/// Which pipeline stage computes a layer, in which of its chunks, and as which layer of that.
 class Stages {
  public:
-  explicit Stages(const std::vector<std::int64_t>& layers_per_stage);
+  struct Place {
+    std::int32_t stage = 0;
+    std::int64_t chunk = 0;
+    std::int64_t number = 0;  ///< within the chunk, no-op layers counted
+  };
 
-  /// The stage of a layer.
-  std::int32_t of_layer(std::int64_t layer) const { return stage_of_layer_[static_cast<std::size_t>(layer)]; }
+  /// Errors, with what would be right: layers that do not add up to num_layers and the no-op places, a stage whose
+  /// layers do not divide over its chunks, a no-op place that does not exist.
+  static Result<Stages> create(const StageSettings& settings, std::int64_t num_layers);
+
+  const Place& place_of(std::int64_t layer) const { return places_[static_cast<std::size_t>(layer)]; }
 
   /// The stage of a parameter: what lies before the layers is on the first stage, what lies behind them on the last.
   std::int32_t of(const Model& model, const Param& param) const;
 
-  std::int32_t count() const { return num_stages_; }
-  std::int64_t num_layers() const { return static_cast<std::int64_t>(stage_of_layer_.size()); }
+  std::int64_t num_chunks() const { return num_chunks_; }
 
  private:
-  std::vector<std::int32_t> stage_of_layer_;
-  std::int32_t num_stages_;
+  std::vector<Place> places_;  // by layer of the model
+  std::int32_t num_stages_ = 1;
+  std::int64_t num_chunks_ = 1;
 };
 
 }  // namespace reshard

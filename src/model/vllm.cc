@@ -5,12 +5,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "src/base/arithmetic.h"
 #include "src/model/eplb.h"
 #include "src/model/placer.h"
 #include "src/model/schemes.h"
-#include "src/model/stages.h"
 #include "src/model/vllm_settings.h"
 
 namespace reshard {
@@ -22,7 +22,7 @@ constexpr NameRule kNames[] = {
 };
 
 constexpr FusedRule kFused[] = {
-    {"qkv_proj", {"attention.q", "attention.k", "attention.v"}},
+    {"qkv_proj", {"attention.gated_q", "attention.q", "attention.k", "attention.v"}},
     // Not cut, so that each rank is the one unit: [q_a | kv_a]. Without a low rank of q there is nothing to fuse.
     {"fused_qkv_a_proj", {"latent.q_down", "latent.kv_down"}},
     {"gate_up_proj", {"mlp.gate", "mlp.up"}},
@@ -45,6 +45,11 @@ std::int64_t padded_vocab(const Model& model) {
 
 /// What vLLM itself demands of the heads and the vocabulary; the widths are checked where they are cut.
 Status check_sizes(const LayoutText& text, const VllmSettings& settings, const Model& model) {
+  if (!model.server.is_known) {
+    return {RESHARD_ERR_NOT_SUPPORTED,
+            fmt::format("\"{}\": how vLLM holds {} is not known here; the other kinds of layouts know it", text.text(),
+                        model.model_type)};
+  }
   if (model.server.never_ties && model.tie_embeddings) {
     return {RESHARD_ERR_NOT_SUPPORTED,
             fmt::format("\"{}\": tie_word_embeddings is true, but vLLM's {} has an output layer of its own and would "
@@ -131,20 +136,21 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   RESHARD_TRY(const VllmSettings settings, read_vllm_settings(text));
   RESHARD_TRY(check_sizes(text, settings, model));
   RESHARD_TRY(check_round_robin(text, settings, model));
-  const Stages stages(layers_per_stage(model.num_layers, settings.pp));
+  RESHARD_TRY(const Stages stages,
+              Stages::create({layers_per_stage(model.num_layers, settings.pp), 1, {}}, model.num_layers));
   Scheme scheme;
   scheme.keeps_modules = true;
-  scheme.names = kNames;
-  scheme.fused = kFused;
+  scheme.holds_out_in = true;
+  scheme.names.assign(std::begin(kNames), std::end(kNames));
+  scheme.fused.assign(std::begin(kFused), std::end(kFused));
   scheme.padded_vocab = padded_vocab(model);
   scheme.num_stages = settings.pp;
-  scheme.stage_of = [&](std::size_t choice) { return stages.of(model, builder->param(builder->chosen()[choice])); };
+  scheme.stages = &stages;
   scheme.repeats_outer = model.server.repeats_outer;
   scheme.leaves_out_unserved = true;
   // The last stage loads a tied embedding, too, under its own name, and uses it as its output layer.
   const bool has_embedding = !model.params.empty() && model.params.front().role == "embedding";
-  const std::string tied = has_embedding ? checkpoint_name(model, model.params.front()) : "";
-  scheme.tied_output = tied;
+  if (has_embedding) scheme.tied_output = checkpoint_name(model, model.params.front());
   make_cuts(settings, model, &scheme);
   RESHARD_TRY(make_meshes(settings, *builder, &scheme));
   RESHARD_TRY(make_expert_maps(text, settings, model, &scheme).with_context("\"" + text.text() + "\""));

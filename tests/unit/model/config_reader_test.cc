@@ -121,7 +121,7 @@ TEST(ConfigTest, ModelsOfSeveralPartsAreRefusedByName) {
   const Json config = {{"model_type", "qwen3_vl_moe"},
                        {"text_config", {{"model_type", "qwen3_vl_moe_text"}, {"num_hidden_layers", 2}}},
                        {"vision_config", {{"depth", 2}}}};
-  expect_message(status_of(config), RESHARD_ERR_NOT_SUPPORTED, {"qwen3_vl_moe", "text_config", "llama, qwen3"});
+  expect_message(status_of(config), RESHARD_ERR_NOT_SUPPORTED, {"qwen3_vl_moe", "text_config", "llama, mistral"});
 }
 
 TEST(ConfigTest, BrokenJsonIsToldByLineAndColumn) {

@@ -44,7 +44,7 @@ TEST(LayoutTextTest, RanksAreTheProductOfTheSettings) {
 TEST(LayoutTextTest, UnknownKindsAndKeysListTheKnownOnes) {
   expect_error("deepspeed:tp=2", {"deepspeed", "fsdp, megatron, vllm, checkpoint"});
   expect_error("", {"fsdp, megatron, vllm, checkpoint"});
-  expect_error("fsdp:tp=2", {"unknown key \"tp\"", "shard, replicate"});
+  expect_error("fsdp:pp=2", {"unknown key \"pp\"", "shard, replicate, tp, outer, dim"});
   expect_error("megatron:shard=2", {"unknown key \"shard\"", "tp, pp, dp, ep, etp, layers, experts"});
   expect_error("vllm:etp=2", {"unknown key \"etp\"", "tp, pp, dp, ep, replicas, redundant, eplb, placement, all2all"});
   expect_error("checkpoint:shard=2", {"unknown key \"shard\"", "ranks, split"});
