@@ -77,7 +77,7 @@ class Placer {
       const std::size_t module = scheme_.keeps_modules ? param.stem.rfind('.') + 1 : 0;
       stem = param.stem.substr(0, module) + std::string(target);
     }
-    const std::string name = stem + (stem.back() == '_' ? param.leaf : dot_leaf);
+    std::string name = stem + (stem.back() == '_' ? param.leaf : dot_leaf);
     const Stack& stack = model_.stacks[static_cast<std::size_t>(param.stack)];
     if (stack.kind != Stack::Kind::kLayers) return name;
     const std::string& prefix = scheme_.layer_prefix.empty() ? stack.prefix : scheme_.layer_prefix;
