@@ -51,7 +51,7 @@ struct BindOptions {
   BindingNumbers* numbers = nullptr;  ///< of the transport, outlives the binding; null for its only one
   std::int64_t timeout_us = 0;
   MakeCopier make_copier = make_host_copier;  ///< not asked where `nccl` is given
-  std::optional<NcclChoice> nccl;             ///< by all ranks or by none; none: PollDriver
+  std::optional<NcclChoice> nccl = {};        ///< by all ranks or by none; none: PollDriver
   PeerMemory* peer_memory = nullptr;          ///< of the buffers; must outlive the binding. Null: the transport's.
   Status arguments = {};  ///< what the caller found wrong already; then only transport and timeout_us need be set
 };
