@@ -200,6 +200,20 @@ RESHARD_API reshard_status_t reshard_plan_details_json(reshard_plan_t plan, int6
  */
 RESHARD_API reshard_status_t reshard_plan_advise_json(reshard_plan_t plan, const char** json);
 
+/**
+ * What a run of the plan takes that is given to streams as a whole, with messages in groups of NCCL's sends and
+ * receives, as JSON text documented in perf/README.md: groups, launches, stages and staging of the busiest ranks. It is
+ * counted on paper, for any machine; ranks of one NVLink domain of the plan's machine are taken to read each other's
+ * memory. Where counting all ranks would take long, it is of those that send and that receive most, and has_all_ranks
+ * says so. Owned by the plan; valid until the next call.
+ * @param nccl_version as NCCL codes it: 22809 is 2.28.9. Before 2.29.7 a group may hold few operations.
+ * @param max_ctas the most thread blocks that NCCL uses for a message; 0: what a binding takes, 32. With an older NCCL,
+ *        the fewer there are the more operations a group may hold.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for a version below 2.28, or max_ctas below 0.
+ */
+RESHARD_API reshard_status_t reshard_plan_stream_json(reshard_plan_t plan, int32_t nccl_version, int32_t max_ctas,
+                                                      const char** json);
+
 /** Writes the plan to a file. */
 RESHARD_API reshard_status_t reshard_plan_save(reshard_plan_t plan, const char* path);
 

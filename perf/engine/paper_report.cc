@@ -37,6 +37,46 @@ std::string histogram_text(const json& buckets) {
   return text;
 }
 
+/// Why rounds are cut as they are.
+std::string cut_text(const json& of) {
+  if (of.at("cut_for") == "none") return "no round is cut";
+  const std::string why = of.at("cut_for") == "staging" ? "to fit the staging" : "to keep groups small";
+  if (of.at("is_window_by_window").get<bool>()) return "every window by itself, " + why;
+  return fmt::format("rounds in up to {} parts, {}", of.at("most_parts_of_a_round").dump(), why);
+}
+
+std::string nccl_text(std::int32_t version) {
+  return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+/// What the rank with most operations does where all is given to streams at once.
+std::string stream_text(const json& of) {
+  const json& rank = of.at("ranks").at(0);
+  const auto limit = of.at("operations_limit").get<std::int64_t>();
+  std::string text = line(
+      fmt::format("streams, NCCL {}", nccl_text(of.at("nccl_version").get<std::int32_t>())).c_str(),
+      fmt::format("rank {}: {} operations in {} groups of at most {}{}, {} windows", rank.at("rank").dump(),
+                  rank.at("operations").dump(), rank.at("groups").dump(), rank.at("most_operations_per_group").dump(),
+                  limit == 0 ? "" : fmt::format(" ({} allowed)", limit), rank.at("windows").dump()));
+  text += line(
+      "", fmt::format("{} stages of {} rounds, {}", rank.at("stages").dump(), rank.at("rounds").dump(), cut_text(of)));
+  text += line("", fmt::format("{} launches, at most {} of copies in a stage; {} of staging of {}",
+                               rank.at("launches").dump(), rank.at("most_launches_per_stage").dump(),
+                               bytes(rank.at("staging_bytes")), bytes(of.at("staging_budget_bytes"))));
+  return text;
+}
+
+/// With each version of NCCL that was asked about.
+std::string streams_text(const json& streams) {
+  std::string text;
+  for (const json& of : streams) {
+    if (!of.at("ranks").empty()) text += stream_text(of);
+  }
+  if (!text.empty() && !streams.at(0).at("has_all_ranks").get<bool>())
+    text += line("", "counted on the ranks that send and that receive most; others may need finer cuts");
+  return text;
+}
+
 }  // namespace
 
 nlohmann::json plan_report_json(const JobOptions& options, json plan, double layout_seconds) {
@@ -70,6 +110,7 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
   text +=
       line("staging, windows", fmt::format("{} of {}, {} each", bytes(report.at("staging_bytes")),
                                            bytes(report.at("staging_budget_bytes")), bytes(report.at("window_bytes"))));
+  if (report.contains("streams")) text += streams_text(report.at("streams"));
   if (report.contains("peak_memory_bytes"))
     text += line("peak memory of a rank", bytes(report.at("peak_memory_bytes")));
   text += "\n" + line("layouts took", format_seconds(report.at("layout_seconds").get<double>()));

@@ -24,4 +24,14 @@ nlohmann::json plan_advice(reshard_plan_t plan) {
   return nlohmann::json::parse(text);
 }
 
+nlohmann::json plan_streams(reshard_plan_t plan) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const std::int32_t nccl_version : {22809, 22907}) {
+    const char* text = nullptr;
+    check(reshard_plan_stream_json(plan, nccl_version, 0, &text), "counting the stages of the plan");
+    out.push_back(nlohmann::json::parse(text));
+  }
+  return out;
+}
+
 }  // namespace reshard::perf

@@ -19,6 +19,10 @@ double simulate(reshard_plan_t plan);
 /// Traffic by domains, use of the links over time, the chains of a bundle (-1: the largest that crosses the network).
 nlohmann::json plan_details(reshard_plan_t plan, std::int64_t bundle);
 
+/// What a run in stages on streams takes, with an NCCL that limits the operations of a group and with one that does
+/// not.
+nlohmann::json plan_streams(reshard_plan_t plan);
+
 /// An order of the destination's ranks that moves fewer bytes.
 nlohmann::json plan_advice(reshard_plan_t plan);
 

@@ -145,6 +145,30 @@ def staging(tools, figures):
                 samples=speeds)
 
 
+def stages(tools, figures):
+    print("\nStages of a run on streams, on paper: the rank with most operations")
+    relays = ("--cluster", "hgx-h100", "--order", "rotated", "--open-groups", "2")
+    jobs = [
+        ("disjoint", "DeepSeek-V3", "megatron:pp=4,dp=8,ep=8", "vllm:tp=32", ()),
+        ("colocated", "DeepSeek-V3", "megatron:pp=4,dp=16,ep=16", "vllm:tp=64", ("--colocated",)),
+        ("relays", "DeepSeek-V3", "megatron:pp=4,dp=8,ep=8", "vllm:tp=8,replicas=4", relays),
+        ("kimi_k2", "Kimi-K2-Instruct", "megatron:tp=8,pp=8,dp=32,ep=32", "vllm:tp=8,ep=32,replicas=64", ()),
+    ]
+    for key, model, src, dst, options in jobs:
+        for of in tools.paper("--model", model, "--from", src, "--to", dst, *options)["streams"]:
+            busiest = of["ranks"][0]
+            name = f"stages.{key}.{of['nccl_version']}"
+            text = f"{model} {key}, NCCL {of['nccl_version']}"
+            figures.add(f"{name}.operations", f"{text}: operations / windows",
+                        busiest["operations"] / busiest["windows"], "", "<=", 1)
+            figures.add(f"{name}.groups", f"{text}: operations / group", busiest["operations"] / busiest["groups"])
+            figures.add(f"{name}.rounds", f"{text}: stages / rounds of the plan", busiest["stages"] / busiest["rounds"])
+            figures.add(f"{name}.launches", f"{text}: most launches of copies in a stage",
+                        busiest["most_launches_per_stage"], "", "<=", 2)
+            figures.add(f"{name}.staging", f"{text}: staging / budget",
+                        max(rank["staging_bytes"] for rank in of["ranks"]) / of["staging_budget_bytes"], "", "<=", 1)
+
+
 def machines(tools, figures):
     machine_figures.near_the_limit(tools, figures)
     machine_figures.sizes(tools, figures)
@@ -180,7 +204,7 @@ def main():
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    parts = (host_copies, packing, planning, programs, balance, pieces, staging, machines, kernels)
+    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, kernels)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)

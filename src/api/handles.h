@@ -12,6 +12,7 @@
 
 #include "src/api/memory.h"
 #include "src/exec/bind.h"
+#include "src/exec/stage_report.h"
 #include "src/layout/layout.h"
 #include "src/layout/rank_text.h"
 #include "src/layout/serialize.h"
@@ -107,6 +108,8 @@ struct reshard_plan {
   std::string report;
   std::string details;
   std::string advice;
+  std::optional<reshard::StageCounter> stages;  // when first asked for
+  std::string stream;
 
   /// Sets `simulation`; RESHARD_ERR_INVALID_STATE without a machine.
   reshard::Status simulate();

@@ -237,6 +237,44 @@ TEST(MachinePlanTest, AdviceIsAnOrderOfTheDestinations) {
   }
 }
 
+TEST(MachinePlanTest, StagesAreCounted) {
+  const Sides sides(replicating_spec(24, 5));
+  const MachineOf machine(kTwoHosts, {4, 4});
+  for (const reshard_machine_t given : {machine.handle, static_cast<reshard_machine_t>(nullptr)}) {
+    const PlanOf plan(sides, given);
+    const char* text = nullptr;
+    for (const std::int32_t version : {22809, 22907}) {
+      ASSERT_EQ(reshard_plan_stream_json(plan.handle, version, 0, &text), RESHARD_OK) << reshard_last_error();
+      const Json streams = parse(text);
+      EXPECT_EQ(streams["nccl_version"], version);
+      EXPECT_EQ(streams["operations_limit"], version == 22809 ? 6 : 0);
+      EXPECT_EQ(streams["has_all_ranks"], true);
+      ASSERT_EQ(streams["ranks"].size(), 8U);
+      const Json& busiest = streams["ranks"][0];
+      EXPECT_GT(busiest["operations"], 0);
+      EXPECT_LE(busiest["operations"], busiest["windows"]);
+      EXPECT_LE(busiest["groups"], busiest["stages"]);
+      EXPECT_LE(busiest["most_launches_per_stage"], 2);
+      EXPECT_LE(busiest["staging_bytes"], streams["staging_budget_bytes"]);
+      if (version == 22809) {
+        EXPECT_LE(busiest["most_operations_per_group"], 6);
+      }
+      // Ranks of a host read each other's memory, so only what crosses is sent.
+      std::int64_t num_reads = 0;
+      for (const Json& rank : streams["ranks"]) num_reads += rank["reads"].get<std::int64_t>();
+      EXPECT_EQ(num_reads > 0, given != nullptr);
+    }
+    ASSERT_EQ(reshard_plan_stream_json(plan.handle, 22809, 4, &text), RESHARD_OK);
+    EXPECT_EQ(parse(text)["operations_limit"], 62);
+    EXPECT_EQ(reshard_plan_stream_json(plan.handle, 22809, -1, &text), RESHARD_ERR_INVALID_ARGUMENT);
+    EXPECT_THAT(reshard_last_error(), HasSubstr("max_ctas is -1"));
+    EXPECT_EQ(reshard_plan_stream_json(plan.handle, 2809, 0, &text), RESHARD_ERR_INVALID_ARGUMENT);
+    EXPECT_THAT(reshard_last_error(), HasSubstr("older than 2.28"));
+    EXPECT_EQ(reshard_plan_stream_json(plan.handle, 22809, 0, nullptr), RESHARD_ERR_INVALID_ARGUMENT);
+    EXPECT_EQ(reshard_plan_stream_json(nullptr, 22809, 0, &text), RESHARD_ERR_INVALID_ARGUMENT);
+  }
+}
+
 TEST(MachinePlanTest, OnPaperAPlanNeedsAMachine) {
   const Sides sides(small_spec());
   const PlanOf plan(sides, nullptr);

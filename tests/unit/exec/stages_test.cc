@@ -14,6 +14,7 @@
 #include "tests/unit/exec/proof.h"
 #include "tests/unit/exec/relay_plan.h"
 #include "tests/unit/exec/stage_run.h"
+#include "tests/unit/exec/stages_of.h"
 #include "tests/unit/scenario/random_machine.h"
 
 namespace reshard {
@@ -25,16 +26,7 @@ using testing::GroupRule;
 using ::testing::HasSubstr;
 using testing::play;
 using testing::schedules_of;
-
-/// The stages of all ranks at the levels that they agree on.
-std::vector<StageSchedule> stages_of(const Plan& plan, const std::vector<Schedule>& schedules,
-                                     const StageLimits& limits) {
-  StageLevels levels;
-  for (const Schedule& schedule : schedules) levels.raise(needed_levels(plan, schedule, limits));
-  std::vector<StageSchedule> stages;
-  for (const Schedule& schedule : schedules) stages.push_back(build_stages(plan, schedule, levels, limits));
-  return stages;
-}
+using testing::stages_of;
 
 /// Proves and plays the stages of a plan, with few and many operations to a group. Empty: all is well.
 std::string try_all(const Plan& plan, Choices* choices) {
@@ -210,6 +202,24 @@ TEST(StagesTest, ASlotMustBeFree) {
     EXPECT_THAT(fault(stages), HasSubstr("takes its slot while the"));
     EXPECT_TRUE(goes_wrong(stages));
   }
+}
+
+/// At the last level every message is a group by itself, also those of one window that fans out of one rank.
+TEST(StagesTest, TheLastLevelIsOneMessageAtATime) {
+  const Plan plan = along({{0, 1}, {0, 2}});
+  const StageLimits limits{1, 4096};
+  const std::vector<StageSchedule> stages = stages_of(plan, staged(plan), limits);
+  EXPECT_EQ(stages[0].levels.highest(), kLastLevel);
+  EXPECT_EQ(check_stages(stages, limits).message(), "");
+}
+
+/// A stage takes half of the slots at most, so that its neighbours have some: a chain's takes one to receive in and one
+/// to send from, so it is cut where there are three, and not where there are four.
+TEST(StagesTest, AStageLeavesRoomForItsNeighbours) {
+  const Plan plan = along(kChain);
+  const std::vector<Schedule> schedules = staged(plan);
+  EXPECT_EQ(stages_of(plan, schedules, {0, 1024})[1].levels.of_band[1], kRoundLevel);
+  EXPECT_GT(stages_of(plan, schedules, {0, 768})[1].levels.of_band[1], kRoundLevel);
 }
 
 TEST(StagesTest, LimitsMustBeKept) {
