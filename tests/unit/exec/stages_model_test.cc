@@ -97,7 +97,7 @@ TEST_P(StagesModelTest, RunsEndHoweverGroupsAreCut) {
   if (!GetParam().cluster.empty()) {
     EXPECT_GT(num_relayed(schedules), 0);
   }
-  const auto num_seeds = static_cast<std::uint32_t>(number_of("RESHARD_STAGES_SEEDS", 3));
+  const auto num_seeds = static_cast<std::uint32_t>(number_of("RESHARD_STAGES_SEEDS", 1));
   for (const std::int32_t most : {6, 0}) {
     const StageLimits limits{most, plan.options.staging_bytes};
     const std::vector<StageSchedule> stages = stages_of(plan, schedules, limits);

@@ -208,8 +208,10 @@ TEST(StagesTest, ASlotMustBeFree) {
 TEST(StagesTest, TheLastLevelIsOneMessageAtATime) {
   const Plan plan = along({{0, 1}, {0, 2}});
   const StageLimits limits{1, 4096};
-  const std::vector<StageSchedule> stages = stages_of(plan, staged(plan), limits);
-  EXPECT_EQ(stages[0].levels.highest(), kLastLevel);
+  StageLevels last;
+  last.of_band.fill(static_cast<std::uint8_t>(kLastLevel));
+  std::vector<StageSchedule> stages;
+  for (const Schedule& schedule : staged(plan)) stages.push_back(build_stages(plan, schedule, last, limits));
   EXPECT_EQ(check_stages(stages, limits).message(), "");
 }
 
