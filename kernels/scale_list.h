@@ -15,7 +15,8 @@ namespace reshard {
 struct RowKernels;
 
 /// The scales of all blocks of a strided box: dim d has divide_up(shape[d], block[d]) of them, the last one perhaps of
-/// fewer elements. The scale of block b lies at scales + sum(b[d] * scale_strides_bytes[d]).
+/// fewer elements. At most two dims have blocks of more than one element, with strides below 2 GiB; no block has more
+/// than 32768. The scale of block b lies at scales + sum(b[d] * scale_strides_bytes[d]).
 struct ScaleOp {
   static constexpr int kMaxDims = RESHARD_MAX_DIMS;
   const void* src = nullptr;

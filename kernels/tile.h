@@ -15,10 +15,17 @@ enum class BoxKind : std::uint8_t {
   kFill,       ///< runs of zero bytes; columns are bytes
   kElements,   ///< elements one by one, converted or not, any strides and any alignment
   kTranspose,  ///< contiguous along columns in the destination and along rows in the source; aligned to its elements
+  kScaled,  ///< elements that are quantised or dequantised, any strides, any alignment, one plane; a BoxScales follows
+  kAmax,    ///< scales are made of the source's blocks; a BoxScales follows, and there is no dst
 };
 
-/// Float types of a conversion.
-enum class FloatType : std::uint8_t { kF32, kBF16, kF16 };
+/// Whether a box is two records of the table, the second one a BoxScales.
+constexpr bool has_scales(BoxKind kind) {
+  return kind == BoxKind::kScaled || kind == BoxKind::kAmax;
+}
+
+/// Float types of a conversion. Of F8_E4M3 there are conversions with scales only.
+enum class FloatType : std::uint8_t { kF32, kBF16, kF16, kF8E4M3 };
 
 /// A strided box of up to three dims: columns, rows and planes, of extents[0], [1] and [2] (at least 1 each). The
 /// element at column c, row r and plane p lies at base + c * col_stride + r * row_stride + p * plane_stride on each
@@ -45,9 +52,25 @@ struct CopyBox {
 };
 static_assert(sizeof(CopyBox) == 64);
 
+/// Where the scales of a box lie, in the record behind it. The scale of the element at column c, row r and plane p lies
+/// at scales + sum(((offsets[i] + index) >> shifts[i]) * stride), over the three dims.
+struct BoxScales {
+  std::uint64_t scales = 0;  ///< a device address
+  std::int64_t plane_stride = 0;
+  std::int32_t col_stride = 0;
+  std::int32_t row_stride = 0;
+  std::uint32_t offsets[3] = {};  ///< of columns, rows and planes; below a block each
+  std::uint8_t shifts[3] = {};    ///< log2 of a block
+  std::uint8_t is_e8m0 = 0;       ///< F8_E8M0, not F32
+  std::uint8_t rule = 0;          ///< of kAmax: a ScaleRule
+  std::uint8_t unused[23] = {};
+};
+static_assert(sizeof(BoxScales) == sizeof(CopyBox));
+
 /// A part of a box that one thread block moves at a time: a rectangle of columns and of rows, counted through all
 /// planes (row = plane * extents[1] + row in the plane). It lies in one plane, or is a number of whole planes. Or, with
-/// first_col == kGroup, num_rows small boxes from `box` on, each of which one warp moves whole.
+/// first_col == kGroup, num_rows small boxes from `box` on, each of which one warp moves whole; `num_cols` is then the
+/// number of records of each.
 struct Tile {
   std::uint32_t box = 0;
   std::uint32_t first_row = 0;
@@ -58,6 +81,8 @@ struct Tile {
   static constexpr std::uint32_t kGroup = 0xffffffffU;
   constexpr bool is_group() const { return first_col == kGroup; }
   constexpr std::uint32_t num_boxes() const { return is_group() ? num_rows : 1; }
+  /// The record of box `index` of the tile.
+  constexpr std::uint32_t record(std::uint32_t index) const { return is_group() ? box + index * num_cols : box; }
 };
 static_assert(sizeof(Tile) == 16);
 

@@ -6,6 +6,7 @@
 #include "kernels/tile_table.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "kernels/box_shaper.h"
@@ -37,11 +38,13 @@ std::int64_t num_bytes_of(const CopyBox& box) {
 // Tiles of one box.
 class Cutter {
  public:
-  Cutter(const CopyBox& box, std::uint32_t index, std::vector<Tile>* tiles)
-      : box_(box), index_(index), tiles_(*tiles) {}
+  /// `scales` is the record behind the box, of boxes that have one.
+  Cutter(const CopyBox& box, const CopyBox* scales, std::uint32_t index, std::vector<Tile>* tiles)
+      : box_(box), scales_(scales), index_(index), tiles_(*tiles) {}
 
   void cut() {
     if (box_.kind == BoxKind::kTranspose) return cut_transpose();
+    if (box_.kind == BoxKind::kAmax) return cut_blocks();
     const std::int64_t row_bytes = box_.extents[0] * col_bytes(box_);
     if (row_bytes > TileTable::kMaxTileBytes) {
       const std::int64_t num_parts = divide_up(row_bytes, TileTable::kMaxTileBytes);
@@ -112,7 +115,33 @@ class Cutter {
     cut_rows(most, chunk.num_rows, divide_up(col_chunks, num_chunks));
   }
 
+  // Whole blocks of scales: one to a tile where it is large, else as many as fit, side by side, or all columns and
+  // several rows of blocks.
+  void cut_blocks() {
+    const auto scales = std::bit_cast<BoxScales>(*scales_);
+    const std::int64_t block_cols = std::int64_t{1} << scales.shifts[0];
+    const std::int64_t block_rows = std::int64_t{1} << scales.shifts[1];
+    const std::int64_t most = TileTable::kMaxTileBytes / box_.src_bytes;  // elements
+    const std::int64_t cols = box_.extents[0];
+    const std::int64_t rows = box_.extents[1];
+    std::int64_t tile_cols = std::max<std::int64_t>(1, most / block_rows / block_cols) * block_cols;
+    std::int64_t tile_rows = block_rows;
+    if (block_cols * block_rows * box_.src_bytes >= TileTable::kMinTileBytes) {
+      tile_cols = block_cols;
+    } else if (tile_cols >= cols) {
+      tile_rows = std::max<std::int64_t>(1, most / cols / block_rows) * block_rows;
+    }
+    for (std::int64_t plane = 0; plane < box_.extents[2]; ++plane) {
+      for (std::int64_t row = 0; row < rows; row += tile_rows) {
+        for (std::int64_t col = 0; col < cols; col += tile_cols) {
+          add(plane * rows + row, std::min(tile_rows, rows - row), col, std::min(tile_cols, cols - col));
+        }
+      }
+    }
+  }
+
   const CopyBox& box_;
+  const CopyBox* scales_;
   std::uint32_t index_;
   std::vector<Tile>& tiles_;
 };
@@ -126,7 +155,7 @@ TileRange TileTable::add(const CopyList& copies) {
 }
 
 void TileTable::begin_batch() {
-  batch_ = {num_tiles(), 0, 0};
+  batch_ = {num_tiles(), 0, 0, false};
 }
 
 void TileTable::append(const CopyList& copies) {
@@ -137,11 +166,17 @@ void TileTable::append(const CanonicalOp& op) {
   std::int64_t num_bytes = size_bytes(op.dst_dtype);
   for (int d = 0; d < op.num_dims; ++d) num_bytes *= op.dims[d].extent;
   batch_.num_bytes += num_bytes;
-  for_each_box(op, [this](const CopyBox& box) { append_box(box); });
+  for_each_box(op, [this](const ShapedBox& box) { append_box(box); });
 }
 
-// Not made yet: this declaration is what others write against.
-void TileTable::append(const ScaleList& /*scales*/) {}
+void TileTable::append(const ScaleList& scales) {
+  for (const ScaleOp& op : scales.ops()) {
+    std::int64_t num_scales = 1;
+    for (int d = 0; d < op.num_dims; ++d) num_scales *= divide_up(op.shape[d], op.blocks[d]);
+    batch_.num_bytes += num_scales * size_bytes(scale_dtype(op.rule));
+    for_each_box(op, [this](const ShapedBox& box) { append_box(box); });
+  }
+}
 
 TileRange TileTable::end_batch() {
   close_group();
@@ -149,26 +184,41 @@ TileRange TileTable::end_batch() {
   return batch_;
 }
 
-void TileTable::append_box(const CopyBox& box) {
+void TileTable::append_box(const ShapedBox& shaped) {
+  const CopyBox& box = shaped.box;
   const std::int64_t num_bytes = num_bytes_of(box);
-  const bool is_small = num_bytes < kSmallBoxBytes && box.kind != BoxKind::kTranspose;
-  if (!is_small || group_size_ == kMaxGroupSize || group_bytes_ + num_bytes > kMaxTileBytes) close_group();
+  const std::int64_t num_records = has_scales(box.kind) ? 2 : 1;
+  // What has barriers takes a whole thread block.
+  const bool is_small = num_bytes < kSmallBoxBytes && box.kind != BoxKind::kTranspose && box.kind != BoxKind::kAmax;
+  const bool fits = group_size_ < kMaxGroupSize && group_bytes_ + num_bytes <= kMaxTileBytes;
+  if (!is_small || !fits || num_records != group_records_) close_group();
   boxes_.push_back(box);
+  if (num_records == 2) boxes_.push_back(std::bit_cast<CopyBox>(shaped.scales));
+  batch_.has_scales = batch_.has_scales || num_records == 2;
   if (is_small) {
     ++group_size_;
     group_bytes_ += num_bytes;
+    group_records_ = num_records;
   } else {
-    Cutter(box, static_cast<std::uint32_t>(boxes_.size() - 1), &tiles_).cut();
+    cut_last(num_records);
   }
+}
+
+// The box at the end, which is so many records.
+void TileTable::cut_last(std::int64_t num_records) {
+  const auto first = static_cast<std::size_t>(num_boxes() - num_records);
+  const CopyBox* const scales = num_records == 2 ? &boxes_[first + 1] : nullptr;
+  Cutter(boxes_[first], scales, static_cast<std::uint32_t>(first), &tiles_).cut();
 }
 
 // Names the small boxes at the end in a tile. One alone is better moved by a whole thread block.
 void TileTable::close_group() {
   if (group_size_ == 1) {
-    Cutter(boxes_.back(), static_cast<std::uint32_t>(boxes_.size() - 1), &tiles_).cut();
+    cut_last(group_records_);
   } else if (group_size_ > 1) {
-    const auto first = static_cast<std::uint32_t>(num_boxes() - group_size_);
-    tiles_.push_back({first, 0, Tile::kGroup, static_cast<std::uint16_t>(group_size_), 0});
+    const auto first = static_cast<std::uint32_t>(num_boxes() - group_size_ * group_records_);
+    tiles_.push_back(
+        {first, 0, Tile::kGroup, static_cast<std::uint16_t>(group_size_), static_cast<std::uint16_t>(group_records_)});
   }
   group_size_ = 0;
   group_bytes_ = 0;

@@ -16,11 +16,14 @@
 
 namespace reshard {
 
+struct ShapedBox;
+
 /// One batch: what one launch moves. Tiles of a batch may be moved in any order and at the same time.
 struct TileRange {
   std::int64_t first_tile = 0;
   std::int64_t num_tiles = 0;
   std::int64_t num_bytes = 0;  ///< written by it
+  bool has_scales = false;     ///< it quantises, dequantises or makes scales: another kernel, in the same launch
 
   bool empty() const { return num_tiles == 0; }
 };
@@ -28,7 +31,7 @@ struct TileRange {
 /// Where an uploaded table lies. Plain addresses: whoever uploaded owns the memory.
 struct DeviceTable {
   const void* address = nullptr;  ///< of device memory, aligned to 64 bytes
-  std::int64_t num_boxes = 0;
+  std::int64_t num_boxes = 0;     ///< records, see TileTable::num_boxes()
 };
 
 /// The table of all batches of a binding. Grows while batches are added; then uploaded once:
@@ -60,13 +63,15 @@ class TileTable {
   void write(std::byte* out) const;  ///< num_bytes() of them, boxes before tiles
   DeviceTable at(const void* device_address) const { return {device_address, num_boxes()}; }
 
+  /// Records of 64 bytes: a box with scales is two.
   std::int64_t num_boxes() const { return static_cast<std::int64_t>(boxes_.size()); }
   std::int64_t num_tiles() const { return static_cast<std::int64_t>(tiles_.size()); }
   const std::vector<CopyBox>& boxes() const { return boxes_; }
   const std::vector<Tile>& tiles() const { return tiles_; }
 
  private:
-  void append_box(const CopyBox& box);
+  void append_box(const ShapedBox& shaped);
+  void cut_last(std::int64_t num_records);
   void close_group();
 
   std::vector<CopyBox> boxes_;
@@ -74,6 +79,7 @@ class TileTable {
   TileRange batch_;               // the one that is open
   std::int64_t group_bytes_ = 0;  // of the small boxes at the end of boxes_ that no tile names yet
   std::int64_t group_size_ = 0;
+  std::int64_t group_records_ = 1;  // of each of them
 };
 
 }  // namespace reshard

@@ -48,6 +48,7 @@ struct Case {
   std::int64_t src_bytes;  ///< from one rotation to the next
   std::int64_t dst_bytes;
   std::function<void(const std::byte* src, std::byte* dst, const std::function<void(const CopyOp&)>& add)> ops;
+  std::int64_t moved_bytes = 0;  ///< read and written, where that is not twice what is written
 };
 
 constexpr std::int64_t kRotationBytes = std::int64_t{64} << 20;
@@ -84,6 +85,29 @@ Case convert_case() {
   return {"convert/f32_bf16", 4 * kCount, 2 * kCount, [=](const std::byte* src, std::byte* dst, const auto& add) {
             add(CopyOp{src, dst, DType::kF32, DType::kBF16, 1, {kCount}, {4}, {2}, {}});
           }};
+}
+
+// A weight of 4096 columns that is quantised or dequantised, in blocks of 128 x 128 or of 32 (MXFP8). The scales lie
+// behind the source: what they are does not matter for the time.
+Case scaled_case(const std::string& name, DType from, DType to, bool is_mx) {
+  constexpr std::int64_t kCols = 4096;
+  constexpr std::int64_t kRows = kRotationBytes / 2 / kCols;
+  constexpr std::int64_t kCount = kRows * kCols;
+  const std::int64_t scale_bytes = is_mx ? kCount / 32 : kCount / (128 * 128) * 4;
+  const std::int64_t from_bytes = size_bytes(from), to_bytes = size_bytes(to);
+  Case one = {
+      name, (from_bytes * kCount + scale_bytes + 255) / 256 * 256, to_bytes * kCount,
+      [=](const std::byte* src, std::byte* dst, const auto& add) {
+        CopyOp op{src, dst, from, to, 2, {kRows, kCols}, {kCols * from_bytes, from_bytes}, {kCols * to_bytes, to_bytes},
+                  {}};
+        op.scales.base = src + from_bytes * kCount;
+        op.scales.dtype = is_mx ? DType::kF8E8M0 : DType::kF32;
+        op.scales.dims[0] = {is_mx ? 1 : 128, 0, is_mx ? kCols / 32 : kCols / 128 * 4};
+        op.scales.dims[1] = {is_mx ? 32 : 128, 0, is_mx ? 1 : 4};
+        add(op);
+      }};
+  one.moved_bytes = (from_bytes + to_bytes) * kCount + scale_bytes;
+  return one;
 }
 
 // Experts of DeepSeek-V3, one trainer's 16 to one of 32 tensor parallel ranks: 64 of 2048 rows of gate and up, columns
@@ -170,7 +194,9 @@ void run_launches(benchmark::State& state, const Case& one, decltype(&launch_cop
   if (!uploaded.ok()) return state.SkipWithError(uploaded.status().message().c_str());
   const Status status = copy_async(uploaded->data(), bytes.data(), bytes.size(), g_device->stream);
   if (!status.ok()) return state.SkipWithError(status.message().c_str());
-  measure(state, batches[0].num_bytes, [&](std::int64_t rotation) {
+  // A plain copy reads and writes: of half the bytes it moves as many.
+  const std::int64_t num_bytes = one.moved_bytes > 0 ? one.moved_bytes / 2 : batches[0].num_bytes;
+  measure(state, num_bytes, [&](std::int64_t rotation) {
     const TileRange& batch = batches[static_cast<std::size_t>(rotation) % batches.size()];
     return launch(table.at(uploaded->data()), batch, g_device->num_blocks(), g_device->stream.handle());
   });
@@ -246,6 +272,14 @@ void add_all() {
     add("kernel/transpose/" + std::to_string(side), run_kernel, transpose_case(side));
   }
   add("kernel/convert/f32_bf16", run_kernel, convert_case());
+  constexpr DType kF8 = DType::kF8E4M3;
+  for (const Case& one :
+       {scaled_case("bf16_fp8_128x128", DType::kBF16, kF8, false), scaled_case("bf16_mxfp8", DType::kBF16, kF8, true),
+        scaled_case("f32_fp8_128x128", DType::kF32, kF8, false),
+        scaled_case("fp8_128x128_bf16", kF8, DType::kBF16, false),
+        scaled_case("mxfp8_bf16", kF8, DType::kBF16, true)}) {
+    add("kernel/scaled/" + one.name, run_kernel, one);
+  }
 }
 
 Result<std::unique_ptr<Device>> open_device() {

@@ -8,15 +8,22 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/amax.cuh"
 #include "kernels/cuda/bulk_rows.cuh"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/params.h"
 #include "kernels/cuda/part.cuh"
 #include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/scaled.cuh"
 #include "kernels/cuda/transpose.cuh"
 #include "kernels/tile.h"
 
 namespace reshard::cuda {
+
+/// The record behind a box.
+__device__ __forceinline__ const BoxScales& scales_of(const CopyBox& box) {
+  return reinterpret_cast<const BoxScales*>(&box)[1];
+}
 
 __device__ __forceinline__ void move_part(const CopyBox& box, const Part& part, const Team& team) {
   switch (box.kind) {
@@ -31,14 +38,27 @@ __device__ __forceinline__ void move_part(const CopyBox& box, const Part& part, 
 
 /// Box number `index` of a tile: the one that the block moves a part of, or one of the small ones that a warp moves
 /// whole. Both take the same code, which is long.
+template <bool kHasScales>
 __device__ __forceinline__ void move_box(const CopyBatch& batch, const Tile& tile, std::uint32_t index,
                                          SharedAddress shared) {
-  const CopyBox& box = batch.boxes[tile.box + index];
-  if (box.kind == BoxKind::kTranspose) return transpose(box, tile, shared);  // never in a group: it has barriers
+  const CopyBox& box = batch.boxes[tile.record(index)];
+  // Never in a group: they have barriers.
+  if (box.kind == BoxKind::kTranspose) return transpose(box, tile, shared);
+  if constexpr (kHasScales) {
+    if (box.kind == BoxKind::kAmax) return make_scales(box, scales_of(box), tile, shared);
+  }
   const bool is_group = tile.is_group();
-  const Part part(box, is_group ? 0 : tile.first_row, is_group ? box.extents[1] * box.extents[2] : tile.num_rows,
-                  is_group ? 0 : tile.first_col, is_group ? box.extents[0] : tile.num_cols);
-  move_part(box, part, is_group ? Team{thread_index() % 32, 32} : Team{thread_index(), kBlockThreads});
+  const std::uint32_t first_row = is_group ? 0 : tile.first_row;
+  const std::uint32_t num_rows = is_group ? box.extents[1] * box.extents[2] : tile.num_rows;
+  const std::uint32_t first_col = is_group ? 0 : tile.first_col;
+  const std::uint32_t num_cols = is_group ? box.extents[0] : tile.num_cols;
+  const Team team = is_group ? Team{thread_index() % 32, 32} : Team{thread_index(), kBlockThreads};
+  if constexpr (kHasScales) {
+    if (box.kind == BoxKind::kScaled) {
+      return move_scaled(box, scales_of(box), first_row, num_rows, first_col, num_cols, team);
+    }
+  }
+  move_part(box, Part(box, first_row, num_rows, first_col, num_cols), team);
 }
 
 /// What a thread keeps from one box to the next. In shared memory, because the copies need all registers: a counter
@@ -62,10 +82,13 @@ class Progress {
   SharedAddress shared_;
 };
 
-// Four blocks a multiprocessor, with the four 16-byte loads of each thread: 64 KiB under way.
-__global__ void __launch_bounds__(256, 4) copy_tiles(CopyBatch batch) {
-  __shared__ __align__(128) unsigned char shared[TransposeChunk::kBytes + Progress::kBytes];
-  Progress progress(shared_address(shared + TransposeChunk::kBytes));
+inline constexpr std::uint32_t kSharedBytes = TransposeChunk::kBytes + Progress::kBytes;
+
+/// All tiles of the thread block. @pre `memory` has kSharedBytes
+template <bool kHasScales>
+__device__ __forceinline__ void move_tiles(const CopyBatch& batch, unsigned char* memory) {
+  const SharedAddress shared = shared_address(memory);
+  Progress progress(shared_address(memory + TransposeChunk::kBytes));
   progress.set_tile(batch.first_tile(block_index()));
 #pragma unroll 1
   while (progress.tile() < batch.first_tile(block_index() + 1)) {
@@ -73,12 +96,25 @@ __global__ void __launch_bounds__(256, 4) copy_tiles(CopyBatch batch) {
     progress.set_box(first.is_group() ? thread_index() / 32 : 0);
 #pragma unroll 1
     while (progress.box() < batch.tiles[progress.tile()].num_boxes()) {
-      move_box(batch, batch.tiles[progress.tile()], progress.box(), shared_address(shared));
+      move_box<kHasScales>(batch, batch.tiles[progress.tile()], progress.box(), shared);
       forget_memory();
       progress.set_box(progress.box() + kBlockThreads / 32);
     }
     progress.set_tile(progress.tile() + 1);
   }
+}
+
+// Four blocks a multiprocessor, with the four 16-byte loads of each thread: 64 KiB under way.
+__global__ void __launch_bounds__(256, kCopyBlocksPerMultiprocessor) copy_tiles(CopyBatch batch) {
+  __shared__ __align__(128) unsigned char shared[kSharedBytes];
+  move_tiles<false>(batch, shared);
+}
+
+// Batches in which there are scales, of which quantising needs more registers: three blocks, 48 KiB under way. A third
+// or more of the traffic is stores.
+__global__ void __launch_bounds__(256, kScaledBlocksPerMultiprocessor) copy_scaled_tiles(CopyBatch batch) {
+  __shared__ __align__(128) unsigned char shared[kSharedBytes];
+  move_tiles<true>(batch, shared);
 }
 
 /// The part of a tile that bulk copies can move, if it is one.
@@ -93,10 +129,10 @@ __device__ __forceinline__ bool move_in_bulk(const CopyBatch& batch, const Tile&
 }
 
 // The same with bulk copies for long rows, where there are such; a launch of this instead is the switch.
-__global__ void __launch_bounds__(256, 4) copy_tiles_in_bulk(CopyBatch batch) {
-  __shared__ __align__(128) unsigned char shared[TransposeChunk::kBytes + Progress::kBytes + BulkRows::kStateBytes];
+__global__ void __launch_bounds__(256, kCopyBlocksPerMultiprocessor) copy_tiles_in_bulk(CopyBatch batch) {
+  __shared__ __align__(128) unsigned char shared[kSharedBytes + BulkRows::kStateBytes];
   Progress progress(shared_address(shared + TransposeChunk::kBytes));
-  BulkRows bulk(shared_address(shared), shared_address(shared + TransposeChunk::kBytes + Progress::kBytes));
+  BulkRows bulk(shared_address(shared), shared_address(shared + kSharedBytes));
   if constexpr (kHasBulkCopies) bulk.begin();
   progress.set_tile(batch.first_tile(block_index()));
 #pragma unroll 1
@@ -107,7 +143,7 @@ __global__ void __launch_bounds__(256, 4) copy_tiles_in_bulk(CopyBatch batch) {
     progress.set_box(first.is_group() ? thread_index() / 32 : 0);
 #pragma unroll 1
     while (!is_done && progress.box() < batch.tiles[progress.tile()].num_boxes()) {
-      move_box(batch, batch.tiles[progress.tile()], progress.box(), shared_address(shared));
+      move_box<false>(batch, batch.tiles[progress.tile()], progress.box(), shared_address(shared));
       forget_memory();
       progress.set_box(progress.box() + kBlockThreads / 32);
     }

@@ -47,11 +47,13 @@ Status launch_tiles(void (*kernel)(cuda::CopyBatch), const DeviceTable& table, c
 }  // namespace
 
 Status launch_copies(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream) {
-  return launch_tiles(cuda::copy_tiles, table, batch, num_blocks, stream);
+  const auto kernel = batch.has_scales ? cuda::copy_scaled_tiles : cuda::copy_tiles;
+  return launch_tiles(kernel, table, batch, num_blocks, stream);
 }
 
 Status launch_copies_in_bulk(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream) {
-  return launch_tiles(cuda::copy_tiles_in_bulk, table, batch, num_blocks, stream);
+  const auto kernel = batch.has_scales ? cuda::copy_scaled_tiles : cuda::copy_tiles_in_bulk;
+  return launch_tiles(kernel, table, batch, num_blocks, stream);
 }
 
 Status launch_wait_flags(const WaitFlags& wait, void* stream) {

@@ -17,13 +17,17 @@ namespace reshard {
 /// Thread blocks of copies that fit on one multiprocessor at a time: more of them wait, fewer leave it idle.
 inline constexpr int kCopyBlocksPerMultiprocessor = 4;
 
+/// Likewise of batches that quantise, dequantise or make scales.
+inline constexpr int kScaledBlocksPerMultiprocessor = 3;
+
 /// Moves all tiles of a batch with one launch on `num_blocks` thread blocks (at least 1; a batch of fewer tiles takes
-/// as many blocks as it has tiles). The whole device: its number of multiprocessors * kCopyBlocksPerMultiprocessor.
+/// as many blocks as it has tiles). The whole device: its number of multiprocessors * kCopyBlocksPerMultiprocessor;
+/// of a batch with scales as many blocks are taken as are then resident.
 /// `table` stays as it is until the stream has passed the launch. An empty batch launches nothing.
 Status launch_copies(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream);
 
 /// The same, with the bulk copies of compute capability 9.0 (TMA) for rows of 2 KiB and more, and as above on older
-/// devices. Not used until it has been measured to be faster.
+/// devices and for batches with scales. Not used until it has been measured to be faster.
 Status launch_copies_in_bulk(const DeviceTable& table, const TileRange& batch, int num_blocks, void* stream);
 
 /// What a launch_wait_flags ended with, written to WaitFlags::outcome.

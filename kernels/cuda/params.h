@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/tile_table.h"
 
 namespace reshard::cuda {
@@ -16,7 +17,7 @@ inline constexpr std::uint32_t kBlockThreads = 256;
 /// What a launch of copy_tiles works on; device addresses. Thread blocks get contiguous ranges of tiles, whose numbers
 /// differ by at most one.
 struct CopyBatch {
-  const CopyBox* boxes;
+  const CopyBox* boxes;           ///< records, some of which are the BoxScales of the box before
   const Tile* tiles;              ///< the batch's first
   std::uint32_t tiles_per_block;  ///< rounded down
   std::uint32_t longer_blocks;    ///< the first so many blocks take one tile more
@@ -26,8 +27,13 @@ struct CopyBatch {
   }
 };
 
-/// Blocks that a batch of some tiles takes when it may take `most`. @pre both are at least 1
+/// Blocks that a batch of some tiles takes when it may take `most`, which are as many as are resident at a time: more
+/// would wait. @pre both are at least 1
 inline std::int64_t num_blocks_of(const TileRange& batch, std::int64_t most) {
+  if (batch.has_scales) {
+    const std::int64_t resident = most * kScaledBlocksPerMultiprocessor / kCopyBlocksPerMultiprocessor;
+    most = std::max<std::int64_t>(1, resident);
+  }
   return std::min(most, batch.num_tiles);
 }
 

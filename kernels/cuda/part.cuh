@@ -72,9 +72,12 @@ class Part {
   __device__ __forceinline__ std::uint32_t num_rows() const { return num_rows_; }
   __device__ __forceinline__ std::uint32_t num_cols() const { return num_cols_; }
 
+  /// The plane of a row, counted from that of the first.
+  __device__ __forceinline__ std::uint32_t plane(std::uint32_t index) const { return rows_per_plane_.quotient(index); }
+
   /// The first column of a row.
   __device__ __forceinline__ Place row(std::uint32_t index) const {
-    const std::uint32_t plane = rows_per_plane_.quotient(index);
+    const std::uint32_t plane = this->plane(index);
     return {first_.src + at(index, src_row_stride_) + at(plane, src_plane_step_),
             first_.dst + at(index, dst_row_stride_) + at(plane, dst_plane_step_)};
   }

@@ -14,33 +14,9 @@
 
 #include <cstdint>
 
-namespace reshard::cuda {
+#include "kernels/cuda/word.cuh"
 
-/// A machine word of so many bytes.
-template <int kBytes>
-struct WordOf;
-template <>
-struct WordOf<1> {
-  using Type = std::uint32_t;  // loads zero-extend; the upper bits are not stored
-};
-template <>
-struct WordOf<2> {
-  using Type = std::uint16_t;
-};
-template <>
-struct WordOf<4> {
-  using Type = std::uint32_t;
-};
-template <>
-struct WordOf<8> {
-  using Type = std::uint64_t;
-};
-template <>
-struct WordOf<16> {
-  using Type = uint4;
-};
-template <int kBytes>
-using Word = typename WordOf<kBytes>::Type;
+namespace reshard::cuda {
 
 /// Reads global memory at an aligned address where `is_active`; else zero. Predicated, not branched around: lanes at
 /// the end of a range cost nothing and hold no load back.
@@ -254,6 +230,82 @@ __device__ __forceinline__ bool is_any_nan(float a, float b) {
   std::uint32_t result;
   asm("{\n .reg .pred p;\n setp.nan.f32 p, %1, %2;\n selp.u32 %0, 1, 0, p;\n}" : "=r"(result) : "f"(a), "f"(b));
   return result != 0;
+}
+
+/// Whether one of the four is.
+__device__ __forceinline__ bool is_any_nan(const float (&v)[4]) {
+  std::uint32_t result;
+  asm("{\n .reg .pred p;\n setp.nan.f32 p, %1, %2;\n setp.nan.or.f32 p, %3, %4, p;\n selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(result)
+      : "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]));
+  return result != 0;
+}
+
+// Arithmetic as IEEE 754 has it, with denormals, whatever the compiler's options: in assembly, nothing is fused with
+// anything else, and nothing is approximate.
+
+__device__ __forceinline__ float multiply(float a, float b) {
+  float result;
+  asm("mul.rn.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+}
+__device__ __forceinline__ float fused_multiply_add(float a, float b, float c) {
+  float result;
+  asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(result) : "f"(a), "f"(b), "f"(c));
+  return result;
+}
+__device__ __forceinline__ float divide(float a, float b) {
+  float result;
+  asm("div.rn.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+}
+__device__ __forceinline__ float reciprocal(float a) {
+  float result;
+  asm("rcp.rn.f32 %0, %1;" : "=f"(result) : "f"(a));
+  return result;
+}
+/// The magnitude of `value`, or `most`, which is less; `most` of a NaN.
+__device__ __forceinline__ float smaller_magnitude(float value, float most) {
+  return fminf(fabsf(value), most);
+}
+__device__ __forceinline__ bool is_finite(float value) {
+  return (__float_as_uint(value) & 0x7f800000U) != 0x7f800000U;
+}
+/// In each half the larger number, or a NaN if either is one. Neither has a sign.
+__device__ __forceinline__ std::uint32_t max_bf16x2(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t result;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));
+  return result;
+}
+
+/// Bytes of (high, low), each chosen by four bits of the selector.
+__device__ __forceinline__ std::uint32_t permute(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
+  return __byte_perm(low, high, selector);
+}
+
+/// Whether what is compiled for converts to and from F8_E4M3.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+inline constexpr bool kHasE4M3 = true;
+#else
+inline constexpr bool kHasE4M3 = false;
+#endif
+
+/// Two codes in the lower half; to the nearest, 448 for what is above. Never called where !kHasE4M3.
+__device__ __forceinline__ std::uint32_t pack_e4m3_by_machine(float low, float high) {
+  std::uint16_t codes = 0;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(codes) : "f"(high), "f"(low));
+#endif
+  return codes;
+}
+/// The values of two codes; NaNs stay NaNs. Never called where !kHasE4M3.
+__device__ __forceinline__ void unpack_e4m3_by_machine(std::uint32_t codes, float* low, float* high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  std::uint32_t halves;
+  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(static_cast<std::uint16_t>(codes)));
+  *low = float_of_f16(static_cast<std::uint16_t>(halves));
+  *high = float_of_f16(static_cast<std::uint16_t>(halves >> 16));
+#endif
 }
 
 /// The lower word of (high, low) shifted right by 0 to 31 bits.

@@ -38,6 +38,8 @@ LEAST_LOADS = 4              # of 16 bytes before the first store
 LEAST_HEADROOM = 2.0         # how often the instructions of a byte can be issued in the time that memory needs for it
 # What moves the bytes of all but odd shapes and ends.
 MAIN_LOOPS = ("move_aligned_rows", "move_bodies", "convert_vectors", "load_vectors")
+SCALED_LOADS = ("load_group", "for_each_vector")  # of elements, in loops with scales
+CONVERSIONS = ("apply_group", "factor")           # of a group of elements, and what its scale is made into
 
 
 class Instruction:
@@ -114,7 +116,7 @@ class Sources:
                 path = ROOT / "kernels" / "cuda" / name
                 self.files[name] = functions_by_line(name) if path.exists() else []
             before = [function for first, function in self.files[name] if first <= line]
-            if before and before[-1] in MAIN_LOOPS:
+            if before and before[-1] in (*MAIN_LOOPS, *SCALED_LOADS, *CONVERSIONS):
                 return before[-1]
         return ""
 
@@ -208,7 +210,8 @@ class Paths:
         self.next = []
         for index, instruction in enumerate(instructions):
             is_branch = instruction.opcode.startswith("BRA") and instruction.target in labels
-            is_end = instruction.opcode.startswith(("EXIT", "RET")) and not instruction.is_predicated
+            # What is called is a slow way of the compiler's, as of a division by a denormal, or lies behind the loop.
+            is_end = instruction.opcode.startswith(("EXIT", "RET", "CALL")) and not instruction.is_predicated
             follows = [labels[instruction.target]] if is_branch else []
             if not is_end and (not is_branch or instruction.is_predicated) and index + 1 < len(instructions):
                 follows.append(index + 1)
@@ -223,6 +226,18 @@ class Paths:
             level = [after for index in level for after in self.next[index] if after not in seen and not seen.add(after)]
             length += 1
         raise RuntimeError(f"no way from instruction {begin} to {end}")
+
+    def way(self, begin, end):
+        """The instructions of the shortest way from `begin` up to and without `end`."""
+        level, came_from = [begin], {begin: None}
+        while level and end not in came_from:
+            level = [after for index in level for after in self.next[index]
+                     if after not in came_from and came_from.setdefault(after, index) == index]
+        way, index = [], came_from[end]
+        while index is not None:
+            way.append(index)
+            index = came_from[index]
+        return way
 
     def through(self, stops):
         """Instructions of a way that visits all, the last one counted, too."""
@@ -281,7 +296,7 @@ def figures_of(nvcc, disassembler, architecture, folder):
     local = [one.opcode for one in instructions if one.opcode.startswith(("LDL", "STL"))]
     yield f"{key}.registers", f"{text}, registers", kernels[name]["registers"], "", None, None
     for each, report in sorted(kernels.items()):
-        short = re.search(r"\d+(copy_tiles|copy_tiles_in_bulk|set_flags|wait_flags|advance_epoch)E", each).group(1)
+        short = re.search(r"\d+(copy_tiles|copy_scaled_tiles|copy_tiles_in_bulk|set_flags|wait_flags|advance_epoch)E", each).group(1)
         yield (f"{key}.{short}.spilled_bytes", f"{text}, {short}: bytes of spills and of stack",
                report["spilled_bytes"] + report["stack_bytes"], " B", "==", 0)
     yield f"{key}.local_accesses", f"{text}, LDL and STL", len(local), "", "==", 0
@@ -310,6 +325,9 @@ def figures_of(nvcc, disassembler, architecture, folder):
         if odd:  # not one of the goals: bf16 to fp16 and back while transposing, which nobody asks for
             yield (f"{key}.{function}.halves_headroom", f"{text}, {function} between bf16 and fp16: the same, worst",
                    min(odd), " x", None, None)
+    import scaled_code  # which imports this file
+    name = next(name for name in kernels if "copy_scaled_tilesE" in name)
+    yield from scaled_code.figures_of(architecture, kernels[name], *disassemble(disassembler, cubin, name))
 
 
 def add_figures(figures, nvcc, folder):

@@ -68,7 +68,9 @@ class Batch {
   void add(const RandomCopy& copy) {
     const std::size_t dst = dst_.add(copy.dst);
     places_.push_back({copy.op, src_.add(copy.src) + static_cast<std::size_t>(copy.src_base),
-                       dst + static_cast<std::size_t>(copy.dst_base), copy.is_fill});
+                       dst + static_cast<std::size_t>(copy.dst_base),
+                       scales_.add(copy.scales) + static_cast<std::size_t>(copy.scale_base), copy.is_fill,
+                       !copy.scales.empty()});
   }
 
   std::size_t size() const { return places_.size(); }
@@ -78,8 +80,9 @@ class Batch {
     RESHARD_TRY(const DeviceMemory src, upload(src_.bytes, stream));
     RESHARD_TRY(const DeviceMemory dst, upload(dst_.bytes, stream));
     RESHARD_TRY(const DeviceMemory expected, upload(dst_.bytes, stream));
+    RESHARD_TRY(const DeviceMemory scales, upload(scales_.bytes, stream));
     CopyList list;
-    for (const Place& place : places_) list.add(place.bind(src.data(), dst.data()));
+    for (const Place& place : places_) list.add(place.bind(src.data(), dst.data(), scales.data()));
     TileTable table;
     const TileRange range = table.add(list);
     std::vector<std::byte> bytes(static_cast<std::size_t>(table.num_bytes()));
@@ -88,11 +91,13 @@ class Batch {
     const auto launch = has_bulk_copies ? launch_copies_in_bulk : launch_copies;
     RESHARD_TRY(launch(table.at(uploaded.data()), range, num_blocks, stream.handle()));
     for (const Place& place : places_) {
-      RESHARD_TRY(launch_reference_copy(place.bind(src.data(), expected.data()), stream.handle()));
+      RESHARD_TRY(launch_reference_copy(place.bind(src.data(), expected.data(), scales.data()), stream.handle()));
     }
     RESHARD_TRY(const std::vector<std::byte> got, download(dst, stream));
     RESHARD_TRY(const std::vector<std::byte> wanted, download(expected, stream));
-    for (const Place& place : places_) reference_copy(place.bind(src_.bytes.data(), dst_.bytes.data()));
+    for (const Place& place : places_) {
+      reference_copy(place.bind(src_.bytes.data(), dst_.bytes.data(), scales_.bytes.data()));
+    }
     return num_different(got, wanted) + num_different(got, dst_.bytes);
   }
 
@@ -101,18 +106,22 @@ class Batch {
     CopyOp op;
     std::size_t src;
     std::size_t dst;
+    std::size_t scales;
     bool is_fill;
+    bool is_scaled;
 
-    CopyOp bind(const void* from, void* to) const {
+    CopyOp bind(const void* from, void* to, const void* with) const {
       CopyOp bound = op;
       bound.src = is_fill ? nullptr : static_cast<const std::byte*>(from) + src;
       bound.dst = static_cast<std::byte*>(to) + dst;
+      if (is_scaled) bound.scales.base = static_cast<const std::byte*>(with) + scales;
       return bound;
     }
   };
 
   Arena src_;
   Arena dst_;
+  Arena scales_;
   std::vector<Place> places_;
 };
 
@@ -145,7 +154,7 @@ Batch misaligned_batch(std::int64_t row_bytes) {
 Batch random_batch(std::uint64_t seed) {
   std::mt19937_64 random(seed);
   Batch batch;
-  for (int i = 0; i < 60; ++i) batch.add(random_copy(&random));
+  for (int i = 0; i < 60; ++i) batch.add(i % 3 == 0 ? random_scaled_copy(&random) : random_copy(&random));
   return batch;
 }
 

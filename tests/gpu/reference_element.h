@@ -7,6 +7,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 #include <cstring>
@@ -72,14 +73,48 @@ RESHARD_ON_BOTH inline void convert_element(unsigned char* to, DType to_dtype, c
   }
 }
 
+/// A scale as a float. CUDA's own conversions of F8_E8M0 are those of the header.
+RESHARD_ON_BOTH inline float scale_at(const unsigned char* from, DType dtype) {
+  if (dtype == DType::kF32) return float_at(from, dtype);
+  __nv_fp8_e8m0 scale;
+  memcpy(&scale, from, sizeof(scale));
+  return static_cast<float>(scale);
+}
+
+/// Quantises or dequantises. On the device the products are those that the compiler makes: there is nothing to fuse.
+RESHARD_ON_BOTH inline void scale_element(unsigned char* to, DType to_dtype, const unsigned char* from,
+                                          DType from_dtype, float scale) {
+  if (to_dtype == DType::kF8E4M3) {
+    const float value = float_at(from, from_dtype) * (1.0f / scale);
+    const __nv_fp8_storage_t code = __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3);
+    *to = value != value ? 0x7f : code;
+    return;
+  }
+  __nv_fp8_e4m3 code;
+  memcpy(&code, from, sizeof(code));
+  const float value = static_cast<float>(code) * scale;
+  if (value != value) {
+    write_nan(to, to_dtype, false);
+  } else {
+    write_float(to, to_dtype, value);
+  }
+}
+
 /// Element `index` of the op, counted row by row.
 RESHARD_ON_BOTH inline void copy_element(const CopyOp& op, int element_bytes, std::int64_t index) {
   const auto* from = static_cast<const unsigned char*>(op.src);
   auto* to = static_cast<unsigned char*>(op.dst);
+  const auto* scale = static_cast<const unsigned char*>(op.scales.base);
   for (int d = op.num_dims - 1; d >= 0; --d) {
+    const ScaleDim& dim = op.scales.dims[d];
+    if (scale != nullptr) scale += (dim.offset + index % op.shape[d]) / dim.block * dim.stride_bytes;
     if (from != nullptr) from += index % op.shape[d] * op.src_strides_bytes[d];
     to += index % op.shape[d] * op.dst_strides_bytes[d];
     index /= op.shape[d];
+  }
+  if (scale != nullptr) {
+    scale_element(to, op.dst_dtype, from, op.src_dtype, scale_at(scale, op.scales.dtype));
+    return;
   }
   if (from != nullptr && op.src_dtype != op.dst_dtype) {
     convert_element(to, op.dst_dtype, from, op.src_dtype);

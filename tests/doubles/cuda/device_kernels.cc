@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "tests/doubles/cuda/device_kernels.h"
 
+#include <bit>
 #include <chrono>
 #include <optional>
 
@@ -41,10 +42,27 @@ void run_copy_tiles(const cuda::CopyBatch& batch, std::uint32_t num_blocks) {
   }
 }
 
+void run_copy_scaled_tiles(const cuda::CopyBatch& batch, std::uint32_t num_blocks) {
+  for (std::uint32_t block = 0; block < num_blocks; ++block) {
+    run_block(block, cuda::kBlockThreads, [&] { cuda::copy_scaled_tiles(batch); });
+  }
+}
+
 void run_copy_tiles_in_bulk(const cuda::CopyBatch& batch, std::uint32_t num_blocks) {
   for (std::uint32_t block = 0; block < num_blocks; ++block) {
     run_block(block, cuda::kBlockThreads, [&] { cuda::copy_tiles_in_bulk(batch); });
   }
+}
+
+std::uint32_t pack_e4m3_by_hand(const float (&values)[4]) {
+  std::uint32_t signs = 0;
+  for (std::uint32_t i = 0; i < 4; ++i) signs |= (std::bit_cast<std::uint32_t>(values[i]) >> 31) << (8 * i + 7);
+  return cuda::pack_e4m3_by_hand(values, signs);
+}
+
+void unpack_e4m3_by_hand(std::uint32_t codes, float (&values)[4]) {
+  cuda::unpack_e4m3_by_hand(codes, values);
+  for (float& value : values) value *= 256.0F;
 }
 
 void run_set_flags(const cuda::SetFlags& set) {

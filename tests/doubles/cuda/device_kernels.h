@@ -14,9 +14,14 @@
 namespace reshard::testing {
 
 void run_copy_tiles(const cuda::CopyBatch& batch, std::uint32_t num_blocks);
+void run_copy_scaled_tiles(const cuda::CopyBatch& batch, std::uint32_t num_blocks);
 void run_copy_tiles_in_bulk(const cuda::CopyBatch& batch, std::uint32_t num_blocks);
 void run_set_flags(const cuda::SetFlags& set);
 void run_advance_epoch(const cuda::AdvanceEpoch& advance);
+
+/// How devices convert that have no instructions for it: four values to codes and back, but for NaNs.
+std::uint32_t pack_e4m3_by_hand(const float (&values)[4]);
+void unpack_e4m3_by_hand(std::uint32_t codes, float (&values)[4]);
 
 /// One look at the flags; false: nothing has ended the wait yet. `begin_ns` is when it began, as kernel_clock_ns()
 /// says.

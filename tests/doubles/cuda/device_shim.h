@@ -15,12 +15,15 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static thread_local  // blocks of a thread run one after another
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/float_bits.h"
+#include "kernels/scale_bits.h"
 #include "tests/doubles/cuda/access_observer.h"
 #include "tests/doubles/cuda/bulk_copies.h"
 #include "tests/doubles/cuda/fibers.h"
@@ -28,6 +31,8 @@
 struct uint4 {
   std::uint32_t x, y, z, w;
 };
+
+#include "kernels/cuda/word.cuh"
 
 namespace reshard::testing {
 
@@ -48,31 +53,6 @@ inline void check_alignment(std::uint64_t address, std::uint32_t num_bytes) {
 }  // namespace reshard::testing
 
 namespace reshard::cuda {
-
-template <int kBytes>
-struct WordOf;
-template <>
-struct WordOf<1> {
-  using Type = std::uint32_t;
-};
-template <>
-struct WordOf<2> {
-  using Type = std::uint16_t;
-};
-template <>
-struct WordOf<4> {
-  using Type = std::uint32_t;
-};
-template <>
-struct WordOf<8> {
-  using Type = std::uint64_t;
-};
-template <>
-struct WordOf<16> {
-  using Type = uint4;
-};
-template <int kBytes>
-using Word = typename WordOf<kBytes>::Type;
 
 #define RESHARD_SHIM inline __attribute__((always_inline))
 
@@ -186,6 +166,57 @@ RESHARD_SHIM std::uint32_t pack_f16(float low, float high) {
 RESHARD_SHIM float float_of_f16(std::uint16_t half) {
   const float value = float_bits::f32_from_f16(half);
   return is_nan(value) ? std::bit_cast<float>(0x7fffffffU) : value;
+}
+
+RESHARD_SHIM bool is_any_nan(const float (&v)[4]) {
+  return is_any_nan(v[0], v[1]) || is_any_nan(v[2], v[3]);
+}
+
+RESHARD_SHIM float multiply(float a, float b) {
+  return a * b;
+}
+RESHARD_SHIM float fused_multiply_add(float a, float b, float c) {
+  return std::fma(a, b, c);
+}
+RESHARD_SHIM float divide(float a, float b) {
+  return a / b;
+}
+RESHARD_SHIM float reciprocal(float a) {
+  return 1.0F / a;
+}
+RESHARD_SHIM float smaller_magnitude(float value, float most) {
+  return std::fmin(std::fabs(value), most);
+}
+RESHARD_SHIM bool is_finite(float value) {
+  return std::isfinite(value);
+}
+RESHARD_SHIM std::uint32_t max_bf16x2(std::uint32_t a, std::uint32_t b) {
+  const auto half = [](std::uint32_t x, std::uint32_t y) -> std::uint32_t {
+    return std::max(x, y) > 0x7f80 ? 0x7fff : std::max(x, y);
+  };
+  return half(a & 0xffff, b & 0xffff) | half(a >> 16, b >> 16) << 16;
+}
+RESHARD_SHIM std::uint32_t permute(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
+  const std::uint64_t both = std::uint64_t{high} << 32 | low;
+  std::uint32_t word = 0;
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    word |= static_cast<std::uint32_t>(both >> (selector >> (4 * i) & 7) * 8 & 0xff) << (8 * i);
+  }
+  return word;
+}
+
+inline constexpr bool kHasE4M3 = true;
+
+// As a device might: of NaNs only that they are some is relied on, so that these have another sign than the host's.
+RESHARD_SHIM std::uint32_t pack_e4m3_by_machine(float low, float high) {
+  const auto code = [](float value) -> std::uint32_t {
+    return is_nan(value) ? 0xff : scale_bits::e4m3_from_f32(value);
+  };
+  return code(low) | code(high) << 8;
+}
+RESHARD_SHIM void unpack_e4m3_by_machine(std::uint32_t codes, float* low, float* high) {
+  *low = scale_bits::f32_from_e4m3(static_cast<std::uint8_t>(codes));
+  *high = scale_bits::f32_from_e4m3(static_cast<std::uint8_t>(codes >> 8));
 }
 
 RESHARD_SHIM std::uint32_t funnel_shift(std::uint32_t low, std::uint32_t high, std::uint32_t num_bits) {

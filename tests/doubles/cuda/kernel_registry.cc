@@ -14,6 +14,11 @@ bool copy_tiles(const cuda_double::LaunchShape& shape, const cuda::CopyBatch& ba
   return true;
 }
 
+bool copy_scaled_tiles(const cuda_double::LaunchShape& shape, const cuda::CopyBatch& batch) {
+  run_copy_scaled_tiles(batch, shape.grid[0]);
+  return true;
+}
+
 bool copy_tiles_in_bulk(const cuda_double::LaunchShape& shape, const cuda::CopyBatch& batch) {
   run_copy_tiles_in_bulk(batch, shape.grid[0]);
   return true;
@@ -41,6 +46,8 @@ cuda_double::BoundKernel bind_wait_flags(void** arguments, const cuda_double::La
 [[maybe_unused]] const bool g_is_registered[] = {
     cuda_double::register_kernel("_ZN7reshard4cuda10copy_tilesENS0_9CopyBatchE",
                                  cuda_double::bind_arguments<copy_tiles, cuda::CopyBatch>),
+    cuda_double::register_kernel("_ZN7reshard4cuda17copy_scaled_tilesENS0_9CopyBatchE",
+                                 cuda_double::bind_arguments<copy_scaled_tiles, cuda::CopyBatch>),
     cuda_double::register_kernel("_ZN7reshard4cuda18copy_tiles_in_bulkENS0_9CopyBatchE",
                                  cuda_double::bind_arguments<copy_tiles_in_bulk, cuda::CopyBatch>),
     cuda_double::register_kernel("_ZN7reshard4cuda9set_flagsENS0_8SetFlagsE",

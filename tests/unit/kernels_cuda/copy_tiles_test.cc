@@ -31,7 +31,9 @@ void check_batch(std::uint64_t seed) {
   std::mt19937_64 random(seed);
   const auto num_copies = random() % 12;
   std::vector<RandomCopy> copies;
-  for (std::uint64_t i = 0; i < num_copies; ++i) copies.push_back(random_copy(&random));
+  for (std::uint64_t i = 0; i < num_copies; ++i) {
+    copies.push_back(random() % 4 == 0 ? random_scaled_copy(&random) : random_copy(&random));
+  }
   std::vector<AlignedBytes> sources;
   std::vector<AlignedBytes> targets;
   CopyList on_device;

@@ -45,7 +45,8 @@ inline void run_on_fibers(const TileTable& table, const TileRange& batch, std::i
   const AlignedBytes uploaded(table.num_bytes());
   table.write(uploaded.data());
   const std::int64_t num_blocks = cuda::num_blocks_of(batch, max_blocks);
-  const auto run = bulk == Bulk::kOn ? run_copy_tiles_in_bulk : run_copy_tiles;
+  const auto plain = bulk == Bulk::kOn ? run_copy_tiles_in_bulk : run_copy_tiles;
+  const auto run = batch.has_scales ? run_copy_scaled_tiles : plain;
   run(cuda::copy_batch(table.at(uploaded.data()), batch, num_blocks), static_cast<std::uint32_t>(num_blocks));
 }
 

@@ -180,6 +180,46 @@ RandomCopy random_copy(Random* random) {
   return random_copy_of(random, from, converts ? any_of(random, floats) : from, false);
 }
 
+// Of blocks in up to two dims, of all sizes and kinds; sources of which every byte is random, which have a NaN in most
+// blocks, or zeros, or numbers of a few binades, so that the largest counts.
+RandomScales random_scales(Random* random) {
+  RandomScales one;
+  ScaleOp& op = one.op;
+  op.src_dtype = one_in(random, 2) ? DType::kBF16 : DType::kF32;
+  op.rule = any_of<ScaleRule>(random, {ScaleRule::kF32, ScaleRule::kE8M0Up, ScaleRule::kE8M0Down});
+  op.num_dims = static_cast<int>(draw(random, 0, one_in(random, 8) ? 4 : 2));
+  const bool is_tight = one_in(random, 2);
+  std::int64_t src_stride = size_bytes(op.src_dtype);
+  std::int64_t scale_stride = size_bytes(scale_dtype(op.rule));
+  std::int64_t left = 30000;
+  std::int64_t largest_block = 32768;
+  int num_blocked = 0;
+  const bool is_turned = one_in(random, 4);
+  for (int i = 0; i < op.num_dims; ++i) {
+    const int d = is_turned ? i : op.num_dims - 1 - i;
+    op.shape[d] = draw(random, 1, std::min<std::int64_t>(left, one_in(random, 2) ? 9 : 700));
+    if (is_tight) op.shape[d] = std::max<std::int64_t>(1, op.shape[d] / 32 * 32);
+    left = std::max<std::int64_t>(1, left / op.shape[d]);
+    op.blocks[d] = num_blocked < 2 ? any_of<std::int64_t>(random, {1, 2, 8, 32, 32, 128, 128, 256}) : 1;
+    if (op.blocks[d] > largest_block) op.blocks[d] = 1;
+    largest_block /= op.blocks[d];
+    num_blocked += op.blocks[d] > 1 ? 1 : 0;
+    op.src_strides_bytes[d] = src_stride;
+    op.scale_strides_bytes[d] = scale_stride;
+    src_stride = src_stride * op.shape[d] + (!is_tight && one_in(random, 4) ? draw(random, 1, 20) : 0);
+    scale_stride = scale_stride * ((op.shape[d] + op.blocks[d] - 1) / op.blocks[d]) + (one_in(random, 4) ? 8 : 0);
+  }
+  one.src_base = is_tight ? 0 : draw(random, 0, 15);
+  one.src.resize(static_cast<std::size_t>(one.src_base + src_stride));
+  const std::int64_t kind = draw(random, 0, 3);
+  for (std::byte& byte : one.src) byte = kind == 0 ? std::byte{0} : static_cast<std::byte>((*random)());
+  if (kind > 1) {
+    for (std::byte& byte : one.src) byte &= std::byte{0x83};
+  }
+  one.scales.assign(static_cast<std::size_t>(scale_stride + 64), kPoison);
+  return one;
+}
+
 RandomCopy random_scaled_copy(Random* random) {
   const DType wide = one_in(random, 2) ? DType::kBF16 : DType::kF32;
   const bool quantises = one_in(random, 2);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/canonical_op.h"
+#include "kernels/scale_list.h"
 
 namespace reshard::testing {
 
@@ -32,5 +33,14 @@ RandomCopy random_copy(std::mt19937_64* random);
 
 /// Likewise, but quantised or dequantised, with blocks of all kinds, which the box cuts anywhere.
 RandomCopy random_scaled_copy(std::mt19937_64* random);
+
+/// Scales that are made, of memory of its own, at any offset.
+struct RandomScales {
+  ScaleOp op;  ///< addresses are not set; the source begins at `src_base`
+  std::vector<std::byte> src;
+  std::vector<std::byte> scales;
+  std::int64_t src_base = 0;
+};
+RandomScales random_scales(std::mt19937_64* random);
 
 }  // namespace reshard::testing

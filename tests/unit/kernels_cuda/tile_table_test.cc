@@ -47,7 +47,7 @@ TEST(TileTableTest, EveryElementOfEveryBoxIsInOneTile) {
     }
     for (const Tile& tile : table.tiles()) {
       for (std::uint32_t i = 0; i < tile.num_boxes(); ++i) {
-        const CopyBox& box = table.boxes()[tile.box + i];
+        const CopyBox& box = table.boxes()[tile.record(i)];
         const std::uint32_t first_row = tile.is_group() ? 0 : tile.first_row;
         const std::uint32_t first_col = tile.is_group() ? 0 : tile.first_col;
         const std::uint32_t rows = tile.is_group() ? box.extents[1] * box.extents[2] : tile.num_rows;
@@ -58,7 +58,7 @@ TEST(TileTableTest, EveryElementOfEveryBoxIsInOneTile) {
                     (first_row % box.extents[1] == 0 && rows % box.extents[1] == 0 && first_col == 0));
         for (std::uint32_t row = first_row; row < first_row + rows; ++row) {
           for (std::uint32_t col = first_col; col < first_col + cols; ++col) {
-            char& mark = is_covered[tile.box + i].at(std::size_t{row} * box.extents[0] + col);
+            char& mark = is_covered[tile.record(i)].at(std::size_t{row} * box.extents[0] + col);
             ASSERT_EQ(mark, 0) << "twice, seed " << kSeed << " round " << round;
             mark = 1;
           }
