@@ -82,8 +82,7 @@ std::vector<Item> sorted_items(const Plan& plan, const Schedule& schedule, const
     }
   }
   std::sort(items.begin(), items.end(), [&](const Item& a, const Item& b) {
-    const auto order = a.key <=> b.key;
-    return order != 0 ? order < 0 : step_of(schedule, a).key() < step_of(schedule, b).key();
+    return a.key == b.key ? step_of(schedule, a).key() < step_of(schedule, b).key() : a.key < b.key;
   });
   return items;
 }

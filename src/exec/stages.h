@@ -25,9 +25,9 @@
 
 #include <algorithm>
 #include <array>
-#include <compare>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <vector>
 
 #include "src/exec/schedule.h"
@@ -47,7 +47,9 @@ struct StageKey {
   std::int32_t depth = 0;    ///< hops of the window in the same round before this one
   /// Of the hops of a window out of one rank in one round, which lot; at the last level, each hop is one.
   std::int32_t branch = 0;
-  auto operator<=>(const StageKey&) const = default;
+  auto key() const { return std::tuple{phase, round, part, route, number, depth, branch}; }
+  bool operator<(const StageKey& other) const { return key() < other.key(); }
+  bool operator==(const StageKey&) const = default;
 };
 
 /// A level is how finely rounds are cut. At kRoundLevel a stage is a round; below it, each level joins twice as many
