@@ -58,11 +58,13 @@ export package is_dry
 
 part versions 10
 part fuzz 40
-part sanitizers 60
+part sanitizers 55
 part kernels 100
 part counters 40
 part processes 80
 part reshard 80
+part nccl 40
+part nccl_reshard 50
 part order 40
 printf '%s parts failed; results in %s\n' "$num_failed" "$out"
 [ "$num_failed" -eq 0 ]

@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../../tests/setup.sh"
 folder=$1
-programs=(reshard_perf chaos kernel_fuzz map_peers bench_kernels stream_order)
+programs=(reshard_perf chaos kernel_fuzz map_peers bench_kernels stream_order nccl_groups)
 install_missing "${build_packages[@]}" "${gpu_packages[@]}"
 build_preset release reshard "${programs[@]}"
 
@@ -22,6 +22,18 @@ done | sort -u | grep -vE '/(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gc
 ucx=$(ldd "$folder/lib/libreshard.so.0" | awk '/libucp/ {print $3}')
 modules=$(dirname "$(readlink -f "$ucx")")/ucx
 [ ! -d "$modules" ] || cp -r "$modules" "$folder/lib/"
+# NCCL of a version that takes several ranks on one device, as the registry of Python has it; of its device code only what
+# an H100 runs. Without it the parts that need it are skipped, and say so.
+nccl=$(mktemp -d)
+if python3 -m pip download --quiet --no-deps --dest "$nccl" 'nvidia-nccl-cu13>=2.30' &&
+  python3 -m zipfile -e "$nccl"/*.whl "$nccl/wheel"; then
+  mkdir "$folder/nccl"
+  python3 perf/gpu_check/cut_nccl.py "$nccl/wheel/nvidia/nccl/lib/libnccl.so.2" 90 "$nccl/libnccl.so.2"
+  gzip -6 <"$nccl/libnccl.so.2" >"$folder/nccl/libnccl.so.2.gz"
+else
+  echo "packed without NCCL: its wheel could not be had"
+fi
+rm -rf "$nccl"
 size=$(du -sm "$folder" | cut -f1)
 echo "packed $folder: $size MB"
 [ "$size" -le 40 ] || { echo "more than the 40 MB that a machine without network is given" && exit 1; }

@@ -113,8 +113,43 @@ part_reshard() {
     --most "$(on_gpu 40 2)"
 }
 
-# The caller's streams before and behind a run.
-part_order() { run stream_order "$(on_gpu 100 5)"; }
+# nccl_setting: prepares NCCL with several ranks on one device, for the programs that follow.
+nccl_setting() {
+  export NCCL_MULTI_RANK_GPU_ENABLE=1 NCCL_MAX_CTAS=8 RESHARD_NCCL_LIBRARY=$package/nccl/libnccl.so.2
+  if [ "$is_dry" = true ]; then
+    export RESHARD_NCCL_LIBRARY=$DRY_LIB/libnccl.so.2 CUDA_DOUBLE_DEVICES=1 NCCL_DOUBLE_VERSION=23203
+    [ -e "$RESHARD_NCCL_LIBRARY" ] || skip "this build has no double of NCCL"
+    return
+  fi
+  [ -e "$RESHARD_NCCL_LIBRARY.gz" ] || [ -e "$RESHARD_NCCL_LIBRARY" ] || skip "packed without NCCL"
+  [ -e "$RESHARD_NCCL_LIBRARY" ] || gzip -dk "$RESHARD_NCCL_LIBRARY.gz"
+}
+
+has_stream_driver() { [ "$is_dry" = false ] || [ -e src/exec/stream_driver.cc ] || skip "no driver works in streams yet"; }
+
+# Groups of sends and receives, small and large, and one that is given up. Ranks are threads.
+part_nccl() {
+  nccl_setting
+  run nccl_groups "$(on_gpu 1024 256)"
+}
+
+# A whole reshard in streams, with NCCL between ranks; what maps is read in place all the same.
+part_nccl_reshard() {
+  nccl_setting
+  has_stream_driver
+  local job=(--model perf/models/Qwen3-30B-A3B.json --layers 2 --from megatron:tp=2,dp=2,ep=4 --to vllm:tp=4 --colocated --runs 10)
+  [ "$is_dry" = false ] || job=(--spec perf/specs/tp3_to_tp4.json --runs 1)
+  run reshard_perf "${job[@]}" --transport nccl --threads --memory cuda --warmups 1 --patterns 0 --check 1 --json "$out_json" || return 1
+  json_line "$out_json"
+}
+
+# The caller's streams before and behind a run; then the same over NCCL, begun by the host and out of a graph.
+part_order() {
+  run stream_order "$(on_gpu 100 5)" || return 1
+  nccl_setting
+  has_stream_driver
+  run stream_order "$(on_gpu 100 5)" nccl && run stream_order "$(on_gpu 100 5)" graph
+}
 
 # A report of a tool as one line.
 out_json=$(mktemp -u)

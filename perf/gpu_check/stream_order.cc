@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 //
-// usage: stream_order [ROUNDS]       20 unless given
+// usage: stream_order [ROUNDS [poll|nccl|graph]]       20, poll unless given
 //
 // A run belongs between what the caller's stream holds before it and what waits for its groups after it. Two ranks, as
 // threads on the first device: in every round each queues a delay and then new source values on a stream of its own,
 // starts the run on that stream without waiting for anything, and another stream, which is told to wait for the event
 // of each group and for nothing else, carries the group's destination to the host. A run that reads before its time
-// finds the values of the round before. Prints one line of JSON; exit status 0: every element was right.
+// finds the values of the round before. With poll, groups are waited for before their events are asked for; with nccl
+// the events are there right after start; with graph the run is captured once and launched in every round. Prints one
+// line of JSON, with the mean seconds from the start of a round to the end of its run, the delay included; exit status
+// 0: every element was right; 77: NCCL is missing, or does not take the ranks.
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,10 +35,12 @@ constexpr int kNumTensors = 2;  // each a group of its own
 constexpr std::int64_t kTimeoutUs = 20'000'000;
 constexpr auto kDelay = std::chrono::milliseconds(3);
 
+enum class Way { kPoll, kNccl, kGraph };
+
 void check(reshard_status_t status, const char* what) {
   if (status == RESHARD_OK) return;
   std::fprintf(stderr, "stream_order: %s: %s\n", what, reshard_last_error());
-  std::exit(1);
+  std::_Exit(status == RESHARD_ERR_NOT_SUPPORTED ? 77 : 1);
 }
 
 void check(cudaError_t error, const char* what) {
@@ -71,7 +78,7 @@ struct Plan {
 
 class Rank {
  public:
-  Rank(const Plan& plan, reshard_comm_t comm, int rank) : plan_(plan), comm_(comm), rank_(rank) {
+  Rank(const Plan& plan, reshard_comm_t comm, int rank, Way way) : plan_(plan), comm_(comm), rank_(rank), way_(way) {
     check(cudaSetDevice(0), "choosing the device");
     for (cudaStream_t* stream : {&before_, &after_}) {
       check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "making a stream");
@@ -86,6 +93,7 @@ class Rank {
       }
     }
     bind();
+    if (way_ == Way::kGraph) capture();
   }
 
   /// Elements that were wrong.
@@ -94,16 +102,33 @@ class Rank {
               before_, [](void*) { std::this_thread::sleep_for(kDelay); }, nullptr),
           "queueing a delay");
     for (int tensor = 0; tensor < kNumTensors; ++tensor) queue_source(round, tensor);
-    check(reshard_binding_start(binding_, before_), "start");
-    for (int tensor = 0; tensor < kNumTensors; ++tensor) queue_look(tensor);
-    check(reshard_binding_finish(binding_, kTimeoutUs), "finish");
+    const auto start = std::chrono::steady_clock::now();
+    if (way_ == Way::kGraph) {
+      check(cudaGraphLaunch(launched_, before_), "launching the graph");
+      check(reshard_binding_finish(binding_, kTimeoutUs), "finish");
+      for (int tensor = 0; tensor < kNumTensors; ++tensor) queue_look(tensor);
+    } else {
+      check(reshard_binding_start(binding_, before_), "start");
+      for (int tensor = 0; tensor < kNumTensors; ++tensor) {
+        wait_for_group(tensor);
+        queue_look(tensor);
+      }
+      check(reshard_binding_finish(binding_, kTimeoutUs), "finish");
+    }
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     check(cudaStreamSynchronize(after_), "waiting for what was seen");
     std::int64_t num_wrong = 0;
     for (int tensor = 0; tensor < kNumTensors; ++tensor) num_wrong += count_wrong(round, tensor);
     return num_wrong;
   }
 
+  double seconds() const { return seconds_; }
+
   void close() {
+    if (way_ == Way::kGraph) {  // which must be gone before its binding
+      check(cudaGraphExecDestroy(launched_), "destroying the graph");
+      check(cudaGraphDestroy(graph_), "destroying the graph");
+    }
     reshard_binding_destroy(binding_);
     for (const auto& buffers : {src_, dst_}) {
       for (const reshard_buffer_t& buffer : buffers) check(reshard_free(comm_, buffer.ptr), "freeing");
@@ -138,7 +163,24 @@ class Rank {
     desc.src_buffers = src_.data();
     desc.dst_buffers = dst_.data();
     desc.timeout_us = kTimeoutUs;
+    desc.driver = way_ == Way::kPoll ? RESHARD_DRIVER_POLL : RESHARD_DRIVER_NCCL;
+    desc.capturable = way_ == Way::kGraph ? 1 : 0;
     check(reshard_binding_create(&desc, &binding_), "bind");
+  }
+
+  void capture() {
+    check(cudaStreamBeginCapture(before_, cudaStreamCaptureModeThreadLocal), "beginning to capture");
+    check(reshard_binding_start(binding_, before_), "start while capturing");
+    check(cudaStreamEndCapture(before_, &graph_), "ending to capture");
+    check(cudaGraphInstantiate(&launched_, graph_, 0), "making the graph ready");
+  }
+
+  /// So that the other stream waits for it.
+  void wait_for_group(int tensor) {
+    if (way_ == Way::kPoll) check(reshard_binding_wait_group(binding_, tensor, kTimeoutUs), "waiting for a group");
+    void* event = nullptr;
+    check(reshard_binding_get_group_event(binding_, tensor, &event), "the event of a group");
+    check(cudaStreamWaitEvent(after_, static_cast<cudaEvent_t>(event), 0), "waiting for the event");
   }
 
   void queue_source(int round, int tensor) {
@@ -151,10 +193,6 @@ class Rank {
 
   void queue_look(int tensor) {
     const auto index = static_cast<std::size_t>(tensor);
-    check(reshard_binding_wait_group(binding_, tensor, kTimeoutUs), "waiting for a group");
-    void* event = nullptr;
-    check(reshard_binding_get_group_event(binding_, tensor, &event), "the event of a group");
-    check(cudaStreamWaitEvent(after_, static_cast<cudaEvent_t>(event), 0), "waiting for the event");
     check(cudaMemcpyAsync(found_[index], dst_[index].ptr, kShareBytes, cudaMemcpyDefault, after_), "queueing a look");
   }
 
@@ -172,6 +210,10 @@ class Rank {
   Plan plan_;
   reshard_comm_t comm_;
   int rank_;
+  Way way_;
+  double seconds_ = 0;
+  cudaGraph_t graph_ = nullptr;
+  cudaGraphExec_t launched_ = nullptr;
   cudaStream_t before_ = nullptr;
   cudaStream_t after_ = nullptr;
   std::vector<reshard_buffer_t> src_;
@@ -185,17 +227,23 @@ class Rank {
 
 int main(int argc, char** argv) {
   const int num_rounds = argc > 1 ? std::atoi(argv[1]) : 20;
+  const char* name = argc > 2 ? argv[2] : "poll";
+  const Way way = std::strcmp(name, "nccl") == 0    ? Way::kNccl
+                  : std::strcmp(name, "graph") == 0 ? Way::kGraph
+                                                    : Way::kPoll;
   Plan plan;
   check(reshard_layout_create_from_spec(spec().c_str(), &plan.src, &plan.dst), "spec");
   check(reshard_plan_create(plan.src, plan.dst, nullptr, &plan.plan), "plan");
   reshard_comm_t comms[kNumRanks];
   check(reshard_comm_create_local(kNumRanks, nullptr, comms), "comm");
   std::int64_t num_wrong[kNumRanks] = {};
+  double seconds[kNumRanks] = {};
   std::vector<std::thread> threads;
   for (int rank = 0; rank < kNumRanks; ++rank) {
     threads.emplace_back([&, rank] {
-      Rank mine(plan, comms[rank], rank);
+      Rank mine(plan, comms[rank], rank, way);
       for (int round = 0; round < num_rounds; ++round) num_wrong[rank] += mine.play(round);
+      seconds[rank] = mine.seconds();
       mine.close();
     });
   }
@@ -205,6 +253,7 @@ int main(int argc, char** argv) {
   reshard_layout_destroy(plan.src);
   reshard_layout_destroy(plan.dst);
   const std::int64_t total = num_wrong[0] + num_wrong[1];
-  std::printf("{\"rounds\": %d, \"elements_wrong\": %lld}\n", num_rounds, static_cast<long long>(total));
+  std::printf("{\"way\": \"%s\", \"rounds\": %d, \"elements_wrong\": %lld, \"seconds_per_round\": %.6f}\n", name,
+              num_rounds, static_cast<long long>(total), std::max(seconds[0], seconds[1]) / std::max(num_rounds, 1));
   return total == 0 ? 0 : 1;
 }

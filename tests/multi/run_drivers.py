@@ -22,7 +22,7 @@ def run(perf, options, variables, folder):
     path = os.path.join(folder, "report.json")
     if os.path.exists(path):
         os.remove(path)
-    env = dict(os.environ, CUDA_DOUBLE_DEVICES="8", **variables)
+    env = {**os.environ, "CUDA_DOUBLE_DEVICES": "8", **variables}
     command = [perf, "--spec", SPEC, "-n", "1", "-w", "0", "--patterns", "0", "--json", path] + options
     status, _, err = tool.run_command(command, env=env)
     if status != 0:
