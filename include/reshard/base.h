@@ -77,7 +77,10 @@ RESHARD_API const char* reshard_build_info(void);
 
 /* ----------------------------------------------------------------------------------------------------- dtype */
 
-/** Element types under the names of safetensors. F32, F16 and BF16 convert into each other; others only move. */
+/**
+ * Element types under the names of safetensors. F32, F16 and BF16 convert into each other, F8_E4M3 from and to F32 and
+ * BF16 where its layout says its scales (reshard_layout_set_scales); others only move.
+ */
 typedef enum reshard_dtype {
   RESHARD_BOOL = 0,
   RESHARD_U8 = 1,

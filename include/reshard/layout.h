@@ -40,6 +40,18 @@ typedef struct reshard_tensor_desc {
   int64_t group;         /**< completion group, e.g. the layer; any value; groups complete in ascending order */
 } reshard_tensor_desc_t;
 
+/**
+ * Which elements of a tensor [..., M, N] share a scale. An element stands for its 8-bit float times the scale.
+ * Scales of the first two kinds can be computed where a block lies whole on a rank; the others are given, as tensors.
+ */
+typedef enum reshard_scale_kind {
+  RESHARD_SCALES_NONE = 0,
+  RESHARD_SCALES_BLOCK128 = 1, /**< blocks of 128 x 128: F32 [..., ceil(M/128), ceil(N/128)] */
+  RESHARD_SCALES_MXFP8 = 2,    /**< 32 along the last dimension: F8_E8M0 [..., M, ceil(N/32)] */
+  RESHARD_SCALES_CHANNEL = 3,  /**< each row: F32 [..., M] or [..., M, 1] */
+  RESHARD_SCALES_TENSOR = 4    /**< the whole: F32 [] or [1]; of 3 dimensions and more also each matrix: [...] */
+} reshard_scale_kind_t;
+
 /** How an axis of the mesh divides the dimension it is applied to. */
 typedef enum reshard_rule {
   RESHARD_REPLICATE = 0,      /**< every coordinate holds all of it */
@@ -189,6 +201,20 @@ RESHARD_API void reshard_layout_destroy(reshard_layout_t layout);
 /** Adds a tensor that no rank holds yet; [out] tensor its index, counting from 0. */
 RESHARD_API reshard_status_t reshard_layout_add_tensor(reshard_layout_t layout, const reshard_tensor_desc_t* desc,
                                                        int64_t* tensor);
+
+/**
+ * Says that the elements of `tensor`, F8_E4M3, are to be read times scales, which the tensor `scales` of the same
+ * layout holds. Both are tensors like others, placed where the caller likes. A plan whose other side has the tensor as
+ * F32, F16 or BF16 converts: it quantises to these scales, which it computes where the source has no tensor of the
+ * scale tensor's name, or dequantises. Errors: RESHARD_ERR_INVALID_ARGUMENT for a tensor that does not exist, dtypes or
+ * shapes other than the kind's (reshard_scale_kind_t), tensors of different groups, scales that another tensor has.
+ */
+RESHARD_API reshard_status_t reshard_layout_set_scales(reshard_layout_t layout, int64_t tensor,
+                                                       reshard_scale_kind_t kind, int64_t scales);
+
+/** What reshard_layout_set_scales said: [out] kind RESHARD_SCALES_NONE and [out] scales -1 for a tensor without. */
+RESHARD_API reshard_status_t reshard_layout_get_scales(reshard_layout_t layout, int64_t tensor,
+                                                       reshard_scale_kind_t* kind, int64_t* scales);
 
 /**
  * Places a tensor on a mesh. A tensor may be placed more than once (tied embeddings on two stages).

@@ -149,6 +149,9 @@ RESHARD_API void reshard_plan_info_init(reshard_plan_info_t* info);
  * conversion, no name that both sides have),
  * RESHARD_ERR_NOT_COVERED (names tensor, box and rank), RESHARD_ERR_INVALID_ARGUMENT (destination blocks that overlap,
  * ranks that the machine's network does not join), RESHARD_ERR_STAGING_TOO_SMALL.
+ * Tensors with scales on one side (reshard_layout_set_scales) are quantised at the source where no border of a piece of
+ * its memory cuts a block, else at the destination, and dequantised at the destination; RESHARD_ERR_LAYOUT_MISMATCH
+ * names tensor, dimension and borders where neither can be, and scales that would have to be given.
  */
 RESHARD_API reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst,
                                                  const reshard_plan_options_t* options, reshard_plan_t* plan);
@@ -498,6 +501,9 @@ typedef struct reshard_binding_stats {
   int64_t staging_bytes;       /**< staging memory allocated by this binding */
   int64_t num_runs;            /**< runs started */
   int64_t num_groups_complete; /**< of the last run, in this rank's order; reshard_binding_poll tells which */
+  /* Since version 2; version 1 ended here and is still taken. */
+  int64_t scratch_bytes; /**< memory of quantised tensors, beside the staging: computed scales, and tensors that are
+                              converted once they landed */
 } reshard_binding_stats_t;
 
 RESHARD_API void reshard_buffer_init(reshard_buffer_t* buffer);
@@ -518,6 +524,7 @@ RESHARD_API void reshard_binding_stats_init(reshard_binding_stats_t* stats);
  * on one device with a version before 2.30), RESHARD_ERR_INVALID_ARGUMENT (memory of the host, a rank without buffers,
  * an nccl_comm of another size, rank or device or of another library, values out of range, or that differ between
  * ranks), RESHARD_ERR_PLAN_MISMATCH (ranks with different versions of NCCL), RESHARD_ERR_TRANSPORT (what NCCL reports).
+ * A plan that converts 8-bit floats is bound to host memory and the polling driver only: RESHARD_ERR_NOT_SUPPORTED.
  * Memory of a device that a peer cannot map goes through messages (reshard_binding_stats_t tells how much).
  */
 RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding);

@@ -5,6 +5,8 @@
 // compared with what is computed here, and a fault that both shared would not be seen.
 #include "perf/data/convert.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace reshard::perf {
@@ -52,6 +54,27 @@ std::uint16_t f16_from_float(float value) {
     half = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
   }
   return static_cast<std::uint16_t>(sign | half);
+}
+
+float float_from_e4m3(std::uint8_t code) {
+  const int exponent = (code >> 3) & 0xf;
+  const int fraction = code & 7;
+  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -9)
+                                        : std::ldexp(static_cast<float>(8 + fraction), exponent - 10);
+  return (code & 0x80) != 0 ? -magnitude : magnitude;
+}
+
+/// By looking for the two neighbours among the 127 values, and not by bits as the kernels do.
+std::uint8_t e4m3_from_float(float value) {
+  const float magnitude = std::min(std::fabs(value), 448.0f);
+  std::uint8_t code = 0;
+  while (code < 0x7e && float_from_e4m3(static_cast<std::uint8_t>(code + 1)) <= magnitude) ++code;
+  if (code < 0x7e) {
+    const float below = magnitude - float_from_e4m3(code);
+    const float above = float_from_e4m3(static_cast<std::uint8_t>(code + 1)) - magnitude;
+    if (above < below || (above == below && code % 2 != 0)) ++code;
+  }
+  return static_cast<std::uint8_t>(code | (std::signbit(value) ? 0x80 : 0));
 }
 
 bool is_convertible(reshard_dtype_t dtype) {

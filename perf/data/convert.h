@@ -19,6 +19,10 @@ std::uint16_t bf16_from_float(float value);
 float float_from_f16(std::uint16_t bits);
 std::uint16_t f16_from_float(float value);
 
+/// 8-bit floats E4M3: to the nearest, ties to even; what is above 448 becomes 448. No NaNs.
+std::uint8_t e4m3_from_float(float value);
+float float_from_e4m3(std::uint8_t code);
+
 /// True for the dtypes that convert into each other: F32, F16, BF16.
 bool is_convertible(reshard_dtype_t dtype);
 

@@ -33,7 +33,7 @@ std::int64_t count_wrong(const TensorPair& tensor, const std::byte* expected, co
                          std::int64_t count) {
   const std::size_t size = reshard_dtype_size_bytes(tensor.dst_dtype);
   if (std::memcmp(expected, found, static_cast<std::size_t>(count) * size) == 0) return 0;
-  const bool converted = tensor.src_dtype != tensor.dst_dtype;
+  const bool converted = tensor.src_dtype != tensor.dst_dtype && tensor.quant == nullptr;
   std::int64_t num_wrong = 0;
   for (std::int64_t i = 0; i < count; ++i, expected += size, found += size) {
     if (std::memcmp(expected, found, size) == 0) continue;
@@ -86,6 +86,7 @@ CheckCount check_padding(const reshard_block_t& block, const TensorPair& tensor,
 void fill_source(const RankData& data, const std::vector<TensorPair>& tensors, const Arena& arena) {
   ScratchRow scratch;
   for (const TensorPair& tensor : tensors) {
+    if (tensor.src_index < 0) continue;
     const std::size_t size = reshard_dtype_size_bytes(tensor.src_dtype);
     for (const reshard_block_t& block : blocks_of(data.layout, data.rank, tensor.src_index)) {
       if (block.kind != RESHARD_BLOCK_DATA) continue;
@@ -104,6 +105,7 @@ std::vector<CheckCount> check_destination(const RankData& data, const std::vecto
   std::vector<CheckCount> counts;
   for (const TensorPair& tensor : tensors) {
     CheckCount& total = counts.emplace_back();
+    if (tensor.dst_index < 0) continue;
     for (const reshard_block_t& block : blocks_of(data.layout, data.rank, tensor.dst_index)) {
       const std::byte* memory = arena.buffer(block.buffer);
       const CheckCount count = block.kind == RESHARD_BLOCK_DATA ? check_data(block, tensor, *data.values, memory)

@@ -48,6 +48,7 @@ std::uint64_t fnv1a64(std::string_view text) {
 
 void FormulaSource::read(const TensorPair& tensor, std::int64_t first, std::int64_t count, reshard_dtype_t dtype,
                          std::byte* out) const {
+  if (tensor.quant != nullptr) return quantised_.read(tensor, first, count, dtype, out);
   // By name and index alone: any rank computes any element, whoever holds it, and checks what it got by itself.
   const std::uint64_t seed = fnv1a64(tensor.name) + static_cast<std::uint64_t>(first);
   if (tensor.src_dtype == tensor.dst_dtype) {

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "perf/data/element_source.h"
+#include "perf/data/quantised.h"
 
 namespace reshard::perf {
 
@@ -26,6 +27,9 @@ class FormulaSource final : public ElementSource {
  public:
   void read(const TensorPair& tensor, std::int64_t first, std::int64_t count, reshard_dtype_t dtype,
             std::byte* out) const override;
+
+ private:
+  mutable QuantisedValues quantised_;  // keeps scales that it has computed
 };
 
 }  // namespace reshard::perf

@@ -152,19 +152,78 @@ Plan make_plan(const JobOptions& options, const Job& job) {
   return make_plan(job.src.get(), job.dst.get(), plan_options(options, job));
 }
 
+namespace {
+
+/// Elements that share a scale, by dim of the scales; reshard_scale_kind_t says the kinds.
+std::vector<std::int64_t> blocks_of_kind(reshard_scale_kind_t kind, const std::vector<std::int64_t>& shape,
+                                         const std::vector<std::int64_t>& scale_shape) {
+  std::vector<std::int64_t> blocks;
+  for (std::size_t d = 0; d < scale_shape.size(); ++d) {
+    const std::size_t from_last = shape.size() - 1 - d;
+    std::int64_t block = 1;
+    if (kind == RESHARD_SCALES_BLOCK128 && from_last <= 1) block = 128;
+    if (kind == RESHARD_SCALES_MXFP8 && from_last == 0) block = 32;
+    if (scale_shape[d] == 1) block = std::max(block, shape[d]);
+    blocks.push_back(block);
+  }
+  return blocks;
+}
+
+/// The pair that has this name on a side; null for a tensor that no pair is of.
+TensorPair* find_pair(std::vector<TensorPair>* pairs, const std::string& name) {
+  const auto found = std::find_if(pairs->begin(), pairs->end(), [&](const TensorPair& p) { return p.name == name; });
+  return found == pairs->end() ? nullptr : &*found;
+}
+
+/// Finds the pairs that convert from or to 8-bit floats, and tells them and their scales of each other.
+void mark_quantised(const std::vector<TensorView>& side, bool is_dst, std::vector<TensorPair>* pairs) {
+  for (std::size_t i = 0; i < side.size(); ++i) {
+    if (side[i].scales < 0) continue;
+    const TensorView& scales = side[static_cast<std::size_t>(side[i].scales)];
+    TensorPair* weight = find_pair(pairs, side[i].name);
+    if (weight == nullptr || weight->src_dtype == weight->dst_dtype) continue;
+    TensorPair* of_scales = find_pair(pairs, scales.name);
+    if (of_scales == nullptr) {  // at the source alone, where the destination takes no scales
+      const auto index = static_cast<std::int64_t>(side[i].scales);
+      pairs->push_back({scales.name, scales.shape, index, -1, scales.dtype, scales.dtype});
+      of_scales = &pairs->back();
+      weight = find_pair(pairs, side[i].name);
+    }
+    auto quant = std::make_shared<Quantised>();
+    quant->name = weight->name;
+    quant->scales = scales.name;
+    quant->shape = weight->shape;
+    quant->scale_shape = scales.shape;
+    quant->blocks = blocks_of_kind(side[i].scale_kind, weight->shape, scales.shape);
+    quant->kind = side[i].scale_kind;
+    quant->wide_dtype = is_dst ? weight->src_dtype : weight->dst_dtype;
+    quant->is_quantising = is_dst;
+    quant->has_given_scales = of_scales->src_index >= 0;
+    weight->quant = of_scales->quant = quant;
+    of_scales->is_scales = true;
+  }
+}
+
+}  // namespace
+
+/// The plan that was made proves that what one side alone has are scales.
 std::vector<TensorPair> pair_tensors(const Job& job) {
   const std::vector<TensorView> src_tensors = tensors_of(job.src.get());
+  const std::vector<TensorView> dst_tensors = tensors_of(job.dst.get());
   std::unordered_map<std::string, std::size_t> src_of_name;
   for (std::size_t i = 0; i < src_tensors.size(); ++i) src_of_name.emplace(src_tensors[i].name, i);
   std::vector<TensorPair> pairs;
-  for (const TensorView& dst : tensors_of(job.dst.get())) {
+  for (const TensorView& dst : dst_tensors) {
     const auto found = src_of_name.find(dst.name);
-    if (found == src_of_name.end()) fail("tensor {} of the destination is missing at the source", dst.name);
     // Every destination tensor gives one pair, so that its index is the number of pairs before it.
     const auto dst_index = static_cast<std::int64_t>(pairs.size());
-    const auto src_index = static_cast<std::int64_t>(found->second);
-    pairs.push_back({dst.name, dst.shape, src_index, dst_index, src_tensors[found->second].dtype, dst.dtype});
+    const bool is_new = found == src_of_name.end();
+    const std::int64_t src_index = is_new ? -1 : static_cast<std::int64_t>(found->second);
+    pairs.push_back(
+        {dst.name, dst.shape, src_index, dst_index, is_new ? dst.dtype : src_tensors[found->second].dtype, dst.dtype});
   }
+  mark_quantised(src_tensors, false, &pairs);
+  mark_quantised(dst_tensors, true, &pairs);
   return pairs;
 }
 

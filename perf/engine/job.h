@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,20 @@ struct Job {
   double layout_seconds = 0;  ///< time to build both layouts
 };
 
-/// One tensor as the two sides know it.
+/// A tensor of 8-bit floats on one of the sides, F32 or BF16 on the other, and its scales.
+struct Quantised {
+  std::string name;
+  std::string scales;  ///< name of the scale tensor
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> scale_shape;
+  std::vector<std::int64_t> blocks;  ///< elements that share a scale, by dim of the scales
+  reshard_scale_kind_t kind = RESHARD_SCALES_NONE;
+  reshard_dtype_t wide_dtype = RESHARD_BF16;  ///< of the other side
+  bool is_quantising = true;
+  bool has_given_scales = false;  ///< the source has them
+};
+
+/// One tensor as the two sides know it. One that only one side has, as computed scales, has the index -1 on the other.
 struct TensorPair {
   std::string name;
   std::vector<std::int64_t> shape;
@@ -33,6 +47,8 @@ struct TensorPair {
   std::int64_t dst_index = 0;
   reshard_dtype_t src_dtype = RESHARD_BF16;
   reshard_dtype_t dst_dtype = RESHARD_BF16;
+  std::shared_ptr<const Quantised> quant = nullptr;  ///< of its elements, or of what its elements are the scales of
+  bool is_scales = false;
 };
 
 /// Builds the layouts of --model or --spec.

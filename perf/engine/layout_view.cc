@@ -16,7 +16,9 @@ std::vector<TensorView> tensors_of(reshard_layout_t layout) {
     reshard_tensor_info_t info;
     reshard_tensor_info_init(&info);
     check(reshard_layout_get_tensor(layout, i, &info), "reading a tensor of a layout");
-    tensors.push_back({info.name, info.dtype, {info.shape, info.shape + info.num_dims}, info.group});
+    TensorView view{info.name, info.dtype, {info.shape, info.shape + info.num_dims}, info.group};
+    check(reshard_layout_get_scales(layout, i, &view.scale_kind, &view.scales), "reading the scales of a tensor");
+    tensors.push_back(std::move(view));
   }
   return tensors;
 }

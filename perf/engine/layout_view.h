@@ -18,6 +18,8 @@ struct TensorView {
   reshard_dtype_t dtype = RESHARD_BF16;
   std::vector<std::int64_t> shape;
   std::int64_t group = 0;
+  reshard_scale_kind_t scale_kind = RESHARD_SCALES_NONE;
+  std::int64_t scales = -1;  ///< index of the scale tensor
 };
 
 /// What a rank holds of a tensor; an empty shard is present and has a zero extent.

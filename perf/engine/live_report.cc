@@ -123,7 +123,7 @@ json live_report_json(const PerfOptions& options, const LiveResult& result) {
                   {"tensors", pattern.num_tensors},
                   {"checked_elements", pattern.num_checked},
                   {"wrong_elements", pattern.num_wrong}};
-    if (options.time_patterns) {
+    if (!pattern.timing.run_seconds.empty()) {
       entry.update(timing_json(pattern.timing, result.copy_bytes_per_second));
       entry["receivers"]["bound_bytes"] = pattern.timing.bound_bytes;
     }

@@ -29,6 +29,10 @@ using Clock = std::chrono::steady_clock;
 
 std::unique_ptr<ElementSource> make_values(const PerfOptions& options, const std::vector<TensorPair>& tensors) {
   if (options.load.empty()) return std::make_unique<FormulaSource>();
+  for (const TensorPair& tensor : tensors) {
+    if (tensor.quant != nullptr)
+      fail("--load: tensor {} is converted from or to 8-bit floats; leave --load out", tensor.name);
+  }
   return std::make_unique<CheckpointSource>(options.load, tensors);
 }
 
@@ -144,10 +148,16 @@ class RankRun {
   }
 
  private:
+  /// A weight alone cannot be planned where it goes with its scales.
+  bool times_patterns() const {
+    return options_.time_patterns && std::none_of(tensors_.begin(), tensors_.end(),
+                                                  [](const TensorPair& tensor) { return tensor.quant != nullptr; });
+  }
+
   int num_steps() const {
     // Filling and binding; the timed runs; the plain copies; a run and a look for each check; the dump.
     const int per_binding = options_.num_warmups + options_.num_runs;
-    const int num_timed = 1 + (options_.time_patterns ? static_cast<int>(patterns_.size()) : 0);
+    const int num_timed = 1 + (times_patterns() ? static_cast<int>(patterns_.size()) : 0);
     return 2 + per_binding * num_timed + 1 + 2 * options_.num_checks + 1;
   }
 
@@ -191,7 +201,7 @@ class RankRun {
   /// Times the pattern's tensors as a transfer of their own, in the same memory.
   PatternResult time_pattern(const Pattern& pattern) {
     PatternResult result{pattern.name, static_cast<std::int64_t>(pattern.tensors.size()), {}, 0, 0};
-    if (!options_.time_patterns) return result;
+    if (!times_patterns()) return result;
     std::vector<std::int64_t> src_tensors;
     std::vector<std::int64_t> dst_tensors;
     for (const std::size_t tensor : pattern.tensors) {

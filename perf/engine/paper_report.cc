@@ -77,6 +77,27 @@ std::string streams_text(const json& streams) {
   return text;
 }
 
+/// Where 8-bit floats are made, or are made something else again; each kind of tensor in two lines.
+std::string quantised_text(const json& entries) {
+  std::string text = "\n  converted\n";
+  std::int64_t crossed = 0;
+  std::int64_t as_bf16 = 0;
+  for (const json& entry : entries) {
+    crossed += entry.at("bytes_crossed").get<std::int64_t>();
+    as_bf16 += entry.at("bytes_crossed_as_bf16").get<std::int64_t>();
+    const char* scales = entry.at("given").get<bool>() ? "given" : "computed";
+    text += fmt::format("    {} ({}): {} to {}, scales {} {}, at the {}:\n      {}\n",
+                        entry.at("pattern").get<std::string>(), entry.at("tensors").dump(),
+                        entry.at("from").get<std::string>(), entry.at("to").get<std::string>(),
+                        entry.at("scales").get<std::string>(), scales, entry.at("place").get<std::string>(),
+                        entry.at("why").get<std::string>());
+  }
+  if (as_bf16 == 0) return text;
+  return text + line("  across ranks",
+                     fmt::format("{} with scales; {:.3f} of the {} that BF16 is", format_bytes(crossed),
+                                 static_cast<double>(crossed) / static_cast<double>(as_bf16), format_bytes(as_bf16)));
+}
+
 }  // namespace
 
 nlohmann::json plan_report_json(const JobOptions& options, json plan, double layout_seconds) {
@@ -103,6 +124,7 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
   text += side_line("sent", report.at("senders"));
   text += side_line("received", report.at("receivers"));
   text += line("busiest rank", bytes(report.at("bound_bytes")) + " cannot be avoided, whatever the plan");
+  if (report.contains("quantised")) text += quantised_text(report.at("quantised"));
   if (has_machine) text += machine_report_text(report);
   text += "\n" + line("atoms, bundles", fmt::format("{}, {}", report.at("atoms").dump(), report.at("bundles").dump()));
   text += line("messages", report.at("messages").dump());

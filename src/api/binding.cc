@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 
 #include "src/api/binding_driver.h"
 #include "src/api/error.h"
@@ -22,6 +24,8 @@ using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
 using reshard::api::kDefaultTimeoutUs;
+using reshard::api::read_versioned;
+using reshard::api::StructHeader;
 
 namespace {
 
@@ -239,16 +243,19 @@ reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeo
 reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats) {
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(binding, "binding"));
-    RESHARD_TRY(check_struct(stats, "reshard_binding_stats_t"));
+    constexpr StructHeader kVersion1{offsetof(reshard_binding_stats_t, scratch_bytes), 1};
+    RESHARD_TRY(reshard_binding_stats_t filled, read_versioned(stats, "reshard_binding_stats_t", kVersion1));
     const Binding::Volume& volume = binding->binding->volume();
-    stats->bytes_same_rank = volume.bytes_same_rank;
-    stats->bytes_mapped = volume.bytes_mapped;
-    stats->bytes_sent = volume.bytes_sent;
-    stats->bytes_received = volume.bytes_received;
-    stats->messages_sent = volume.messages_sent;
-    stats->staging_bytes = volume.staging_bytes;
-    stats->num_runs = binding->binding->driver().num_runs();
-    stats->num_groups_complete = binding->binding->driver().num_groups_complete();
+    filled.bytes_same_rank = volume.bytes_same_rank;
+    filled.bytes_mapped = volume.bytes_mapped;
+    filled.bytes_sent = volume.bytes_sent;
+    filled.bytes_received = volume.bytes_received;
+    filled.messages_sent = volume.messages_sent;
+    filled.staging_bytes = volume.staging_bytes;
+    filled.num_runs = binding->binding->driver().num_runs();
+    filled.num_groups_complete = binding->binding->driver().num_groups_complete();
+    filled.scratch_bytes = volume.scratch_bytes;
+    std::memcpy(stats, &filled, filled.struct_size);  // no more than the caller's version has
     return {};
   });
 }

@@ -52,6 +52,8 @@ Status check_header(const StructHeader& given, const StructHeader& expected, con
 template <typename T>
 inline constexpr std::uint32_t kStructVersion = 1;
 template <>
+inline constexpr std::uint32_t kStructVersion<reshard_binding_stats_t> = 2;
+template <>
 inline constexpr std::uint32_t kStructVersion<reshard_comm_options_t> = 3;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_model_options_t> = 2;

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <cstddef>
+#include <cstring>
 #include <mutex>
 #include <sstream>
 
@@ -289,6 +290,21 @@ reshard_status_t reshard_layout_add_tensor(reshard_layout_t layout, const reshar
     added.shape.assign(desc->shape, desc->shape + desc->num_dims);
     RESHARD_TRY(*tensor, layout->writable().add_tensor(std::move(added)));
     return {};
+  });
+}
+
+reshard_status_t reshard_layout_set_scales(reshard_layout_t layout, int64_t tensor, reshard_scale_kind_t kind,
+                                           int64_t scales) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(layout, "layout"));
+    int number = 0;  // a C caller may have put any integer into the enum
+    static_assert(sizeof(number) == sizeof(kind));
+    std::memcpy(&number, &kind, sizeof(number));
+    if (number < RESHARD_SCALES_BLOCK128 || number > RESHARD_SCALES_TENSOR) {
+      return invalid_argument(
+          fmt::format("kind is {}; take one of RESHARD_SCALES_BLOCK128, _MXFP8, _CHANNEL, _TENSOR", number));
+    }
+    return layout->writable().set_scales(tensor, {static_cast<ScaleKind>(number), scales});
   });
 }
 

@@ -106,6 +106,19 @@ reshard_status_t reshard_layout_get_tensor(reshard_layout_t layout, int64_t tens
   });
 }
 
+reshard_status_t reshard_layout_get_scales(reshard_layout_t layout, int64_t tensor, reshard_scale_kind_t* kind,
+                                           int64_t* scales) {
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_tensor(layout, tensor));
+    RESHARD_TRY(check_not_null(kind, "kind"));
+    RESHARD_TRY(check_not_null(scales, "scales"));
+    const Scales& found = layout->layout->scales(tensor);
+    *kind = static_cast<reshard_scale_kind_t>(found.kind);
+    *scales = found.tensor;
+    return {};
+  });
+}
+
 reshard_status_t reshard_layout_find_tensor(reshard_layout_t layout, const char* name, int64_t* tensor) {
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(layout, "layout"));

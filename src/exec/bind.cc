@@ -101,6 +101,7 @@ Result<std::unique_ptr<Binding>> Binding::create(const BindOptions& options) {
 Status Binding::agree(const BindOptions& options) {
   sweep_deserted();
   Status arguments = check_bind_options(options, &memory_);
+  if (arguments.ok()) arguments = allocate_scratch(options);
   const std::int64_t hash = plan_ == nullptr ? 0 : static_cast<std::int64_t>(plan_->hash);
   const Answer mine{arguments.code(), arguments.message(), hash, numbers_->propose()};
   RESHARD_TRY(const auto blobs, transport_->allgather(mine.write(), Deadline(options.timeout_us)));
@@ -122,15 +123,37 @@ Status Binding::agree(const BindOptions& options) {
   return {};
 }
 
+PeerMemory* Binding::tensor_memory(const BindOptions& options) const {
+  return options.peer_memory == nullptr ? transport_ : options.peer_memory;
+}
+
+/// Before the first exchange, since memory that is missing is to be told before anybody waits for this rank's keys.
+Status Binding::allocate_scratch(const BindOptions& options) {
+  RESHARD_TRY(scratch_.allocate(*plan_, transport_->rank(), tensor_memory(options)));
+  for (const BoundBuffer& buffer : scratch_.src()) at(memory_.src, buffer.id) = buffer.data;
+  for (const BoundBuffer& buffer : scratch_.dst()) at(memory_.dst, buffer.id) = buffer.data;
+  return {};
+}
+
 /// Second phase: everything that can fail for want of memory or of a peer.
 Status Binding::prepare(const BindOptions& options) {
+  if (options.nccl.has_value() && !plan_->conversions.empty()) {
+    return {RESHARD_ERR_NOT_SUPPORTED, "the plan converts 8-bit floats, which the driver over NCCL does not do yet"};
+  }
   if (options.nccl.has_value()) return {RESHARD_ERR_NOT_SUPPORTED, "the driver over NCCL is not built in yet"};
-  PeerMemory* tensors = options.peer_memory == nullptr ? transport_ : options.peer_memory;
-  const KeyExchange exchange{*plan_, transport_, tensors, tag_of(number_, 0, TagKind::kKeys), options.src, options.dst};
+  std::vector<BoundBuffer> src = options.src;
+  std::vector<BoundBuffer> dst = options.dst;
+  src.insert(src.end(), scratch_.src().begin(), scratch_.src().end());
+  dst.insert(dst.end(), scratch_.dst().begin(), scratch_.dst().end());
+  const std::uint64_t tag = tag_of(number_, 0, TagKind::kKeys);
+  const KeyExchange exchange{*plan_, transport_, tensor_memory(options), tag, src, dst};
   RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));
   memory_.peer_src = shared_.sources();
   memory_.peer_dst = shared_.destinations();
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
+  if (copier->tensor_space() == MemorySpace::kDevice && !plan_->conversions.empty()) {
+    return {RESHARD_ERR_NOT_SUPPORTED, "the plan converts 8-bit floats, which kernels on a device do not do yet"};
+  }
   RankLinks links = shared_.links();
   for (std::int32_t rank = 0; rank < transport_->num_ranks(); ++rank) {
     links.stages_sends.push_back(!transport_->takes_back_sends(rank, copier->tensor_space()));
@@ -138,8 +161,8 @@ Status Binding::prepare(const BindOptions& options) {
   }
   links.stages_all = !transport_->moves(copier->tensor_space());
   schedule_ = build_schedule(*plan_, transport_->rank(), links);
-  volume_ = {schedule_.bytes_same_rank, schedule_.bytes_mapped, schedule_.bytes_sent,
-             schedule_.bytes_received,  schedule_.num_sends(),  schedule_.staging_bytes()};
+  volume_ = {schedule_.bytes_same_rank, schedule_.bytes_mapped,    schedule_.bytes_sent, schedule_.bytes_received,
+             schedule_.num_sends(),     schedule_.staging_bytes(), scratch_.size_bytes()};
   control_ = std::make_shared<Control>(peers_of(schedule_), tag_of(number_, 0, TagKind::kControl), transport_);
   RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight());
   driver_ = std::make_unique<PollDriver>(
@@ -199,6 +222,7 @@ void Binding::release() {
   driver_.reset();
   control_.reset();
   shared_.disconnect();
+  scratch_.release();
 }
 
 }  // namespace reshard

@@ -11,6 +11,7 @@
 
 #include "src/exec/keys.h"
 #include "src/exec/poll_driver.h"
+#include "src/exec/scratch.h"
 #include "src/transport/nccl/comm.h"
 
 namespace reshard {
@@ -85,6 +86,7 @@ class Binding {
     std::int64_t bytes_received = 0;
     std::int64_t messages_sent = 0;
     std::int64_t staging_bytes = 0;
+    std::int64_t scratch_bytes = 0;  ///< of conversions; beside the staging and its budget
   };
   const Volume& volume() const { return volume_; }
 
@@ -93,6 +95,8 @@ class Binding {
       : plan_(options.plan), transport_(options.transport), numbers_(numbers), make_copier_(options.make_copier) {}
 
   Status agree(const BindOptions& options);
+  PeerMemory* tensor_memory(const BindOptions& options) const;
+  Status allocate_scratch(const BindOptions& options);
   Status prepare(const BindOptions& options);
   Status vote(Status mine, const Deadline& deadline);
   Result<std::shared_ptr<Flight>> build_flight() const;
@@ -107,6 +111,7 @@ class Binding {
   std::int64_t number_ = 0;  // 0: none was agreed on
   bool is_bound_ = false;    // on all ranks
   RankMemory memory_;
+  Scratch scratch_;
   SharedMemory shared_;
   Schedule schedule_;
   Volume volume_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "src/exec/bound_schedule.h"
+#include "src/exec/quantise.h"
 #include "src/exec/schedule_copies.h"
 
 namespace reshard {
@@ -52,6 +53,12 @@ Result<BoundSchedule> bind_schedule(const Plan& plan, Schedule schedule, const R
   };
   taker.slot = [&](bool is_out, StepId id) { return slot_address(of, slots, is_out, id); };
   make_copies(plan, of, memory, taker);
+  ConversionCopies conversions = make_conversion_copies(plan, of, memory);
+  bound.scales_before = copier->add(std::move(conversions.before));
+  for (ConversionCopies::Finish& finish : conversions.finishes) {
+    const CopyBatch scales = copier->add(std::move(finish.scales));
+    bound.finishes.push_back({finish.position, scales, copier->add(std::move(finish.copies), StoreHint::kAuto)});
+  }
   RESHARD_TRY(copier->prepare());
   bound.copier = std::move(copier);
   return bound;

@@ -30,14 +30,23 @@ struct BoundWindow {
   CopyBatch batch = CopyBatch::kNone;  ///< pack before a send, unpack after a receive, or the copy out of the peer
 };
 
+/// The conversion of a group that landed: batches that are run one after the other.
+struct BoundFinish {
+  std::int32_t position = 0;  ///< of the group in this rank's order
+  CopyBatch scales = CopyBatch::kNone;
+  CopyBatch copies = CopyBatch::kNone;
+};
+
 /// A schedule and this rank's memory. All addresses are resolved: running allocates nothing.
 struct BoundSchedule {
   Schedule schedule;
   std::array<std::vector<BoundWindow>, 3> out;  ///< by lane and index as Schedule::out; of what is lent: nothing
   std::array<std::vector<BoundWindow>, 3> in;
-  std::vector<CopyBatch> local;    ///< as Schedule::local
-  std::vector<CopyBatch> pulls;    ///< as Schedule::pulls
-  std::unique_ptr<Copier> copier;  ///< has the batches and the slots
+  std::vector<CopyBatch> local;                ///< as Schedule::local
+  std::vector<CopyBatch> pulls;                ///< as Schedule::pulls
+  CopyBatch scales_before = CopyBatch::kNone;  ///< before anything of the sources is read in a run
+  std::vector<BoundFinish> finishes;           ///< as Schedule::finishes
+  std::unique_ptr<Copier> copier;              ///< has the batches and the slots
 };
 
 /// Gives the steps of a schedule of this plan their addresses, and the copies to the copier, which allocates the

@@ -8,6 +8,7 @@
 
 #include "src/exec/dense.h"
 #include "src/exec/place_windows.h"
+#include "src/exec/quantise.h"
 #include "src/exec/schedule.h"
 
 // The plan says which windows go over which hops; a schedule says what one rank does for that. Each byte that this rank
@@ -48,6 +49,7 @@ class ScheduleBuilder {
     std::int64_t id = 0;
     for (const Route& route : plan_.routes) add_route(id++, route);
     add_pulls();
+    schedule_.finishes = finished_positions(plan_, schedule_, &dst_blocks_);
     schedule_.pulled_by.assign(pulled_by_.begin(), pulled_by_.end());
     place_windows(plan_, std::move(out_), std::move(in_), &schedule_);
     count_work();
@@ -206,6 +208,7 @@ class ScheduleBuilder {
     for (const std::vector<GroupStep>* steps : {&schedule_.local, &schedule_.pulls}) {
       for (const GroupStep& step : *steps) ++at(schedule_.work_of_group, step.position);
     }
+    for (const std::int32_t position : schedule_.finishes) ++at(schedule_.work_of_group, position);
     for (const Lanes* lanes : {&schedule_.out, &schedule_.in}) {
       for (const Lane& lane : *lanes) {
         for (const WindowStep& step : lane.steps) {

@@ -9,12 +9,13 @@
 namespace reshard {
 namespace {
 
-/// Checks one side's buffers against the layout and fills the table.
-Status check_buffers(const ModelLayout& layout, const char* side, std::int32_t rank,
+/// Checks one side's buffers against the layout and fills the table. Buffers from `num_given` on are not the caller's.
+Status check_buffers(const ModelLayout& layout, std::int64_t num_given, const char* side, std::int32_t rank,
                      const std::vector<BoundBuffer>& given, BufferTable* table) {
   table->assign(layout.buffers().size(), nullptr);
   std::vector<bool> is_given(layout.buffers().size());
-  const std::vector<std::int64_t> wanted = layout.buffers_of(rank);
+  std::vector<std::int64_t> wanted = layout.buffers_of(rank);
+  std::erase_if(wanted, [&](std::int64_t id) { return id >= num_given; });
   for (const BoundBuffer& buffer : given) {
     if (!std::binary_search(wanted.begin(), wanted.end(), buffer.id)) {
       return invalid_argument(
@@ -84,8 +85,8 @@ Status check_bind_options(const BindOptions& options, RankMemory* memory) {
     return {RESHARD_ERR_LAYOUT_MISMATCH, fmt::format("the plan is for {} ranks and the comm has {}", plan.num_ranks,
                                                      options.transport->num_ranks())};
   }
-  RESHARD_TRY(check_buffers(*plan.src, "source", rank, options.src, &memory->src));
-  RESHARD_TRY(check_buffers(*plan.dst, "destination", rank, options.dst, &memory->dst));
+  RESHARD_TRY(check_buffers(*plan.src, plan.num_given_src_buffers(), "source", rank, options.src, &memory->src));
+  RESHARD_TRY(check_buffers(*plan.dst, plan.num_given_dst_buffers(), "destination", rank, options.dst, &memory->dst));
   return check_disjoint(options);
 }
 

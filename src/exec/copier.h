@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "kernels/copy_list.h"
+#include "kernels/scale_list.h"
 #include "src/base/status.h"
 #include "src/device/memory_space.h"
 #include "src/transport/deadline.h"
@@ -27,6 +28,7 @@ struct CopyJob {
   CopyBatch batch = CopyBatch::kNone;
   bool is_done = false;
   CopyList::Position position;  ///< how far, where the thread itself copies
+  ScaleList::Position scales;   ///< the same, of a batch of scales
   std::int32_t ticket = -1;     ///< what is asked for the end, where a device copies; -1: not started
 
   CopyJob() = default;
@@ -50,6 +52,9 @@ class Copier {
 
   /// Takes a list whose addresses are final. An empty list is CopyBatch::kNone. `hint`: see StoreHint; no promise.
   virtual CopyBatch add(CopyList copies, StoreHint hint) = 0;
+
+  /// The same of scales that are computed. A batch of copies that use them is started when they are done.
+  virtual CopyBatch add(ScaleList scales) = 0;
 
   /// After the last add(): makes ready what runs need (a device: uploads the table of all batches).
   virtual Status prepare() = 0;
@@ -91,6 +96,7 @@ class HostCopier final : public Copier {
   MemorySpace staging_space() const override { return MemorySpace::kHost; }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override;
   CopyBatch add(CopyList copies, StoreHint hint) override;
+  CopyBatch add(ScaleList scales) override;
   Status prepare() override { return {}; }
 
   // The caller of a function of the host has done what he had to before he calls; there are no streams.
@@ -109,6 +115,7 @@ class HostCopier final : public Copier {
   struct Batch {
     CopyList copies;
     StoreHint hint = StoreHint::kAuto;
+    ScaleList scales = {};  // instead of copies
   };
   const Batch& of(CopyBatch batch) const { return batches_[static_cast<std::size_t>(batch)]; }
 

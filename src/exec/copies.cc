@@ -5,9 +5,8 @@
 namespace reshard {
 namespace {
 
-/// Of the first element of `box`, which lies within the block.
-std::byte* address_of(const PlacedTensor& tensor, const Block& block, const Box& box) {
-  std::byte* address = at(*tensor.buffers, block.buffer) + block.offset_bytes;
+std::byte* address_of(const std::vector<std::byte*>& buffers, const Block& block, const Box& box) {
+  std::byte* address = at(buffers, block.buffer) + block.offset_bytes;
   for (int d = 0; d < box.num_dims; ++d) address += (box.begin[d] - block.box.begin[d]) * block.strides_bytes[d];
   return address;
 }
@@ -62,6 +61,33 @@ void for_each_once(const std::vector<Block>& blocks, const Box& wanted, const Vi
   }
 }
 
+/// How a copy of `part`, whose scales the block holds, finds them. A block of the grid that reaches over all of a dim,
+/// be it whatever number, has one scale there.
+CopyScales scales_of(const PlacedScales& placed, const Block& block, const Box& part) {
+  CopyScales scales;
+  scales.base = address_of(*placed.buffers, block, placed.grid->scales_of(part));
+  scales.dtype = placed.dtype;
+  for (int d = 0; d < placed.grid->scale_dims; ++d) {
+    const std::int64_t extent = placed.grid->block[d];
+    if (extent < placed.grid->shape[d]) scales.dims[d] = {extent, part.begin[d] % extent, block.strides_bytes[d]};
+  }
+  return scales;
+}
+
+/// Calls visit(block, box, scales) so that the boxes tile `wanted`; where elements become others by means of scales,
+/// each box has its scales in one place.
+template <typename Visit>
+void for_each_scaled(const PlacedTensor& src, const Box& wanted, DType to, const Visit& visit) {
+  const PlacedScales& scales = src.scales;
+  for_each_once(*src.blocks, wanted, [&](const Block& block, const Box& part) {
+    if (scales.grid == nullptr || src.dtype == to) return visit(block, part, CopyScales{});
+    for_each_once(*scales.blocks, scales.grid->scales_of(part), [&](const Block& held, const Box& some) {
+      const Box scaled = intersect(scales.grid->elements_of(some), part);
+      visit(block, scaled, scales_of(scales, held, scaled));
+    });
+  });
+}
+
 /// Calls visit(block, box) for every block that meets `wanted`.
 template <typename Visit>
 void for_each_copy(const std::vector<Block>& blocks, const Box& wanted, const Visit& visit) {
@@ -98,6 +124,15 @@ void for_each_box(const Fragment& fragment, const Visit& visit) {
 
 }  // namespace
 
+std::byte* address_in(const PlacedTensor& tensor, const Block& block, const Box& box) {
+  return address_of(*tensor.buffers, block, box);
+}
+
+void for_each_held(const PlacedTensor& tensor, const Box& wanted,
+                   const std::function<void(const Block& block, const Box& box)>& visit) {
+  for_each_once(*tensor.blocks, wanted, visit);
+}
+
 // Packing takes each element once, from the first block that holds it, or windows would be longer than the plan says.
 // Unpacking writes every block that wants it: a rank may hold an element in several places, as an expert of which it
 // has two replicas. A move is both.
@@ -105,10 +140,11 @@ void for_each_box(const Fragment& fragment, const Visit& visit) {
 void append_pack(const PlacedTensor& src, const Fragment& fragment, const WirePlace& wire, CopyListBuilder* out) {
   const std::int64_t element_bytes = size_bytes(wire.dtype);
   for_each_box(fragment, [&](const Box& box, std::int64_t position) {
-    for_each_once(*src.blocks, box, [&](const Block& block, const Box& part) {
+    for_each_scaled(src, box, wire.dtype, [&](const Block& block, const Box& part, const CopyScales& scales) {
       const WireImage image(box, part, element_bytes);
       CopyOp op = op_of_shape(part, src.dtype, wire.dtype);
-      op.src = address_of(src, block, part);
+      op.scales = scales;
+      op.src = address_of(*src.buffers, block, part);
       op.dst = wire.address + position * element_bytes + image.offset_bytes;
       for (int d = 0; d < part.num_dims; ++d) {
         op.src_strides_bytes[d] = block.strides_bytes[d];
@@ -126,7 +162,7 @@ void append_unpack(const PlacedTensor& dst, const Fragment& fragment, const Wire
       const WireImage image(box, part, element_bytes);
       CopyOp op = op_of_shape(part, wire.dtype, dst.dtype);
       op.src = wire.address + position * element_bytes + image.offset_bytes;
-      op.dst = address_of(dst, block, part);
+      op.dst = address_of(*dst.buffers, block, part);
       for (int d = 0; d < part.num_dims; ++d) {
         op.src_strides_bytes[d] = image.strides_bytes[d];
         op.dst_strides_bytes[d] = block.strides_bytes[d];
@@ -137,18 +173,21 @@ void append_unpack(const PlacedTensor& dst, const Fragment& fragment, const Wire
 }
 
 void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Fragment& fragment, CopyListBuilder* out) {
-  for_each_box(fragment, [&](const Box& box, std::int64_t) {
-    for_each_copy(*dst.blocks, box, [&](const Block& to, const Box& wanted) {
-      for_each_once(*src.blocks, wanted, [&](const Block& from, const Box& part) {
-        CopyOp op = op_of_shape(part, src.dtype, dst.dtype);
-        op.src = address_of(src, from, part);
-        op.dst = address_of(dst, to, part);
-        for (int d = 0; d < part.num_dims; ++d) {
-          op.src_strides_bytes[d] = from.strides_bytes[d];
-          op.dst_strides_bytes[d] = to.strides_bytes[d];
-        }
-        out->add(op);
-      });
+  for_each_box(fragment, [&](const Box& box, std::int64_t) { append_move(src, dst, box, out); });
+}
+
+void append_move(const PlacedTensor& src, const PlacedTensor& dst, const Box& box, CopyListBuilder* out) {
+  for_each_copy(*dst.blocks, box, [&](const Block& to, const Box& wanted) {
+    for_each_scaled(src, wanted, dst.dtype, [&](const Block& from, const Box& part, const CopyScales& scales) {
+      CopyOp op = op_of_shape(part, src.dtype, dst.dtype);
+      op.scales = scales;
+      op.src = address_of(*src.buffers, from, part);
+      op.dst = address_of(*dst.buffers, to, part);
+      for (int d = 0; d < part.num_dims; ++d) {
+        op.src_strides_bytes[d] = from.strides_bytes[d];
+        op.dst_strides_bytes[d] = to.strides_bytes[d];
+      }
+      out->add(op);
     });
   });
 }

@@ -25,6 +25,7 @@ class CudaCopier final : public Copier {
   MemorySpace staging_space() const override { return staging_space_; }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override;
   CopyBatch add(CopyList copies, StoreHint hint) override;
+  CopyBatch add(ScaleList scales) override { return copies_.add(scales); }
   Status prepare() override;
 
   Status begin(void* stream) override;
@@ -38,8 +39,8 @@ class CudaCopier final : public Copier {
   // Launches that are worth having queued of one kind: the device is not idle between the end of one and the host's
   // next turn.
   static constexpr std::size_t kMostJobs = 2;
-  // Packs of two lanes, unpacks, pulls and moves within the rank, kMostJobs of each.
-  static constexpr std::size_t kNumTickets = 10;
+  // Packs of two lanes, unpacks, pulls, moves within the rank, and conversions, kMostJobs of each.
+  static constexpr std::size_t kNumTickets = 12;
 
   /// A stream for one batch at a time, so that batches that are under way at once wait for each other nowhere.
   struct Ticket {

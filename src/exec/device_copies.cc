@@ -18,6 +18,12 @@ CopyBatch DeviceCopies::add(const CopyList& copies) {
   return keep(table_.add(copies));
 }
 
+CopyBatch DeviceCopies::add(const ScaleList& scales) {
+  table_.begin_batch();
+  table_.append(scales);
+  return keep(table_.end_batch());
+}
+
 CopyBatch DeviceCopies::keep(const TileRange& batch) {
   if (batch.empty()) return CopyBatch::kNone;
   batches_.push_back(batch);

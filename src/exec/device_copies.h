@@ -24,6 +24,8 @@ class DeviceCopies {
 
   /// A batch of all copies of the list, whose addresses are final. Nothing in it: CopyBatch::kNone.
   CopyBatch add(const CopyList& copies);
+  /// The same of scales that are computed; launched before copies that use them.
+  CopyBatch add(const ScaleList& scales);
   /// The same of several lists: begin, append, ..., end. @pre no two copies of a batch write the same bytes, and none
   /// reads what another writes.
   void begin_batch() { table_.begin_batch(); }

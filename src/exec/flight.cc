@@ -29,7 +29,8 @@ Flight::Flight(BoundSchedule given, Wiring wiring, Messenger* messenger)
       groups_(bound.schedule.work_of_group, bound.schedule.num_open),
       confirmations_(bound.schedule, &groups_, wiring_.control),
       messages_(bound, &groups_, &confirmations_, wiring_.binding, messenger),
-      pulls_(bound, wiring_.words, &groups_, &confirmations_, wiring_.control) {
+      pulls_(bound, wiring_.words, &groups_, &confirmations_, wiring_.control),
+      conversions_(bound, &groups_) {
   const Control& control = *wiring_.control;
   bonds_.resize(control.peers().size());
   for (const std::int32_t rank : bound.schedule.pulled_by) bonds_[control.index_of(rank)].is_reader = true;
@@ -42,6 +43,7 @@ Status Flight::begin(std::int64_t run) {
   confirmations_.begin();
   messages_.begin(run);
   pulls_.begin(run);
+  conversions_.begin();
   is_open_ = false;
   next_local_ = 0;
   is_copying_local_ = false;
@@ -59,10 +61,13 @@ Status Flight::begin(std::int64_t run) {
   return open(&moved);
 }
 
-/// Begins with the caller's memory, once it may be touched. The word is set before readers are told that they may read:
+/// Begins with the caller's memory, once it may be touched. Scales of the sources come first: whoever reads a source
+/// reads these, too. The word is set before readers are told that they may read:
 /// what they read from then on must be this run's. Receives are posted at once, so that few messages find none.
 Status Flight::open(bool* moved) {
-  RESHARD_TRY(is_open_, bound.copier->is_open());
+  RESHARD_TRY(const bool may_touch, bound.copier->is_open());
+  if (!may_touch) return {};
+  RESHARD_TRY(is_open_, conversions_.prepare(moved));
   if (!is_open_) return {};
   *moved = true;
   if (wiring_.word != nullptr) RunWord(wiring_.word).set(run_);
@@ -103,6 +108,7 @@ Status Flight::work(bool* moved) {
   RESHARD_TRY(messages_.unpack(moved));
   RESHARD_TRY(pulls_.step(moved));
   RESHARD_TRY(step_local(moved));
+  RESHARD_TRY(conversions_.step(moved));
   confirmations_.confirm();
   return wiring_.control->send(moved);
 }

@@ -14,6 +14,7 @@
 #include "src/exec/group_counter.h"
 #include "src/exec/messages.h"
 #include "src/exec/pulls.h"
+#include "src/exec/quantise.h"
 #include "src/transport/messenger.h"
 
 namespace reshard {
@@ -87,6 +88,7 @@ class Flight {
   Confirmations confirmations_;
   Messages messages_;
   Pulls pulls_;
+  ConversionRun conversions_;
   std::int64_t run_ = 0;
   bool is_open_ = false;  // the caller's memory may be touched: Copier::is_open()
   std::size_t next_local_ = 0;

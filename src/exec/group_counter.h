@@ -28,6 +28,9 @@ class GroupCounter {
     advance();
   }
 
+  /// Copies and messages that the group still waits for.
+  std::int32_t num_left(std::int32_t position) const { return at(left_, position); }
+
   /// Groups from the first one on that are complete.
   std::int32_t num_complete() const { return num_complete_; }
   bool all_complete() const { return num_complete_ == static_cast<std::int32_t>(left_.size()); }

@@ -23,6 +23,12 @@ CopyBatch HostCopier::add(CopyList copies, StoreHint hint) {
   return static_cast<CopyBatch>(batches_.size() - 1);
 }
 
+CopyBatch HostCopier::add(ScaleList scales) {
+  if (scales.empty()) return CopyBatch::kNone;
+  batches_.push_back({{}, StoreHint::kAuto, std::move(scales)});
+  return static_cast<CopyBatch>(batches_.size() - 1);
+}
+
 Status HostCopier::begin(void* stream) {
   if (stream == nullptr) return {};
   return invalid_argument("a stream was given, and the buffers are host memory; pass NULL");
@@ -32,6 +38,10 @@ Status HostCopier::advance(CopyJob* job, bool* moved) {
   if (job->is_done) return {};
   *moved = true;
   const Batch& batch = of(job->batch);
+  if (!batch.scales.empty()) {
+    job->is_done = batch.scales.run_some(&job->scales, kPieceBytes);
+    return {};
+  }
   job->is_done = batch.copies.run_some(&job->position, kPieceBytes, batch.hint);
   return {};
 }

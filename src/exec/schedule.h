@@ -117,6 +117,7 @@ struct GroupStep {
 ///   same for all receivers of a route. What groups at positions <= p - k need is windows of these positions (forwards
 ///   are of the position at which they came), which are finished, and copies, which need no message but the
 ///   unconditional handshake of the run and no groups but earlier ones.
+/// - A group that is converted once it landed waits for nothing but its own windows and copies, so it counts as a copy.
 /// One slot, or one message in flight, is enough for a lane; where there is only one for a direction, it has one lane.
 struct Schedule {
   std::int32_t rank = 0;
@@ -124,6 +125,7 @@ struct Schedule {
   std::vector<GroupStep> pulls;             ///< out of peers' sources, in the rank's order of groups
   std::vector<std::int64_t> pulled_routes;  ///< whose bytes the pulls are, ascending
   std::vector<std::int32_t> pulled_by;      ///< ranks with pulls out of this rank's source, ascending
+  std::vector<std::int32_t> finishes;       ///< positions of groups that are converted once they landed, ascending
   Lanes out;                                ///< sent, sent, lent
   Lanes in;                                 ///< received, received, read
   std::int64_t slot_bytes = 0;              ///< one size for all, so that any window fits any slot

@@ -44,7 +44,12 @@ class CopyMaker {
  private:
   PlacedTensor source(std::int64_t tensor, BlockCache* blocks, const BufferTable& buffers) const {
     const std::int64_t id = at(plan_.tensors, tensor).src;
-    return {&blocks->blocks(id), &buffers, at(plan_.src->tensors(), id).dtype};
+    PlacedTensor placed{&blocks->blocks(id), &buffers, at(plan_.src->tensors(), id).dtype};
+    if (const Conversion* conversion = plan_.source_conversion(tensor)) {
+      const std::int64_t scales = conversion->src_scales;
+      placed.scales = {&conversion->grid, &blocks->blocks(scales), &buffers, at(plan_.src->tensors(), scales).dtype};
+    }
+    return placed;
   }
   PlacedTensor destination(std::int64_t tensor, BlockCache* blocks, const BufferTable& buffers) const {
     const std::int64_t id = at(plan_.tensors, tensor).dst;

@@ -29,7 +29,7 @@ Status damaged(const std::string& what) {
 /// This reader checks that they can be handed over: that numbers fit their types and name things that exist.
 class LayoutReader {
  public:
-  explicit LayoutReader(std::span<const std::byte> bytes) : in_(bytes) {}
+  LayoutReader(std::span<const std::byte> bytes, bool has_scales) : in_(bytes), has_scales_(has_scales) {}
 
   /// Lists come in the order in which they are named: meshes, maps and buffers before the tensors that use them.
   Result<ModelLayout> read() {
@@ -41,6 +41,7 @@ class LayoutReader {
     for (std::int64_t n = in_.count(); n > 0 && in_.ok(); --n) read_map();
     for (std::int64_t n = in_.count(); n > 0 && in_.ok(); --n) RESHARD_TRY(read_buffer(&layout));
     for (std::int64_t n = in_.count(); n > 0 && in_.ok(); --n) RESHARD_TRY(read_tensor(&layout));
+    for (std::int64_t n = has_scales_ ? in_.count() : 0; n > 0 && in_.ok(); --n) RESHARD_TRY(read_scales(&layout));
     if (!in_.ok() || bad_name_ || overflows_) return damaged("a name, a number or a length does not fit");
     if (!in_.at_end()) return damaged("more follows behind the last tensor");
     return layout;
@@ -198,7 +199,17 @@ class LayoutReader {
     return block;
   }
 
+  Status read_scales(ModelLayout* layout) {
+    const std::int64_t tensor = in_.number();
+    Scales scales;
+    scales.kind = static_cast<ScaleKind>(in_.number_within(0, std::numeric_limits<std::int8_t>::max()));
+    scales.tensor = in_.number();
+    if (!in_.ok()) return damaged("scales");
+    return layout->set_scales(tensor, scales);
+  }
+
   PackedReader in_;
+  bool has_scales_;
   bool bad_name_ = false;   // a name has a NUL character
   bool overflows_ = false;  // a sum of distances left 63 bits
   std::vector<MeshPtr> meshes_;
@@ -219,9 +230,12 @@ Result<ModelLayout> deserialize(std::span<const std::byte> bytes) {
       bytes.subspan(format::kMagicBytes, bytes.size() - format::kMagicBytes - format::kChecksumBytes);
   PackedReader version_reader(body);
   const std::int64_t version = version_reader.number();
-  if (version_reader.ok() && version != format::kVersion) {  // before the checksum, which another format may not have
+  const bool has_scales = version == format::kVersionWithScales;
+  if (version_reader.ok() && version != format::kVersion &&
+      !has_scales) {  // before the checksum, which another format may not have
     return Status(RESHARD_ERR_NOT_SUPPORTED,
-                  fmt::format("the layout is written in format {}; this library reads {}", version, format::kVersion));
+                  fmt::format("the layout is written in format {}; this library reads {} and {}", version,
+                              format::kVersion, format::kVersionWithScales));
   }
   // The checksum tells damage by chance, not by intent: what is read below is checked in any case.
   std::uint64_t sum = 0;
@@ -231,7 +245,7 @@ Result<ModelLayout> deserialize(std::span<const std::byte> bytes) {
   if (sum != format::checksum(bytes.first(bytes.size() - format::kChecksumBytes))) {
     return damaged("the checksum is another one");
   }
-  return LayoutReader(body.subspan(1)).read();  // version 1 takes one byte
+  return LayoutReader(body.subspan(1), has_scales).read();  // the version takes one byte
 }
 
 }  // namespace reshard

@@ -89,6 +89,11 @@ std::uint64_t ModelLayout::digest() const {
     hasher.add(static_cast<std::int64_t>(rank_blocks_[t].size()));
     for (const RankBlock& given : rank_blocks_[t]) add(given, &hasher);
   }
+  // Only where there are any, as with offsets.
+  for (std::size_t t = 0; t < tensors_.size() && has_scales(); ++t) {
+    hasher.add(static_cast<std::int64_t>(scales_[t].kind));
+    hasher.add(scales_[t].tensor);
+  }
   for (const Buffer& buffer : buffers_) {
     hasher.add(buffer.name);
     hasher.add(buffer.rank);

@@ -44,6 +44,7 @@ Result<std::int64_t> ModelLayout::add_tensor(Tensor tensor) {
     return invalid_argument(fmt::format("tensor \"{}\" is there twice; names are unique on a side", tensor.name));
   }
   tensors_.push_back(std::move(tensor));
+  scales_.emplace_back();
   places_.emplace_back();
   rank_blocks_.emplace_back();
   return index;
@@ -237,6 +238,52 @@ bool ModelLayout::local_shape(std::int32_t rank, std::int64_t tensor, Dims* shap
     found = true;
   }
   return found;
+}
+
+Status ModelLayout::set_scales(std::int64_t tensor, const Scales& scales) {
+  const auto count = static_cast<std::int64_t>(tensors_.size());
+  for (const std::int64_t index : {tensor, scales.tensor}) {
+    if (index >= 0 && index < count) continue;
+    return invalid_argument(fmt::format("tensor {} does not exist; there are {}", index, count));
+  }
+  const Tensor& elements = at(tensors_, tensor);
+  const Tensor& given = at(tensors_, scales.tensor);
+  const auto check = [&]() -> Status {
+    if (scales.kind == ScaleKind::kNone || !is_valid(scales.kind)) {
+      return invalid_argument(fmt::format("the unknown kind {}", static_cast<int>(scales.kind)));
+    }
+    if (elements.dtype != DType::kF8E4M3) {
+      return invalid_argument(fmt::format("the tensor is {}; scales belong to F8_E4M3", name(elements.dtype)));
+    }
+    if (given.dtype != scale_dtype(scales.kind)) {
+      return invalid_argument(fmt::format("\"{}\" is {}; scales {} are {}", given.name, name(given.dtype),
+                                          name(scales.kind), name(scale_dtype(scales.kind))));
+    }
+    if (given.group != elements.group) {
+      return invalid_argument(
+          fmt::format("\"{}\" is in group {}, and the tensor in group {}; scales are complete with "
+                      "their tensor, so give both the same",
+                      given.name, given.group, elements.group));
+    }
+    const auto owner = tensor_of_scales_.find(scales.tensor);
+    if (owner != tensor_of_scales_.end() && owner->second != tensor) {
+      return invalid_argument(
+          fmt::format("\"{}\" has the scales of tensor \"{}\"", given.name, at(tensors_, owner->second).name));
+    }
+    RESHARD_TRY([[maybe_unused]] const ScaleGrid grid, make_scale_grid(scales.kind, elements.shape, given.shape));
+    return {};
+  };
+  RESHARD_TRY(check().with_context(fmt::format("scales of tensor \"{}\"", elements.name)));
+  if (at(scales_, tensor).tensor >= 0) tensor_of_scales_.erase(at(scales_, tensor).tensor);
+  at(scales_, tensor) = scales;
+  tensor_of_scales_[scales.tensor] = tensor;
+  return {};
+}
+
+ScaleGrid ModelLayout::scale_grid(std::int64_t tensor) const {
+  const Scales& given = scales(tensor);
+  // Checked when it was set, and shapes never change.
+  return *make_scale_grid(given.kind, at(tensors_, tensor).shape, at(tensors_, given.tensor).shape);
 }
 
 Status ModelLayout::remove_ranks(const std::vector<std::int32_t>& lost) {

@@ -14,6 +14,7 @@
 #include "src/layout/box.h"
 #include "src/layout/dim_map.h"
 #include "src/layout/mesh.h"
+#include "src/layout/scales.h"
 
 namespace reshard {
 
@@ -30,6 +31,13 @@ struct Tensor {
   DType dtype = DType::kBF16;
   std::vector<std::int64_t> shape;
   std::int64_t group = 0;  ///< completion group; groups complete in ascending order
+};
+
+/// How the elements of a tensor are to be read: times a scale of their block.
+struct Scales {
+  ScaleKind kind = ScaleKind::kNone;
+  std::int64_t tensor = -1;  ///< the scale tensor, an index in the same layout; -1: kNone
+  bool operator==(const Scales&) const = default;
 };
 
 /// What happens to the part of a local shape that no element fills.
@@ -120,6 +128,11 @@ class ModelLayout {
   Status add_flat_range(std::int32_t rank, std::int64_t tensor, std::int64_t begin, std::int64_t end,
                         std::int64_t buffer, std::int64_t offset_bytes);
 
+  /// Says that elements of `tensor`, 8-bit floats, are to be read times the scales that `scales.tensor` holds.
+  /// Errors: another dtype on either side than the kind has, a shape that its blocks do not give, another group, a
+  /// scale tensor of another tensor.
+  Status set_scales(std::int64_t tensor, const Scales& scales);
+
   /// These ranks hold nothing any more; their own buffers are of size 0. Errors: a rank outside the world.
   Status remove_ranks(const std::vector<std::int32_t>& lost);
 
@@ -129,6 +142,11 @@ class ModelLayout {
   const std::vector<Tensor>& tensors() const { return tensors_; }
   const std::vector<Buffer>& buffers() const { return buffers_; }
   std::int64_t find_tensor(std::string_view name) const;  ///< -1 when there is none
+
+  const Scales& scales(std::int64_t tensor) const { return at(scales_, tensor); }
+  bool has_scales() const { return !tensor_of_scales_.empty(); }  ///< whether any tensor has
+  /// How the scales of a tensor divide it. @pre it has scales
+  ScaleGrid scale_grid(std::int64_t tensor) const;
 
   const std::vector<Placement>& placements(std::int64_t tensor) const { return at(places_, tensor); }
   const std::vector<RankBlock>& rank_blocks(std::int64_t tensor) const { return at(rank_blocks_, tensor); }
@@ -149,6 +167,8 @@ class ModelLayout {
  private:
   std::int32_t num_ranks_;
   std::vector<Tensor> tensors_;
+  std::vector<Scales> scales_;                                       // by tensor
+  std::unordered_map<std::int64_t, std::int64_t> tensor_of_scales_;  // by scale tensor
   std::unordered_map<std::string, std::int64_t> tensor_of_name_;
   std::vector<std::vector<Placement>> places_;       // by tensor
   std::vector<std::vector<RankBlock>> rank_blocks_;  // by tensor

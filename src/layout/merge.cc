@@ -58,6 +58,30 @@ Status check_own(const ModelLayout& local, std::int32_t rank) {
   return {};
 }
 
+/// Scales by the names of their tensors, since numbers differ from rank to rank. A rank that knows of a tensor knows of
+/// its scales, too: they say what its bytes mean.
+Status merge_scales(const ModelLayout& source, std::int32_t rank, const std::vector<bool>& was_known,
+                    ModelLayout* merged) {
+  for (std::int64_t t = 0; t < std::ssize(source.tensors()); ++t) {
+    const std::string& tensor = at(source.tensors(), t).name;
+    const std::int64_t to = merged->find_tensor(tensor);
+    Scales scales = source.scales(t);
+    if (scales.tensor >= 0) scales.tensor = merged->find_tensor(at(source.tensors(), scales.tensor).name);
+    if (merged->scales(to) == scales) continue;
+    if (at(was_known, t)) {
+      const auto text = [&](const Scales& s) {
+        return s.tensor < 0
+                   ? std::string("without scales")
+                   : fmt::format("with scales {} in \"{}\"", name(s.kind), at(merged->tensors(), s.tensor).name);
+      };
+      return {RESHARD_ERR_LAYOUT_MISMATCH, fmt::format("rank {} describes tensor \"{}\" {} and a lower rank {}", rank,
+                                                       tensor, text(scales), text(merged->scales(to)))};
+    }
+    RESHARD_TRY(merged->set_scales(to, scales));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ModelLayout> isolate(const ModelLayout& local, std::int32_t rank) {
@@ -68,16 +92,21 @@ Result<ModelLayout> isolate(const ModelLayout& local, std::int32_t rank) {
     RESHARD_TRY(const std::int64_t to, isolated.add_tensor(at(local.tensors(), t)));
     RESHARD_TRY(copy_blocks(local, t, 0, 0, to, &isolated));
   }
+  const std::vector<bool> was_known(local.tensors().size());
+  if (local.has_scales()) RESHARD_TRY(merge_scales(local, rank, was_known, &isolated));
   return isolated;
 }
 
 Status merge(const ModelLayout& isolated, std::int32_t rank, ModelLayout* merged) {
   const auto first_buffer = std::ssize(merged->buffers());
   RESHARD_TRY(copy_buffers(isolated, rank, merged));
+  std::vector<bool> was_known;
+  for (const Tensor& tensor : isolated.tensors()) was_known.push_back(merged->find_tensor(tensor.name) >= 0);
   for (std::int64_t t = 0; t < std::ssize(isolated.tensors()); ++t) {
     RESHARD_TRY(const std::int64_t to, merge_tensor(at(isolated.tensors(), t), rank, merged));
     RESHARD_TRY(copy_blocks(isolated, t, rank, first_buffer, to, merged));
   }
+  if (isolated.has_scales() || merged->has_scales()) RESHARD_TRY(merge_scales(isolated, rank, was_known, merged));
   return {};
 }
 

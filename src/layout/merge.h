@@ -14,7 +14,7 @@ namespace reshard {
 Result<ModelLayout> isolate(const ModelLayout& local, std::int32_t rank);
 
 /// Adds an isolated layout to `merged` as that of `rank`. Tensors are matched by name.
-/// Errors: RESHARD_ERR_LAYOUT_MISMATCH for a tensor that is there with another shape, dtype or group.
+/// Errors: RESHARD_ERR_LAYOUT_MISMATCH for a tensor that is there with another shape, dtype, group or scales.
 Status merge(const ModelLayout& isolated, std::int32_t rank, ModelLayout* merged);
 
 }  // namespace reshard

@@ -44,6 +44,10 @@ void append_line(const ModelLayout& layout, const Line& line, std::string* text)
                  tensor.name, name(tensor.dtype), kind_text(line.block.kind), to_string(line.block.box));
   if (line.block.box.num_dims > 0) *text += ", strides";
   for (int d = 0; d < line.block.box.num_dims; ++d) fmt::format_to(out, " {}", line.block.strides_bytes[d]);
+  const Scales& scales = layout.scales(line.block.tensor);
+  if (scales.tensor >= 0) {
+    fmt::format_to(out, ", scales {} in \"{}\"", name(scales.kind), at(layout.tensors(), scales.tensor).name);
+  }
   *text += '\n';
 }
 

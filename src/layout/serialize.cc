@@ -40,7 +40,7 @@ class LayoutWriter {
 
   std::vector<std::byte> write() {
     out_.append(format::kMagic, format::kMagicBytes);
-    out_.add(format::kVersion);
+    out_.add(layout_.has_scales() ? format::kVersionWithScales : format::kVersion);
     out_.add(layout_.num_ranks());
     add_size(meshes_.things());
     for (const Mesh* mesh : meshes_.things()) add(*mesh);
@@ -50,6 +50,7 @@ class LayoutWriter {
     for (const Buffer& buffer : layout_.buffers()) add(buffer);
     add_size(layout_.tensors());
     for (std::int64_t t = 0; t < std::ssize(layout_.tensors()); ++t) add_tensor(t);
+    if (layout_.has_scales()) add_scales();
     std::uint64_t sum = format::checksum(out_.bytes());
     for (std::size_t i = 0; i < format::kChecksumBytes; ++i, sum >>= 8) {
       const auto byte = static_cast<std::byte>(sum & 0xFF);
@@ -144,6 +145,19 @@ class LayoutWriter {
     for (const Placement& placement : layout_.placements(index)) add(placement);
     add_size(layout_.rank_blocks(index));
     for (const RankBlock& given : layout_.rank_blocks(index)) add(given);
+  }
+
+  void add_scales() {
+    std::int64_t count = 0;
+    for (std::int64_t t = 0; t < std::ssize(layout_.tensors()); ++t) count += layout_.scales(t).tensor >= 0 ? 1 : 0;
+    out_.add(count);
+    for (std::int64_t t = 0; t < std::ssize(layout_.tensors()); ++t) {
+      const Scales& scales = layout_.scales(t);
+      if (scales.tensor < 0) continue;
+      out_.add(t);
+      out_.add(static_cast<std::int64_t>(scales.kind));
+      out_.add(scales.tensor);
+    }
   }
 
   const ModelLayout& layout_;

@@ -25,12 +25,12 @@ struct Kind {
 
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> kinds = {
-      {"fsdp", {"shard", "replicate", "tp", "outer", "dim"}},
+      {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "dtype", "quant"}},
       {"megatron",
        {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
-        "vocab_multiple", "glu_interleave", "mla_down", "mla_up"}},
-      {"vllm", {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all"}},
-      {"checkpoint", {"ranks", "split"}},
+        "vocab_multiple", "glu_interleave", "mla_down", "mla_up", "dtype", "quant"}},
+      {"vllm", {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "dtype", "quant"}},
+      {"checkpoint", {"ranks", "split", "dtype", "quant"}},
   };
   return kinds;
 }

@@ -13,6 +13,7 @@
 #include "src/model/layout_builder.h"
 #include "src/model/layout_text.h"
 #include "src/model/name_filter.h"
+#include "src/model/quantised.h"
 #include "src/model/schemes.h"
 
 namespace reshard {
@@ -97,11 +98,21 @@ Result<ModelLayout> make_model_layout(Model model, const std::string& layout_tex
   RESHARD_TRY(std::vector<std::int32_t> ranks, ranks_of(text, needed, options));
   RESHARD_TRY(const std::int32_t world, world_size(text, ranks, options.num_ranks));
   RESHARD_TRY(check_num_ranks(world));
+  RESHARD_TRY(const QuantSettings quant, read_quant_settings(text));
+  if (options.dtype.has_value() && quant.dtype.has_value() && *options.dtype != *quant.dtype) {
+    return text.error(
+        fmt::format("dtype is {}, and {} beside the text; give one of them", name(*quant.dtype), name(*options.dtype)));
+  }
+  set_dtypes(quant, &model);
   RESHARD_TRY(std::vector<std::size_t> chosen, select_by_name(model, options.include, options.exclude));
+  std::vector<bool> is_quantised;
+  for (const std::size_t index : chosen) is_quantised.push_back(is_quantisable(model, model.params[index]));
   RESHARD_TRY(LayoutBuilder builder,
               LayoutBuilder::create(std::move(model), std::move(chosen), std::move(ranks), world));
   RESHARD_TRY(kind.place(text, &builder));
-  return std::move(builder).take();
+  ModelLayout layout = std::move(builder).take();
+  RESHARD_TRY(add_scale_tensors(text, quant, is_quantised, &layout));
+  return layout;
 }
 
 }  // namespace reshard

@@ -164,10 +164,30 @@ Result<AxisRule> read_placement(const Json& value) {
   return rule;
 }
 
+/// Which tensor has the scales of a side's elements, by name: it may stand further on.
+struct NamedScales {
+  ScaleKind kind = ScaleKind::kNone;
+  std::string tensor;
+  bool operator==(const NamedScales&) const = default;
+};
+
+Result<NamedScales> read_scales(const Json& value) {
+  RESHARD_TRY(check_keys(value, {"kind", "tensor"}));
+  const auto read_kind = [](const Json& kind) -> Result<ScaleKind> {
+    RESHARD_TRY(const std::string text, read_string(kind));
+    return parse_scale_kind(text);
+  };
+  NamedScales scales;
+  RESHARD_TRY(scales.kind, member<ScaleKind>(value, "kind", read_kind));
+  RESHARD_TRY(scales.tensor, member<std::string>(value, "tensor", read_name));
+  return scales;
+}
+
 /// Reads tensors into the two layouts. Equal meshes are built once and shared.
 class SpecReader {
  public:
-  explicit SpecReader(std::int32_t num_ranks) : src_{ModelLayout(num_ranks), {}}, dst_{ModelLayout(num_ranks), {}} {}
+  explicit SpecReader(std::int32_t num_ranks)
+      : src_{ModelLayout(num_ranks), {}, {}}, dst_{ModelLayout(num_ranks), {}, {}} {}
 
   Status read_tensor(const Json& value);
   Result<SpecLayouts> take();
@@ -179,18 +199,21 @@ class SpecReader {
     AxisPlacement axes;
     std::optional<std::string> buffer;
     std::int64_t offset_bytes = 0;
+    std::optional<NamedScales> scales;
   };
 
   /// One of the two layouts, and its shared buffers by their names.
   struct Side {
     ModelLayout layout;
     std::map<std::string, std::int64_t> buffers;
+    std::map<std::int64_t, NamedScales> scales;  // by tensor
   };
 
   Status read_side(const Json& value, Tensor tensor, Side* side);
   Result<SidePlacement> read_side_placement(const Json& value);
   static Status place(const Tensor& tensor, std::int64_t index, const SidePlacement& given, Side* side);
   static Status check_buffer_names(const Side& side);
+  static Status set_scales(Side* side);
   Result<MeshPtr> read_mesh(const Json& value);
   Result<std::int32_t> read_rank(const Json& value) const;
 
@@ -235,7 +258,8 @@ Result<MeshPtr> SpecReader::read_mesh(const Json& value) {
 }
 
 Result<SpecReader::SidePlacement> SpecReader::read_side_placement(const Json& value) {
-  RESHARD_TRY(check_keys(value, {"dtype", "mesh", "placements"}, {"nest", "order", "pad_to", "buffer", "offset"}));
+  RESHARD_TRY(
+      check_keys(value, {"dtype", "mesh", "placements"}, {"nest", "order", "pad_to", "buffer", "offset", "scales"}));
   SidePlacement side;
   AxisPlacement& axes = side.axes;
   RESHARD_TRY(side.dtype, member<DType>(value, "dtype", read_dtype));
@@ -258,6 +282,9 @@ Result<SpecReader::SidePlacement> SpecReader::read_side_placement(const Json& va
     if (!side.buffer)
       return invalid_argument("offset: there is no \"buffer\" for it; without one the tensor has its own");
     RESHARD_TRY(side.offset_bytes, member<std::int64_t>(value, "offset", read_count));
+  }
+  if (value.contains("scales")) {
+    RESHARD_TRY(side.scales, member<NamedScales>(value, "scales", read_scales));
   }
   return side;
 }
@@ -288,13 +315,19 @@ Status SpecReader::read_side(const Json& value, Tensor tensor, Side* side) {
   }
   tensor.dtype = given.front().dtype;
   for (std::size_t i = 1; i < given.size(); ++i) {
-    if (given[i].dtype == tensor.dtype) continue;
-    return invalid_argument(fmt::format("entry {}: dtype: is {}, and {} in entry 0; a tensor has one on a side", i,
-                                        name(given[i].dtype), name(tensor.dtype)));
+    if (given[i].dtype != tensor.dtype) {
+      return invalid_argument(fmt::format("entry {}: dtype: is {}, and {} in entry 0; a tensor has one on a side", i,
+                                          name(given[i].dtype), name(tensor.dtype)));
+    }
+    if (given[i].scales != given.front().scales) {
+      return invalid_argument(
+          fmt::format("entry {}: scales: are others than in entry 0; a tensor has one kind of them on a side", i));
+    }
   }
   // The tensor first: shapes that it refuses never reach the placement.
   RESHARD_TRY(const std::int64_t index, side->layout.add_tensor(tensor));
   for (const SidePlacement& placement : given) RESHARD_TRY(place(tensor, index, placement, side));
+  if (given.front().scales.has_value()) side->scales.emplace(index, *given.front().scales);
   return {};
 }
 
@@ -315,14 +348,29 @@ Status SpecReader::check_buffer_names(const Side& side) {
   return {};
 }
 
+/// Once all tensors are there.
+Status SpecReader::set_scales(Side* side) {
+  for (const auto& [tensor, named] : side->scales) {
+    const std::int64_t scales = side->layout.find_tensor(named.tensor);
+    const std::string context = fmt::format("tensor {}: scales", describe(at(side->layout.tensors(), tensor).name));
+    if (scales < 0) {
+      return invalid_argument(fmt::format("{}: tensor: there is no {} on this side", context, describe(named.tensor)));
+    }
+    RESHARD_TRY(side->layout.set_scales(tensor, {named.kind, scales}));
+  }
+  return {};
+}
+
 Result<SpecLayouts> SpecReader::take() {
   RESHARD_TRY(check_buffer_names(src_).with_context("src"));
   RESHARD_TRY(check_buffer_names(dst_).with_context("dst"));
+  RESHARD_TRY(set_scales(&src_).with_context("src"));
+  RESHARD_TRY(set_scales(&dst_).with_context("dst"));
   return SpecLayouts{std::move(src_.layout), std::move(dst_.layout)};
 }
 
 Status SpecReader::read_tensor(const Json& value) {
-  RESHARD_TRY(check_keys(value, {"name", "shape", "src", "dst"}, {"group"}));
+  RESHARD_TRY(check_keys(value, {"name", "shape"}, {"src", "dst", "group"}));
   Tensor tensor;
   RESHARD_TRY(tensor.name, member<std::string>(value, "name", read_name));
   const std::string context = fmt::format("tensor {}", describe(tensor.name));
@@ -331,8 +379,13 @@ Status SpecReader::read_tensor(const Json& value) {
     if (value.contains("group")) {
       RESHARD_TRY(tensor.group, member<std::int64_t>(value, "group", read_int));
     }
-    RESHARD_TRY(read_side(value.at("src"), tensor, &src_).with_context("src"));
-    return read_side(value.at("dst"), tensor, &dst_).with_context("dst");
+    // One side is enough: scales that a run computes are at the destination alone.
+    if (!value.contains("src") && !value.contains("dst")) {
+      return invalid_argument("the keys \"src\" and \"dst\" are missing; give at least one");
+    }
+    if (value.contains("src")) RESHARD_TRY(read_side(value.at("src"), tensor, &src_).with_context("src"));
+    if (value.contains("dst")) RESHARD_TRY(read_side(value.at("dst"), tensor, &dst_).with_context("dst"));
+    return {};
   };
   return read_rest().with_context(context);
 }

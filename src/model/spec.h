@@ -22,9 +22,11 @@ struct SpecLayouts {
 ///     SIDE: {"dtype": "bf16", "mesh": {"axes": [["dp", 2], ["tp", 2]], "ranks": [0, 1, 2, 3]},
 ///            "placements": ["replicate", {"shard": 0, "rule": "chunk"}],      one per axis
 ///            "nest": "outer_first", "order": [1, 0], "pad_to": [120, 256],    these, "buffer", "offset" and "group"
-///            "buffer": "all", "offset": 4096}                                 are optional; the offset is in bytes
+///            "buffer": "all", "offset": 4096,                                 are optional; the offset is in bytes
+///            "scales": {"kind": "block128", "tensor": "w_scale_inv"}}         of f8_e4m3: another tensor of this side
 ///     or a list of these: the tensor is placed more than once
 ///
+/// "src" or "dst" may be left out: the tensor is on one side only.
 /// A shard has at most one of "rule" (chunk, balanced, even), "cuts", "block" and "table".
 /// Errors: RESHARD_ERR_INVALID_ARGUMENT with the place of the fault (line and column, or tensor, side, key), the value
 /// and what is allowed.

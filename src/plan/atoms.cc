@@ -31,10 +31,67 @@ Status check_pair(const Tensor& src, const Tensor& dst) {
                                 fmt::join(src.shape, ", "), fmt::join(dst.shape, ", ")));
   }
   if (!is_convertible(src.dtype, dst.dtype)) {
-    return mismatch(
-        fmt::format("tensor \"{}\" is {} at the source and {} at the destination; only F32, F16 and BF16 "
-                    "convert into each other",
-                    src.name, name(src.dtype), name(dst.dtype)));
+    const bool is_narrow = src.dtype == DType::kF8E4M3 || dst.dtype == DType::kF8E4M3;
+    return mismatch(fmt::format(
+        "tensor \"{}\" is {} at the source and {} at the destination; only F32, F16 and BF16 "
+        "convert into each other{}",
+        src.name, name(src.dtype), name(dst.dtype), is_narrow ? ", and F8_E4M3 where its layout says its scales" : ""));
+  }
+  return {};
+}
+
+/// What conversions change of the matching by name.
+class Substitutes {
+ public:
+  explicit Substitutes(const Plan& plan)
+      : of_dst_(plan.dst->tensors().size(), -1),
+        is_unsent_(plan.src->tensors().size()),
+        is_unsought_(plan.dst->tensors().size()) {
+    for (std::size_t i = 0; i < plan.conversions.size(); ++i) {
+      const Conversion& conversion = plan.conversions[i];
+      at(of_dst_, conversion.dst) = static_cast<std::int32_t>(i);
+      if (conversion.scales_out >= 0) at(is_unsought_, conversion.scales_out) = true;
+      if (!conversion.is_quantising) at(is_unsent_, conversion.src_scales) = true;
+    }
+  }
+
+  std::int32_t conversion_of(std::int64_t dst) const { return at(of_dst_, dst); }
+  /// Of a source tensor: it may be at the source alone, for a conversion takes it.
+  bool is_unsent(std::int64_t src) const { return at(is_unsent_, src); }
+  /// Of a destination tensor: its elements are made there.
+  bool is_unsought(std::int64_t dst) const { return at(is_unsought_, dst); }
+
+ private:
+  std::vector<std::int32_t> of_dst_;
+  std::vector<bool> is_unsent_;
+  std::vector<bool> is_unsought_;
+};
+
+/// Matches a tensor with what it becomes, or with where it lands first. That it may become it was found already.
+void match_converted(std::int32_t index, Plan* plan) {
+  const Conversion& conversion = at(plan->conversions, index);
+  const auto match = [&](std::int64_t src, std::int64_t dst) {
+    PlanTensor matched;
+    matched.src = src;
+    matched.dst = dst;
+    matched.wire_bytes =
+        size_bytes(wire_dtype(at(plan->src->tensors(), src).dtype, at(plan->dst->tensors(), dst).dtype));
+    matched.conversion = index;
+    plan->tensors.push_back(matched);
+  };
+  match(conversion.src, conversion.is_at_source() ? conversion.dst : conversion.landing);
+  if (!conversion.is_quantising) match(conversion.src_scales, conversion.dst_scales);
+}
+
+/// Lists, or refuses, the source tensors that the destination has not got.
+Status list_unsent(const Substitutes& substitutes, Plan* plan) {
+  for (std::size_t s = 0; s < plan->src->tensors().size(); ++s) {
+    const Tensor& tensor = plan->src->tensors()[s];
+    if (plan->given_dst->find_tensor(tensor.name) >= 0 || substitutes.is_unsent(static_cast<std::int64_t>(s))) continue;
+    if (plan->options.unmatched != Unmatched::kSkip) {
+      return mismatch(fmt::format("tensor \"{}\" is at the source but not at the destination", tensor.name));
+    }
+    plan->only_at_source.push_back(tensor.name);
   }
   return {};
 }
@@ -49,16 +106,19 @@ Status match_tensors(Plan* plan) {
                                 src.num_ranks(), dst.num_ranks()));
   }
   const bool is_skipping = plan->options.unmatched == Unmatched::kSkip;
-  for (const Tensor& tensor : src.tensors()) {
-    if (dst.find_tensor(tensor.name) >= 0) continue;
-    if (!is_skipping) {
-      return mismatch(fmt::format("tensor \"{}\" is at the source but not at the destination", tensor.name));
-    }
-    plan->only_at_source.push_back(tensor.name);
-  }
+  const Substitutes substitutes(*plan);
+  RESHARD_TRY(list_unsent(substitutes, plan));
   std::set<std::int64_t> groups;
-  for (std::size_t d = 0; d < dst.tensors().size(); ++d) {
+  // Tensors behind the caller's own are where others land, and matched with those.
+  for (std::size_t d = 0; d < plan->given_dst->tensors().size(); ++d) {
     const Tensor& tensor = dst.tensors()[d];
+    if (substitutes.is_unsought(static_cast<std::int64_t>(d))) continue;
+    const std::int32_t conversion = substitutes.conversion_of(static_cast<std::int64_t>(d));
+    if (conversion >= 0) {
+      match_converted(conversion, plan);
+      groups.insert(tensor.group);
+      continue;
+    }
     const std::int64_t s = src.find_tensor(tensor.name);
     if (s < 0 && !is_skipping) {
       return mismatch(fmt::format("tensor \"{}\" is at the destination but not at the source", tensor.name));

@@ -40,6 +40,7 @@ Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_pt
   plan.dst = std::move(dst);
   plan.options = options;
   RESHARD_TRY(check_no_overlap(*plan.dst));
+  RESHARD_TRY(choose_conversions(&plan));
   RESHARD_TRY(intersect_layouts(&plan));
   RESHARD_TRY(choose_windows(&plan));
   return plan;

@@ -22,6 +22,7 @@
 
 #include "src/layout/layout.h"
 #include "src/layout/partition.h"
+#include "src/plan/conversions.h"
 #include "src/plan/routes.h"
 #include "topology/machine.h"
 
@@ -56,6 +57,7 @@ struct PlanTensor {
   std::int32_t group = 0;        ///< index in Plan::groups
   std::int32_t atom_class = -1;  ///< index in Plan::classes
   std::int64_t wire_bytes = 1;   ///< of one element on the wire
+  std::int32_t conversion = -1;  ///< index in Plan::conversions of that which is done to its elements, at its place
 };
 
 /// A cell of the common refinement of the two layouts: the holders are constant on it, on both sides.
@@ -153,8 +155,11 @@ struct Certificate {
 /// Which bytes go where, in which order. A plain value: computed without communication, with integers only, equal on
 /// every rank. Never a list of per-rank operations: those are expanded from it, for one rank at a time.
 struct Plan {
-  std::shared_ptr<const ModelLayout> src;
+  std::shared_ptr<const ModelLayout> src;  ///< the caller's, and behind that what conversions add to it
   std::shared_ptr<const ModelLayout> dst;
+  std::shared_ptr<const ModelLayout> given_src;  ///< the caller's own
+  std::shared_ptr<const ModelLayout> given_dst;
+  std::vector<Conversion> conversions;
   PlanOptions options;
   std::int32_t num_ranks = 0;
   std::vector<PlanTensor> tensors;
@@ -178,6 +183,15 @@ struct Plan {
   /// alone, and not once for all of them.
   bool splits_slow_domains = false;
   std::uint64_t hash = 0;
+
+  /// Buffers that the caller brings; those behind them in the plan's layouts are scratch of the binding.
+  std::int64_t num_given_src_buffers() const { return std::ssize((given_src != nullptr ? given_src : src)->buffers()); }
+  std::int64_t num_given_dst_buffers() const { return std::ssize((given_dst != nullptr ? given_dst : dst)->buffers()); }
+  /// That of a tensor in plan order if it is done at the source; null: none is.
+  const Conversion* source_conversion(std::int64_t tensor) const {
+    const std::int32_t index = at(tensors, tensor).conversion;
+    return index >= 0 && at(conversions, index).is_at_source() ? &at(conversions, index) : nullptr;
+  }
 
   std::int64_t num_atoms() const;
   Strands strands(const Bundle& bundle) const { return {at(patterns, bundle.pattern), runs.data() + bundle.first_run}; }

@@ -183,8 +183,8 @@ Json routes_json(const Plan& plan) {
 std::string save_plan(const Plan& plan) {
   Json json = routes_json(plan);
   json["reshard_plan"] = kFormatVersion;
-  json["source"] = hex(plan.src->digest());
-  json["destination"] = hex(plan.dst->digest());
+  json["source"] = hex(plan.given_src->digest());
+  json["destination"] = hex(plan.given_dst->digest());
   json["machine"] = machine_text(plan.options);
   json["order"] = static_cast<int>(plan.options.order);
   json["open_groups"] = plan.options.open_groups;

@@ -88,6 +88,22 @@ class Library:
         self.call("layout_create_from_model", c.byref(options), c.byref(handle))
         return handle
 
+    def layouts_of_spec(self, spec):
+        """(source, destination) of the general JSON form."""
+        src, dst = c.c_void_p(), c.c_void_p()
+        self.call("layout_create_from_spec", json.dumps(spec).encode(), c.byref(src), c.byref(dst))
+        return src, dst
+
+    def plan(self, src, dst):
+        plan = c.c_void_p()
+        self.call("plan_create", src, dst, None, c.byref(plan))
+        return plan
+
+    def report(self, plan):
+        text = c.c_char_p()
+        self.call("plan_report_json", plan, c.byref(text))
+        return json.loads(text.value)
+
     def buffers(self, layout, rank):
         """(id, name, bytes) of each buffer that the rank brings."""
         count = c.c_int64()
@@ -123,8 +139,13 @@ class Library:
 
     def run(self, src, dst, memories):
         """Moves src to dst between threads. memories[rank] is a pair of dicts, for src and dst, id -> numpy array."""
-        plan = c.c_void_p()
-        self.call("plan_create", src, dst, None, c.byref(plan))
+        plan = self.plan(src, dst)
+        try:
+            self.run_plan(plan, memories)
+        finally:
+            self.dll.reshard_plan_destroy(plan)
+
+    def run_plan(self, plan, memories):
         comms = (c.c_void_p * len(memories))()
         self.call("comm_create_local", c.c_int32(len(memories)), None, comms)
         problems = []
@@ -142,7 +163,6 @@ class Library:
             thread.join()
         for comm in comms:
             self.dll.reshard_comm_destroy(c.c_void_p(comm))
-        self.dll.reshard_plan_destroy(plan)
         if problems:
             raise Failure("; ".join(problems))
 

@@ -16,6 +16,7 @@
 #include <optional>
 #include <tuple>
 
+#include "src/plan/report/quantised.h"
 #include "src/plan/report/report_time.h"
 #include "src/plan/water_fill.h"
 #include "src/plan/windows.h"
@@ -271,6 +272,7 @@ std::string report_json(const PlanReport& given) {
       {"bound_bytes", std::max(stats.senders.bound_bytes, stats.receivers.bound_bytes)},
       {"planning_seconds", given.planning_seconds},
   };
+  if (!plan.conversions.empty()) report["quantised"] = quantised_json(plan);
   if (given.changes != nullptr) {
     report["replanned"] = {{"bundles", given.changes->bundles},
                            {"bundles_changed", given.changes->bundles_changed},

@@ -110,6 +110,28 @@ TEST(LayoutApiTest, PlacementsShareABufferAtOffsets) {
   EXPECT_EQ(count, 1);
 }
 
+TEST(LayoutApiTest, ScalesAreSetAskedAndRefused) {
+  const LayoutOf layout;
+  const std::int64_t weight = add_tensor(layout.handle, "w", {256, 130}, RESHARD_F8_E4M3);
+  const std::int64_t scales = add_tensor(layout.handle, "s", {2, 2});
+  reshard_scale_kind_t kind = RESHARD_SCALES_TENSOR;
+  std::int64_t found = 7;
+  ASSERT_EQ(reshard_layout_get_scales(layout.handle, weight, &kind, &found), RESHARD_OK) << reshard_last_error();
+  EXPECT_EQ(kind, RESHARD_SCALES_NONE);
+  EXPECT_EQ(found, -1);
+  EXPECT_EQ(reshard_layout_set_scales(layout.handle, weight, RESHARD_SCALES_CHANNEL, scales),
+            RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("scales of tensor \"w\": scales channel of the shape [256, 130] have"));
+  EXPECT_EQ(reshard_layout_set_scales(layout.handle, weight, static_cast<reshard_scale_kind_t>(9), scales),
+            RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("kind is 9; take one of RESHARD_SCALES_BLOCK128"));
+  ASSERT_EQ(reshard_layout_set_scales(layout.handle, weight, RESHARD_SCALES_BLOCK128, scales), RESHARD_OK)
+      << reshard_last_error();
+  ASSERT_EQ(reshard_layout_get_scales(layout.handle, weight, &kind, &found), RESHARD_OK);
+  EXPECT_EQ(kind, RESHARD_SCALES_BLOCK128);
+  EXPECT_EQ(found, scales);
+}
+
 TEST(LayoutApiTest, SharedBuffersAreMovedAndOverlapIsRefused) {
   for (const std::int64_t offset : {48, 47}) {
     const LayoutOf sides[] = {LayoutOf(2), LayoutOf(2)};

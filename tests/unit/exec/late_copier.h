@@ -24,6 +24,7 @@ class LateCopier final : public Copier {
   MemorySpace staging_space() const override { return MemorySpace::kHost; }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override { return host_.allocate_staging(size_bytes); }
   CopyBatch add(CopyList copies, StoreHint hint) override { return host_.add(std::move(copies), hint); }
+  CopyBatch add(ScaleList scales) override { return host_.add(std::move(scales)); }
   Status prepare() override { return {}; }
   Status begin(void* stream) override;
   Result<bool> is_open() override;

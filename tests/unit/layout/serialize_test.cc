@@ -39,6 +39,12 @@ ModelLayout random_layout() {
     RC_ASSERT(layout.add_flat_range(2, tensor, 0, whole_box(shape).num_elements(), own, random(0, 8)).ok());
   }
   if (random(0, 3) == 0) RC_ASSERT(layout.remove_ranks({2}).ok());
+  if (random(0, 2) == 0) {
+    const std::int64_t weight = *layout.add_tensor({"weight", DType::kF8E4M3, {random(0, 9), 40}, 0});
+    const std::int64_t scales =
+        *layout.add_tensor({"scales", DType::kF8E8M0, {at(layout.tensors(), weight).shape[0], 2}, 0});
+    RC_ASSERT(layout.set_scales(weight, {ScaleKind::kMxfp8, scales}).ok());
+  }
   return layout;
 }
 
@@ -64,6 +70,7 @@ RC_GTEST_PROP(SerializeTest, ALayoutComesBackAsItWas, ()) {
       RC_ASSERT(at(read->buffers(), buffer).by_offset == at(layout.buffers(), buffer).by_offset);
     }
     for (std::int64_t t = 0; t < std::ssize(layout.tensors()); ++t) {
+      RC_ASSERT(read->scales(t) == layout.scales(t));
       const std::vector<Block> blocks = layout.blocks(rank, t);
       const std::vector<Block> again = read->blocks(rank, t);
       RC_ASSERT(again.size() == blocks.size());
@@ -195,8 +202,8 @@ TEST(SerializeTest, DamageIsToldFromAnotherFormatAndFromOtherBytes) {
     expect_refused(bad, RESHARD_ERR_INVALID_ARGUMENT, "checksum");
   }
   Bytes newer = good;
-  newer[8] = std::byte{4};
-  expect_refused(newer, RESHARD_ERR_NOT_SUPPORTED, "format 2");
+  newer[8] = std::byte{6};
+  expect_refused(newer, RESHARD_ERR_NOT_SUPPORTED, "format 3");
   Bytes longer = good;
   longer.insert(longer.end(), std::byte{0});
   expect_refused(seal(longer), RESHARD_ERR_INVALID_ARGUMENT, "behind the last tensor");

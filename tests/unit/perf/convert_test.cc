@@ -64,5 +64,19 @@ TEST(Convert, BfloatsComeBackAsTheyWere) {
   }
 }
 
+TEST(Convert, EightBitFloatsHaveTheCodesOfTheirDefinition) {
+  // OCP 8-bit floating point specification, E4M3: the largest, the smallest normal and subnormal, and ties to even.
+  EXPECT_EQ(e4m3_from_float(448.0f), 0x7e);
+  EXPECT_EQ(e4m3_from_float(1e9f), 0x7e);
+  EXPECT_EQ(e4m3_from_float(-0x1p-6f), 0x88);
+  EXPECT_EQ(e4m3_from_float(0x1p-9f), 0x01);
+  EXPECT_EQ(e4m3_from_float(0x1p-10f), 0x00) << "halfway to the smallest, and zero is even";
+  EXPECT_EQ(e4m3_from_float(1.0625f), 0x38) << "halfway between 1 and 1.125";
+  EXPECT_EQ(e4m3_from_float(1.1875f), 0x3a) << "halfway between 1.125 and 1.25";
+  for (int code = 0; code < 0x7f; ++code) {
+    EXPECT_EQ(e4m3_from_float(float_from_e4m3(static_cast<std::uint8_t>(code))), code);
+  }
+}
+
 }  // namespace
 }  // namespace reshard::perf
