@@ -75,6 +75,14 @@ Status Stream::synchronize() const {
   return cuda_status("cudaStreamSynchronize", cudaStreamSynchronize(stream_of(handle_)));
 }
 
+Result<bool> Stream::is_capturing() const {
+  RESHARD_TRY(const DeviceGuard guard, DeviceGuard::enter(device_));
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  RESHARD_TRY(cuda_status("cudaStreamIsCapturing", cudaStreamIsCapturing(stream_of(handle_), &status)));
+  if (status != cudaStreamCaptureStatusInvalidated) return status == cudaStreamCaptureStatusActive;
+  return Status{RESHARD_ERR_INVALID_STATE, "the stream's capture has been invalidated; end it and capture again"};
+}
+
 Result<Event> Event::create(std::int32_t device) {
   RESHARD_TRY(const DeviceGuard guard, DeviceGuard::enter(device));
   cudaEvent_t handle = nullptr;

@@ -42,6 +42,10 @@ class Stream {
   /// Blocks until all that is queued is done.
   Status synchronize() const;
 
+  /// Whether what is queued now becomes part of a graph and does not run. RESHARD_ERR_INVALID_STATE where the capture
+  /// has been spoiled already, by a call that must not be made during one.
+  Result<bool> is_capturing() const;
+
  private:
   Stream(void* handle, std::int32_t device, bool is_own) : handle_(handle), device_(device), is_own_(is_own) {}
   void* handle_;

@@ -67,6 +67,9 @@ Result<bool> Stream::is_done() const {
 Status Stream::synchronize() const {
   return no_cuda();
 }
+Result<bool> Stream::is_capturing() const {
+  return no_cuda();
+}
 
 Result<Event> Event::create(std::int32_t) {
   return no_cuda();

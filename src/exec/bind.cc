@@ -8,7 +8,9 @@
 #include <mutex>
 
 #include "src/base/bytes.h"
+#include "src/exec/bind_streams.h"
 #include "src/exec/cuda_copier.h"
+#include "src/exec/stream_driver.h"
 #include "src/exec/tags.h"
 
 namespace reshard {
@@ -20,6 +22,7 @@ struct Answer {
   std::string message;
   std::int64_t hash = 0;
   std::int64_t number = 0;  ///< proposed for the binding
+  std::int64_t driver = 0;  ///< 1: in streams
 
   std::vector<std::byte> write() const {
     ByteWriter writer;
@@ -27,6 +30,7 @@ struct Answer {
     writer.add(message);
     writer.add(hash);
     writer.add(number);
+    writer.add(driver);
     return writer.take();
   }
   static Answer read(ByteReader* reader) {
@@ -35,15 +39,24 @@ struct Answer {
     answer.message = reader->text();
     answer.hash = reader->number();
     answer.number = reader->number();
+    answer.driver = reader->number();
     return answer;
   }
 };
+
+const char* driver_name(const Answer& answer) {
+  return answer.driver == 0 ? "over the comm's own messages" : "over NCCL";
+}
 
 Status compare(const std::vector<Answer>& answers, const Answer& mine) {
   for (std::size_t r = 0; r < answers.size(); ++r) {
     const Answer& answer = answers[r];
     if (answer.code != RESHARD_OK) {
       return {static_cast<reshard_status_t>(answer.code), fmt::format("on rank {}: {}", r, answer.message)};
+    }
+    if (answer.driver != mine.driver) {
+      return invalid_argument(fmt::format("rank {} binds {}, and this rank {}; choose the same driver on every rank", r,
+                                          driver_name(answer), driver_name(mine)));
     }
     if (answer.hash != mine.hash) {
       return {
@@ -90,7 +103,8 @@ Result<std::unique_ptr<Binding>> Binding::create(const BindOptions& options) {
   std::unique_ptr<Binding> binding(new Binding(options, options.numbers));
   if (binding->numbers_ == nullptr) binding->numbers_ = &binding->own_numbers_;
   RESHARD_TRY(binding->agree(options));
-  const Status voted = binding->vote(binding->prepare(options), Deadline(options.timeout_us));
+  const Status prepared = options.nccl.has_value() ? binding->prepare_streams(options) : binding->prepare(options);
+  const Status voted = binding->vote(prepared, Deadline(options.timeout_us));
   binding->is_bound_ = voted.ok();
   if (voted.ok()) return binding;
   binding->release();
@@ -103,7 +117,8 @@ Status Binding::agree(const BindOptions& options) {
   Status arguments = check_bind_options(options, &memory_);
   if (arguments.ok()) arguments = allocate_scratch(options);
   const std::int64_t hash = plan_ == nullptr ? 0 : static_cast<std::int64_t>(plan_->hash);
-  const Answer mine{arguments.code(), arguments.message(), hash, numbers_->propose()};
+  const std::int64_t driver = options.nccl.has_value() ? 1 : 0;
+  const Answer mine{arguments.code(), arguments.message(), hash, numbers_->propose(), driver};
   RESHARD_TRY(const auto blobs, transport_->allgather(mine.write(), Deadline(options.timeout_us)));
   std::vector<Answer> answers;
   std::int64_t number = 0;
@@ -137,19 +152,7 @@ Status Binding::allocate_scratch(const BindOptions& options) {
 
 /// Second phase: everything that can fail for want of memory or of a peer.
 Status Binding::prepare(const BindOptions& options) {
-  if (options.nccl.has_value() && !plan_->conversions.empty()) {
-    return {RESHARD_ERR_NOT_SUPPORTED, "the plan converts 8-bit floats, which the driver over NCCL does not do yet"};
-  }
-  if (options.nccl.has_value()) return {RESHARD_ERR_NOT_SUPPORTED, "the driver over NCCL is not built in yet"};
-  std::vector<BoundBuffer> src = options.src;
-  std::vector<BoundBuffer> dst = options.dst;
-  src.insert(src.end(), scratch_.src().begin(), scratch_.src().end());
-  dst.insert(dst.end(), scratch_.dst().begin(), scratch_.dst().end());
-  const std::uint64_t tag = tag_of(number_, 0, TagKind::kKeys);
-  const KeyExchange exchange{*plan_, transport_, tensor_memory(options), tag, src, dst};
-  RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));
-  memory_.peer_src = shared_.sources();
-  memory_.peer_dst = shared_.destinations();
+  RESHARD_TRY(connect(options));
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
   if (copier->tensor_space() == MemorySpace::kDevice && !plan_->conversions.empty()) {
     return {RESHARD_ERR_NOT_SUPPORTED, "the plan converts 8-bit floats, which kernels on a device do not do yet"};
@@ -160,14 +163,53 @@ Status Binding::prepare(const BindOptions& options) {
     links.stages_receives.push_back(!transport_->takes_back_receives(rank));
   }
   links.stages_all = !transport_->moves(copier->tensor_space());
-  schedule_ = build_schedule(*plan_, transport_->rank(), links);
-  volume_ = {schedule_.bytes_same_rank, schedule_.bytes_mapped,    schedule_.bytes_sent, schedule_.bytes_received,
-             schedule_.num_sends(),     schedule_.staging_bytes(), scratch_.size_bytes()};
-  control_ = std::make_shared<Control>(peers_of(schedule_), tag_of(number_, 0, TagKind::kControl), transport_);
+  adopt(build_schedule(*plan_, transport_->rank(), links));
+  volume_.staging_bytes = schedule_.staging_bytes();
   RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight());
   driver_ = std::make_unique<PollDriver>(
       std::move(flight), [this] { return build_flight(); }, control_.get(), transport_);
   return {};
+}
+
+/// The same for a driver in streams. Its parts agree with their like on other ranks, and take part whatever went wrong
+/// here before.
+Status Binding::prepare_streams(const BindOptions& options) {
+  Status connected = connect(options);
+  if (connected.ok() && !plan_->conversions.empty()) {  // on all ranks: they have one plan
+    connected = {RESHARD_ERR_NOT_SUPPORTED,
+                 "the plan converts 8-bit floats, which the driver over NCCL does not do yet"};
+  }
+  const StreamBindOptions stages{
+      *plan_,  transport_,     tensor_memory(options), *options.nccl, tag_of(number_, 0, TagKind::kKeys),
+      memory_, shared_.links()};
+  RESHARD_TRY(std::shared_ptr<StreamWork> work,
+              bind_streams(stages, std::move(connected), Deadline(options.timeout_us)));
+  adopt(work->stages().schedule);
+  volume_.staging_bytes = work->stages().staging_bytes();
+  driver_ = std::make_unique<StreamDriver>(std::move(work), control_.get(), transport_, options.timeout_us);
+  return {};
+}
+
+/// Maps what can be read in place.
+Status Binding::connect(const BindOptions& options) {
+  std::vector<BoundBuffer> src = options.src;
+  std::vector<BoundBuffer> dst = options.dst;
+  src.insert(src.end(), scratch_.src().begin(), scratch_.src().end());
+  dst.insert(dst.end(), scratch_.dst().begin(), scratch_.dst().end());
+  const std::uint64_t tag = tag_of(number_, 0, TagKind::kKeys);
+  const KeyExchange exchange{*plan_, transport_, tensor_memory(options), tag, src, dst};
+  RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));
+  memory_.peer_src = shared_.sources();
+  memory_.peer_dst = shared_.destinations();
+  return {};
+}
+
+void Binding::adopt(Schedule schedule) {
+  schedule_ = std::move(schedule);
+  volume_ = {schedule_.bytes_same_rank, schedule_.bytes_mapped, schedule_.bytes_sent,
+             schedule_.bytes_received,  schedule_.num_sends(),  0,
+             scratch_.size_bytes()};
+  control_ = std::make_shared<Control>(peers_of(schedule_), tag_of(number_, 0, TagKind::kControl), transport_);
 }
 
 /// Either all ranks could prepare, or none has a binding. A rank whose own part failed says so in its own words.

@@ -98,6 +98,9 @@ class Binding {
   PeerMemory* tensor_memory(const BindOptions& options) const;
   Status allocate_scratch(const BindOptions& options);
   Status prepare(const BindOptions& options);
+  Status prepare_streams(const BindOptions& options);
+  Status connect(const BindOptions& options);
+  void adopt(Schedule schedule);
   Status vote(Status mine, const Deadline& deadline);
   Result<std::shared_ptr<Flight>> build_flight() const;
   void sweep_deserted();

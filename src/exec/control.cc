@@ -96,6 +96,7 @@ void Control::take(std::size_t index) {
   Peer& peer = peers_[index];
   const Snapshot& came = peer.in_buffer;
   if (came.says(Snapshot::kLeft)) peer.has_left = true;
+  if (came.says(Snapshot::kAbandoned)) has_failed_ = true;
   if (came.run == run_) peer.heard = came;
   if (came.run > run_) peer.later = came;
   count_unflushed(index);

@@ -64,6 +64,13 @@ class Control {
   };
   Loss loss(std::size_t peer) const;
 
+  /// Whether the peer has spoken of the current run or a later one. One that then leaves without giving it up has
+  /// finished it.
+  bool has_come(std::size_t peer) const { return peers_[peer].heard.run == run_ || peers_[peer].later.run > run_; }
+
+  /// Whether any peer ever gave a run up.
+  bool has_failed() const { return has_failed_; }
+
   /// Nothing more will come of this peer: it is known to have left, though its word for that has not come.
   void lose(std::size_t peer);
 
@@ -114,6 +121,7 @@ class Control {
   std::uint64_t tag_;
   Messenger* messenger_;
   std::int64_t run_ = 0;
+  bool has_failed_ = false;
   EndedRequests ended_;               // of all peers, both directions
   std::vector<std::size_t> unsent_;   // peers that something is to be sent to, as soon as the last message has ended
   std::vector<std::size_t> changed_;  // see take_changed()

@@ -5,10 +5,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
 #include <set>
 
 #include "src/base/bytes.h"
+#include "src/exec/mail.h"
 
 namespace reshard {
 namespace {
@@ -18,72 +18,6 @@ constexpr std::byte kNo{0};
 
 // Keys of a rank take a few hundred bytes for each buffer.
 constexpr std::int64_t kMostKeysBytes = std::int64_t{1} << 30;
-
-/// Messages of the exchange: all are waited for together, and taken back together when that fails.
-class Mail {
- public:
-  Mail(const KeyExchange& exchange, const Deadline& deadline)
-      : transport_(exchange.transport), tag_(exchange.tag), deadline_(deadline) {}
-  ~Mail() {
-    std::vector<Request*> requests;
-    for (Letter& letter : *letters_) requests.push_back(&letter.request);
-    if (!transport_->cancel_all(requests, Deadline(Transport::kCancelUs))) transport_->keep(letters_);
-  }
-  Mail(const Mail&) = delete;
-  Mail& operator=(const Mail&) = delete;
-
-  Status send(std::int32_t peer, std::vector<std::byte> bytes) {
-    Letter& letter = letters_->emplace_back(Letter{peer, {}, std::move(bytes)});
-    return transport_->send(peer, tag_, letter.bytes.data(), letter.bytes.size(), &letter.request);
-  }
-  /// Receives into the next of received().
-  Status recv(std::int32_t peer, std::size_t size_bytes) {
-    Letter& letter = letters_->emplace_back(Letter{peer, {}, std::vector<std::byte>(size_bytes)});
-    received_.push_back(&letter.bytes);
-    return transport_->recv(peer, tag_, letter.bytes.data(), size_bytes, &letter.request);
-  }
-  const std::vector<std::byte>& received(std::size_t index) const { return *received_[index]; }
-
-  Status wait() const {
-    const auto is_pending = [](const Letter& letter) { return letter.request.pending(); };
-    while (std::any_of(letters_->begin(), letters_->end(), is_pending)) {
-      if (transport_->progress()) continue;
-      RESHARD_TRY(transport_->health());
-      RESHARD_TRY(check_departed());
-      if (deadline_.expired()) {
-        return {RESHARD_ERR_TIMEOUT,
-                fmt::format("memory keys were not exchanged within {} us", deadline_.timeout_us())};
-      }
-      transport_->idle();
-    }
-    const auto has_failed = [](const Letter& letter) { return letter.request.failed(); };
-    if (std::none_of(letters_->begin(), letters_->end(), has_failed)) return {};
-    return {RESHARD_ERR_TRANSPORT, "exchanging memory keys failed in the transport"};
-  }
-
- private:
-  struct Letter {
-    std::int32_t peer = -1;
-    Request request;
-    std::vector<std::byte> bytes;
-  };
-
-  /// No rank leaves before the vote that ends a bind, unless it has given the bind up.
-  Status check_departed() const {
-    for (const std::int32_t rank : transport_->departed()) {
-      const auto is_awaited = [rank](const Letter& letter) { return letter.peer == rank && letter.request.pending(); };
-      if (std::none_of(letters_->begin(), letters_->end(), is_awaited)) continue;
-      return {RESHARD_ERR_PEER_FAILED, fmt::format("rank {} left while memory keys were exchanged", rank)};
-    }
-    return {};
-  }
-
-  Transport* transport_;
-  std::uint64_t tag_;
-  const Deadline& deadline_;
-  std::shared_ptr<std::deque<Letter>> letters_ = std::make_shared<std::deque<Letter>>();  // at fixed addresses
-  std::vector<const std::vector<std::byte>*> received_;
-};
 
 /// The keys of buffers; nothing where one of them cannot be mapped.
 std::vector<std::byte> write_keys(PeerMemory* memory, const std::vector<BoundBuffer>& buffers) {
@@ -218,7 +152,7 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
   for (const std::int32_t reader : readers) mine.push_back(letter_to(exchange, peers, reader));
 
   // The sizes of the letters, the letters, and what of them could be used.
-  Mail sizes(exchange, deadline);
+  Mail sizes(transport, exchange.tag, deadline);
   for (const std::int32_t peer : lenders) RESHARD_TRY(sizes.recv(peer, sizeof(std::int64_t)));
   for (std::size_t i = 0; i < readers.size(); ++i) {
     ByteWriter size;
@@ -227,7 +161,7 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
   }
   RESHARD_TRY(sizes.wait());
 
-  Mail letters(exchange, deadline);
+  Mail letters(transport, exchange.tag, deadline);
   for (std::size_t i = 0; i < lenders.size(); ++i) {
     const std::int64_t size_bytes = ByteReader(sizes.received(i)).number();
     if (size_bytes < 0 || size_bytes > kMostKeysBytes) {
@@ -238,7 +172,7 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
   for (std::size_t i = 0; i < readers.size(); ++i) RESHARD_TRY(letters.send(readers[i], std::move(mine[i])));
   RESHARD_TRY(letters.wait());
 
-  Mail answers(exchange, deadline);
+  Mail answers(transport, exchange.tag, deadline);
   for (const std::int32_t peer : readers) RESHARD_TRY(answers.recv(peer, 2));
   for (std::size_t i = 0; i < lenders.size(); ++i) {
     if (status.ok()) status = read_letter(exchange, lenders[i], letters.received(i));

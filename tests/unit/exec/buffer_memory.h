@@ -31,6 +31,7 @@ class BufferMemory {
 };
 
 bool is_on_device();
+bool is_on_streams();  ///< with StreamDriver, whose bindings do no other run after one that failed
 
 /// The stream of this thread on which publish() queues; null on the host.
 void* callers_stream();

@@ -127,6 +127,7 @@ TEST(DepartureTest, ALostFarewellIsToldLongBeforeTheDeadline) {
 }
 
 TEST(DepartureTest, WhoLeavesAfterItsPartOfARunDisturbsNobody) {
+  if (testing::is_on_streams()) GTEST_SKIP() << "a group of NCCL ends when all of its ranks have come";
   std::atomic<bool> has_left = false;
   play(two_givers(100'000), [&](Mumbling* transport, Driver* driver, RankBuffers* dst) {
     // Rank 0 begins late: by then rank 1 has done its part and left, and all of rank 2's turns are idle.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <map>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -12,11 +13,13 @@
 #include "src/transport/cuda_peer_memory.h"
 #include "tests/doubles/cuda/control.h"
 #include "tests/unit/exec/buffer_memory.h"
+#include "tests/unit/exec/device_memory.h"
 
 namespace reshard::testing {
 namespace {
 
-constexpr std::int32_t kDevice = 0;
+// Of the rank that this thread is.
+thread_local std::int32_t t_device = 0;
 
 // What peers may not map, by the first byte.
 std::mutex unmappable_mutex;
@@ -28,21 +31,27 @@ T made(Result<T> result) {
 }
 
 const Stream& stream_of_thread() {
-  thread_local const Stream stream = made(Stream::create(kDevice));
-  return stream;
+  thread_local std::map<std::int32_t, Stream> streams;
+  const auto found = streams.find(t_device);
+  return found != streams.end() ? found->second
+                                : streams.emplace(t_device, made(Stream::create(t_device))).first->second;
 }
 
 class OnDevice final : public BufferMemory {
  public:
   OnDevice(std::size_t size_bytes, bool is_mappable)
-      : memory_(made(DeviceMemory::allocate(kDevice, size_bytes))),
-        image_(made(PinnedMemory::allocate(kDevice, size_bytes))) {
+      : memory_(made(DeviceMemory::allocate(t_device, size_bytes))),
+        image_(made(PinnedMemory::allocate(t_device, size_bytes))) {
     const std::lock_guard lock(unmappable_mutex);
     if (!is_mappable) unmappable.insert(bound());
   }
   ~OnDevice() override {
     const std::lock_guard lock(unmappable_mutex);
     unmappable.erase(bound());
+    // A run in streams that failed may still be working when its status comes, and says so; what it may touch is not
+    // freed then.
+    static auto& kept = *new std::deque<DeviceMemory>;
+    if (is_on_streams() && cuda_double_num_queued() > 0) kept.push_back(std::move(memory_));
   }
   std::byte* bound() const override { return static_cast<std::byte*>(memory_.data()); }
   std::byte* image() override { return static_cast<std::byte*>(image_.data()); }
@@ -62,7 +71,7 @@ class OnDevice final : public BufferMemory {
 /// As a peer sees memory of a pool, or of a device that it has no access to: there, and not to be mapped.
 class PartlyMappable final : public PeerMemory {
  public:
-  PartlyMappable() : all_(made(CudaPeerMemory::create(kDevice))) {}
+  explicit PartlyMappable(std::int32_t device) : all_(made(CudaPeerMemory::create(device))) {}
   MemorySpace space() const override { return all_->space(); }
   bool shares_memory(std::int32_t peer) const override { return all_->shares_memory(peer); }
   Result<void*> allocate(std::size_t size_bytes) override { return all_->allocate(size_bytes); }
@@ -84,7 +93,8 @@ class PartlyMappable final : public PeerMemory {
 
 }  // namespace
 
-std::unique_ptr<BufferMemory> BufferMemory::allocate(Transport*, std::size_t size_bytes, bool is_mappable) {
+std::unique_ptr<BufferMemory> BufferMemory::allocate(Transport* transport, std::size_t size_bytes, bool is_mappable) {
+  t_device = device_of(transport->rank());
   return std::make_unique<OnDevice>(size_bytes, is_mappable);
 }
 
@@ -106,8 +116,9 @@ void choose_memory(BindOptions* options) {
   static std::mutex mutex;
   static std::deque<PartlyMappable> kept;
   const std::lock_guard lock(mutex);
-  options->make_copier = cuda_copier_maker(kDevice, options->transport);
-  options->peer_memory = &kept.emplace_back();
+  t_device = device_of(options->transport->rank());  // also of a rank that has no buffers
+  options->peer_memory = &kept.emplace_back(t_device);
+  choose_driver(options, t_device);
 }
 
 }  // namespace reshard::testing

@@ -37,6 +37,10 @@ bool is_on_device() {
   return false;
 }
 
+bool is_on_streams() {
+  return false;
+}
+
 void* callers_stream() {
   return nullptr;
 }

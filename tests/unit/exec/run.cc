@@ -108,6 +108,17 @@ std::string run_rank(const RunOptions& options, Transport* transport) {
 
 }  // namespace
 
+std::string try_again_in_vain(Driver* driver, bool is_unhurt) {
+  Status status = driver->start();
+  if (!is_unhurt) {
+    const bool is_told = status.message().find("bind anew") != std::string::npos;
+    return status.code() == RESHARD_ERR_INVALID_STATE && is_told ? ""
+                                                                 : "a run after one that failed: " + status.message();
+  }
+  if (status.ok()) status = driver->finish(Deadline(kTimeoutUs));
+  return status.code() == RESHARD_ERR_ABANDONED ? "" : "a run without peers: " + status.message();
+}
+
 std::string run_world(const RunOptions& options) {
   num_allocations = 0;
   seed_streams(options.late_seed);

@@ -25,4 +25,8 @@ struct RunOptions {
 /// after the first allocated (not counted under sanitizers).
 std::string run_world(const RunOptions& options);
 
+/// With StreamDriver, after a run that failed on other ranks (is_unhurt) or on this one, too: that there is no other.
+/// Empty: it is so.
+std::string try_again_in_vain(Driver* driver, bool is_unhurt);
+
 }  // namespace reshard::testing
