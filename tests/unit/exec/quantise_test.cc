@@ -64,7 +64,8 @@ struct Weight {
   std::vector<std::int64_t> scale_dims;
 
   float number(std::int64_t flat, int run) const {
-    const std::uint64_t z = mix(static_cast<std::uint64_t>(flat) * 8 + static_cast<std::uint64_t>(run) + name[1]);
+    const std::uint64_t z = mix(static_cast<std::uint64_t>(flat) * 8 + static_cast<std::uint64_t>(run) +
+                                static_cast<std::uint64_t>(name[1]));
     return std::ldexp(static_cast<float>(z % 255) - 127.0F, static_cast<int>(z / 255 % 9) - 4);
   }
   std::uint8_t code(std::int64_t flat, int run) const {
