@@ -138,6 +138,7 @@ void glm4_moe(ModelWriter* writer) {
   const Mlp mlp = read_mlp(writer);
   DeepSeekExperts experts = read_deepseek_experts(writer, 1);
   experts.routed.has_correction_bias = true;
+  writer->model().server.has_fp32_router = true;
   writer->model().num_expert_groups = writer->config().count_or("n_group", Config::kExperts, 1);
   add_moe_decoder(
       writer, [&] { add_attention(attention, writer); }, mlp, experts.routed, experts.shared);

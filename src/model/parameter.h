@@ -81,6 +81,7 @@ struct ServerHabits {
   bool is_known = true;             ///< false: nobody here has seen how vLLM holds it, so that vllm: is refused
   bool repeats_outer = false;       ///< what lies outside the layers is on every pipeline stage
   bool never_ties = false;          ///< has an output layer of its own even where the config ties it
+  bool has_fp32_router = false;     ///< holds the weight of the router in fp32, whatever the checkpoint's type
   bool knows_whole_shared = false;  ///< shared experts are whole where ranks take different tokens through the experts
 };
 
