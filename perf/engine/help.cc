@@ -50,12 +50,13 @@ constexpr Row kLayouts[] = {
      "FSDP2; also replicate; tp, and outer=tp|shard, which of both cuts first; dim=0|divisible, the dim that is cut"},
     {"megatron:tp=2,pp=2",
      "also dp, cp, ep, etp; layers=A-B-C, decoder layers per pipeline stage, or first, last; vpp; noop=A-B, places "
-     "without "
-     "a layer; names=model|chunk; vocab_multiple; experts=te|gmm, where they lie; glu_interleave; mla_down, mla_up"},
+     "without a layer; names=model|chunk; vocab_multiple; experts=te|gmm, where they lie; glu_interleave; mla_down, "
+     "mla_up"},
     {"vllm:tp=2,dp=4",
      "also pp, ep, replicas; redundant=N experts, or eplb=FILE, a table of them; placement=linear|round_robin; "
      "all2all, how experts get their tokens"},
     {"checkpoint", "whole tensors; ranks=N on N ranks, split=1 to deal them out"},
+    {"of any kind", "dtype=TYPE of the elements; quant=block128|mxfp8|channel, 8-bit floats with scales"},
 };
 constexpr Row kMachines[] = {
     {"nccl", "what NCCL saw: xml=FILE, or an XML file alone"},

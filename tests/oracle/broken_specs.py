@@ -44,9 +44,13 @@ def keys():
     yield "unknown_key_in_side", ["colour"], changed((DST + ("colour",), 1))
     yield "unknown_key_in_mesh", ["colour"], changed((SRC + ("mesh", "colour"), 1))
     yield "unknown_key_in_placement", ["colour"], placed({"shard": 0, "colour": 1})
-    for path in (("version",), ("ranks",), ("tensors",), T + ("name",), T + ("shape",), SRC, DST, SRC + ("dtype",),
+    for path in (("version",), ("ranks",), ("tensors",), T + ("name",), T + ("shape",), SRC + ("dtype",),
                  SRC + ("mesh",), DST + ("placements",), DST + ("mesh", "axes"), DST + ("mesh", "ranks")):
         yield "missing_" + "_".join(map(str, path)), [path[-1]], changed((path, REMOVE))
+    # A tensor may be on one side, but then it must not be asked for on the other.
+    yield "missing_src", ["weight_a", "not at the source"], changed((SRC, REMOVE))
+    yield "missing_dst", ["weight_a", "not at the destination"], changed((DST, REMOVE))
+    yield "missing_src_and_dst", ["src", "dst"], changed((SRC, REMOVE), (DST, REMOVE))
     yield "shard_missing", ["shard"], placed({"rule": "chunk"})
 
 

@@ -48,8 +48,8 @@ static void check_init_functions(void) {
   INIT(comm_options, 3);
   INIT(machine_discover_options, 1);
   INIT(buffer, 1);
-  INIT(binding_desc, 1);
-  INIT(binding_stats, 1);
+  INIT(binding_desc, 2);
+  INIT(binding_stats, 2);
 #undef INIT
 }
 

@@ -142,7 +142,7 @@ TEST(Options, ContradictionsAndUnknownFlagsAreErrors) {
     EXPECT_NE(parse(line, &plan).value_or(0), 0) << text;
   }
   PerfOptions perf;
-  EXPECT_NE(parse({"--spec", "s", "--transport", "nccl"}, &perf).value_or(0), 0);
+  EXPECT_NE(parse({"--spec", "s", "--transport", "tcp"}, &perf).value_or(0), 0);
   EXPECT_NE(parse({"--spec", "s", "-n", "0"}, &perf).value_or(0), 0);
   EXPECT_NE(parse({"--spec", "s", "--alloc", "1"}, &perf).value_or(0), 0);
   PlanToolOptions plan;

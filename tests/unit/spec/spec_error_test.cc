@@ -91,7 +91,8 @@ INSTANTIATE_TEST_SUITE_P(
                       BadSpec{"ManyElementsOfNone", "/tensors/0/shape", "[0, 4611686018427387904, 9]", {"\"w\""}},
                       BadSpec{"NineDims", "/tensors/0/shape", "[1,1,1,1,1,1,1,1,1]", {"\"w\"", "9 dims"}},
                       BadSpec{"GroupAsText", "/tensors/0/group", "\"0\"", {"\"w\"", "group", "\"0\""}},
-                      BadSpec{"NoSource", "/tensors/0/src", nullptr, {"\"src\""}},
+                      BadSpec{
+                          "NoSide", "/tensors/0", R"({"name": "w", "shape": [4]})", {"\"w\"", "\"src\"", "\"dst\""}},
                       BadSpec{"SideAsList", "/tensors/0/dst", "[]", {"\"w\"", "dst", "list"}}),
     name_of);
 
