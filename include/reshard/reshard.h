@@ -569,12 +569,14 @@ RESHARD_API reshard_status_t reshard_binding_start(reshard_binding_t binding, vo
 RESHARD_API reshard_status_t reshard_binding_wait_group(reshard_binding_t binding, int64_t group, int64_t timeout_us);
 
 /**
- * The event that another stream waits for before it uses the tensors of a complete group on the device:
- * cudaStreamWaitEvent(other_stream, event, 0), any time after reshard_binding_wait_group, _poll or _finish said that
- * the group is complete and before the binding starts its next run.
+ * The event that another stream waits for before it uses the tensors of a group on the device:
+ * cudaStreamWaitEvent(other_stream, event, 0), before the binding starts its next run. With the driver that polls, once
+ * reshard_binding_wait_group, _poll or _finish said that the group is complete; over NCCL right after
+ * reshard_binding_start. There the stream goes on when the run has failed, too: the group holds its values only if
+ * reshard_binding_finish, or _wait_group for it, returns RESHARD_OK.
  * @param event [out] a cudaEvent_t, owned by the binding.
- * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got, RESHARD_ERR_INVALID_STATE while the group
- * is not complete, RESHARD_ERR_NOT_SUPPORTED for a binding of host memory.
+ * Errors: RESHARD_ERR_INVALID_ARGUMENT for a group that the plan has not got, RESHARD_ERR_INVALID_STATE while it is not
+ * known when the group will be complete, RESHARD_ERR_NOT_SUPPORTED for a binding of host memory.
  */
 RESHARD_API reshard_status_t reshard_binding_get_group_event(reshard_binding_t binding, int64_t group, void** event);
 
@@ -601,6 +603,10 @@ RESHARD_API reshard_status_t reshard_binding_poll(reshard_binding_t binding, int
  *    the middle of a copy: what it read it throws away. Sources and destinations may be changed at once; freed, they
  *    cost that peer its run.
  *  - Every rank counts its runs; when all start again from good sources, the run gives the right result.
+ * Over NCCL (reshard_binding_get_driver) three of these differ: an error comes at most 1 s after the deadline; the
+ * communicator is given up with the run, so that the next start is RESHARD_ERR_INVALID_STATE and all ranks must bind
+ * anew; and where the device could not be stopped in that time the message says so, and buffers must be left alone
+ * until the device is idle. Another rank that is late may hold up groups that need nothing of it.
  */
 RESHARD_API reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeout_us);
 

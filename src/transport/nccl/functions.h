@@ -36,6 +36,7 @@ struct NcclFunctions {
   RESHARD_NCCL_FUNCTIONS(RESHARD_NCCL_MEMBER)
 #undef RESHARD_NCCL_MEMBER
   /// Null before 2.28.7. Its type is written out, for the header may be older than the library.
+  // NOLINTNEXTLINE(readability-identifier-naming): as NCCL has it
   ncclResult_t (*ncclCommRevoke)(ncclComm_t comm, int flags) = nullptr;
 };
 
