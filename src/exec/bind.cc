@@ -12,6 +12,7 @@
 #include "src/exec/cuda_copier.h"
 #include "src/exec/stream_driver.h"
 #include "src/exec/tags.h"
+#include "src/transport/vote.h"
 
 namespace reshard {
 namespace {
@@ -104,7 +105,8 @@ Result<std::unique_ptr<Binding>> Binding::create(const BindOptions& options) {
   if (binding->numbers_ == nullptr) binding->numbers_ = &binding->own_numbers_;
   RESHARD_TRY(binding->agree(options));
   const Status prepared = options.nccl.has_value() ? binding->prepare_streams(options) : binding->prepare(options);
-  const Status voted = binding->vote(prepared, Deadline(options.timeout_us));
+  // Either all ranks could prepare, or none has a binding.
+  const Status voted = vote(options.transport, prepared, Deadline(options.timeout_us));
   binding->is_bound_ = voted.ok();
   if (voted.ok()) return binding;
   binding->release();
@@ -210,23 +212,6 @@ void Binding::adopt(Schedule schedule) {
              schedule_.bytes_received,  schedule_.num_sends(),  0,
              scratch_.size_bytes()};
   control_ = std::make_shared<Control>(peers_of(schedule_), tag_of(number_, 0, TagKind::kControl), transport_);
-}
-
-/// Either all ranks could prepare, or none has a binding. A rank whose own part failed says so in its own words.
-Status Binding::vote(Status mine, const Deadline& deadline) {
-  ByteWriter writer;
-  writer.add(mine.code());
-  writer.add(mine.message());
-  RESHARD_TRY(const auto votes, transport_->allgather(writer.take(), deadline));
-  if (!mine.ok()) return mine;
-  for (std::size_t r = 0; r < votes.size(); ++r) {
-    ByteReader reader(votes[r]);
-    const auto code = static_cast<reshard_status_t>(reader.number());
-    const std::string message = reader.text();
-    if (!reader.ok()) return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent a malformed vote to bind", r)};
-    if (code != RESHARD_OK) return {code, fmt::format("on rank {}: {}", r, message)};
-  }
-  return {};
 }
 
 Result<std::shared_ptr<Flight>> Binding::build_flight() const {

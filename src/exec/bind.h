@@ -101,7 +101,6 @@ class Binding {
   Status prepare_streams(const BindOptions& options);
   Status connect(const BindOptions& options);
   void adopt(Schedule schedule);
-  Status vote(Status mine, const Deadline& deadline);
   Result<std::shared_ptr<Flight>> build_flight() const;
   void sweep_deserted();
   void release();

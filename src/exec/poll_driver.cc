@@ -7,11 +7,13 @@
 #include <mutex>
 #include <utility>
 
+#include "src/exec/learn_more.h"
+
 namespace reshard {
 namespace {
 
-// How long a broken connection may take to show whether its peer died or gave the run up.
-constexpr std::int64_t kLearnUs = 20'000;
+// Telling the peers what there is to tell takes at most this long.
+constexpr std::int64_t kAnnounceUs = 20'000;
 
 // Looking for lost peers costs a system call, and idle turns are many.
 constexpr auto kLookPause = std::chrono::milliseconds(1);
@@ -56,7 +58,7 @@ Status PollDriver::start(void* stream) {
   num_groups_complete_ = 0;
   if (!status.ok()) {
     control_->begin(num_runs_);
-    control_->announce(Snapshot::kAbandoned, Deadline(kLearnUs));
+    control_->announce(Snapshot::kAbandoned, Deadline(kAnnounceUs));
     return failure_ = std::move(status).with_context(fmt::format("run {} could not begin", num_runs_));
   }
   sweep();
@@ -121,24 +123,8 @@ Status PollDriver::wait(const std::function<bool()>& is_complete, const Deadline
   }
 }
 
-/// A connection breaks when its peer dies, and when it takes messages back by force: the peer's word, or the news of
-/// its death, comes another way and a little later.
-void PollDriver::learn_more(Status* status) {
-  const Deadline deadline(kLearnUs);
-  while (status->code() == RESHARD_ERR_TRANSPORT && !deadline.expired()) {
-    bool moved = transport_->progress();
-    static_cast<void>(control_->receive(&moved).ok());
-    if (Status health = transport_->health(); !health.ok()) *status = std::move(health);
-    for (std::size_t peer = 0; peer < control_->peers().size(); ++peer) {
-      if (control_->loss(peer) == Control::Loss::kNone || status->code() != RESHARD_ERR_TRANSPORT) continue;
-      *status = {RESHARD_ERR_ABANDONED, fmt::format("rank {} gave the run up", control_->peers()[peer])};
-    }
-    if (!moved) transport_->idle();
-  }
-}
-
 Status PollDriver::fail(Status status) {
-  learn_more(&status);
+  learn_more(control_, transport_, &status);
   is_running_ = false;
   num_groups_complete_ = flight_->num_groups_complete();
   failure_ = std::move(status).with_context(
@@ -172,7 +158,7 @@ void PollDriver::retire() {
   for (const std::shared_ptr<Flight>& flight : {flight_, stuck_}) {
     if (flight != nullptr && !flight->is_idle()) transport_->keep(flight);
   }
-  control_->announce(Snapshot::kLeft, Deadline(kLearnUs));
+  control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
 }
 
 }  // namespace reshard

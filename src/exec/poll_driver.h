@@ -46,7 +46,6 @@ class PollDriver final : public Driver {
   Status look_for_losses();
   Status wait(const std::function<bool()>& is_complete, const Deadline& deadline);
   Status fail(Status status);
-  void learn_more(Status* status);
 
   std::shared_ptr<Flight> flight_;
   BuildFlight build_;

@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "src/exec/learn_more.h"
+
 namespace reshard {
 namespace {
 
@@ -21,9 +23,6 @@ constexpr std::int64_t kGiveUpUs = 350'000;
 constexpr auto kWordToKernels = std::chrono::milliseconds(100);
 constexpr std::int64_t kDrainUs = 380'000;
 constexpr int kDrainTurns = 64;  // looks between two moments in which other threads may have the processor
-
-// How long a broken communicator may take to show whether a peer died or gave the run up.
-constexpr std::int64_t kLearnUs = 20'000;
 
 // Looking for lost peers costs a system call, and idle turns are many.
 constexpr auto kLookPause = std::chrono::milliseconds(1);
@@ -230,24 +229,8 @@ std::string StreamDriver::missing() const {
   return text;
 }
 
-/// A communicator breaks when a peer dies, and when it gives the run up: the peer's word, or the news of its death,
-/// comes another way and a little later.
-void StreamDriver::learn_more(Status* status) {
-  const Deadline deadline(kLearnUs);
-  while (status->code() == RESHARD_ERR_TRANSPORT && !deadline.expired()) {
-    bool moved = transport_->progress();
-    static_cast<void>(control_->receive(&moved).ok());
-    if (Status health = transport_->health(); !health.ok()) *status = std::move(health);
-    for (std::size_t peer = 0; peer < control_->peers().size(); ++peer) {
-      if (control_->loss(peer) == Control::Loss::kNone || status->code() != RESHARD_ERR_TRANSPORT) continue;
-      *status = {RESHARD_ERR_ABANDONED, fmt::format("rank {} gave the run up", control_->peers()[peer])};
-    }
-    if (!moved) transport_->idle();
-  }
-}
-
 Status StreamDriver::fail(Status status) {
-  learn_more(&status);
+  learn_more(control_, transport_, &status);
   static_cast<void>(note_progress().ok());  // groups may have come to their end meanwhile
   failure_ = std::move(status).with_context(
       fmt::format("run {} is abandoned with {} groups complete", num_good_ + 1, num_groups_complete_));

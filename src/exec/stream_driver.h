@@ -76,7 +76,6 @@ class StreamDriver final : public Driver {
   Status wait(const std::function<bool()>& is_complete, const Deadline& deadline);
   void end_run();
   Status fail(Status status);
-  void learn_more(Status* status);
   void abandon();
   void end_work();
   std::string missing() const;

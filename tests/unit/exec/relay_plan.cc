@@ -2,8 +2,11 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "tests/unit/exec/relay_plan.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <map>
+#include <memory>
 
 namespace reshard::testing {
 namespace {
@@ -170,6 +173,24 @@ void append_route(std::int32_t bundle, std::vector<Hop> hops, Plan* plan) {
   plan->ranges.push_back({bundle, 0, route.size_bytes});
   plan->hops.insert(plan->hops.end(), hops.begin(), hops.end());
   plan->routes.push_back(route);
+}
+
+Plan along(const std::vector<Hop>& hops) {
+  auto src = std::make_shared<ModelLayout>(4);
+  auto dst = std::make_shared<ModelLayout>(4);
+  for (ModelLayout* side : {src.get(), dst.get()}) {
+    Placement placement;
+    placement.mesh = side == src.get() ? *Mesh::create({{"r", 1}}, {0}) : *Mesh::create({{"r", 2}}, {1, 2});
+    placement.dims.resize(1);
+    placement.buffer = side->add_buffer("t", DType::kF32);
+    EXPECT_TRUE(side->place(*side->add_tensor({"t", DType::kF32, {4'000}, 0}), placement).ok());
+  }
+  Plan plan = *prepare_plan(src, dst, {4096});
+  plan.first_groups.assign(4, 0);
+  plan.most_in_flight = 4;
+  append_route(0, hops, &plan);
+  EXPECT_TRUE(check_routes(plan).ok()) << check_routes(plan).message();
+  return plan;
 }
 
 }  // namespace reshard::testing

@@ -16,9 +16,11 @@ namespace reshard {
 namespace {
 
 using ::testing::AllOf;
-using testing::append_route;
+using testing::along;
 using testing::Choices;
 using ::testing::HasSubstr;
+using testing::kChain;
+using testing::kThroughStaging;
 using testing::prove;
 using testing::schedules_of;
 
@@ -37,28 +39,6 @@ TEST_P(ProofTest, RunsOfRandomTreesEnd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, ProofTest, ::testing::Values(2, 4, 7), ::testing::PrintToStringParamName());
-
-/// A tensor on rank 0 that ranks 1 and 2 want, along the given hops, through staging of few windows.
-Plan along(const std::vector<Hop>& hops) {
-  auto src = std::make_shared<ModelLayout>(4);
-  auto dst = std::make_shared<ModelLayout>(4);
-  for (ModelLayout* side : {src.get(), dst.get()}) {
-    Placement placement;
-    placement.mesh = side == src.get() ? *Mesh::create({{"r", 1}}, {0}) : *Mesh::create({{"r", 2}}, {1, 2});
-    placement.dims.resize(1);
-    placement.buffer = side->add_buffer("t", DType::kF32);
-    EXPECT_TRUE(side->place(*side->add_tensor({"t", DType::kF32, {4'000}, 0}), placement).ok());
-  }
-  Plan plan = *prepare_plan(src, dst, {4096});
-  plan.first_groups.assign(4, 0);
-  plan.most_in_flight = 4;
-  append_route(0, hops, &plan);
-  EXPECT_TRUE(check_routes(plan).ok()) << check_routes(plan).message();
-  return plan;
-}
-
-const std::vector<Hop> kThroughStaging = {{0, 3, -1, 0, 0, true}, {3, 1, 0}, {1, 2, 1}};
-const std::vector<Hop> kChain = {{0, 1}, {1, 2, 0}};
 
 std::string fault(const std::vector<Schedule>& schedules) {
   return check_schedules(schedules).message();

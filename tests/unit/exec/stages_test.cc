@@ -20,10 +20,12 @@
 namespace reshard {
 namespace {
 
-using testing::append_route;
+using testing::along;
 using testing::Choices;
 using testing::GroupRule;
 using ::testing::HasSubstr;
+using testing::kChain;
+using testing::kThroughStaging;
 using testing::play;
 using testing::schedules_of;
 using testing::stages_of;
@@ -79,28 +81,13 @@ TEST_P(StagesLawTest, RunsOnRandomMachinesEnd) {
 
 INSTANTIATE_TEST_SUITE_P(Ranks, StagesLawTest, ::testing::Values(2, 4, 7, 10), ::testing::PrintToStringParamName());
 
-/// A tensor on rank 0 that ranks 1 and 2 want, along the given hops, in many windows.
-Plan along(const std::vector<Hop>& hops) {
-  auto src = std::make_shared<ModelLayout>(4);
-  auto dst = std::make_shared<ModelLayout>(4);
-  for (ModelLayout* side : {src.get(), dst.get()}) {
-    Placement placement;
-    placement.mesh = side == src.get() ? *Mesh::create({{"r", 1}}, {0}) : *Mesh::create({{"r", 2}}, {1, 2});
-    placement.dims.resize(1);
-    placement.buffer = side->add_buffer("t", DType::kF32);
-    EXPECT_TRUE(side->place(*side->add_tensor({"t", DType::kF32, {4'000}, 0}), placement).ok());
-  }
-  Plan plan = *prepare_plan(src, dst, {4096});
+/// Many windows along the given hops.
+Plan in_windows(const std::vector<Hop>& hops) {
+  Plan plan = along(hops);
   plan.window_bytes = 256;
-  plan.first_groups.assign(4, 0);
-  plan.most_in_flight = 4;
-  append_route(0, hops, &plan);
-  EXPECT_TRUE(check_routes(plan).ok()) << check_routes(plan).message();
   return plan;
 }
 
-const std::vector<Hop> kThroughStaging = {{0, 3, -1, 0, 0, true}, {3, 1, 0}, {1, 2, 1}};
-const std::vector<Hop> kChain = {{0, 1}, {1, 2, 0}};
 constexpr StageLimits kLimits = {6, 4096};
 
 /// Links of nobody's memory: all messages are staged.
@@ -113,7 +100,7 @@ std::vector<Schedule> staged(const Plan& plan) {
 }
 
 std::vector<StageSchedule> stages_along(const std::vector<Hop>& hops) {
-  const Plan plan = along(hops);
+  const Plan plan = in_windows(hops);
   return stages_of(plan, staged(plan), kLimits);
 }
 
@@ -154,7 +141,7 @@ TEST(StagesTest, WhatPassesThroughLeavesFromItsSlot) {
 /// Neighbouring stages have slots of their own where the budget allows: then no pack waits for the exchange before it,
 /// and no exchange for the unpack before it.
 TEST(StagesTest, NeighbouringStagesOverlap) {
-  const Plan plan = along(kChain);
+  const Plan plan = in_windows(kChain);
   for (const StageSchedule& of_rank : stages_of(plan, staged(plan), kLimits)) {
     for (std::size_t s = 1; s < of_rank.stages.size(); ++s) {
       const auto before = static_cast<std::int32_t>(s) - 1;
@@ -206,7 +193,7 @@ TEST(StagesTest, ASlotMustBeFree) {
 
 /// At the last level every message is a group by itself, also those of one window that fans out of one rank.
 TEST(StagesTest, TheLastLevelIsOneMessageAtATime) {
-  const Plan plan = along({{0, 1}, {0, 2}});
+  const Plan plan = in_windows({{0, 1}, {0, 2}});
   const StageLimits limits{1, 4096};
   StageLevels last;
   last.of_band.fill(static_cast<std::uint8_t>(kLastLevel));
@@ -218,14 +205,14 @@ TEST(StagesTest, TheLastLevelIsOneMessageAtATime) {
 /// A stage takes half of the slots at most, so that its neighbours have some: a chain's takes one to receive in and one
 /// to send from, so it is cut where there are three, and not where there are four.
 TEST(StagesTest, AStageLeavesRoomForItsNeighbours) {
-  const Plan plan = along(kChain);
+  const Plan plan = in_windows(kChain);
   const std::vector<Schedule> schedules = staged(plan);
   EXPECT_EQ(stages_of(plan, schedules, {0, 1024})[1].levels.of_band[1], kRoundLevel);
   EXPECT_GT(stages_of(plan, schedules, {0, 768})[1].levels.of_band[1], kRoundLevel);
 }
 
 TEST(StagesTest, LimitsMustBeKept) {
-  const Plan plan = along(kChain);
+  const Plan plan = in_windows(kChain);
   std::vector<StageSchedule> stages = stages_of(plan, staged(plan), kLimits);
   EXPECT_THAT(check_stages(stages, {1, 4096}).message(), HasSubstr("2 operations in stage 1, of 1"));
   EXPECT_THAT(check_stages(stages, {6, 512}).message(), HasSubstr("bytes of staging, of 512"));
@@ -240,7 +227,7 @@ TEST(StagesTest, WhatIsGivenOnMustHaveCome) {
   for (Stage& stage : stages[1].stages) stage.pack.unpack = -1;
   EXPECT_THAT(fault(stages), HasSubstr("is given on without waiting for the unpack of stage 0"));
   EXPECT_TRUE(goes_wrong(stages));
-  const Plan plan = along(kChain);
+  const Plan plan = in_windows(kChain);
   stages = stages_of(plan, schedules_of(plan, 100), kLimits);
   ASSERT_EQ(fault(stages), "");
   ASSERT_FALSE(stages[1].all_lends.empty());
