@@ -47,10 +47,12 @@ struct Row {
 // The keys are those of src/model and topology/read; a test compares them with what the library says that it knows.
 constexpr Row kLayouts[] = {
     {"fsdp:shard=8",
-     "FSDP2; also replicate; tp, and outer=tp|shard, which of both cuts first; dim=0|divisible, the dim that is cut"},
+     "FSDP2; also replicate; tp, and outer=tp|shard, which of both cuts first; dim=0|divisible, the dim that is cut; "
+     "experts=stacked|each, as transformers 5 or 4 holds them"},
     {"megatron:tp=2,pp=2",
      "also dp, cp, ep, etp; layers=A-B-C, decoder layers per pipeline stage, or first, last; vpp; noop=A-B, places "
-     "without a layer; names=model|chunk; vocab_multiple; experts=te|gmm, where they lie; glu_interleave; mla_down, "
+     "without a layer; names=model|chunk; vocab_multiple; experts=each|local|gmm, how they lie; glu_interleave; "
+     "mla_down, "
      "mla_up"},
     {"vllm:tp=2,dp=4",
      "also pp, ep, replicas; redundant=N experts, or eplb=FILE, a table of them; placement=linear|round_robin; "

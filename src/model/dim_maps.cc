@@ -81,6 +81,19 @@ DimMapPtr DimMaps::padded(std::int64_t extent, std::int64_t num_parts, std::int6
   return map;
 }
 
+DimMapPtr DimMaps::one_index(const DimMapPtr& map, std::int64_t local) {
+  DimMapPtr& made = one_index_maps_[{map, local}];
+  if (made != nullptr) return made;
+  made = make_parts(static_cast<std::int64_t>(map->parts.size()), [&](std::int64_t p) {
+    for (const Segment& segment : map->parts[static_cast<std::size_t>(p)].segments) {
+      const std::int64_t index = segment.begin + local - segment.local;
+      if (index >= segment.begin && index < segment.end) return one_segment(index, index + 1, 0, 1);
+    }
+    return DimPart{};
+  });
+  return made;
+}
+
 Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t tensor) {
   std::vector<std::int64_t> key = {static_cast<int>(Kind::kFused), static_cast<std::int64_t>(tensor), fusing.num_units,
                                    fusing.num_parts};

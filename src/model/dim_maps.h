@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "src/base/status.h"
@@ -48,13 +49,17 @@ class DimMaps {
   /// Parts of `part_extent` rows each, num_parts * part_extent >= extent; what lies behind the last row is padding.
   DimMapPtr padded(std::int64_t extent, std::int64_t num_parts, std::int64_t part_extent);
 
+  /// Of every part of `map` the index that lies at `local`, alone in a buffer; nothing of parts that end before it.
+  DimMapPtr one_index(const DimMapPtr& map, std::int64_t local);
+
   /// What the parts hold of a tensor's members, and where.
   /// Errors: units that divide no member evenly, parts that do not divide the rows of all members together.
   Result<DimMapPtr> fused(const Fusing& fusing, std::size_t tensor);
 
  private:
   enum class Kind { kChunk, kPadded, kFused };
-  std::map<std::vector<std::int64_t>, DimMapPtr> maps_;  // by kind and arguments
+  std::map<std::vector<std::int64_t>, DimMapPtr> maps_;                     // by kind and arguments
+  std::map<std::pair<DimMapPtr, std::int64_t>, DimMapPtr> one_index_maps_;  // by arguments
 };
 
 }  // namespace reshard

@@ -2,7 +2,9 @@
 // SPDX-FileCopyrightText: The reshard authors
 //
 // FSDP2, as trainers use it: every parameter is a DTensor that is cut along one dim and, with hybrid sharding,
-// repeated; beside tensor parallelism the shards of a tensor-parallel rank are cut again.
+// repeated; beside tensor parallelism the shards of a tensor-parallel rank are cut again. What a parameter is depends
+// on the version of transformers where a layer has experts: 5 holds them all in two parameters, 4 each in three.
+#include <iterator>
 #include <numeric>
 
 #include "src/model/placer.h"
@@ -11,6 +13,14 @@
 namespace reshard {
 namespace {
 
+/// The parameters in which transformers 5 holds the experts of a layer, [experts, ...] and without a module of their
+/// own around them. Of tensor-parallel ranks each has its share of gate, then of up (its "packed_colwise").
+constexpr NameRule kStackedNames[] = {{"experts.down", "down_proj", /*has_leaf=*/false}};
+constexpr FusedRule kStackedFused[] = {
+    {"gate_up_proj", {"experts.gate", "experts.up"}, FusedRule::Units::kRanks, /*has_leaf=*/false}};
+/// Its models of Mixtral and MiniMax have other module names than their checkpoints.
+constexpr ModuleRename kStackedModules[] = {{"block_sparse_moe", "mlp"}};
+
 struct FsdpSettings {
   std::int32_t shard = 1;
   std::int32_t replicate = 1;
@@ -18,6 +28,7 @@ struct FsdpSettings {
   bool has_tp = false;                 ///< the mesh has an axis for it
   bool takes_first_divisible = false;  ///< the first dim that shard divides, else dim 0; false: dim 0
   bool is_shard_outer = false;         ///< tp cuts the shards, not FSDP the tensor-parallel ones
+  bool has_stacked_experts = true;     ///< as transformers 5, else as 4
 };
 
 Result<FsdpSettings> read_settings(const LayoutText& text) {
@@ -30,6 +41,8 @@ Result<FsdpSettings> read_settings(const LayoutText& text) {
   settings.takes_first_divisible = dim == "divisible";
   RESHARD_TRY(const std::string outer, text.word("outer", {"tp", "shard"}));
   settings.is_shard_outer = outer == "shard";
+  RESHARD_TRY(const std::string experts, text.word("experts", {"stacked", "each"}));
+  settings.has_stacked_experts = experts == "stacked";
   if (!settings.has_tp && text.find("outer") != nullptr) return text.error("outer needs tp");
   return settings;
 }
@@ -51,6 +64,14 @@ Status place_fsdp(const LayoutText& text, LayoutBuilder* builder) {
   std::iota(ranks.begin(), ranks.end(), 0);
   RESHARD_TRY(const MeshPtr mesh, builder->mesh(std::move(axes), std::move(ranks)));
   Scheme scheme;
+  if (settings.has_stacked_experts) {
+    scheme.keeps_modules = true;
+    scheme.names.assign(std::begin(kStackedNames), std::end(kStackedNames));
+    scheme.fused.assign(std::begin(kStackedFused), std::end(kStackedFused));
+    scheme.modules.assign(std::begin(kStackedModules), std::end(kStackedModules));
+  } else {
+    scheme.expert_buffers = ExpertBuffers::kModuleEach;
+  }
   scheme.shard = Shard{settings.shard, 1, settings.takes_first_divisible, settings.is_shard_outer};
   for (PartRules& part : scheme.parts) {
     part.meshes = {mesh};

@@ -5,6 +5,7 @@
 // and routed experts lie on a mesh of their own over the same ranks, so that a stage has two meshes.
 #include <iterator>
 #include <numeric>
+#include <span>
 
 #include "src/base/arithmetic.h"
 #include "src/model/megatron_settings.h"
@@ -43,6 +44,21 @@ constexpr NameRule kNames[] = {
     {"shared.up", "mlp.shared_experts.linear_fc1"},
     {"shared.down", "mlp.shared_experts.linear_fc2"},
 };
+
+/// Of experts that are modules of their own (SequentialMLP), and of the one that the older grouped GEMM had, whose
+/// parameters no module wraps. Names in front hide those of the table above.
+constexpr NameRule kLocalNames[] = {
+    {"experts.up", "mlp.experts.local_experts.linear_fc1"},
+    {"experts.down", "mlp.experts.local_experts.linear_fc2"},
+};
+constexpr FusedRule kLocalFused = {
+    "mlp.experts.local_experts.linear_fc1", {"experts.gate", "experts.up"}, FusedRule::Units::kBlocks};
+constexpr NameRule kGroupedNames[] = {
+    {"experts.up", "mlp.experts.weight1", /*has_leaf=*/false},
+    {"experts.down", "mlp.experts.weight2", /*has_leaf=*/false},
+};
+constexpr FusedRule kGroupedFused = {
+    "mlp.experts.weight1", {"experts.gate", "experts.up"}, FusedRule::Units::kBlocks, /*has_leaf=*/false};
 
 constexpr FusedRule kFused[] = {
     // Of gated attention a group has its q heads, then their gates.
@@ -99,8 +115,25 @@ void make_cuts(const MegatronSettings& settings, Scheme* scheme) {
   PartRules& routed = scheme->parts[static_cast<std::size_t>(Part::kRoutedExperts)];
   routed.cut(Axis::kExpert, {"ep", settings.ep, {kEpAxis}});
   routed.cut(Axis::kFfn, {"etp", settings.etp, {kEtpAxis}});
-  // The older grouped GEMM keeps the two dims of an expert's weight exchanged in memory; indices stay as they are.
-  if (settings.has_legacy_experts) routed.is_transposed = true;
+}
+
+/// How the experts of a rank lie in memory: TransformerEngine's grouped linear has a parameter "weight0", "weight1",
+/// ... for each; without it each is a module, or all are one tensor.
+void name_experts(const std::string& experts, Scheme* scheme) {
+  const auto prepend = [&](std::span<const NameRule> names, const FusedRule& fused) {
+    scheme->names.insert(scheme->names.begin(), names.begin(), names.end());
+    scheme->fused.insert(scheme->fused.begin(), fused);
+  };
+  if (experts == "each") {
+    scheme->expert_buffers = ExpertBuffers::kLeafEach;
+  } else if (experts == "local") {
+    scheme->expert_buffers = ExpertBuffers::kModuleEach;
+    prepend(kLocalNames, kLocalFused);
+  } else {
+    prepend(kGroupedNames, kGroupedFused);
+    // It keeps the two dims of an expert's weight exchanged; indices stay as they are.
+    scheme->parts[static_cast<std::size_t>(Part::kRoutedExperts)].is_transposed = true;
+  }
 }
 
 }  // namespace
@@ -131,6 +164,7 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   scheme.stages = &stages;
   // The last stage keeps a copy of its own of a tied embedding as output layer; on one stage there is but one.
   scheme.tied_output = "output_layer.weight";
+  name_experts(settings.experts, &scheme);
   make_cuts(settings, &scheme);
   RESHARD_TRY(make_meshes(settings, *builder, &scheme));
   return place_model(text, scheme, builder);

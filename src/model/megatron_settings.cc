@@ -61,8 +61,7 @@ Result<MegatronSettings> read_megatron_settings(const LayoutText& text) {
   RESHARD_TRY(read_stages(text, &settings));
   RESHARD_TRY(settings.vocab_multiple, text.integer("vocab_multiple", 128));
   RESHARD_TRY(settings.glu_interleave, text.integer("glu_interleave", 0));
-  RESHARD_TRY(const std::string experts, text.word("experts", {"te", "gmm"}));
-  settings.has_legacy_experts = experts == "gmm";
+  RESHARD_TRY(settings.experts, text.word("experts", {"each", "local", "gmm"}));
   RESHARD_TRY(const std::string names, text.word("names", {"model", "chunk"}));
   settings.counts_in_chunk = names == "chunk";
   RESHARD_TRY(settings.mla_down, text.word("mla_down", {"whole", "cut", "fused"}));

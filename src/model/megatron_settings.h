@@ -28,7 +28,7 @@ struct MegatronSettings {
   std::vector<std::int64_t> noop;     ///< places without a layer
   std::int32_t vocab_multiple = 128;  ///< the vocabulary is padded to a multiple of this times tp
   std::int32_t glu_interleave = 0;    ///< rows of a block of gate, then of up, in routed experts; 0: all, then all
-  bool has_legacy_experts = false;    ///< GroupedMLP, whose memory is the transpose of TEGroupedMLP's
+  std::string experts = "each";       ///< each (TEGroupedMLP), local (SequentialMLP), gmm (GroupedMLP)
   bool counts_in_chunk = false;       ///< layer numbers in names are those of a stage's chunk, not the model's
   std::string mla_down = "whole";     ///< whole, cut (latent rows over tp), fused (q and kv one parameter, whole)
   bool splits_mla_up = false;         ///< up-projections are four: nope and rope of q, nope and v of kv

@@ -25,15 +25,38 @@ class Placer {
     const Param& param = builder_->param(index);
     if (scheme_.leaves_out_unserved && !param.is_on_servers) return {};
     for (const FusedGroup& group : fused_groups(model_, index, scheme_.fused)) {
-      const std::string name = buffer_name(param, group);
       std::vector<DimPlacement> dims;
-      RESHARD_TRY(cut(param, group, &dims).with_context(name));
-      RESHARD_TRY(place_on_stages(choice, dims, name));
+      RESHARD_TRY(cut(param, group, &dims).with_context(buffer_name(param, group)));
+      if (is_apart(param)) {
+        RESHARD_TRY(place_each_expert(choice, group, dims));
+      } else {
+        RESHARD_TRY(place_on_stages(choice, dims, buffer_name(param, group)));
+      }
     }
     return {};
   }
 
  private:
+  /// Whether each expert of a stack has a buffer of its own.
+  bool is_apart(const Param& param) const { return param.is_stack && scheme_.expert_buffers != ExpertBuffers::kOne; }
+
+  /// One placement for each slot that a rank has for an expert. The tensor stays one stack of all experts; a placement
+  /// holds one index of it on every rank, or none where a rank has fewer slots.
+  Status place_each_expert(std::size_t choice, const FusedGroup& group, std::vector<DimPlacement> dims) {
+    const Param& param = builder_->param(builder_->chosen()[choice]);
+    DimMapPtr slots = dims[0].map;
+    if (slots == nullptr) {  // nothing cuts the experts: all are on every rank
+      RESHARD_TRY(slots, builder_->maps().chunk(param.dims[0].count, {1}));
+    }
+    std::int64_t num_slots = 0;
+    for (const DimPart& part : slots->parts) num_slots = std::max(num_slots, part.extent);
+    for (std::int64_t slot = 0; slot < num_slots; ++slot) {
+      dims[0].map = builder_->maps().one_index(slots, slot);
+      RESHARD_TRY(place_on_stages(choice, dims, buffer_name(param, group, slot)));
+    }
+    return {};
+  }
+
   Status place_on_stages(std::size_t choice, const std::vector<DimPlacement>& dims, const std::string& name) {
     const Param& param = builder_->param(builder_->chosen()[choice]);
     const bool is_outer = stack_kind(model_, param) != Stack::Kind::kLayers;
@@ -67,17 +90,39 @@ class Placer {
     return builder_->place(choice, rules.meshes[static_cast<std::size_t>(stage)], dims, name, std::move(order));
   }
 
-  std::string buffer_name(const Param& param, const FusedGroup& group) const {
-    std::string_view target = group.is_renamed() ? group.rule->target : std::string_view();
-    for (std::size_t i = 0; target.empty() && i < scheme_.names.size(); ++i) {
-      if (scheme_.names[i].role == param.role) target = scheme_.names[i].target;
+  /// What a framework calls a parameter: the rule's target, and whether the leaf follows it. Empty: the stem.
+  NameRule name_rule(const Param& param, const FusedGroup& group) const {
+    if (group.is_renamed()) return {param.role, group.rule->target, group.rule->has_leaf};
+    for (const NameRule& rule : scheme_.names) {
+      if (rule.role == param.role) return rule;
     }
-    std::string stem = param.stem, dot_leaf = param.leaf.empty() ? "" : "." + param.leaf;
-    if (!target.empty()) {
+    return {param.role, "", true};
+  }
+
+  std::string renamed_modules(std::string stem) const {
+    for (const ModuleRename& rename : scheme_.modules) {
+      const std::string from = std::string(rename.from) + ".";
+      if (stem.starts_with(from)) stem = std::string(rename.to) + stem.substr(rename.from.size());
+    }
+    return stem;
+  }
+
+  /// `slot`: of the expert that the buffer is for; -1: it is for all of them, or for none.
+  std::string buffer_name(const Param& param, const FusedGroup& group, std::int64_t slot = -1) const {
+    const NameRule rule = name_rule(param, group);
+    std::string stem = param.stem, leaf = param.leaf;
+    if (!rule.target.empty()) {
       const std::size_t module = scheme_.keeps_modules ? param.stem.rfind('.') + 1 : 0;
-      stem = param.stem.substr(0, module) + std::string(target);
+      stem = param.stem.substr(0, module) + std::string(rule.target);
     }
-    std::string name = stem + (stem.back() == '_' ? param.leaf : dot_leaf);
+    stem = renamed_modules(std::move(stem));
+    if (slot >= 0 && scheme_.expert_buffers == ExpertBuffers::kModuleEach) {
+      stem.insert(stem.rfind('.'), fmt::format(".{}", slot));
+    } else if (slot >= 0) {
+      leaf += std::to_string(slot);
+    }
+    std::string name = stem;
+    if (rule.has_leaf && !leaf.empty()) name += (stem.back() == '_' ? "" : ".") + leaf;
     const Stack& stack = model_.stacks[static_cast<std::size_t>(param.stack)];
     if (stack.kind != Stack::Kind::kLayers) return name;
     const std::string& prefix = scheme_.layer_prefix.empty() ? stack.prefix : scheme_.layer_prefix;
@@ -102,36 +147,42 @@ class Placer {
       } else if (axis == Axis::kVocab && scheme_.padded_vocab > 0 && cut.has_value()) {
         placement.map =
             builder_->maps().padded(param.dims[d].count, cut->num_parts, scheme_.padded_vocab / cut->num_parts);
-      } else if (scheme_.shard.has_value() && cut.has_value()) {
-        RESHARD_TRY(placement.map, builder_->maps().chunk(param.dims[d].extent(), {cut->num_parts}));
       } else if (is_fused) {
         RESHARD_TRY(cut_fused(param, group, cut.value_or(Cut{}), &placement));
+      } else if (scheme_.shard.has_value() && cut.has_value()) {
+        RESHARD_TRY(placement.map, builder_->maps().chunk(param.dims[d].extent(), {cut->num_parts}));
       } else if (cut.has_value()) {
         const Dim& dim = param.dims[d];
         RESHARD_TRY(cut_rows({{{dim.count, dim.each, dim.axis == Axis::kKvHead}}, cut->num_parts, cut->num_parts}, 0,
                              *cut, &placement));
       }
     }
-    return scheme_.shard.has_value() && !param.is_buffer ? shard(param, rules, dims) : Status();
+    return scheme_.shard.has_value() && !param.is_buffer ? shard(param, group, dims) : Status();
   }
 
   static const Dim& output_of(const FusedGroup::Member& member) {
     return member.piece != nullptr ? member.piece->dim : member.param->dims[member.param->output];
   }
 
-  Status cut_fused(const Param& param, const FusedGroup& group, const Cut& cut, DimPlacement* placement) {
-    Fusing fusing{{}, cut.num_parts, cut.num_parts};
-    std::int64_t fewest = 0;
+  /// The members of a fused parameter; those that are rows of `param` are tensor 0.
+  static std::vector<FusedMember> fused_members(const Param& param, const FusedGroup& group) {
+    std::vector<FusedMember> members;
     for (const FusedGroup::Member& member : group.members) {
       const Dim& dim = output_of(member);
-      FusedMember& fused = fusing.members.emplace_back();
+      FusedMember& fused = members.emplace_back();
       fused = {dim.count, dim.each, dim.axis == Axis::kKvHead, member.param == &param ? 0U : 1U, 0, 0};
       if (member.piece != nullptr) {
         fused.begin = member.piece->begin;
         fused.stride = member.piece->stride;
       }
-      fewest = fewest == 0 ? dim.count : std::min(fewest, dim.count);
     }
+    return members;
+  }
+
+  Status cut_fused(const Param& param, const FusedGroup& group, const Cut& cut, DimPlacement* placement) {
+    Fusing fusing{fused_members(param, group), cut.num_parts, cut.num_parts};
+    std::int64_t fewest = fusing.members[0].count;
+    for (const FusedMember& member : fusing.members) fewest = std::min(fewest, member.count);
     if (group.rule->units == FusedRule::Units::kGroups) fusing.num_units = fewest;
     if (group.rule->units == FusedRule::Units::kBlocks && scheme_.glu_block > 0) {
       if (fewest % (scheme_.glu_block * cut.num_parts) != 0) {
@@ -151,27 +202,46 @@ class Placer {
     return {};
   }
 
-  /// FSDP's cut, inside or outside of the tensor-parallel one of the same dim.
-  Status shard(const Param& param, const PartRules& rules, std::vector<DimPlacement>* dims) {
+  /// Entries of a dim of the buffer that holds the group: of the fused one, those of all members.
+  static std::int64_t extent_of(const Param& param, const FusedGroup& group, std::size_t d) {
+    if (group.rule == nullptr || d != param.output) return param.dims[d].extent();
+    std::int64_t extent = 0;
+    for (const FusedGroup::Member& member : group.members) extent += output_of(member).extent();
+    return extent;
+  }
+
+  /// FSDP's cut of one dim, inside or outside of the tensor-parallel one of the same dim.
+  Status shard(const Param& param, const FusedGroup& group, std::vector<DimPlacement>* dims) {
     const Shard& shard = *scheme_.shard;
-    // Of stacked experts each is a parameter of its own.
-    const std::size_t first = param.is_stack ? 1 : 0;
+    // An expert with a buffer of its own is a parameter of its own: its dims begin behind that of the experts.
+    const std::size_t first = is_apart(param) ? 1 : 0;
     std::size_t d = first;
-    while (shard.takes_first_divisible && d < dims->size() && param.dims[d].extent() % shard.num_parts != 0) ++d;
+    while (shard.takes_first_divisible && d < dims->size() && extent_of(param, group, d) % shard.num_parts != 0) ++d;
     if (d == dims->size()) d = first;
-    const std::int64_t extent = param.dims[d].extent();
+    const bool is_fused = group.rule != nullptr && d == param.output;
+    const Axis axis = is_fused ? output_of(group.members[0]).axis : param.dims[d].axis;
+    const std::optional<Cut>& cut =
+        scheme_.parts[static_cast<std::size_t>(param.part)].cuts[static_cast<std::size_t>(axis)];
+    const std::int64_t extent = extent_of(param, group, d);
+    const std::int64_t tp = cut.has_value() ? cut->num_parts : 1;
+    if (cut.has_value() && d > first && extent % (tp * shard.num_parts) != 0) {
+      return invalid_argument(fmt::format(
+          "FSDP2 shards dim {} evenly only, and {} entries do not divide over {} = {} times shard = {} ranks",
+          d - first, extent, cut->key, tp, shard.num_parts));
+    }
     std::vector<std::int64_t> sizes = {shard.num_parts};
     std::vector<int> axes = {shard.axis};
-    if (const std::optional<Cut>& cut = rules.cuts[static_cast<std::size_t>(param.dims[d].axis)]; cut.has_value()) {
-      if (d > first && extent % (cut->num_parts * shard.num_parts) != 0) {
-        return invalid_argument(fmt::format(
-            "FSDP2 shards dim {} evenly only, and {} entries do not divide over {} = {} times shard = {} ranks",
-            d - first, extent, cut->key, cut->num_parts, shard.num_parts));
-      }
-      sizes.insert(shard.is_outer ? sizes.end() : sizes.begin(), cut->num_parts);
+    if (cut.has_value()) {
+      sizes.insert(shard.is_outer ? sizes.end() : sizes.begin(), tp);
       axes.insert(shard.is_outer ? axes.end() : axes.begin(), cut->axes.begin(), cut->axes.end());
     }
-    RESHARD_TRY((*dims)[d].map, builder_->maps().chunk(extent, sizes));
+    if (!is_fused) {
+      RESHARD_TRY((*dims)[d].map, builder_->maps().chunk(extent, sizes));
+    } else if (shard.is_outer && tp > 1) {
+      return invalid_argument("tp takes its share of every member of a fused parameter first; leave outer=shard out");
+    } else {
+      RESHARD_TRY((*dims)[d].map, builder_->maps().fused({fused_members(param, group), tp, tp * shard.num_parts}, 0));
+    }
     (*dims)[d].axes = std::move(axes);
     return {};
   }

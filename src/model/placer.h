@@ -21,6 +21,7 @@ namespace reshard {
 struct NameRule {
   std::string_view role;    ///< see Param
   std::string_view target;  ///< in place of the stem, or of its last component, see Scheme::keeps_modules
+  bool has_leaf = true;     ///< false: the target is all of the name, as of parameters that no module wraps
 };
 
 /// Parameters, or pieces of them, that a framework holds as one, each of `units` units its share of every member in
@@ -35,6 +36,22 @@ struct FusedRule {
   std::string_view target;
   std::array<std::string_view, 5> roles;  ///< in memory order; unused ones are empty
   Units units = Units::kRanks;
+  bool has_leaf = true;  ///< see NameRule
+};
+
+/// A component of module names that a framework spells otherwise than the checkpoint, "block_sparse_moe" and "mlp".
+struct ModuleRename {
+  std::string_view from;
+  std::string_view to;
+};
+
+/// How the routed experts of a layer lie on a rank: in one buffer, the expert first, or each in a buffer of its own,
+/// and then where its name has the number. Numbers count from 0 on every rank; where nothing cuts the experts they are
+/// the model's.
+enum class ExpertBuffers {
+  kOne,         ///< "experts.w2_weight"
+  kModuleEach,  ///< a module each: "experts.7.down_proj.weight"
+  kLeafEach,    ///< a parameter of one module each: "experts.linear_fc2.weight7"
 };
 
 /// How dimensions of one kind are cut: over `num_parts` coordinates of mesh axes. `key` names the number in messages.
@@ -70,6 +87,8 @@ struct Scheme {
   bool holds_out_in = false;     ///< weights are [out, in] in memory, also where the checkpoint has [in, out]
   std::vector<NameRule> names;
   std::vector<FusedRule> fused;
+  std::vector<ModuleRename> modules;
+  ExpertBuffers expert_buffers = ExpertBuffers::kOne;
   std::array<PartRules, kNumParts> parts;  ///< by Part
 
   std::int64_t padded_vocab = 0;       ///< rows of embedding and output layer with padding; 0: none is added

@@ -44,13 +44,25 @@ def expert_names(config):
 # ------------------------------------------------------------------------------------------------------------- FSDP2
 
 def fsdp(config, tensors, settings):
-    """A mesh (replicate, shard); dim 0 of every parameter cut by torch.chunk, of routed experts each on its own rows."""
+    """A mesh (replicate, shard); dim 0 of every parameter cut by torch.chunk. transformers 5 holds the experts of a layer
+    in two parameters, 4 ("experts": "each") each in three of its own."""
+    held = {}
+    for name, tensor in tensors.items():
+        prefix, experts, leaf = name.partition(".experts.")
+        if experts and settings.get("experts") == "each":
+            held.update({f"{prefix}.experts.{expert}.{leaf}": each for expert, each in enumerate(tensor)})
+        elif experts:
+            module = prefix.replace("block_sparse_moe", "mlp") + ".experts."
+            gate, up, down = (f"{prefix}.experts.{part}.weight" for part in expert_names(config)[1])
+            held[module + "gate_up_proj"] = np.concatenate([tensors[gate], tensors[up]], axis=1)
+            held[module + "down_proj"] = tensors[down]
+        else:
+            held[name if settings.get("experts") == "each" else name.replace("block_sparse_moe", "mlp")] = tensor
     ranks = []
     for _ in range(settings.get("replicate", 1)):
         for index in range(settings["shard"]):
             ranks.append({name: tensor if name.endswith("e_score_correction_bias")
-                          else chunk(tensor, 1 if ".experts." in name else 0, settings["shard"], index)
-                          for name, tensor in tensors.items()})
+                          else chunk(tensor, 0, settings["shard"], index) for name, tensor in held.items()})
     return ranks
 
 
@@ -95,8 +107,10 @@ def megatron_experts(config, tensors, prefix, settings, place):
     fc1 = np.concatenate([even(mine[gate], 1, etp, tensor_index), even(mine[up], 1, etp, tensor_index)], axis=1)
     fc2 = even(mine[down], 2, etp, tensor_index)
     if settings.get("experts") == "gmm":  # the grouped MLP's own memory: [n, hidden, 2 ffn] and [n, ffn, hidden]
-        fc1, fc2 = fc1.transpose(0, 2, 1), fc2.transpose(0, 2, 1)
-    return {"mlp.experts.linear_fc1.weight": fc1, "mlp.experts.linear_fc2.weight": fc2}
+        return {"mlp.experts.weight1": fc1.transpose(0, 2, 1), "mlp.experts.weight2": fc2.transpose(0, 2, 1)}
+    form = "mlp.experts.local_experts.{1}.{0}.weight" if settings.get("experts") == "local" else "mlp.experts.{}.weight{}"
+    return {form.format(name, expert): each for name, all_experts in (("linear_fc1", fc1), ("linear_fc2", fc2))
+            for expert, each in enumerate(all_experts)}
 
 
 def megatron_ffn(config, tensors, layer, settings, place):

@@ -27,7 +27,8 @@ import model
 DENSE = ["fsdp:shard=3", "fsdp:shard=2,replicate=2", "megatron:tp=2,dp=2", "megatron:tp=4,pp=2", "megatron:pp=3,dp=2",
          "megatron:tp=8", "megatron:tp=2,pp=2,layers={uneven}", "vllm:tp=2", "vllm:tp=4,replicas=2", "vllm:tp=2,pp=2",
          "vllm:dp=2,tp=2", "checkpoint", "checkpoint:ranks=3"]
-EXPERTS = ["fsdp:shard=5", "fsdp:shard=2,replicate=2", "megatron:tp=2,dp=2,ep=4", "megatron:tp=2,dp=2,ep=2,etp=2",
+EXPERTS = ["fsdp:shard=5", "fsdp:shard=2,replicate=2", "fsdp:shard=3,experts=each", "megatron:tp=2,dp=2,ep=4",
+           "megatron:tp=2,dp=2,ep=2,etp=2,experts=local",
            "megatron:tp=4,pp=2,etp=4", "megatron:dp=8,ep=8,experts=gmm", "megatron:tp=2,dp=2,ep=2,etp=2,experts=gmm",
            "megatron:pp=2,dp=4,ep=2,layers={uneven}", "vllm:tp=4", "vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4",
            "vllm:ep=3,tp=1,replicas=2", "vllm:ep=4,tp=1,redundant=4", "vllm:tp=2,dp=4,ep=8,pp=2", "checkpoint"]

@@ -13,7 +13,6 @@ there that excuses nothing is a failure, too.
 """
 import argparse
 import json
-import re
 import sys
 
 import numpy as np
@@ -45,7 +44,7 @@ def paint(memory, checkpoint, tensor, block, item_size):
     memory[places.ravel()] = values.ravel()
 
 
-def held_by(library, layout, checkpoint, rank, is_grouped):
+def held_by(library, layout, checkpoint, rank):
     """{buffer: (type, flat array of numbers)} of the library's layout."""
     tensors = library.tensors(layout)
     blocks = {}
@@ -53,8 +52,6 @@ def held_by(library, layout, checkpoint, rank, is_grouped):
         blocks.setdefault(block.buffer, []).append(block)
     found = {}
     for number, name, size in library.buffers(layout, rank):
-        if is_grouped:  # Megatron's names of the grouped experts, which the library calls as the others
-            name = re.sub(r"\.experts\.linear_fc(\d)\.weight$", r".experts.weight\1", name)
         if size == 0:  # an empty shard
             continue
         (dtype,) = {tensors[block.tensor][1] for block in blocks[number]}
@@ -81,7 +78,7 @@ def difference(ours, theirs):
 
 def compare_rank(library, layout, checkpoint, record, text, rank):
     """{parameter: what differs} of one rank."""
-    ours = held_by(library, layout, checkpoint, rank, "experts=gmm" in text)
+    ours = held_by(library, layout, checkpoint, rank)
     held = contents.of_rank(record, record["ranks"][text][rank])
     theirs = {name: (dtype, boxes.paint(checkpoint, shape, lines).ravel())
               for name, (dtype, shape, lines) in held.items() if 0 not in shape}

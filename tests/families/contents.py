@@ -20,8 +20,9 @@ def module_above(parameter):
 
 
 def starred(text, numbers):
-    """The name with stars for its numbers, if it has those."""
-    return names.NUMBER.sub("*", text) if names.NUMBER.findall(text) == numbers else text
+    """The name with stars for its numbers, if those are the first of these."""
+    found = names.NUMBER.findall(text)
+    return names.NUMBER.sub("*", text) if found == numbers[:len(found)] else text
 
 
 def unstarred(text, numbers):

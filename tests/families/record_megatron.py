@@ -230,7 +230,7 @@ def memory_of(rank, wholes):
         # Trainers make all of it bf16 (Float16Module) but for the bias, which the router turns back into fp32.
         dtype = "F32" if name.endswith("expert_bias") else "BF16"
         found[full_name] = (dtype, memory.reshape(memory_shape(rank, name, tensor)))
-    return stacked(found)
+    return found
 
 
 def memory_shape(rank, name, tensor):
@@ -239,20 +239,6 @@ def memory_shape(rank, name, tensor):
         return tuple(tensor.shape)
     local_experts, hidden = num_experts(rank.config) // max(1, rank.setting["ep"]), rank.config["hidden_size"]
     return (local_experts, hidden, -1) if name.endswith("1") else (local_experts, -1, hidden)
-
-
-def stacked(found):
-    """The rank's experts, which are modules of their own, as one array per projection, the first index the expert's."""
-    experts, others = {}, {}
-    for name, held in found.items():
-        expert = EXPERT.fullmatch(name)
-        if expert:
-            experts.setdefault(expert.group(1) + expert.group(3), {})[int(expert.group(2))] = held
-        else:
-            others[name] = held
-    for name, held in experts.items():
-        others[name] = (held[0][0], np.stack([held[expert][1] for expert in range(len(held))]))
-    return others
 
 
 def check_orders(models):

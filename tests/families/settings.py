@@ -60,7 +60,8 @@ def megatron_texts(config, variant, num_experts):
     found = ["megatron:tp=1", "megatron:tp=2", "megatron:tp=4"]
     if config["num_hidden_layers"] % 3 == 0:
         found += ["megatron:tp=2,pp=3"]
-    if num_experts:
-        return found + ["megatron:tp=2,dp=3,ep=3", "megatron:tp=2,dp=2,ep=2,etp=2", "megatron:tp=2,dp=3,ep=6",
-                        "megatron:tp=2,dp=2,ep=2,etp=2,experts=gmm"]
+    if num_experts:  # without TransformerEngine each expert is a module, or all are in the older grouped one
+        found = [text + ",experts=local" for text in found + ["megatron:tp=2,dp=3,ep=3", "megatron:tp=2,dp=2,ep=2,etp=2",
+                                                              "megatron:tp=2,dp=3,ep=6"]]
+        return found + ["megatron:tp=2,dp=2,ep=2,etp=2,experts=gmm"]
     return found

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -43,12 +44,17 @@ TEST(FsdpTest, ReplicasHoldTheSameChunk) {
 }
 
 TEST(FsdpTest, EachExpertIsCutAlongItsOwnRows) {
-  const ModelLayout layout = layout_of(tiny_qwen3_moe(), "fsdp:shard=3");
+  const ModelLayout layout = layout_of(tiny_qwen3_moe(), "fsdp:shard=3,experts=each");
   const std::string gate = in_layer(1, "mlp.experts.gate_proj.weight");
   for (std::int32_t rank = 0; rank < 3; ++rank) {  // 8 rows: 3, 3, 2
-    expect_buffer(memory_of(layout, rank), gate, {4, rank < 2 ? 3 : 2, 2}, [&](const Index& i) {
-      return Element{gate, {i[0], rank * 3 + i[1], i[2]}};
-    });
+    const Memory memory = memory_of(layout, rank);
+    EXPECT_EQ(memory.defect, "");
+    for (std::int64_t expert = 0; expert < 4; ++expert) {
+      const std::string buffer = in_layer(1, fmt::format("mlp.experts.{}.gate_proj.weight", expert));
+      expect_buffer(memory, buffer, {rank < 2 ? 3 : 2, 2}, [&](const Index& i) {
+        return Element{gate, {expert, rank * 3 + i[0], i[1]}};
+      });
+    }
   }
 }
 

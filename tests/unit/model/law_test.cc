@@ -46,13 +46,14 @@ std::string random_text(bool has_experts) {
   const std::int64_t tp = pick({1, 2, 4}), dp = pick({1, 2, 3}), pp = pick({1, 2, 3});
   switch (pick({0, 1, 2, 3, 4})) {
     case 0:
-      return fmt::format("fsdp:shard={},replicate={}", pick({1, 2, 3, 5, 8}), dp);
+      return fmt::format("fsdp:shard={},replicate={},experts={}", pick({1, 2, 3, 5, 8}), dp,
+                         pick({0, 1}) == 1 ? "stacked" : "each");
     case 1:
       return fmt::format("checkpoint:{}={}", pick({0, 1}) == 1 ? "ranks" : "split", pick({1, 2, 5}));
     case 2: {
       const std::int64_t etp = pick({1, 2}), ep = has_experts ? pick({1, 2}) : 1;
       return fmt::format("megatron:tp={},pp={},dp={},ep={},etp={},experts={}", tp, pp, dp, ep, etp,
-                         pick({0, 1}) == 1 ? "gmm" : "te");
+                         *rc::gen::elementOf(std::vector<std::string>{"each", "local", "gmm"}));
     }
     default: {
       const std::string ep = has_experts && pick({0, 1}) == 1 ? fmt::format(",ep={}", tp * dp) : "";

@@ -64,7 +64,7 @@ TEST(LayoutTextTest, MalformedSettingsAreNamed) {
     expect_error("fsdp:shard=" + value, {"shard is \"" + value + "\"", "1 to 262144"});
   }
   expect_error("megatron:tp=100000,dp=100000", {"more than 262144 ranks"});
-  expect_error("megatron:experts=fused", {"experts is \"fused\"", "te, gmm"});
+  expect_error("megatron:experts=fused", {"experts is \"fused\"", "each, local, gmm"});
 }
 
 TEST(LayoutTextTest, SettingsThatContradictEachOtherAreNamed) {

@@ -126,11 +126,11 @@ TEST(MegatronTest, LegacyExpertsAreTransposed) {
     const std::int64_t etp = rank % 2, ep = rank / 2;
     const Memory memory = memory_of(layout, static_cast<std::int32_t>(rank));
     EXPECT_EQ(memory.defect, "");
-    expect_buffer(memory, stage_layer(0, "mlp.experts.linear_fc1.weight"), {2, kHidden, 4}, [&](const Index& i) {
+    expect_buffer(memory, stage_layer(0, "mlp.experts.weight1"), {2, kHidden, 4}, [&](const Index& i) {
       return Element{prefix + (i[2] < 2 ? "gate_proj.weight" : "up_proj.weight"),
                      {ep * 2 + i[0], etp * 2 + i[2] % 2, i[1]}};
     });
-    expect_buffer(memory, stage_layer(0, "mlp.experts.linear_fc2.weight"), {2, 2, kHidden}, [&](const Index& i) {
+    expect_buffer(memory, stage_layer(0, "mlp.experts.weight2"), {2, 2, kHidden}, [&](const Index& i) {
       return Element{prefix + "down_proj.weight", {ep * 2 + i[0], i[2], etp * 2 + i[1]}};
     });
   }
@@ -189,17 +189,20 @@ class Oracle {
                     return Element{in_layer(layer, "self_attn.o_proj.weight"), {i[0], tp_ * (16 / s_.tp) + i[1]}};
                   });
     const std::int64_t num_experts = 8 / s_.ep, width = 8 / s_.etp;
-    expect_buffer(
-        memory, stage_layer(layer, "mlp.experts.linear_fc1.weight"), {num_experts, 2 * width, kHidden},
-        [&](const Index& i) {
-          const char* proj = i[1] < width ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight";
-          return Element{in_layer(layer, proj), {ep_ * num_experts + i[0], etp_ * width + i[1] % width, i[2]}};
-        });
-    expect_buffer(memory, stage_layer(layer, "mlp.experts.linear_fc2.weight"), {num_experts, kHidden, width},
-                  [&](const Index& i) {
-                    return Element{in_layer(layer, "mlp.experts.down_proj.weight"),
-                                   {ep_ * num_experts + i[0], i[1], etp_ * width + i[2]}};
-                  });
+    for (std::int64_t expert = 0; expert < num_experts; ++expert) {  // of the rank; a parameter of [2 F, H] for each
+      const std::int64_t id = ep_ * num_experts + expert;
+      const std::string fc1 = fmt::format("mlp.experts.linear_fc1.weight{}", expert),
+                        fc2 = fmt::format("mlp.experts.linear_fc2.weight{}", expert);
+      expect_buffer(memory, stage_layer(layer, fc1), {2 * width, kHidden}, [&](const Index& i) {
+        const char* proj = i[0] < width ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight";
+        return Element{in_layer(layer, proj), {id, etp_ * width + i[0] % width, i[1]}};
+      });
+      expect_buffer(memory, stage_layer(layer, fc2), {kHidden, width}, [&](const Index& i) {
+        return Element{in_layer(layer, "mlp.experts.down_proj.weight"), {id, i[0], etp_ * width + i[1]}};
+      });
+    }
+    EXPECT_EQ(memory.buffers.count(stage_layer(layer, fmt::format("mlp.experts.linear_fc1.weight{}", num_experts))),
+              0U);
     expect_buffer(memory, stage_layer(layer, "mlp.router.weight"), {8, kHidden}, [&](const Index& i) {
       return Element{in_layer(layer, "mlp.gate.weight"), i};
     });
@@ -262,11 +265,13 @@ TEST(MegatronTest, SizesThatMegatronRefusesAreNamed) {
   expect_words(error_of(config, "megatron:tp=4"), {"tp = 4", "linear_qkv", "10 rows"});
 }
 
-/// The names of all buffers of rank 0 without the layers' prefix, sorted; those outside layers as they are.
+/// The names of all buffers of rank 0 without the layers' prefix, sorted; those outside layers as they are. Of the
+/// parameters of single experts the first.
 std::vector<std::string> names_in(const nlohmann::json& config) {
   std::vector<std::string> names;
   for (const auto& [name, elements] : memory_of(layout_of(config, "megatron"), 0).buffers) {
     const std::string prefix = "decoder.layers.0.";
+    if (name.find("mlp.experts.") != std::string::npos && name.back() != '0') continue;
     names.push_back(name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : name);
   }
   return names;
@@ -280,8 +285,8 @@ TEST(MegatronTest, BuffersHaveTheNamesThatMegatronGivesThem) {
               testing::UnorderedElementsAre("embedding.word_embeddings.weight", "decoder.final_layernorm.weight",
                                             "output_layer.weight", "input_layernorm.weight", "pre_mlp_layernorm.weight",
                                             "self_attention.linear_qkv.weight", "self_attention.linear_proj.weight",
-                                            "mlp.router.weight", "mlp.experts.linear_fc1.weight",
-                                            "mlp.experts.linear_fc2.weight"));
+                                            "mlp.router.weight", "mlp.experts.linear_fc1.weight0",
+                                            "mlp.experts.linear_fc2.weight0"));
   config = tiny_deepseek();
   config.update({{"num_hidden_layers", 1}, {"first_k_dense_replace", 0}});
   EXPECT_THAT(names_in(config),
@@ -291,7 +296,7 @@ TEST(MegatronTest, BuffersHaveTheNamesThatMegatronGivesThem) {
                   "self_attention.q_layernorm.weight", "self_attention.linear_q_up_proj.weight",
                   "self_attention.linear_kv_down_proj.weight", "self_attention.kv_layernorm.weight",
                   "self_attention.linear_kv_up_proj.weight", "self_attention.linear_proj.weight", "mlp.router.weight",
-                  "mlp.router.expert_bias", "mlp.experts.linear_fc1.weight", "mlp.experts.linear_fc2.weight",
+                  "mlp.router.expert_bias", "mlp.experts.linear_fc1.weight0", "mlp.experts.linear_fc2.weight0",
                   "mlp.shared_experts.linear_fc1.weight", "mlp.shared_experts.linear_fc2.weight"));
   config.update({{"q_lora_rank", nullptr}, {"first_k_dense_replace", 1}});
   EXPECT_THAT(names_in(config),
@@ -314,11 +319,11 @@ TEST(MegatronTest, BuffersHaveTheNamesThatMegatronGivesThem) {
 TEST(MegatronTest, W1OfMixtralIsTheUpperAndW3TheLowerHalfOfFc1) {
   const std::string moe = in_layer(0, "block_sparse_moe.experts.");
   const Memory memory = memory_of(layout_of(tiny_mixtral(), "megatron:tp=2,etp=2"), 1);
-  expect_buffer(memory, "decoder.layers.0.mlp.experts.linear_fc1.weight", {4, 8, 2}, [&](const Index& i) {
-    return Element{moe + (i[1] < 4 ? "w1.weight" : "w3.weight"), {i[0], 4 + i[1] % 4, i[2]}};
+  expect_buffer(memory, "decoder.layers.0.mlp.experts.linear_fc1.weight3", {8, 2}, [&](const Index& i) {
+    return Element{moe + (i[0] < 4 ? "w1.weight" : "w3.weight"), {3, 4 + i[0] % 4, i[1]}};
   });
-  expect_buffer(memory, "decoder.layers.0.mlp.experts.linear_fc2.weight", {4, 2, 4}, [&](const Index& i) {
-    return Element{moe + "w2.weight", {i[0], i[1], 4 + i[2]}};
+  expect_buffer(memory, "decoder.layers.0.mlp.experts.linear_fc2.weight3", {2, 4}, [&](const Index& i) {
+    return Element{moe + "w2.weight", {3, i[0], 4 + i[1]}};
   });
 }
 

@@ -97,7 +97,7 @@ TEST(SemanticsTest, Row09_ShardsOfUnevenTensorParallelShardsAreChunksOfChunks) {
 TEST(SemanticsTest, Row12_GateAndUpOfExpertsAreInterleavedByBlocks) {
   // Row of gate i is (i / s) * 2 s + i % s, that of up is s more; F = 8, s = 2, two ranks of 8 rows.
   const ModelLayout layout = layout_of(tiny_qwen3_moe(), "megatron:tp=2,etp=2,glu_interleave=2");
-  const std::string moe = in_layer(0, "mlp.experts."), fc1 = "decoder.layers.0.mlp.experts.linear_fc1.weight";
+  const std::string moe = in_layer(0, "mlp.experts."), fc1 = "decoder.layers.0.mlp.experts.linear_fc1.weight3";
   for (std::int64_t rank = 0; rank < 2; ++rank) {
     std::vector<Element> fused(16);
     for (std::int64_t i = 0; i < 8; ++i) {
@@ -105,9 +105,9 @@ TEST(SemanticsTest, Row12_GateAndUpOfExpertsAreInterleavedByBlocks) {
       fused[row] = {moe + "gate_proj.weight", {i}};
       fused[row + 2] = {moe + "up_proj.weight", {i}};
     }
-    expect_buffer(memory_of(layout, static_cast<std::int32_t>(rank)), fc1, {4, 8, 2}, [&](const Index& i) {
-      const Element& of = fused[static_cast<std::size_t>(rank * 8 + i[1])];
-      return Element{of.tensor, {i[0], of.index[0], i[2]}};
+    expect_buffer(memory_of(layout, static_cast<std::int32_t>(rank)), fc1, {8, 2}, [&](const Index& i) {
+      const Element& of = fused[static_cast<std::size_t>(rank * 8 + i[0])];
+      return Element{of.tensor, {3, of.index[0], i[1]}};
     });
   }
   EXPECT_THAT(error_of(tiny_qwen3_moe(), "megatron:tp=2,etp=2,glu_interleave=3"),
@@ -273,7 +273,7 @@ TEST(SemanticsTest, Row10_ContextParallelRanksRepeatEachOther) {
   ASSERT_EQ(layout.num_ranks(), 4);
   const std::string qkv = "decoder.layers.0.self_attention.linear_qkv.weight";
   EXPECT_EQ(memory_of(layout, 1).buffers.at(qkv), memory_of(layout, 3).buffers.at(qkv));
-  EXPECT_EQ(memory_of(layout, 3).buffers.at("decoder.layers.0.mlp.experts.linear_fc2.weight")[0].index[0], 3);
+  EXPECT_EQ(memory_of(layout, 3).buffers.at("decoder.layers.0.mlp.experts.linear_fc2.weight0")[0].index[0], 3);
   EXPECT_THAT(error_of(tiny_qwen3_moe(), "megatron:tp=2,cp=2,ep=8"), HasSubstr("tp x cp x dp = 4"));
 }
 
