@@ -9,6 +9,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -27,20 +29,33 @@ using testing::kTimeoutUs;
 
 // ------------------------------------------------------------------------------------------- what tensors must hold
 
+/// What the codes without a sign stand for, in rising order; the last, 0x7f, is no number.
+const std::array<float, 0x7f>& e4m3_values() {
+  static const std::array<float, 0x7f> values = [] {
+    std::array<float, 0x7f> made{};
+    for (int code = 0; code < 0x7f; ++code) {
+      const int exponent = code >> 3;
+      at(made, code) = exponent == 0 ? std::ldexp(static_cast<float>(code), -9)
+                                     : std::ldexp(static_cast<float>(8 + code % 8), exponent - 10);
+    }
+    return made;
+  }();
+  return values;
+}
+
 float e4m3_value(int code) {
-  const int exponent = code >> 3;
-  return exponent == 0 ? std::ldexp(static_cast<float>(code), -9)
-                       : std::ldexp(static_cast<float>(8 + code % 8), exponent - 10);
+  return at(e4m3_values(), code);
 }
 
 /// The nearest of all values, the even code of two that are equally near.
 std::uint8_t e4m3(float value) {
   const float magnitude = std::min(448.0F, std::fabs(value));
-  int best = 0;
-  for (int code = 1; code < 0x7f; ++code) {
-    const float was = std::fabs(e4m3_value(best) - magnitude);
-    const float now = std::fabs(e4m3_value(code) - magnitude);
-    if (now < was || (now == was && code % 2 == 0)) best = code;
+  const auto above = std::ranges::lower_bound(e4m3_values(), magnitude);
+  auto best = static_cast<int>(above - e4m3_values().begin());
+  if (best > 0) {
+    const float to_lower = magnitude - e4m3_value(best - 1);
+    const float to_upper = e4m3_value(best) - magnitude;
+    if (to_lower < to_upper || (to_lower == to_upper && best % 2 == 1)) --best;
   }
   return static_cast<std::uint8_t>(best | (std::signbit(value) ? 0x80 : 0));
 }
@@ -232,7 +247,7 @@ class SideMemory {
   }
 
   void fill(int run, bool is_queued) {
-    visit(run, [](std::byte* place, std::uint32_t bits, std::size_t size, const std::string&) {
+    visit(run, [](std::byte* place, std::uint32_t bits, std::size_t size, const std::string&, std::int64_t) {
       std::memcpy(place, &bits, size);
     });
     publish(is_queued);
@@ -241,9 +256,10 @@ class SideMemory {
   std::string check(int run) {
     for (const auto& [id, memory] : memory_) memory->fetch();
     std::string wrong;
-    visit(run, [&](const std::byte* place, std::uint32_t bits, std::size_t size, const std::string& what) {
+    visit(run, [&](const std::byte* place, std::uint32_t bits, std::size_t size, const std::string& tensor,
+                   std::int64_t element) {
       if (wrong.empty() && std::memcmp(place, &bits, size) != 0)
-        wrong = fmt::format("rank {} {}: wrong\n", rank_, what);
+        wrong = fmt::format("rank {} {} element {}: wrong\n", rank_, tensor, element);
     });
     return wrong;
   }
@@ -255,7 +271,8 @@ class SideMemory {
     }
   }
 
-  /// Calls visit(place, bits, size, what) for each element of weights and scales that the side has on the rank.
+  /// Calls visit(place, bits, size, tensor, element) for each element of weights and scales that the side has on the
+  /// rank.
   template <typename Visit>
   void visit(int run, const Visit& visit) {
     for (const Weight& given : job_.weights) {
@@ -266,11 +283,11 @@ class SideMemory {
         if (id < 0) continue;
         const Tensor& tensor = at(layout_.tensors(), id);
         for (const Block& block : layout_.blocks(rank_, id)) {
+          std::byte* image = memory_[block.buffer]->image();
           testing::for_each_element(block, [&](const Dims& index, std::int64_t offset) {
             const std::int64_t flat = testing::flat_index(tensor.shape, index);
             const std::uint32_t bits = is_scales ? weight.scale_bits(flat) : weight.bits(flat, is_source_, run);
-            visit(memory_[block.buffer]->image() + offset, bits, static_cast<std::size_t>(size_bytes(tensor.dtype)),
-                  fmt::format("{} element {}", tensor.name, flat));
+            visit(image + offset, bits, static_cast<std::size_t>(size_bytes(tensor.dtype)), tensor.name, flat);
           });
         }
       }
@@ -341,6 +358,7 @@ TEST(QuantiseTest, RandomJobsHoldWhatTheirDefinitionsSay) {
     runs.job = make_job(&choices, num_ranks);
     Result<Plan> plan = create_plan(runs.job.src, runs.job.dst, options);
     if (!plan.ok() && plan.status().code() == RESHARD_ERR_LAYOUT_MISMATCH) return;  // no side can convert it
+    if (testing::is_out_of_reach(plan.status())) return;
     RC_LOG() << plan.status().message();
     RC_ASSERT(plan.ok());
     for (const Conversion& conversion : plan->conversions) ++(conversion.is_at_source() ? at_source : at_destination);

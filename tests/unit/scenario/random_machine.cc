@@ -100,4 +100,8 @@ std::shared_ptr<const Machine> make_random_machine(Choices* choices, std::int32_
   return MachineMaker(choices, num_ranks).make();
 }
 
+bool is_out_of_reach(const Status& status) {
+  return status.message().find("the rails are isolated and they share none") != std::string::npos;
+}
+
 }  // namespace reshard::testing
