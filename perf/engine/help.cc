@@ -56,7 +56,10 @@ constexpr Row kLayouts[] = {
      "mla_up"},
     {"vllm:tp=2,dp=4",
      "also pp, ep, replicas; redundant=N experts, or eplb=FILE, a table of them; placement=linear|round_robin; "
-     "all2all, how experts get their tokens"},
+     "all2all, how experts get their tokens; layers=A-B-C per pipeline stage"},
+    {"sglang:tp=8,ep=8",
+     "also pp, replicas; attention_dp, groups of ranks that repeat attention; dense=cut|whole, output=tp|attention, "
+     "all2all=none|deepep|mooncake; redundant or eplb; layers"},
     {"checkpoint", "whole tensors; ranks=N on N ranks, split=1 to deal them out"},
     {"of any kind", "dtype=TYPE of the elements; quant=block128|mxfp8|channel, 8-bit floats with scales"},
 };

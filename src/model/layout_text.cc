@@ -29,7 +29,11 @@ const std::vector<Kind>& kinds() {
       {"megatron",
        {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
         "vocab_multiple", "glu_interleave", "mla_down", "mla_up", "dtype", "quant"}},
-      {"vllm", {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "dtype", "quant"}},
+      {"vllm",
+       {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "layers", "dtype", "quant"}},
+      {"sglang",
+       {"tp", "pp", "replicas", "attention_dp", "ep", "dense", "output", "all2all", "redundant", "eplb", "layers",
+        "dtype", "quant"}},
       {"checkpoint", {"ranks", "split", "dtype", "quant"}},
   };
   return kinds;
@@ -108,6 +112,34 @@ Result<std::string> LayoutText::word(std::string_view key, std::initializer_list
   if (text == nullptr) return std::string(*words.begin());  // the first word is the default
   if (std::find(words.begin(), words.end(), *text) != words.end()) return *text;
   return error(fmt::format("{} is \"{}\", expected one of {}", key, *text, fmt::join(words, ", ")));
+}
+
+Result<std::vector<std::int64_t>> LayoutText::list(std::string_view key, std::string_view what) const {
+  std::vector<std::int64_t> values;
+  const std::string* value = find(key);
+  if (value == nullptr) return values;
+  constexpr std::int64_t kTooMany = 1'000'000;
+  std::int64_t count = -1;  // -1: no digit since the last dash
+  for (const char c : *value + "-") {
+    const bool is_digit = c >= '0' && c <= '9';
+    if (is_digit && count < kTooMany) {
+      count = std::max<std::int64_t>(count, 0) * 10 + (c - '0');
+    } else if (c == '-' && count >= 0) {
+      values.push_back(count);
+      count = -1;
+    } else {
+      return error(fmt::format("{} is \"{}\", expected {}", key, *value, what));
+    }
+  }
+  return values;
+}
+
+Result<std::vector<std::int64_t>> LayoutText::layers_of_stages(std::int32_t num_stages) const {
+  RESHARD_TRY(std::vector<std::int64_t> layers, list("layers", "layers per stage such as 7-7-8"));
+  if (!layers.empty() && layers.size() != static_cast<std::size_t>(num_stages)) {
+    return error(fmt::format("layers names {} stages, but pp = {}", layers.size(), num_stages));
+  }
+  return layers;
 }
 
 Status LayoutText::error(const std::string& message) const {

@@ -31,6 +31,13 @@ class LayoutText {
   /// The value, which must be one of `words`; the first of them when it was not given.
   Result<std::string> word(std::string_view key, std::initializer_list<std::string_view> words) const;
 
+  /// The value as numbers with dashes between them, "7-7-8"; empty when it was not given. `what` says in an error what
+  /// was expected.
+  Result<std::vector<std::int64_t>> list(std::string_view key, std::string_view what) const;
+
+  /// The key `layers`: of each of num_stages pipeline stages; empty when it was not given.
+  Result<std::vector<std::int64_t>> layers_of_stages(std::int32_t num_stages) const;
+
   /// An error about these settings, with the whole line in front.
   Status error(const std::string& message) const;
 

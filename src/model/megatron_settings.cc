@@ -9,40 +9,16 @@
 namespace reshard {
 namespace {
 
-/// "7-7-8" as numbers; empty where the text has no such key.
-Result<std::vector<std::int64_t>> read_list(const LayoutText& text, std::string_view key, std::string_view what) {
-  std::vector<std::int64_t> values;
-  const std::string* value = text.find(key);
-  if (value == nullptr) return values;
-  constexpr std::int64_t kTooMany = 1'000'000;
-  std::int64_t count = -1;  // -1: no digit since the last dash
-  for (const char c : *value + "-") {
-    const bool is_digit = c >= '0' && c <= '9';
-    if (is_digit && count < kTooMany) {
-      count = std::max<std::int64_t>(count, 0) * 10 + (c - '0');
-    } else if (c == '-' && count >= 0) {
-      values.push_back(count);
-      count = -1;
-    } else {
-      return text.error(fmt::format("{} is \"{}\", expected {}", key, *value, what));
-    }
-  }
-  return values;
-}
-
 Status read_stages(const LayoutText& text, MegatronSettings* settings) {
   RESHARD_TRY(settings->pp, text.integer("pp", 1));
   RESHARD_TRY(settings->vpp, text.integer("vpp", 1));
-  RESHARD_TRY(settings->layers, read_list(text, "layers", "layers per stage such as 7-7-8"));
-  if (!settings->layers.empty() && settings->layers.size() != static_cast<std::size_t>(settings->pp)) {
-    return text.error(fmt::format("layers names {} stages, but pp = {}", settings->layers.size(), settings->pp));
-  }
+  RESHARD_TRY(settings->layers, text.layers_of_stages(settings->pp));
   RESHARD_TRY(settings->first, text.integer("first", 0));
   RESHARD_TRY(settings->last, text.integer("last", 0));
   const bool has_ends = settings->first > 0 || settings->last > 0;
   if (has_ends && !settings->layers.empty()) return text.error("layers says what first and last say; give one of them");
   if (has_ends && settings->pp == 1) return text.error("first and last need pp = 2 or more stages");
-  RESHARD_TRY(settings->noop, read_list(text, "noop", "places without a layer such as 5-95"));
+  RESHARD_TRY(settings->noop, text.list("noop", "places without a layer such as 5-95"));
   std::sort(settings->noop.begin(), settings->noop.end());
   const auto twice = std::adjacent_find(settings->noop.begin(), settings->noop.end());
   if (twice != settings->noop.end()) return text.error(fmt::format("noop names place {} twice", *twice));
@@ -97,9 +73,7 @@ Result<Stages> megatron_stages(const LayoutText& text, const MegatronSettings& s
     if (settings.first > 0) stages.layers.front() = settings.first;
     if (settings.last > 0) stages.layers.back() = settings.last;
   }
-  Result<Stages> made = Stages::create(stages, model.num_layers);
-  if (!made.ok()) return text.error(made.status().message());
-  return made;
+  return make_stages(text, stages, model.num_layers);
 }
 
 }  // namespace reshard

@@ -29,6 +29,7 @@ constexpr std::array kKinds = {
     Kind{"fsdp", fsdp_num_ranks, place_fsdp},
     Kind{"megatron", megatron_num_ranks, place_megatron},
     Kind{"vllm", vllm_num_ranks, place_vllm},
+    Kind{"sglang", sglang_num_ranks, place_sglang},
     Kind{"checkpoint", checkpoint_num_ranks, place_checkpoint},
 };
 

@@ -139,7 +139,8 @@ class Placer {
       const bool is_fused = group.rule != nullptr && d == param.output;
       // What is fused is cut as its members are, which are of one kind as far as cuts go.
       const Axis axis = is_fused ? output_of(group.members[0]).axis : param.dims[d].axis;
-      const std::optional<Cut>& cut = rules.cuts[static_cast<std::size_t>(axis)];
+      const bool is_output = axis == Axis::kVocab && param.role == "output" && scheme_.output_cut.has_value();
+      const std::optional<Cut>& cut = is_output ? scheme_.output_cut : rules.cuts[static_cast<std::size_t>(axis)];
       DimPlacement& placement = (*dims)[d];
       if (cut.has_value()) placement.axes = cut->axes;
       if (axis == Axis::kExpert && !scheme_.expert_maps.empty()) {

@@ -91,8 +91,9 @@ struct Scheme {
   ExpertBuffers expert_buffers = ExpertBuffers::kOne;
   std::array<PartRules, kNumParts> parts;  ///< by Part
 
-  std::int64_t padded_vocab = 0;       ///< rows of embedding and output layer with padding; 0: none is added
-  std::int64_t glu_block = 0;          ///< see FusedRule::Units::kBlocks
+  std::optional<Cut> output_cut;  ///< of the vocabulary of the output layer, where the embedding's is cut otherwise
+  std::int64_t padded_vocab = 0;  ///< rows of embedding and output layer with padding; 0: none is added
+  std::int64_t glu_block = 0;     ///< see FusedRule::Units::kBlocks
   std::vector<DimMapPtr> expert_maps;  ///< who holds which experts, one for all layers or one per layer with experts;
                                        ///< empty: cut as any other dimension
   std::optional<Shard> shard;

@@ -22,6 +22,9 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder);
 Result<std::int32_t> vllm_num_ranks(const LayoutText& text);
 Status place_vllm(const LayoutText& text, LayoutBuilder* builder);
 
+Result<std::int32_t> sglang_num_ranks(const LayoutText& text);
+Status place_sglang(const LayoutText& text, LayoutBuilder* builder);
+
 Result<std::int32_t> checkpoint_num_ranks(const LayoutText& text);
 Status place_checkpoint(const LayoutText& text, LayoutBuilder* builder);
 

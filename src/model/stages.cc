@@ -56,4 +56,10 @@ std::int32_t Stages::of(const Model& model, const Param& param) const {
   return place_of(param.layer).stage;
 }
 
+Result<Stages> make_stages(const LayoutText& text, const StageSettings& settings, std::int64_t num_layers) {
+  Result<Stages> made = Stages::create(settings, num_layers);
+  if (!made.ok()) return text.error(made.status().message());
+  return made;
+}
+
 }  // namespace reshard

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/base/status.h"
+#include "src/model/layout_text.h"
 #include "src/model/parameter.h"
 
 namespace reshard {
@@ -43,5 +44,8 @@ class Stages {
   std::int32_t num_stages_ = 1;
   std::int64_t num_chunks_ = 1;
 };
+
+/// The same, with the layout's text before an error.
+Result<Stages> make_stages(const LayoutText& text, const StageSettings& settings, std::int64_t num_layers);
 
 }  // namespace reshard

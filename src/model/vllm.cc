@@ -8,7 +8,7 @@
 #include <iterator>
 
 #include "src/base/arithmetic.h"
-#include "src/model/eplb.h"
+#include "src/model/expert_maps.h"
 #include "src/model/placer.h"
 #include "src/model/schemes.h"
 #include "src/model/vllm_settings.h"
@@ -103,27 +103,6 @@ void make_cuts(const VllmSettings& settings, const Model& model, Scheme* scheme)
   }
 }
 
-/// With ep: the cut of the expert dimension, one for all layers or one per layer with experts.
-Status make_expert_maps(const LayoutText& text, const VllmSettings& settings, const Model& model, Scheme* scheme) {
-  if (!settings.has_ep) return {};
-  // Every rank of a stage is an expert-parallel rank: vLLM has no expert-tensor parallelism beside it.
-  const std::int64_t ep = std::int64_t{settings.tp} * settings.dp;
-  if (model.num_experts == 0) return text.error(fmt::format("ep = {}, but {} has no experts", ep, model.model_type));
-  std::vector<ExpertTable> tables;
-  if (!settings.eplb_file.empty()) {
-    RESHARD_TRY(const std::string json, read_expert_map(settings.eplb_file));
-    RESHARD_TRY(tables, parse_expert_map(json, {model.num_experts, model.is_moe, ep}));
-  } else if (settings.redundant > 0) {
-    RESHARD_TRY(ExpertTable table, redundant_experts(model.num_experts, settings.redundant, ep));
-    tables.push_back(std::move(table));
-  } else {
-    tables.push_back(settings.is_round_robin ? round_robin_experts(model.num_experts, ep)
-                                             : linear_experts(model.num_experts, ep));
-  }
-  for (const ExpertTable& table : tables) scheme->expert_maps.push_back(expert_dim_map(table));
-  return {};
-}
-
 }  // namespace
 
 Result<std::int32_t> vllm_num_ranks(const LayoutText& text) {
@@ -136,8 +115,9 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   RESHARD_TRY(const VllmSettings settings, read_vllm_settings(text));
   RESHARD_TRY(check_sizes(text, settings, model));
   RESHARD_TRY(check_round_robin(text, settings, model));
-  RESHARD_TRY(const Stages stages,
-              Stages::create({layers_per_stage(model.num_layers, settings.pp), 1, {}}, model.num_layers));
+  const std::vector<std::int64_t> layers =
+      settings.layers.empty() ? layers_per_stage(model.num_layers, settings.pp) : settings.layers;
+  RESHARD_TRY(const Stages stages, make_stages(text, {layers, 1, {}}, model.num_layers));
   Scheme scheme;
   scheme.keeps_modules = true;
   scheme.holds_out_in = true;
@@ -153,7 +133,11 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   if (has_embedding) scheme.tied_output = checkpoint_name(model, model.params.front());
   make_cuts(settings, model, &scheme);
   RESHARD_TRY(make_meshes(settings, *builder, &scheme));
-  RESHARD_TRY(make_expert_maps(text, settings, model, &scheme).with_context("\"" + text.text() + "\""));
+  if (settings.has_ep) {
+    // Every rank of a stage is an expert-parallel rank: vLLM has no expert-tensor parallelism beside it.
+    const std::int64_t ep = std::int64_t{settings.tp} * settings.dp;
+    RESHARD_TRY(scheme.expert_maps, make_expert_maps(text, settings.experts, model, ep));
+  }
   return place_model(text, scheme, builder);
 }
 

@@ -30,14 +30,15 @@ Result<VllmSettings> read_vllm_settings(const LayoutText& text) {
   RESHARD_TRY(settings.pp, text.integer("pp", 1));
   RESHARD_TRY(settings.dp, text.integer("dp", 1));
   RESHARD_TRY(settings.replicas, text.integer("replicas", 1));
-  RESHARD_TRY(settings.redundant, text.integer("redundant", 0, 0));
+  RESHARD_TRY(settings.layers, text.layers_of_stages(settings.pp));
+  RESHARD_TRY(settings.experts.redundant, text.integer("redundant", 0, 0));
   RESHARD_TRY(const std::string placement, text.word("placement", {"linear", "round_robin"}));
-  settings.is_round_robin = placement == "round_robin";
+  settings.experts.is_round_robin = placement == "round_robin";
   RESHARD_TRY(settings.all2all,
               text.word("all2all", {"allgather_reducescatter", "deepep_high_throughput", "deepep_low_latency",
                                     "deepep_v2", "flashinfer_nvlink_one_sided", "flashinfer_nvlink_two_sided",
                                     "mori_high_throughput", "mori_low_latency", "moonep", "nixl_ep"}));
-  if (const std::string* file = text.find("eplb")) settings.eplb_file = *file;
+  if (const std::string* file = text.find("eplb")) settings.experts.eplb_file = *file;
   settings.has_ep = text.find("ep") != nullptr;
   RESHARD_TRY(const std::int32_t ep, text.integer("ep", 1));
   if (settings.has_ep && text.find("dp") == nullptr) {
@@ -53,18 +54,18 @@ Result<VllmSettings> read_vllm_settings(const LayoutText& text) {
   }
   // Which expert lies where is said either by a rule (linear, round_robin) or by a table (a file, or the one that
   // follows from a number of redundant experts), never by both.
-  const bool has_table = settings.redundant > 0 || !settings.eplb_file.empty();
-  if (settings.redundant > 0 && !settings.eplb_file.empty()) {
+  const bool has_table = settings.experts.redundant > 0 || !settings.experts.eplb_file.empty();
+  if (settings.experts.redundant > 0 && !settings.experts.eplb_file.empty()) {
     return text.error("redundant and eplb both say which experts are doubled; give one of them");
   }
-  if (has_table && settings.is_round_robin) {
+  if (has_table && settings.experts.is_round_robin) {
     return text.error("placement=round_robin excludes redundant and eplb, as in vLLM");
   }
   return settings;
 }
 
 Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const Model& model) {
-  if (!settings.is_round_robin) return {};
+  if (!settings.experts.is_round_robin) return {};
   constexpr std::string_view kAdvice = "vLLM places linearly there: leave placement out";
   if (model.num_expert_groups <= 1) {
     return text.error(fmt::format("placement=round_robin needs several expert groups (n_group), {} has {}; {}",

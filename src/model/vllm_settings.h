@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "src/base/status.h"
+#include "src/model/expert_maps.h"
 #include "src/model/layout_text.h"
 #include "src/model/parameter.h"
 
@@ -17,10 +19,9 @@ struct VllmSettings {
   std::int32_t pp = 1;
   std::int32_t dp = 1;
   std::int32_t replicas = 1;
-  bool has_ep = false;  ///< the routed experts are spread over tp x dp ranks instead of cut
-  std::int32_t redundant = 0;
-  std::string eplb_file;  ///< empty: none
-  bool is_round_robin = false;
+  bool has_ep = false;               ///< the routed experts are spread over tp x dp ranks instead of cut
+  std::vector<std::int64_t> layers;  ///< of each pipeline stage, VLLM_PP_LAYER_PARTITION; empty: as vLLM deals them
+  ExpertSettings experts;
   std::string all2all;  ///< vLLM's --all2all-backend: with ep it decides about round_robin and about shared experts
 };
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""What each rank of a framework holds: closed formulas for the memory of FSDP2, Megatron-Core and vLLM.
+"""What each rank of a framework holds: closed formulas for the memory of FSDP2, Megatron-Core, vLLM and SGLang.
 
 Every function takes the config, the checkpoint's tensors and the settings of a layout text, and returns for each rank a
 dict from the buffer's name to its contents. Nothing here looks at how reshard comes to its layouts. PAD marks memory
@@ -255,7 +255,7 @@ def vllm_layer(config, tensors, layer, settings, dp_index, tp_index):
 def vllm(config, tensors, settings):
     """rank = ((replica * dp + dp index) * pp + pp index) * tp + tp index."""
     tp, pp, dp = (settings.get(key, 1) for key in ("tp", "pp", "dp"))
-    stages = vllm_stages(config["num_hidden_layers"], pp)
+    stages = settings.get("layers") or vllm_stages(config["num_hidden_layers"], pp)
     is_everywhere = config["model_type"] in ("mixtral", "qwen3_moe")  # what lies outside the layers
     is_tied = "lm_head.weight" not in tensors
 
@@ -277,6 +277,66 @@ def vllm(config, tensors, settings):
                 if not is_tied:
                     rank["lm_head.weight"] = vocabulary("lm_head.weight", tp_index)
             ranks.append(rank)
+    return ranks
+
+
+# ----------------------------------------------------------------------------------------------------------- SGLang
+
+def sglang_layer(config, tensors, layer, settings, index):
+    tp, dp, ep = (settings.get(key, 1) for key in ("tp", "attention_dp", "ep"))
+    group = tp // dp  # ranks over which attention is cut
+    prefix = f"model.layers.{layer}."
+    norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
+    out = {prefix + name: tensors[prefix + name] for name in norms}
+    for name, value in vllm_attention(config, tensors, prefix + "self_attn.", group, index % group).items():
+        out[f"{prefix}self_attn.{name.replace('fused_qkv_a_proj', 'fused_qkv_a_proj_with_mqa')}"] = value
+    if not model.layer_has_experts(config, layer):
+        size, place = (1, 0) if settings.get("dense") == "whole" else (tp, index)
+        out[prefix + "mlp.gate_up_proj.weight"] = gate_up(tensors, prefix + "mlp.", size, place)
+        out[prefix + "mlp.down_proj.weight"] = even(tensors[prefix + "mlp.down_proj.weight"], 1, size, place)
+        return out
+    root, names = expert_names(config)
+    mine = experts_of_rank(model.num_experts(config), settings, ep, index // (tp // ep))
+    w1, w3, w2 = (tensors[f"{prefix}{root}{name}.weight"][mine] for name in names)
+    each = tp // ep  # ranks that share an expert
+    w1, w3 = (even(half, 1, each, index % each) for half in (w1, w3))
+    out[f"{prefix}{root}w13_weight"] = np.concatenate([w1, w3], axis=1)
+    out[f"{prefix}{root}w2_weight"] = even(w2, 2, each, index % each)
+    router = "block_sparse_moe.gate.weight" if config["model_type"] == "mixtral" else "mlp.gate.weight"
+    out[prefix + router] = tensors[prefix + router]
+    shared = prefix + "mlp.shared_experts."
+    if shared + "up_proj.weight" in tensors:
+        bias = prefix + "mlp.gate.e_score_correction_bias"
+        out[bias] = tensors[bias]
+        size, place = (tp, index) if settings.get("all2all", "none") == "none" else (1, 0)
+        out[shared + "gate_up_proj.weight"] = gate_up(tensors, shared, size, place)
+        out[shared + "down_proj.weight"] = even(tensors[shared + "down_proj.weight"], 1, size, place)
+    return out
+
+
+def sglang(config, tensors, settings):
+    """rank = (replica * pp + pp index) * tp + tp index; what does not divide goes to the last stages."""
+    tp, pp, dp = (settings.get(key, 1) for key in ("tp", "pp", "attention_dp"))
+    layers = config["num_hidden_layers"]
+    stages = settings.get("layers") or [layers // pp + (stage >= pp - layers % pp) for stage in range(pp)]
+    padded = lambda tensor: padded_rows(tensor, -(-tensor.shape[0] // 64) * 64)  # noqa: E731
+    ranks = []
+    for _ in range(settings.get("replicas", 1)):
+        for stage in range(pp):
+            for index in range(tp):
+                rank = {}
+                if stage == 0:
+                    embedding = padded(tensors["model.embed_tokens.weight"])
+                    rank["model.embed_tokens.weight"] = embedding if dp > 1 else even(embedding, 0, tp, index)
+                for layer in range(sum(stages[:stage]), sum(stages[:stage + 1])):
+                    rank.update(sglang_layer(config, tensors, layer, settings, index))
+                if stage == pp - 1:
+                    rank["model.norm.weight"] = tensors["model.norm.weight"]
+                    if "lm_head.weight" in tensors or pp > 1:
+                        output = padded(tensors.get("lm_head.weight", tensors["model.embed_tokens.weight"]))
+                        size = tp // dp if settings.get("output") == "attention" else tp
+                        rank["lm_head.weight"] = even(output, 0, size, index % size)
+                ranks.append(rank)
     return ranks
 
 

@@ -26,17 +26,22 @@ import model
 # than k and v heads, and every place that experts can have.
 DENSE = ["fsdp:shard=3", "fsdp:shard=2,replicate=2", "megatron:tp=2,dp=2", "megatron:tp=4,pp=2", "megatron:pp=3,dp=2",
          "megatron:tp=8", "megatron:tp=2,pp=2,layers={uneven}", "vllm:tp=2", "vllm:tp=4,replicas=2", "vllm:tp=2,pp=2",
-         "vllm:dp=2,tp=2", "checkpoint", "checkpoint:ranks=3"]
+         "vllm:dp=2,tp=2", "vllm:pp=3,tp=2,layers={uneven}", "sglang:tp=4,replicas=2", "sglang:tp=2,pp=3",
+         "sglang:tp=1,pp=2,layers={uneven}", "checkpoint", "checkpoint:ranks=3"]
 EXPERTS = ["fsdp:shard=5", "fsdp:shard=2,replicate=2", "fsdp:shard=3,experts=each", "megatron:tp=2,dp=2,ep=4",
            "megatron:tp=2,dp=2,ep=2,etp=2,experts=local",
            "megatron:tp=4,pp=2,etp=4", "megatron:dp=8,ep=8,experts=gmm", "megatron:tp=2,dp=2,ep=2,etp=2,experts=gmm",
            "megatron:pp=2,dp=4,ep=2,layers={uneven}", "vllm:tp=4", "vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4",
-           "vllm:ep=3,tp=1,replicas=2", "vllm:ep=4,tp=1,redundant=4", "vllm:tp=2,dp=4,ep=8,pp=2", "checkpoint"]
+           "vllm:ep=3,tp=1,replicas=2", "vllm:ep=4,tp=1,redundant=4", "vllm:tp=2,dp=4,ep=8,pp=2", "sglang:tp=4,ep=2",
+           "sglang:tp=2,pp=2,replicas=2", "checkpoint"]
+GROUPED = ["sglang:tp=4,attention_dp=2,all2all=deepep", "sglang:tp=4,attention_dp=4,ep=2,dense=whole,output=attention",
+           "sglang:tp=8,attention_dp=2,ep=4,redundant=4,replicas=2"]
 EPLB = pathlib.Path(__file__).parent / "eplb.json"
 TEXTS = {"llama": DENSE + ["vllm:tp=1,pp=4"], "qwen3_tied": [text for text in DENSE if text != "megatron:tp=8"] + ["megatron:tp=2,pp=3"],
-         "qwen3_moe": EXPERTS + [f"vllm:tp=2,ep=4,eplb={EPLB}"], "mixtral": EXPERTS, "deepseek": EXPERTS + ["vllm:ep=4,tp=4,placement=round_robin"],
-         "kimi": EXPERTS}
-FORMULAS = {"fsdp": memory.fsdp, "megatron": memory.megatron, "vllm": memory.vllm, "checkpoint": memory.checkpoint}
+         "qwen3_moe": EXPERTS + [f"vllm:tp=2,ep=4,eplb={EPLB}", f"sglang:tp=4,ep=4,eplb={EPLB}"], "mixtral": EXPERTS,
+         "deepseek": EXPERTS + GROUPED + ["vllm:ep=4,tp=4,placement=round_robin"], "kimi": EXPERTS + GROUPED}
+FORMULAS = {"fsdp": memory.fsdp, "megatron": memory.megatron, "vllm": memory.vllm, "sglang": memory.sglang,
+            "checkpoint": memory.checkpoint}
 POISON = np.uint32(0xA5A5A5A5)
 
 
@@ -54,6 +59,8 @@ def settings_of(text):
             settings[key] = int(value) if value.isdigit() else value
     if "ep" in settings and scheme == "vllm" and "dp" not in settings:
         settings["dp"] = settings["ep"] // settings.get("tp", 1)
+    if settings.get("all2all", "none") != "none" and scheme == "sglang":
+        settings["ep"] = settings.get("tp", 1)
     return scheme, settings
 
 

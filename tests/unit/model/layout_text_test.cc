@@ -42,8 +42,8 @@ TEST(LayoutTextTest, RanksAreTheProductOfTheSettings) {
 }
 
 TEST(LayoutTextTest, UnknownKindsAndKeysListTheKnownOnes) {
-  expect_error("deepspeed:tp=2", {"deepspeed", "fsdp, megatron, vllm, checkpoint"});
-  expect_error("", {"fsdp, megatron, vllm, checkpoint"});
+  expect_error("deepspeed:tp=2", {"deepspeed", "fsdp, megatron, vllm, sglang, checkpoint"});
+  expect_error("", {"fsdp, megatron, vllm, sglang, checkpoint"});
   expect_error("fsdp:pp=2", {"unknown key \"pp\"", "shard, replicate, tp, outer, dim"});
   expect_error("megatron:shard=2", {"unknown key \"shard\"", "tp, pp, dp, ep, etp, layers, experts"});
   expect_error("vllm:etp=2", {"unknown key \"etp\"", "tp, pp, dp, ep, replicas, redundant, eplb, placement, all2all"});
