@@ -52,7 +52,6 @@ void seed_oss(ModelWriter* writer) {
   attention.has_output_bias = writer->config().flag("attention_out_bias");
   Mlp mlp = read_mlp(writer);
   mlp.has_bias = writer->config().flag("mlp_bias");
-  writer->model().server.is_known = false;
   add_decoder(writer, attention, mlp);
 }
 
@@ -62,7 +61,6 @@ void hunyuan_v1_dense(ModelWriter* writer) {
   attention.q_norm = "query_layernorm";
   attention.k_norm = "key_layernorm";
   attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("attention_bias");
-  writer->model().server.is_known = false;
   add_decoder(writer, attention, read_mlp(writer));
 }
 
@@ -76,7 +74,6 @@ void starcoder2(ModelWriter* writer) {
   mlp.down = "c_proj";
   mlp.has_bias = attention.has_qkv_bias;
   writer->model().tie_embeddings = writer->config().flag("tie_word_embeddings", true);
-  writer->model().server.is_known = false;
   writer->embedding();
   writer->layers("model.layers", [&](std::int64_t) {
     writer->norm("attention_norm", "input_layernorm", /*has_bias=*/true);
@@ -94,7 +91,6 @@ void olmo2(ModelWriter* writer) {
   attention.has_whole_qk_norm = true;
   attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("attention_bias");
   const Mlp mlp = read_mlp(writer);
-  writer->model().server.is_known = false;
   writer->embedding();
   writer->layers("model.layers", [&](std::int64_t) {
     add_attention(attention, writer);
@@ -146,9 +142,12 @@ Mlp read_glm_mlp(ModelWriter* writer) {
   return mlp;
 }
 
+/// vLLM cuts gate_up_proj as if its rows were of one kind (it gathers what the ranks computed and splits that).
 void glm(ModelWriter* writer) {
-  writer->model().server.is_known = false;
   add_decoder(writer, read_glm_attention(writer), read_glm_mlp(writer));
+  for (Param& param : writer->model().params) {
+    if (param.role == "mlp.gate_up") param.served_pieces.emplace();
+  }
 }
 
 void glm4(ModelWriter* writer) {
@@ -156,13 +155,17 @@ void glm4(ModelWriter* writer) {
   add_decoder_of_four_norms(writer, read_glm_attention(writer), norms, read_glm_mlp(writer));
 }
 
-/// Linear layers are stored [in, out]; q, k and v are one of them.
-void gpt2(ModelWriter* writer) {
+/// GPT-2 and what took over its names: q, k and v are one parameter, every linear layer and every norm has a bias.
+Attention read_gpt_attention(ModelWriter* writer) {
   Attention attention = read_attention(writer);
   attention.prefix = "attn";
   attention.qkv = "c_attn";
   attention.o = "c_proj";
   attention.has_qkv_bias = attention.has_output_bias = true;
+  return attention;
+}
+
+void add_gpt(ModelWriter* writer, const Attention& attention, bool is_transposed) {
   Mlp mlp;
   mlp.up = "c_fc";
   mlp.down = "c_proj";
@@ -170,7 +173,6 @@ void gpt2(ModelWriter* writer) {
   mlp.is_gated = false;
   mlp.has_bias = true;
   writer->model().tie_embeddings = writer->config().flag("tie_word_embeddings", true);
-  writer->model().server.is_known = false;
   writer->embedding("transformer.wte");
   const std::int64_t positions = writer->config().count("n_positions", Config::kVocab);
   writer->linear("position_embedding", "transformer.wpe", {Axis::kPlain, positions}, writer->hidden());
@@ -180,10 +182,77 @@ void gpt2(ModelWriter* writer) {
     add_attention(attention, writer);
     writer->norm("mlp_norm", "ln_2", /*has_bias=*/true);
     add_mlp(mlp, writer);
-    writer->transpose_from(first);
+    if (is_transposed) writer->transpose_from(first);
   });
   writer->norm("final_norm", "transformer.ln_f", /*has_bias=*/true);
   writer->output();
+}
+
+/// Linear layers are stored [in, out].
+void gpt2(ModelWriter* writer) {
+  writer->model().server.repeats_outer = true;
+  add_gpt(writer, read_gpt_attention(writer), /*is_transposed=*/true);
+}
+
+/// One head of k and v; without multi_query as many as of q, whose rows each head has together. vLLM cuts the attention
+/// of the former only, and no MLP.
+void gpt_bigcode(ModelWriter* writer) {
+  Attention attention = read_gpt_attention(writer);
+  attention.has_grouped_qkv = !writer->config().flag("multi_query", true);
+  if (!attention.has_grouped_qkv) attention.num_kv_heads = writer->model().num_kv_heads = 1;
+  writer->model().server.prefixes = {{"transformer.", "model."}};
+  add_gpt(writer, attention, /*is_transposed=*/false);
+  for (Param& param : writer->model().params) {
+    param.is_cut_on_servers = param.role == "embedding" || param.role == "output" ||
+                              (param.role.starts_with("attention.") && !attention.has_grouped_qkv);
+    param.is_on_every_server_stage = param.role == "position_embedding";
+  }
+}
+
+// InternLM and Aquila are not in the package transformers. Names, shapes and biases are those of the modelling files
+// that stand beside the published weights (internlm-7b, internlm2-7b, AquilaChat-7B: modeling_internlm.py,
+// modeling_internlm2.py, modeling_aquila.py) and of vLLM's and MindIE's readers of them.
+
+/// Llama with biases on q, k, v and o.
+void internlm(ModelWriter* writer) {
+  Attention attention = read_attention(writer);
+  attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("bias", true);
+  add_decoder(writer, attention, read_mlp(writer));
+}
+
+/// q, k and v are one parameter, group by group, which vLLM cuts as if all q heads came first (it gathers what the
+/// ranks computed and splits that).
+void internlm2(ModelWriter* writer) {
+  Attention attention = read_attention(writer);
+  attention.prefix = "attention";
+  attention.qkv = "wqkv";
+  attention.o = "wo";
+  attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("bias", true);
+  attention.has_grouped_qkv = true;
+  writer->model().server.repeats_outer = true;
+  Mlp mlp = read_mlp(writer);
+  mlp.prefix = "feed_forward";
+  mlp.gate = "w1";
+  mlp.up = "w3";
+  mlp.down = "w2";
+  writer->embedding("model.tok_embeddings");
+  writer->layers("model.layers", [&](std::int64_t) {
+    writer->norm("attention_norm", "attention_norm");
+    add_attention(attention, writer);
+    writer->norm("mlp_norm", "ffn_norm");
+    add_mlp(mlp, writer);
+  });
+  writer->norm("final_norm", "model.norm");
+  writer->output("output");
+}
+
+void ernie4_5(ModelWriter* writer) {
+  writer->config().count("head_dim", Config::kWidth);  // the default is no quotient
+  Attention attention = read_attention(writer);
+  Mlp mlp = read_mlp(writer);
+  attention.has_qkv_bias = attention.has_output_bias = mlp.has_bias = writer->config().flag("use_bias");
+  writer->model().tie_embeddings = writer->config().flag("tie_word_embeddings", true);
+  add_decoder(writer, attention, mlp);
 }
 
 constexpr Family kFamilies[] = {
@@ -198,6 +267,11 @@ constexpr Family kFamilies[] = {
     {"glm", glm},
     {"glm4", glm4},
     {"gpt2", gpt2},
+    {"gpt_bigcode", gpt_bigcode},
+    {"internlm", internlm},
+    {"internlm2", internlm2},
+    {"aquila", mistral},
+    {"ernie4_5", ernie4_5},
     {"starcoder2", starcoder2},
     {"olmo2", olmo2},
     {"seed_oss", seed_oss},

@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "src/base/arithmetic.h"
 
@@ -33,16 +32,18 @@ std::int64_t rows_per_unit(const FusedMember& member, std::int64_t num_units) {
 /// Adds what [begin, end) of the fused rows holds of a unit's share of a member; that share begins at fused row `at`.
 void add_share(const FusedMember& member, std::int64_t num_units, std::int64_t unit, std::int64_t at,
                std::int64_t begin, std::int64_t end, DimPart* part) {
-  const bool is_dense = member.stride == 0 || member.stride == member.each;
-  std::int64_t num_entries = std::max<std::int64_t>(1, member.count / num_units);
+  const bool is_dense = member.stride == 0 || member.stride == member.each * member.run;
+  const std::int64_t run = is_dense ? member.count : member.run;
+  const std::int64_t num_entries = std::max<std::int64_t>(1, member.count / num_units);
   const std::int64_t first = member.count >= num_units ? unit * num_entries : unit / (num_units / member.count);
-  std::int64_t rows = member.each, stride = is_dense ? member.each : member.stride;
-  std::int64_t row = member.begin + first * stride;
-  if (is_dense) rows *= std::exchange(num_entries, 1);  // entries that lie densely are one run
-  for (std::int64_t entry = 0; entry < num_entries; ++entry, at += rows, row += stride) {
+  for (std::int64_t entry = first, behind = first + num_entries; entry < behind;) {
+    const std::int64_t together = std::min(run - entry % run, behind - entry), rows = together * member.each;
+    const std::int64_t row = member.begin + entry / run * member.stride + entry % run * member.each;
     const std::int64_t from = std::max(begin, at), to = std::min(end, at + rows);
     // Local indices count the fused rows of all members.
     if (from < to) part->segments.push_back({from - at + row, to - at + row, from - begin});
+    at += rows;
+    entry += together;
   }
 }
 
@@ -106,7 +107,7 @@ Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t tensor) {
     }
     unit_rows += rows;
     key.insert(key.end(), {member.count, member.each, member.repeats ? 1 : 0, static_cast<std::int64_t>(member.tensor),
-                           member.begin, member.stride});
+                           member.begin, member.stride, member.run});
   }
   if (unit_rows * fusing.num_units % fusing.num_parts != 0) {
     return invalid_argument(

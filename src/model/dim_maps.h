@@ -23,7 +23,8 @@ struct FusedMember {
   bool repeats = false;     ///< where there are more units than entries, several units hold the same entry
   std::size_t tensor = 0;   ///< whose rows they are; a tensor may have several members
   std::int64_t begin = 0;   ///< of entry 0 in the tensor
-  std::int64_t stride = 0;  ///< from entry to entry; 0: `each`, they lie densely
+  std::int64_t stride = 0;  ///< from run to run; 0: `each`, all entries lie densely
+  std::int64_t run = 1;     ///< entries that lie together
 };
 
 /// Parameters that a framework holds as one: each of `units` units holds its share of every member in turn, and the

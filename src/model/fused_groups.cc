@@ -29,6 +29,12 @@ void add_members(const Param& param, const FusedRule& rule, std::string_view rol
 
 }  // namespace
 
+bool FusedGroup::is_one_parameter() const {
+  const Param* first = members.front().param;
+  return members.size() == std::max<std::size_t>(1, first->pieces.size()) &&
+         std::all_of(members.begin(), members.end(), [&](const Member& member) { return member.param == first; });
+}
+
 std::vector<FusedGroup> fused_groups(const Model& model, std::size_t index, const std::vector<FusedRule>& rules) {
   const std::vector<Param>& params = model.params;
   const Param& param = params[index];

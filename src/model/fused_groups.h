@@ -22,6 +22,9 @@ struct FusedGroup {
 
   /// Whether the framework's parameter has the rule's name: it holds pieces, or several parameters.
   bool is_renamed() const { return members.size() > 1 || (members.size() == 1 && members[0].piece != nullptr); }
+
+  /// Whether it is one parameter of the checkpoint, with other rows in each part: all of one's pieces, nothing beside.
+  bool is_one_parameter() const;
 };
 
 /// The framework's parameters that hold params[index] of the model: one, or several where its pieces go apart.

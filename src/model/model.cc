@@ -79,11 +79,11 @@ Result<std::int32_t> world_size(const LayoutText& text, const std::vector<std::i
   return num_ranks != 0 ? num_ranks : *greatest + 1;
 }
 
-/// After the text's own types: vLLM makes these parameters in fp32 whatever its dtype is.
-void set_server_dtypes(Model* model) {
-  if (!model->server.has_fp32_router) return;
+/// What vLLM makes of parameters: fp32 whatever its dtype is (after the text's own types), rows taken for others.
+void set_served_forms(Model* model) {
   for (Param& param : model->params) {
-    if (param.role == "router") param.dtype = DType::kF32;
+    if (model->server.has_fp32_router && param.role == "router") param.dtype = DType::kF32;
+    if (param.served_pieces.has_value()) param.pieces = *param.served_pieces;
   }
 }
 
@@ -113,7 +113,7 @@ Result<ModelLayout> make_model_layout(Model model, const std::string& layout_tex
         fmt::format("dtype is {}, and {} beside the text; give one of them", name(*quant.dtype), name(*options.dtype)));
   }
   set_dtypes(quant, &model);
-  if (text.kind() == "vllm") set_server_dtypes(&model);
+  if (text.kind() == "vllm") set_served_forms(&model);
   RESHARD_TRY(std::vector<std::size_t> chosen, select_by_name(model, options.include, options.exclude));
   std::vector<bool> is_quantised;
   for (const std::size_t index : chosen) is_quantised.push_back(is_quantisable(model, model.params[index]));

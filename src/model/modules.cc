@@ -57,6 +57,23 @@ void split_rows(const std::vector<std::pair<std::string_view, Dim>>& pieces, std
   }
 }
 
+/// The q, k and v of the last `num_params` parameters, whose rows are those of the first query group, then of the
+/// second. vLLM cuts them as if q, k and v lay one behind another, and sorts what the ranks computed.
+void group_heads(const Attention& attention, std::size_t num_params, ModelWriter* writer) {
+  std::vector<Param>& params = writer->model().params;
+  const std::int64_t q_heads = attention.num_heads / attention.num_kv_heads;
+  for (std::size_t i = params.size() - num_params; i < params.size(); ++i) {
+    params[i].served_pieces = params[i].pieces;
+    std::int64_t first_head = 0;
+    for (OutputPiece& piece : params[i].pieces) {
+      piece.begin = first_head * attention.head_dim;
+      piece.stride = (q_heads + 2) * attention.head_dim;
+      piece.run = piece.dim.axis == Axis::kHead ? q_heads : 1;
+      first_head += piece.run;
+    }
+  }
+}
+
 /// q, k and v, in one of three forms.
 void add_queries_keys_values(const Attention& attention, const std::string& prefix, ModelWriter* writer) {
   const bool has_bias = attention.has_qkv_bias;
@@ -65,8 +82,10 @@ void add_queries_keys_values(const Attention& attention, const std::string& pref
   if (!attention.qkv.empty()) {
     const Dim all{Axis::kHead, attention.num_heads + 2 * attention.num_kv_heads, attention.head_dim};
     writer->linear("attention.qkv", prefix + attention.qkv, all, writer->hidden(), has_bias);
-    return split_rows({{"attention.q", heads}, {"attention.k", kv_heads}, {"attention.v", kv_heads}}, has_bias ? 2 : 1,
-                      writer);
+    split_rows({{"attention.q", heads}, {"attention.k", kv_heads}, {"attention.v", kv_heads}}, has_bias ? 2 : 1,
+               writer);
+    if (attention.has_grouped_qkv) group_heads(attention, has_bias ? 2 : 1, writer);
+    return;
   }
   if (attention.has_output_gate) {
     add_gated_queries(attention, prefix, writer);

@@ -23,6 +23,7 @@ struct Attention {
   bool has_output_bias = false;
   bool is_output_bias_served = true;  ///< servers have it
   std::string qkv;                    ///< not empty: q, k and v are one parameter of this name, all q heads first
+  bool has_grouped_qkv = false;       ///< in that parameter each group has its q heads, then its k and its v head
   bool has_output_gate = false;       ///< q_proj has a gate behind every query head
   bool has_qk_norm = false;           ///< an RMS norm over each head of q and of k
   bool has_whole_qk_norm = false;     ///< an RMS norm over all heads of q, and one over all of k

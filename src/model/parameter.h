@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,12 +35,14 @@ struct Dim {
 };
 
 /// Rows of a parameter's outputs that frameworks treat on their own: entry i of `dim.count` is the `dim.each` rows from
-/// begin + i * stride on. q of a fused qkv_proj; the gate that lies between the query heads of a gated q_proj.
+/// begin + i / run * stride + i % run * each on, that is, `run` entries lie together and the next run a stride later. q
+/// of a fused qkv_proj; the gate that lies between the query heads of a gated q_proj.
 struct OutputPiece {
   std::string_view role;  ///< as Param::role
   Dim dim;
   std::int64_t begin = 0;
   std::int64_t stride = 0;
+  std::int64_t run = 1;
 };
 
 /// Where frameworks treat parameters with the same dimensions differently.
@@ -67,22 +70,32 @@ struct Param {
   std::size_t output = 0;           ///< the dim of its outputs, along which frameworks fuse parameters
   bool is_transposed = false;       ///< the checkpoint has [in, out] where others have [out, in]
   std::vector<OutputPiece> pieces;  ///< of the outputs; empty: they are of one kind
+  /// What a server takes for the pieces, where that is not what they are: it cuts by these.
+  std::optional<std::vector<OutputPiece>> served_pieces;
   DType dtype = DType::kBF16;
   std::int64_t stack = 0;  ///< index in Model::stacks
   std::int64_t layer = 0;  ///< within the stack
   Part part = Part::kDense;
-  bool is_stack = false;      ///< each entry of dim 0, an expert, is a parameter of its own
-  bool is_buffer = false;     ///< of its module and not trained: trainers do not shard it
-  bool is_on_servers = true;  ///< false: in the checkpoint, but servers make no parameter of it
+  bool is_stack = false;                  ///< each entry of dim 0, an expert, is a parameter of its own
+  bool is_buffer = false;                 ///< of its module and not trained: trainers do not shard it
+  bool is_on_servers = true;              ///< false: in the checkpoint, but servers make no parameter of it
+  bool is_on_every_server_stage = false;  ///< also on those that compute nothing with it
+  bool is_cut_on_servers = true;          ///< false: each rank of a server holds all of it
+};
+
+/// A prefix of parameters' names, and what takes its place.
+struct PrefixRule {
+  std::string_view from, to;
 };
 
 /// How vLLM treats a family, beyond what its configuration says.
 struct ServerHabits {
-  bool is_known = true;             ///< false: nobody here has seen how vLLM holds it, so that vllm: is refused
-  bool repeats_outer = false;       ///< what lies outside the layers is on every pipeline stage
-  bool never_ties = false;          ///< has an output layer of its own even where the config ties it
-  bool has_fp32_router = false;     ///< holds the weight of the router in fp32, whatever the checkpoint's type
-  bool knows_whole_shared = false;  ///< shared experts are whole where ranks take different tokens through the experts
+  bool is_known = true;              ///< false: nobody here has seen how vLLM holds it, so that vllm: is refused
+  bool repeats_outer = false;        ///< what lies outside the layers is on every pipeline stage
+  bool never_ties = false;           ///< has an output layer of its own even where the config ties it
+  bool has_fp32_router = false;      ///< holds the weight of the router in fp32, whatever the checkpoint's type
+  std::vector<PrefixRule> prefixes;  ///< of its names, in place of the checkpoint's; the first that fits counts
+  bool knows_whole_shared = false;   ///< shared experts are whole where ranks take different tokens through the experts
 };
 
 /// Every parameter of a model in the order of its forward pass, and what the frameworks' rules ask beside them.

@@ -23,7 +23,7 @@ class Placer {
   Status place(std::size_t choice) {
     const std::size_t index = builder_->chosen()[choice];
     const Param& param = builder_->param(index);
-    if (scheme_.leaves_out_unserved && !param.is_on_servers) return {};
+    if (scheme_.is_server && !param.is_on_servers) return {};
     for (const FusedGroup& group : fused_groups(model_, index, scheme_.fused)) {
       std::vector<DimPlacement> dims;
       RESHARD_TRY(cut(param, group, &dims).with_context(buffer_name(param, group)));
@@ -60,12 +60,14 @@ class Placer {
   Status place_on_stages(std::size_t choice, const std::vector<DimPlacement>& dims, const std::string& name) {
     const Param& param = builder_->param(builder_->chosen()[choice]);
     const bool is_outer = stack_kind(model_, param) != Stack::Kind::kLayers;
+    const bool is_repeated =
+        (is_outer && scheme_.repeats_outer) || (scheme_.is_server && param.is_on_every_server_stage);
     const std::int32_t own_stage = stage_of(choice), last_stage = scheme_.num_stages - 1;
     for (std::int32_t stage = 0; stage < scheme_.num_stages; ++stage) {
-      if (stage == own_stage || (is_outer && scheme_.repeats_outer)) RESHARD_TRY(place_on(stage, choice, dims, name));
+      if (stage == own_stage || is_repeated) RESHARD_TRY(place_on(stage, choice, dims, name));
     }
     const bool is_tied = param.role == "embedding" && model_.tie_embeddings && !scheme_.tied_output.empty();
-    if (!is_tied || own_stage == last_stage || scheme_.repeats_outer) return {};
+    if (!is_tied || own_stage == last_stage || is_repeated) return {};
     return place_on(last_stage, choice, dims, scheme_.tied_output);
   }
 
@@ -92,7 +94,8 @@ class Placer {
 
   /// What a framework calls a parameter: the rule's target, and whether the leaf follows it. Empty: the stem.
   NameRule name_rule(const Param& param, const FusedGroup& group) const {
-    if (group.is_renamed()) return {param.role, group.rule->target, group.rule->has_leaf};
+    const bool keeps_name = scheme_.keeps_modules && group.is_one_parameter();
+    if (group.is_renamed() && !keeps_name) return {param.role, group.rule->target, group.rule->has_leaf};
     for (const NameRule& rule : scheme_.names) {
       if (rule.role == param.role) return rule;
     }
@@ -124,9 +127,11 @@ class Placer {
     std::string name = stem;
     if (rule.has_leaf && !leaf.empty()) name += (stem.back() == '_' ? "" : ".") + leaf;
     const Stack& stack = model_.stacks[static_cast<std::size_t>(param.stack)];
-    if (stack.kind != Stack::Kind::kLayers) return name;
+    if (stack.kind != Stack::Kind::kLayers) return with_prefix(name, scheme_.prefixes);
     const std::string& prefix = scheme_.layer_prefix.empty() ? stack.prefix : scheme_.layer_prefix;
-    if (!scheme_.counts_in_chunk) return fmt::format("{}.{}.{}", prefix, param.layer, name);
+    if (!scheme_.counts_in_chunk) {
+      return with_prefix(fmt::format("{}.{}.{}", prefix, param.layer, name), scheme_.prefixes);
+    }
     const Stages::Place place = scheme_.stages->place_of(param.layer);
     const std::string chunk = scheme_.stages->num_chunks() > 1 ? fmt::format("{}.", place.chunk) : "";
     return fmt::format("{}{}.{}.{}", chunk, prefix, place.number, name);
@@ -134,6 +139,7 @@ class Placer {
 
   Status cut(const Param& param, const FusedGroup& group, std::vector<DimPlacement>* dims) {
     dims->resize(param.dims.size());
+    if (scheme_.is_server && !param.is_cut_on_servers) return {};
     const PartRules& rules = scheme_.parts[static_cast<std::size_t>(param.part)];
     for (std::size_t d = 0; d < dims->size(); ++d) {
       const bool is_fused = group.rule != nullptr && d == param.output;
@@ -154,8 +160,11 @@ class Placer {
         RESHARD_TRY(placement.map, builder_->maps().chunk(param.dims[d].extent(), {cut->num_parts}));
       } else if (cut.has_value()) {
         const Dim& dim = param.dims[d];
-        RESHARD_TRY(cut_rows({{{dim.count, dim.each, dim.axis == Axis::kKvHead}}, cut->num_parts, cut->num_parts}, 0,
-                             *cut, &placement));
+        FusedMember alone;
+        alone.count = dim.count;
+        alone.each = dim.each;
+        alone.repeats = dim.axis == Axis::kKvHead;
+        RESHARD_TRY(cut_rows({{alone}, cut->num_parts, cut->num_parts}, 0, *cut, &placement));
       }
     }
     return scheme_.shard.has_value() && !param.is_buffer ? shard(param, group, dims) : Status();
@@ -171,10 +180,11 @@ class Placer {
     for (const FusedGroup::Member& member : group.members) {
       const Dim& dim = output_of(member);
       FusedMember& fused = members.emplace_back();
-      fused = {dim.count, dim.each, dim.axis == Axis::kKvHead, member.param == &param ? 0U : 1U, 0, 0};
+      fused = {dim.count, dim.each, dim.axis == Axis::kKvHead, member.param == &param ? 0U : 1U, 0, 0, 1};
       if (member.piece != nullptr) {
         fused.begin = member.piece->begin;
         fused.stride = member.piece->stride;
+        fused.run = member.piece->run;
       }
     }
     return members;
@@ -260,6 +270,13 @@ class Placer {
 };
 
 }  // namespace
+
+std::string with_prefix(const std::string& name, const std::vector<PrefixRule>& rules) {
+  for (const PrefixRule& rule : rules) {
+    if (name.starts_with(rule.from)) return std::string(rule.to) + name.substr(rule.from.size());
+  }
+  return name;
+}
 
 Status place_model(const LayoutText& text, const Scheme& scheme, LayoutBuilder* builder) {
   Placer placer(scheme, builder);

@@ -81,14 +81,17 @@ struct PartRules {
 
 /// A framework, with its settings, as tables: all that the placer knows of it.
 struct Scheme {
-  std::string layer_prefix;      ///< "decoder.layers"; empty: the checkpoint's
-  bool keeps_modules = false;    ///< targets replace the last component of a stem only, not all of it
+  std::string layer_prefix;  ///< "decoder.layers"; empty: the checkpoint's
+  /// Targets replace the last component of a stem only, not all of it, and what is one parameter in the checkpoint
+  /// keeps its name.
+  bool keeps_modules = false;
   bool counts_in_chunk = false;  ///< layer numbers in names count from 0 in every chunk of a stage
   bool holds_out_in = false;     ///< weights are [out, in] in memory, also where the checkpoint has [in, out]
   std::vector<NameRule> names;
   std::vector<FusedRule> fused;
   std::vector<ModuleRename> modules;
   ExpertBuffers expert_buffers = ExpertBuffers::kOne;
+  std::vector<PrefixRule> prefixes;  ///< of names, once all else has been done to them; the first that fits counts
   std::array<PartRules, kNumParts> parts;  ///< by Part
 
   std::optional<Cut> output_cut;  ///< of the vocabulary of the output layer, where the embedding's is cut otherwise
@@ -102,9 +105,12 @@ struct Scheme {
   const Stages* stages = nullptr;                            ///< null: everything is on stage 0, or where stage_of says
   std::function<std::int32_t(std::size_t choice)> stage_of;  ///< instead of stages, by index in chosen()
   bool repeats_outer = false;                                ///< what lies outside the layers is on every stage
-  std::string tied_output;           ///< buffer of a tied embedding on the last stage; empty: it is not there
-  bool leaves_out_unserved = false;  ///< parameters that servers do not make are not placed
+  std::string tied_output;  ///< buffer of a tied embedding on the last stage; empty: it is not there
+  bool is_server = false;   ///< of parameters it has those that servers make, and cuts those that they cut
 };
+
+/// A name with its prefix exchanged.
+std::string with_prefix(const std::string& name, const std::vector<PrefixRule>& rules);
 
 /// Places every chosen parameter of the builder by the tables. Errors begin with the layout's text and name the buffer.
 Status place_model(const LayoutText& text, const Scheme& scheme, LayoutBuilder* builder);

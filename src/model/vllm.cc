@@ -127,10 +127,11 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   scheme.num_stages = settings.pp;
   scheme.stages = &stages;
   scheme.repeats_outer = model.server.repeats_outer;
-  scheme.leaves_out_unserved = true;
+  scheme.is_server = true;
+  scheme.prefixes = model.server.prefixes;
   // The last stage loads a tied embedding, too, under its own name, and uses it as its output layer.
   const bool has_embedding = !model.params.empty() && model.params.front().role == "embedding";
-  if (has_embedding) scheme.tied_output = checkpoint_name(model, model.params.front());
+  if (has_embedding) scheme.tied_output = with_prefix(checkpoint_name(model, model.params.front()), scheme.prefixes);
   make_cuts(settings, model, &scheme);
   RESHARD_TRY(make_meshes(settings, *builder, &scheme));
   if (settings.has_ep) {

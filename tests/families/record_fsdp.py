@@ -30,6 +30,7 @@ import contents
 import names
 import record_transformers
 import settings
+import remote_code
 import zoo
 
 
@@ -83,7 +84,7 @@ def main():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     failed = 0
-    for family in arguments.families or zoo.ZOO:
+    for family in arguments.families or [name for name in zoo.ZOO if name not in remote_code.FAMILIES]:
         models = json.loads((arguments.folder / f"{family}.json").read_text(encoding="utf-8"))["models"]
         record = {"family": family, "package": f"torch {torch.__version__}, transformers {transformers.__version__}",
                   "models": {"small": record_model(models["small"])}}

@@ -13,6 +13,7 @@ written again, so that what the package keeps in fp32 shows; published sizes are
 """
 import argparse
 import json
+import math
 import pathlib
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import transformers
 from transformers.core_model_loading import revert_weight_conversion
 
 import names
+import remote_code
 import zoo
 
 TYPES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16", torch.int64: "I64"}
@@ -92,7 +94,26 @@ def loaded(model):
         return type(model).from_pretrained(folder, dtype=torch.bfloat16)
 
 
+def numbers_of(files):
+    """(elements, bytes) of all."""
+    elements, size_bytes = 0, 0
+    for text in files.values():
+        kind, _, shape = text.partition(" ")
+        count = math.prod(json.loads(shape))
+        elements, size_bytes = elements + count, size_bytes + count * BYTES[kind]
+    return elements, size_bytes
+
+
+def record_of_remote_code(config):
+    files = remote_code.files(config)
+    elements, size_bytes = numbers_of(files)
+    return {"config": config, "class": remote_code.class_of(config["model_type"]), "num_elements": elements,
+            "num_bytes": size_bytes, "files": names.compress(files), "memory": {}, "tied": {}}
+
+
 def record_of(variant, config):
+    if config["model_type"] in remote_code.FAMILIES:
+        return record_of_remote_code(config)
     is_published = (zoo.PUBLISHED / f"{variant}.json").exists()
     model = new_model(config, "meta")
     files, memory = files_on_meta(model), held(model)
@@ -102,13 +123,7 @@ def record_of(variant, config):
         assert files == by_file, {name: (files.get(name), by_file.get(name)) for name in files.keys() | by_file.keys()
                                   if files.get(name) != by_file.get(name)}
         assert memory == held(live)
-    elements, size_bytes = 0, 0
-    for text in files.values():
-        kind, _, shape = text.partition(" ")
-        count = 1
-        for extent in json.loads(shape):
-            count *= extent
-        elements, size_bytes = elements + count, size_bytes + count * BYTES[kind]
+    elements, size_bytes = numbers_of(files)
     return {"config": f"perf/models/{variant}.json" if is_published else config, "class": type(model).__name__,
             "num_elements": elements, "num_bytes": size_bytes, "files": names.compress(files),
             "memory": names.compress({name: text for name, text in memory.items() if files.get(name) != text}),
@@ -117,7 +132,8 @@ def record_of(variant, config):
 
 def record(family):
     models = {variant: record_of(variant, config) for variant, config in zoo.models(family).items()}
-    return {"family": family, "package": f"transformers {transformers.__version__}", "models": models}
+    package = "by hand" if family in remote_code.FAMILIES else f"transformers {transformers.__version__}"
+    return {"family": family, "package": package, "models": models}
 
 
 def main():

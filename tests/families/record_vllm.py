@@ -39,6 +39,7 @@ from vllm.utils.torch_utils import set_default_torch_dtype  # noqa: E402
 import boxes  # noqa: E402
 import contents  # noqa: E402
 import names  # noqa: E402
+import remote_code  # noqa: E402
 import settings  # noqa: E402
 import zoo  # noqa: E402
 
@@ -165,9 +166,9 @@ def types_of(config, setting, rank):
 
 def record_model(variant, model):
     checkpoint = boxes.Checkpoint(names.expand(model["files"]))
-    config = {**model["config"], "architectures": [model["class"]]}
+    config = {**remote_code.server_config(model["config"]), "architectures": [model["class"]]}
     table, ranks = contents.Table(), {}
-    for text in settings.texts(config, variant):
+    for text in settings.texts(model["config"], variant):
         setting = settings.parse(text)
         ranks[text] = []
         for rank in range(settings.num_ranks(setting)):
@@ -187,6 +188,7 @@ def main():
     logging.disable(logging.WARNING)
     use_any_kernel()
     look_at_models_here()
+    remote_code.register()
     failed = 0
 
     for family in arguments.families or [name for name in zoo.ZOO if name not in settings.NOT_IN_VLLM]:
