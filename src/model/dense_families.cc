@@ -246,6 +246,7 @@ void internlm2(ModelWriter* writer) {
   writer->output("output");
 }
 
+/// vLLM leaves out its biases, which no published one has.
 void ernie4_5(ModelWriter* writer) {
   writer->config().count("head_dim", Config::kWidth);  // the default is no quotient
   Attention attention = read_attention(writer);
@@ -253,6 +254,7 @@ void ernie4_5(ModelWriter* writer) {
   attention.has_qkv_bias = attention.has_output_bias = mlp.has_bias = writer->config().flag("use_bias");
   writer->model().tie_embeddings = writer->config().flag("tie_word_embeddings", true);
   add_decoder(writer, attention, mlp);
+  for (Param& param : writer->model().params) param.is_on_servers = param.leaf != "bias";
 }
 
 constexpr Family kFamilies[] = {

@@ -29,8 +29,8 @@ import boxes
 import contents
 import names
 import record_transformers
-import settings
 import remote_code
+import settings
 import zoo
 
 

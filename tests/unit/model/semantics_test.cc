@@ -312,7 +312,6 @@ TEST(SemanticsTest, Row33_TransposedCheckpointsAreTurnedForMegatron) {
   expect_buffer(memory_of(layout_of(config, "fsdp:shard=2"), 1), fc, {2, 16}, [&](const Index& i) {
     return Element{fc, {2 + i[0], i[1]}};
   });
-  EXPECT_THAT(error_of(config, "vllm"), HasSubstr("how vLLM holds gpt2 is not known"));
 }
 
 }  // namespace
