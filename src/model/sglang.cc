@@ -101,7 +101,7 @@ Status place_sglang(const LayoutText& text, LayoutBuilder* builder) {
   scheme.padded_vocab = ceil_div(model.vocab_size, 64) * 64;
   scheme.num_stages = settings.pp;
   scheme.stages = &stages;
-  scheme.leaves_out_unserved = true;
+  scheme.is_server = true;
   // The last stage has a tied embedding as an output layer of its own.
   scheme.tied_output = "lm_head.weight";
   make_cuts(settings, &scheme);
