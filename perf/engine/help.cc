@@ -48,7 +48,7 @@ struct Row {
 constexpr Row kLayouts[] = {
     {"fsdp:shard=8",
      "FSDP2; also replicate; tp, and outer=tp|shard, which of both cuts first; dim=0|divisible, the dim that is cut; "
-     "experts=stacked|each, as transformers 5 or 4 holds them"},
+     "experts=stacked|each, as transformers 5 or 4 holds them; units=parameter|flat|aligned, FSDP2 or 1"},
     {"megatron:tp=2,pp=2",
      "also dp, cp, ep, etp; layers=A-B-C, decoder layers per pipeline stage, or first, last; vpp; noop=A-B, places "
      "without a layer; names=model|chunk; vocab_multiple; experts=each|local|gmm, how they lie; glu_interleave; "

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 //
-// FSDP2, as trainers use it: every parameter is a DTensor that is cut along one dim and, with hybrid sharding,
-// repeated; beside tensor parallelism the shards of a tensor-parallel rank are cut again. What a parameter is depends
-// on the version of transformers where a layer has experts: 5 holds them all in two parameters, 4 each in three.
+// FSDP1 is in fsdp_flat.cc. FSDP2, as trainers use it: every parameter is a DTensor that is cut along one dim and, with
+// hybrid sharding, repeated; beside tensor parallelism the shards of a tensor-parallel rank are cut again. What a
+// parameter is depends on the version of transformers where a layer has experts: 5 holds them all in two parameters, 4
+// each in three.
+#include <fmt/format.h>
+
 #include <iterator>
 #include <numeric>
 
+#include "src/model/fsdp_flat.h"
 #include "src/model/placer.h"
 #include "src/model/schemes.h"
 
@@ -29,6 +33,8 @@ struct FsdpSettings {
   bool takes_first_divisible = false;  ///< the first dim that shard divides, else dim 0; false: dim 0
   bool is_shard_outer = false;         ///< tp cuts the shards, not FSDP the tensor-parallel ones
   bool has_stacked_experts = true;     ///< as transformers 5, else as 4
+  bool is_flat = false;                ///< FSDP1
+  bool is_aligned = false;             ///< see FlatUnits
 };
 
 Result<FsdpSettings> read_settings(const LayoutText& text) {
@@ -43,6 +49,14 @@ Result<FsdpSettings> read_settings(const LayoutText& text) {
   settings.is_shard_outer = outer == "shard";
   RESHARD_TRY(const std::string experts, text.word("experts", {"stacked", "each"}));
   settings.has_stacked_experts = experts == "stacked";
+  RESHARD_TRY(const std::string units, text.word("units", {"parameter", "flat", "aligned"}));
+  settings.is_flat = units != "parameter";
+  settings.is_aligned = units == "aligned";
+  for (const std::string_view key : {"tp", "dim"}) {
+    if (settings.is_flat && text.find(key) != nullptr) {
+      return text.error(fmt::format("units={} cuts whole units flat, without {}", units, key));
+    }
+  }
   if (!settings.has_tp && text.find("outer") != nullptr) return text.error("outer needs tp");
   return settings;
 }
@@ -56,6 +70,10 @@ Result<std::int32_t> fsdp_num_ranks(const LayoutText& text) {
 
 Status place_fsdp(const LayoutText& text, LayoutBuilder* builder) {
   RESHARD_TRY(const FsdpSettings settings, read_settings(text));
+  if (settings.is_flat) {
+    return place_flat_units(
+        text, {settings.shard, settings.replicate, settings.is_aligned, settings.has_stacked_experts}, builder);
+  }
   // The mesh that init_device_mesh gives: rank = (replicate index * shard + shard index) * tp + tp index.
   std::vector<MeshAxis> axes = {{"replicate", settings.replicate}, {"shard", settings.shard}};
   if (settings.has_tp) axes.push_back({"tp", settings.tp});

@@ -39,4 +39,14 @@ Status LayoutBuilder::place(std::size_t choice, MeshPtr mesh, std::vector<DimPla
       .with_context(checkpoint_name(model_, tensor));
 }
 
+Result<std::int64_t> LayoutBuilder::rank_buffer(std::int32_t rank, std::string name, std::int64_t size_bytes) {
+  return layout_.add_rank_buffer(ranks_[static_cast<std::size_t>(rank)], std::move(name), size_bytes);
+}
+
+Status LayoutBuilder::place_flat(std::size_t choice, std::int32_t rank, std::pair<std::int64_t, std::int64_t> range,
+                                 std::int64_t buffer, std::int64_t offset_bytes) {
+  return layout_.add_flat_range(ranks_[static_cast<std::size_t>(rank)], static_cast<std::int64_t>(choice), range.first,
+                                range.second, buffer, offset_bytes);
+}
+
 }  // namespace reshard

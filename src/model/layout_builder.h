@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "src/base/status.h"
@@ -34,6 +35,11 @@ class LayoutBuilder {
   /// are fused in one buffer.
   Status place(std::size_t choice, MeshPtr mesh, std::vector<DimPlacement> dims, const std::string& buffer_name,
                std::vector<int> order = {});
+
+  /// A buffer of one rank of the scheme, and elements [begin, end) of a flattened tensor, dense in it.
+  Result<std::int64_t> rank_buffer(std::int32_t rank, std::string name, std::int64_t size_bytes);
+  Status place_flat(std::size_t choice, std::int32_t rank, std::pair<std::int64_t, std::int64_t> range,
+                    std::int64_t buffer, std::int64_t offset_bytes);
 
   ModelLayout take() && { return std::move(layout_); }
 

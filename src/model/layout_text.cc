@@ -25,7 +25,7 @@ struct Kind {
 
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> kinds = {
-      {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "dtype", "quant"}},
+      {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "units", "dtype", "quant"}},
       {"megatron",
        {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
         "vocab_multiple", "glu_interleave", "mla_down", "mla_up", "dtype", "quant"}},

@@ -4,13 +4,16 @@
 
 Every function takes the config, the checkpoint's tensors and the settings of a layout text, and returns for each rank a
 dict from the buffer's name to its contents. Nothing here looks at how reshard comes to its layouts. PAD marks memory
-behind the vocabulary: a destination must hold zeros there, a source may hold anything.
+behind the vocabulary: a destination must hold zeros there, a source may hold anything. FREE is what nobody looks at.
 """
+import re
+
 import numpy as np
 
 import model
 
 PAD = np.uint32(0xFFFFFFFF)
+FREE = np.uint32(0xFFFFFFFE)
 
 
 def chunk(array, dim, size, index):
@@ -58,12 +61,53 @@ def fsdp(config, tensors, settings):
             held[module + "down_proj"] = tensors[down]
         else:
             held[name if settings.get("experts") == "each" else name.replace("block_sparse_moe", "mlp")] = tensor
+    if settings.get("units", "parameter") != "parameter":
+        return flat_fsdp(config, held, settings)
     ranks = []
     for _ in range(settings.get("replicate", 1)):
         for index in range(settings["shard"]):
             ranks.append({name: tensor if name.endswith("e_score_correction_bias")
                           else chunk(tensor, 0, settings["shard"], index) for name, tensor in held.items()})
     return ranks
+
+
+def registered(config, held, prefix):
+    """The names of a layer's parameters in the order in which its modules have them: attention, MLP, norms."""
+    def place(name):
+        part = name.removeprefix(prefix)
+        norm = {"input_layernorm.weight": 3, "post_attention_layernorm.weight": 4}.get(part, 0)
+        head = 1 if part.endswith(("q_norm.weight", "k_norm.weight")) else 0  # behind o_proj
+        is_router = part in ("mlp.gate.weight", "block_sparse_moe.gate.weight")
+        before = config["model_type"] == "mixtral" or (config["model_type"] == "qwen3_moe" and f"{prefix}mlp.experts.0.up_proj.weight" in held)
+        router = 0 if not is_router else 1 if before else 3
+        experts = 2 if ".experts." in part else router
+        expert = re.search(r"experts\.(\d+)\.(\w+)", part)
+        second = (int(expert.group(1)), expert.group(2)) if expert and expert.group(2).startswith("w") else (
+            int(expert.group(1)), "") if expert else (0, "")
+        shared = 4 if "shared_experts" in part else experts
+        return norm, not part.startswith("self_attn"), head, shared, second
+
+    return sorted((name for name in held if name.startswith(prefix)), key=place)
+
+
+def flat_fsdp(config, held, settings):
+    """FSDP1: the parameters of a unit, a layer or what is outside, one behind another, padded and cut into chunks."""
+    buffers = {name: held[name] for name in held if name.endswith("e_score_correction_bias")}
+    held = {name: tensor for name, tensor in held.items() if name not in buffers}
+    units = {"_flat_param": [name for name in held if ".layers." not in name]}
+    for layer in range(config["num_hidden_layers"]):
+        units[f"model.layers.{layer}._flat_param"] = registered(config, held, f"model.layers.{layer}.")
+    ranks = [dict(buffers) for _ in range(settings["shard"])]
+    for unit, names in units.items():
+        flat = np.zeros(0, np.uint32)
+        for name in names:
+            gap = -len(flat) % 4 if settings["units"] == "aligned" else 0  # 16 bytes of 32-bit elements
+            flat = np.concatenate([flat, np.full(gap, FREE, np.uint32), held[name].ravel()])
+        each = -(-len(flat) // settings["shard"])
+        flat = np.concatenate([flat, np.full(each * settings["shard"] - len(flat), FREE, np.uint32)])
+        for index, rank in enumerate(ranks):
+            rank[unit] = flat[index * each:(index + 1) * each]
+    return ranks * settings.get("replicate", 1)
 
 
 # --------------------------------------------------------------------------------------------------------- Megatron

@@ -24,11 +24,12 @@ import model
 
 # What a layout's text says, as settings of the formulas. Of every family: all keys, cuts that do not divide, more ranks
 # than k and v heads, and every place that experts can have.
-DENSE = ["fsdp:shard=3", "fsdp:shard=2,replicate=2", "megatron:tp=2,dp=2", "megatron:tp=4,pp=2", "megatron:pp=3,dp=2",
+DENSE = ["fsdp:shard=7,units=flat", "fsdp:shard=3,replicate=2,units=aligned", "fsdp:shard=3", "fsdp:shard=2,replicate=2", "megatron:tp=2,dp=2", "megatron:tp=4,pp=2", "megatron:pp=3,dp=2",
          "megatron:tp=8", "megatron:tp=2,pp=2,layers={uneven}", "vllm:tp=2", "vllm:tp=4,replicas=2", "vllm:tp=2,pp=2",
          "vllm:dp=2,tp=2", "vllm:pp=3,tp=2,layers={uneven}", "sglang:tp=4,replicas=2", "sglang:tp=2,pp=3",
          "sglang:tp=1,pp=2,layers={uneven}", "checkpoint", "checkpoint:ranks=3"]
-EXPERTS = ["fsdp:shard=5", "fsdp:shard=2,replicate=2", "fsdp:shard=3,experts=each", "megatron:tp=2,dp=2,ep=4",
+EXPERTS = ["fsdp:shard=5", "fsdp:shard=2,replicate=2", "fsdp:shard=3,experts=each",
+           "fsdp:shard=5,units=flat", "fsdp:shard=3,units=aligned,experts=each", "megatron:tp=2,dp=2,ep=4",
            "megatron:tp=2,dp=2,ep=2,etp=2,experts=local",
            "megatron:tp=4,pp=2,etp=4", "megatron:dp=8,ep=8,experts=gmm", "megatron:tp=2,dp=2,ep=2,etp=2,experts=gmm",
            "megatron:pp=2,dp=4,ep=2,layers={uneven}", "vllm:tp=4", "vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4",
@@ -106,6 +107,7 @@ class Side:
             if size == 0:
                 continue
             wanted = np.where(self.memory[rank][name] == memory.PAD, np.uint32(0), self.memory[rank][name]).ravel()
+            wanted = np.where(wanted == memory.FREE, POISON, wanted)  # left as it was
             num_wrong = int(np.count_nonzero(arrays[number] != wanted))
             if num_wrong:
                 at = int(np.flatnonzero(arrays[number] != wanted)[0])

@@ -8,8 +8,9 @@ where a framework puts zeros and UNTOUCHED where it writes nothing. cut() says i
     48x60 at 96,0 = model.layers.2.self_attn.k_proj.weight from 48,0
 
 what an array holds (indices of nothing but zeros are left out); paint() makes the array again. A box that lies
-transposed has the tensor's dim of each of memory's dims behind it ("dims 1,0"). Routed experts, which files hold one by
-one, count as one tensor with the expert first.
+transposed has the tensor's dim of each of memory's dims behind it ("dims 1,0"). Of a vector into which tensors were
+flattened, "100 at 60 = ... flat 7" are 100 elements of the flattened tensor from 7 on. Routed experts, which files hold
+one by one, count as one tensor with the expert first.
 """
 import json
 import math
@@ -107,6 +108,30 @@ def box_at(checkpoint, memory, free, at):
     return extents, name, index, dims
 
 
+def run_at(checkpoint, memory, at):
+    """(extents, what, first element) of the longest run of one flattened tensor, or of nothing, at `at` of a vector."""
+    value, rest = int(memory[at]), memory[at:]
+    if value in NOTHING.values():
+        ends = np.flatnonzero(rest != value)
+        return [int(ends[0]) if ends.size else len(rest)], next(name for name in NOTHING if NOTHING[name] == value), None
+    name, _ = checkpoint.locate(value)
+    number = value - checkpoint.first[name]
+    most = min(len(rest), math.prod(checkpoint.shapes[name]) - number)
+    ends = np.flatnonzero(rest[:most] != np.arange(value, value + most))
+    return [int(ends[0]) if ends.size else most], name, number
+
+
+def cut_flat(checkpoint, memory):
+    """As cut(), of a vector into which tensors were flattened."""
+    lines, at = [], 0
+    while at < len(memory):
+        extents, what, number = run_at(checkpoint, memory, at)
+        lines.append(f"{extents[0]}" + (f" at {at}" if at else "") + f" = {what}" + ("" if number is None else f" flat {number}"))
+        at += extents[0]
+    assert (paint(checkpoint, [len(memory)], lines) == memory).all(), lines
+    return lines
+
+
 def joined(numbers, by=","):
     return by.join(map(str, numbers))
 
@@ -128,20 +153,23 @@ def cut(checkpoint, memory):
     return lines
 
 
-BOX = re.compile(r"([\dx]+)(?: at ([\d,]+))? = (\S+)(?: from ([\d,]+))?(?: dims ([\d,]+))?")
+BOX = re.compile(r"([\dx]+)(?: at ([\d,]+))? = (\S+)(?: flat (\d+))?(?: from ([\d,]+))?(?: dims ([\d,]+))?")
 
 
 def paint(checkpoint, shape, lines):
     """The array of a parameter of which cut() said this."""
     memory = np.full(shape, -2)
     for line in lines:
-        extents, at, what, index, dims = BOX.fullmatch(line).groups()
+        extents, at, what, flat, index, dims = BOX.fullmatch(line).groups()
         extents = [int(e) for e in extents.split("x")]
         at = [int(a) for a in at.split(",")] if at else [0] * len(extents)
         here = tuple(slice(a, a + e) for a, e in zip(at, extents))
         assert (memory[here] == -2).all(), f"{line}: overlaps another box"
         if what in NOTHING:
             memory[here] = NOTHING[what]
+            continue
+        if flat is not None:
+            memory[here] = checkpoint.first[what] + int(flat) + np.arange(extents[0])
             continue
         index = [int(i) for i in index.split(",")] if index else []
         dims = [int(d) for d in dims.split(",")] if dims else range(len(extents))

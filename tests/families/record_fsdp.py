@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""What each rank holds of a model of transformers under torch's FSDP2: records of each family, for tests without them.
+"""What each rank holds of a model of transformers under torch's FSDP2, and FSDP1: records for tests without them.
 
 usage: record_fsdp.py FOLDER [FAMILY...] [--check]
 
@@ -11,8 +11,10 @@ experts of the file into the fused parameters that it has in memory; fully_shard
 process, with torch's "fake" process group.
 """
 import argparse
+import functools
 import json
 import pathlib
+import re
 import sys
 import tempfile
 
@@ -22,7 +24,8 @@ import torch.distributed as dist
 import transformers
 from safetensors.numpy import save_file
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import boxes
@@ -63,7 +66,46 @@ def memory_of_rank(checkpoint, config, setting, rank, types):
     return held
 
 
-def record_model(model):
+def flat_memory_of_rank(checkpoint, config, setting, rank):
+    """The same under FSDP1: the vectors of its units, a unit for each decoder layer and one for what is outside."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = numbered(checkpoint, config, folder)
+    layers = {type(module) for name, module in model.named_modules() if re.fullmatch(r".*\.(layers|h)\.0", name)}
+    is_aligned = setting["units"] == "aligned"
+    dist.init_process_group("fake", rank=rank, world_size=settings.num_ranks(setting), store=FakeStore())
+    try:
+        wrapped = FullyShardedDataParallel(
+            model, auto_wrap_policy=functools.partial(transformer_auto_wrap_policy, transformer_layer_cls=layers),
+            use_orig_params=is_aligned, device_id=torch.device("cpu"))
+        held = {}
+        for name, module in wrapped.named_modules():
+            if isinstance(module, FullyShardedDataParallel):
+                name = f"{name.replace('_fsdp_wrapped_module.', '')}._flat_param".removeprefix(".")
+                name = name.replace("_fsdp_wrapped_module", "").replace("..", ".")
+                memory = chunk_of(module._handle.flat_param, rank)
+                held[name] = ("F32" if is_aligned else "BF16", [len(memory)], boxes.cut_flat(checkpoint, memory))
+        for name, buffer in wrapped.named_buffers():
+            name = name.replace("_fsdp_wrapped_module.", "")
+            if name in checkpoint.shapes:
+                held[name] = ("F32", list(buffer.shape), boxes.cut(checkpoint, buffer.long().numpy()))
+    finally:
+        dist.destroy_process_group()
+    return held
+
+
+def chunk_of(flat, rank):
+    """The numbers of a rank's chunk of a unit; UNTOUCHED where the chunk has padding, whatever lies there."""
+    memory = flat.detach().long().numpy().copy()
+    lengths = zip(flat._numels_with_padding, flat._is_padding_mask)
+    is_padding = np.concatenate([np.full(length, padding) for length, padding in lengths])
+    first = rank * len(memory)
+    mine = is_padding[first:first + len(memory)]
+    mine = np.concatenate([mine, np.full(len(memory) - len(mine), True)])  # behind the last parameter
+    memory[mine] = boxes.UNTOUCHED
+    return memory
+
+
+def record_model(family, model):
     checkpoint, config = boxes.Checkpoint(names.expand(model["files"])), model["config"]
     types = {name: text.partition(" ")[0] for name, text in
              record_transformers.held(record_transformers.new_model(config, "meta")).items()}
@@ -71,6 +113,10 @@ def record_model(model):
     for text in settings.FSDP:
         setting = settings.parse(text)
         ranks[text] = [table.add_rank(memory_of_rank(checkpoint, config, setting, rank, types))
+                       for rank in range(settings.num_ranks(setting))]
+    for text in settings.FSDP1 if family in settings.IN_FSDP1 else []:
+        setting = settings.parse(text)
+        ranks[text] = [table.add_rank(flat_memory_of_rank(checkpoint, config, setting, rank))
                        for rank in range(settings.num_ranks(setting))]
     return {"ranks": ranks, "lines": list(table.lines)}
 
@@ -87,7 +133,7 @@ def main():
     for family in arguments.families or [name for name in zoo.ZOO if name not in remote_code.FAMILIES]:
         models = json.loads((arguments.folder / f"{family}.json").read_text(encoding="utf-8"))["models"]
         record = {"family": family, "package": f"torch {torch.__version__}, transformers {transformers.__version__}",
-                  "models": {"small": record_model(models["small"])}}
+                  "models": {"small": record_model(family, models["small"])}}
         failed += not contents.write_or_check(arguments.folder / "fsdp" / f"{family}.json", record, arguments.check)
     sys.exit(failed > 0)
 

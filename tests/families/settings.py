@@ -3,6 +3,10 @@
 """Which engines of vLLM and jobs of Megatron are recorded: layout texts as the library has them, and what they say."""
 
 FSDP = ["fsdp:shard=5"]  # which leaves some ranks without experts, and cuts nothing evenly
+FSDP1 = ["fsdp:shard=5,units=flat", "fsdp:shard=3,units=aligned,dtype=f32"]
+# Recorded as FSDP1 holds them: one of each order in which modules register their parameters.
+IN_FSDP1 = {"llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3", "glm4", "olmo2", "gpt2", "starcoder2", "qwen2_moe",
+            "qwen3_moe", "mixtral", "deepseek_v3", "glm4_moe"}
 DENSE = ["vllm:tp=1", "vllm:tp=2", "vllm:tp=4", "vllm:tp=2,pp=2"]
 MORE_RANKS_THAN_KV_HEADS = ["vllm:tp=12"]
 EXPERTS = ["vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4", "vllm:tp=4,ep=4", "vllm:tp=1,ep=4,redundant=2",

@@ -85,6 +85,12 @@ class Memory(unittest.TestCase):
                 pieces.append(q[rows[0]:rows[1], :4])
             self.lines(np.concatenate(pieces))
 
+    def test_that_vectors_of_flattened_tensors_are_runs(self):
+        q, up = self.checkpoint.numbers("l.0.q.weight").ravel(), self.checkpoint.numbers("l.0.experts.up").ravel()
+        vector = np.concatenate([q[7:], np.full(3, boxes.UNTOUCHED), up[:5]])
+        self.assertEqual(boxes.cut_flat(self.checkpoint, vector),
+                         ["23 = l.0.q.weight flat 7", "3 at 23 = untouched", "5 at 26 = l.0.experts.up flat 0"])
+
     def test_that_a_table_gives_back_what_was_put_in(self):
         held = {f"l.{layer}.q.weight": ("BF16", [2, 5], [f"2x5 = l.{layer}.q.weight from 2,0"]) for layer in (0, 2)}
         held.update({"l.1.mlp.experts.w2": ("F32", [1, 3], ["1x3 = zeros"]), "norm": ("F32", [6], ["6 = norm"]),

@@ -25,7 +25,7 @@ inline const Element kNothing{"nothing", {}};
 std::ostream& operator<<(std::ostream& out, const Element& element);
 
 /// The buffers of one rank element by element, by name. `defect` tells the first element that two blocks reach, or
-/// none, or that lies outside its buffer.
+/// none (but in buffers of explicit blocks, which may have gaps), or that lies outside its buffer.
 struct Memory {
   std::map<std::string, std::vector<Element>> buffers;
   std::string defect;

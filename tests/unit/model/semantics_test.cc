@@ -92,6 +92,67 @@ TEST(SemanticsTest, Row09_ShardsOfUnevenTensorParallelShardsAreChunksOfChunks) {
   EXPECT_THAT(error_of(config, "fsdp:shard=2,dim=1"), HasSubstr("dim is \"1\", expected one of 0, divisible"));
 }
 
+/// A model whose outer unit is one matrix of 3 x 4, for the order of llama's parameters.
+void one_matrix(ModelWriter* writer) {
+  writer->embedding();
+  writer->layers("model.layers", [&](std::int64_t) { writer->norm("attention_norm", "input_layernorm"); });
+}
+
+TEST(SemanticsTest, Row07_ChunksOfFlatUnitsBeginAndEndInsideRows) {
+  // 12 elements on 2 ranks, 6 each: row 0 and [0, 2) of row 1; [2, 4) of row 1 and row 2.
+  const Family families[] = {{"llama", one_matrix}};
+  const Json config = changed(tiny_llama(), {{"vocab_size", 3}, {"hidden_size", 4}});
+  Result<Model> model = read_model(config.dump(), {}, families);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  Result<ModelLayout> layout = make_model_layout(model.take(), "fsdp:shard=2,units=flat");
+  ASSERT_TRUE(layout.ok()) << layout.status().message();
+  const std::string embedding = "model.embed_tokens.weight";
+  for (std::int32_t rank = 0; rank < 2; ++rank) {
+    expect_buffer(memory_of(*layout, rank), "_flat_param", {6}, [&](const Index& i) {
+      const std::int64_t flat = rank * 6 + i[0];
+      return Element{embedding, {flat / 4, flat % 4}};
+    });
+    EXPECT_EQ(layout->blocks(rank, 0).size(), 2U) << "a whole row and a piece of one";
+  }
+}
+
+TEST(SemanticsTest, Row07_UnitsAreLayersInTheOrderInWhichTheirModulesAreRegistered) {
+  // q k v o gate up down and two norms: 100 elements on 3 ranks, 34 each, 2 behind the last one that nobody holds.
+  const std::pair<const char*, std::pair<std::int64_t, std::int64_t>> params[] = {
+      {"self_attn.q_proj.weight", {8, 2}},        {"self_attn.k_proj.weight", {4, 2}},
+      {"self_attn.v_proj.weight", {4, 2}},        {"self_attn.o_proj.weight", {2, 8}},
+      {"mlp.gate_proj.weight", {8, 2}},           {"mlp.up_proj.weight", {8, 2}},
+      {"mlp.down_proj.weight", {2, 8}},           {"input_layernorm.weight", {2, 1}},
+      {"post_attention_layernorm.weight", {2, 1}}};
+  std::vector<Element> unit;
+  for (const auto& [name, shape] : params) {
+    for (std::int64_t i = 0; i < shape.first * shape.second; ++i) {
+      const Index index = shape.second == 1 ? Index{i} : Index{i / shape.second, i % shape.second};
+      unit.push_back({in_layer(1, name), index});
+    }
+  }
+  ASSERT_EQ(unit.size(), 100U);
+  unit.resize(102, kNothing);
+  const ModelLayout layout = layout_of(tiny_llama(), "fsdp:shard=3,units=flat,replicate=2");
+  for (std::int32_t rank = 0; rank < 6; ++rank) {
+    expect_buffer(memory_of(layout, rank), in_layer(1, "_flat_param"), {34},
+                  [&](const Index& i) { return unit[static_cast<std::size_t>(rank % 3 * 34 + i[0])]; });
+  }
+  EXPECT_THAT(error_of(tiny_llama(), "fsdp:shard=3,units=flat,tp=2"), HasSubstr("units=flat cuts whole units"));
+  EXPECT_THAT(error_of(tiny_llama(), "fsdp:units=vector"), HasSubstr("expected one of parameter, flat, aligned"));
+}
+
+TEST(SemanticsTest, Row07_AlignedParametersBeginAtMultiplesOf16Bytes) {
+  // Of bf16 at multiples of 8 elements: of embedding [3, 5], norm [5], output [3, 5] at 0, 16 and 24, 39 in all.
+  const Json config = changed(tiny_llama(), {{"vocab_size", 3}, {"hidden_size", 5}});
+  const Memory memory = memory_of(layout_of(config, "fsdp:shard=1,units=aligned"), 0);
+  expect_buffer(memory, "_flat_param", {39}, [&](const Index& i) {
+    if (i[0] < 15) return Element{"model.embed_tokens.weight", {i[0] / 5, i[0] % 5}};
+    if (i[0] >= 24) return Element{"lm_head.weight", {(i[0] - 24) / 5, (i[0] - 24) % 5}};
+    return i[0] >= 16 && i[0] < 21 ? Element{"model.norm.weight", {i[0] - 16}} : kNothing;
+  });
+}
+
 // ---- Megatron: rows of fused parameters
 
 TEST(SemanticsTest, Row12_GateAndUpOfExpertsAreInterleavedByBlocks) {
