@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "src/model/json_text.h"
 
 namespace reshard {
@@ -49,25 +51,37 @@ Result<ConfigReader> ConfigReader::parse(const std::string& config_json) {
   return ConfigReader(parsed.take());
 }
 
+/// Also where it is null; nullptr where it is not there.
+const Json* ConfigReader::value_of(std::string_view spelling) const {
+  const Json* value = &object_;
+  for (std::size_t begin = 0, end = 0; begin <= spelling.size(); begin = end + 1) {
+    end = std::min(spelling.find('.', begin), spelling.size());
+    const auto it = value->is_object() ? value->find(spelling.substr(begin, end - begin)) : value->end();
+    if (it == value->end()) return nullptr;
+    value = &*it;
+  }
+  return value;
+}
+
 std::string ConfigReader::found_key(std::string_view key) const {
   for (const std::string_view name : spellings(key)) {
-    const auto it = object_.find(name);
-    if (it != object_.end() && !it->is_null()) return std::string(name);
+    const Json* value = value_of(name);
+    if (value != nullptr && !value->is_null()) return std::string(name);
   }
   return "";
 }
 
 const Json* ConfigReader::find(std::string_view key) const {
   const std::string name = found_key(key);
-  return name.empty() ? nullptr : &*object_.find(name);
+  return name.empty() ? nullptr : value_of(name);
 }
 
 bool ConfigReader::is_null(std::string_view key) const {
-  for (const std::string_view name : spellings(key)) {
-    const auto it = object_.find(name);
-    if (it != object_.end() && it->is_null()) return true;
-  }
-  return false;
+  const std::vector<std::string_view> names = spellings(key);
+  return std::any_of(names.begin(), names.end(), [&](std::string_view name) {
+    const Json* value = value_of(name);
+    return value != nullptr && value->is_null();
+  });
 }
 
 std::int64_t ConfigReader::count(std::string_view key, Most most) {
@@ -84,8 +98,8 @@ std::int64_t ConfigReader::count_or(std::string_view key, Most most, std::int64_
   std::int64_t value = fallback;
   std::string first;  // the spelling that gave the value
   for (const std::string_view name : spellings(key)) {
-    const auto it = object_.find(name);
-    if (it == object_.end() || it->is_null()) continue;
+    const Json* it = value_of(name);
+    if (it == nullptr || it->is_null()) continue;
     if (!is_integer_within(*it, min, most)) {
       fail_value(name, *it, fmt::format("an integer from {} to {}", min, static_cast<std::int64_t>(most)));
       return min;
@@ -146,6 +160,20 @@ std::vector<std::string> ConfigReader::words(std::string_view key, std::size_t s
   if (list->is_array() && values.size() == size && list->size() == size) return values;
   fail_value(found_key(key), *list, fmt::format("a list of {} strings, one for each layer", size));
   return {};
+}
+
+std::vector<bool> ConfigReader::choices(std::string_view key, std::size_t size, std::string_view yes,
+                                        std::string_view no) {
+  std::vector<bool> chosen;
+  for (const std::string& word : words(key, size)) {
+    if (word != yes && word != no) fail_value(found_key(key), Json(word), fmt::format("{} or {}", yes, no));
+    chosen.push_back(word == yes);
+  }
+  return chosen;
+}
+
+void ConfigReader::refuse_flag(std::string_view key) {
+  if (flag(key)) fail_value(found_key(key), Json(true), "false; what it brings is not known here");
 }
 
 DType ConfigReader::dtype() {

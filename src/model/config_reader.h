@@ -17,7 +17,8 @@ namespace reshard {
 /// that a family is a list of what it reads and asks status() once, at its end.
 ///
 /// A key may be several spellings of one thing, "num_experts|num_local_experts": any of them counts, and where the
-/// config has two they must agree. A null counts as absent, as in Hugging Face's own classes.
+/// config has two they must agree. A null counts as absent, as in Hugging Face's own classes. A dot leads into an
+/// object: "linear_attn_config.head_dim".
 class ConfigReader {
  public:
   using Json = nlohmann::json;
@@ -49,6 +50,10 @@ class ConfigReader {
   std::vector<std::int64_t> counts(std::string_view key, Most most);
   /// Strings, one for each of `size` layers; empty where the config says nothing.
   std::vector<std::string> words(std::string_view key, std::size_t size);
+  /// For each of `size` layers whether its word is `yes`, else it is `no`; empty where the config says nothing.
+  std::vector<bool> choices(std::string_view key, std::size_t size, std::string_view yes, std::string_view no);
+  /// Fails where the flag is true: what it brings is not known here.
+  void refuse_flag(std::string_view key);
 
   /// The type of the weights as trained. quantization_config is not looked at on purpose: it describes a published copy
   /// (DeepSeek-V3 in fp8), while a trainer holds and sends this type and the server quantises after arrival.
@@ -62,6 +67,7 @@ class ConfigReader {
  private:
   explicit ConfigReader(Json object) : object_(std::move(object)) {}
 
+  const Json* value_of(std::string_view spelling) const;
   std::string found_key(std::string_view key) const;
 
   Json object_;

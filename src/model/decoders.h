@@ -14,13 +14,28 @@ namespace reshard {
 // What families have in common beside modules: the order of a decoder's parts. Names are those of most checkpoints.
 
 /// Layers of norm, attention, norm, MLP or experts.
-void add_decoder(ModelWriter* writer, const std::function<void()>& attention,
-                 const std::function<void(std::int64_t layer)>& ffn);
+using AddToLayer = std::function<void(std::int64_t layer)>;
+void add_decoder(ModelWriter* writer, const AddToLayer& attention, const AddToLayer& ffn);
+void add_decoder(ModelWriter* writer, const std::function<void()>& attention, const AddToLayer& ffn);
 void add_decoder(ModelWriter* writer, const Attention& attention, const Mlp& mlp);
 
-/// The same with experts in the layers that Model::is_moe names; `shared` may be of width 0.
-void add_moe_decoder(ModelWriter* writer, const std::function<void()>& attention, const Mlp& mlp,
-                     const Experts& experts, const Mlp& shared);
+/// What stands behind the attention of a layer: experts where Model::is_moe says so, else a dense MLP.
+struct MoeFfn {
+  Mlp dense;
+  Experts routed;
+  Mlp shared;                      ///< of width 0: there are none
+  bool has_shared_weight = false;  ///< a sigmoid weighs what the shared experts give
+};
+void add_moe_ffn(const MoeFfn& ffn, std::int64_t layer, ModelWriter* writer);
+void add_moe_decoder(ModelWriter* writer, const AddToLayer& attention, const MoeFfn& ffn);
+
+/// The experts of Qwen2-MoE and its successors, without shared ones, and which layers have them.
+MoeFfn read_qwen_ffn(ModelWriter* writer);
+/// Adds the shared experts, which all of them but Qwen3-MoE have.
+void read_qwen_shared(MoeFfn* ffn, ModelWriter* writer);
+
+/// The same of DeepSeek and those who took over its keys; `num_dense_unless_told` layers in front are dense.
+MoeFfn read_deepseek_ffn(ModelWriter* writer, std::int64_t num_dense_unless_told);
 
 /// A decoder with four norms: before and behind attention, before and behind the MLP.
 struct FourNorms {
@@ -34,5 +49,6 @@ Mlp read_mlp(ModelWriter* writer);
 // The rows of each file of families.
 std::span<const Family> dense_families();
 std::span<const Family> moe_families();
+std::span<const Family> hybrid_families();
 
 }  // namespace reshard

@@ -32,17 +32,24 @@ std::int64_t rows_per_unit(const FusedMember& member, std::int64_t num_units) {
 /// Adds what [begin, end) of the fused rows holds of a unit's share of a member; that share begins at fused row `at`.
 void add_share(const FusedMember& member, std::int64_t num_units, std::int64_t unit, std::int64_t at,
                std::int64_t begin, std::int64_t end, DimPart* part) {
-  const bool is_dense = member.stride == 0 || member.stride == member.each * member.run;
+  const bool is_dense = member.step == 1 && (member.stride == 0 || member.stride == member.each * member.run);
   const std::int64_t run = is_dense ? member.count : member.run;
+  const std::int64_t stride = member.stride == 0 ? member.each * run : member.stride;
   const std::int64_t num_entries = std::max<std::int64_t>(1, member.count / num_units);
   const std::int64_t first = member.count >= num_units ? unit * num_entries : unit / (num_units / member.count);
-  for (std::int64_t entry = first, behind = first + num_entries; entry < behind;) {
-    const std::int64_t together = std::min(run - entry % run, behind - entry), rows = together * member.each;
-    const std::int64_t row = member.begin + entry / run * member.stride + entry % run * member.each;
-    const std::int64_t from = std::max(begin, at), to = std::min(end, at + rows);
+  const auto add_rows = [&](std::int64_t row, std::int64_t count) {
+    const std::int64_t from = std::max(begin, at), to = std::min(end, at + count);
     // Local indices count the fused rows of all members.
     if (from < to) part->segments.push_back({from - at + row, to - at + row, from - begin});
-    at += rows;
+    at += count;
+  };
+  for (std::int64_t entry = first, behind = first + num_entries; entry < behind;) {
+    const std::int64_t together = member.step > 1 ? 1 : std::min(run - entry % run, behind - entry);
+    const std::int64_t row = member.begin + entry / run * stride + entry % run * member.each;
+    if (member.step == 1) add_rows(row, together * member.each);
+    for (std::int64_t i = 0, deal = member.each / member.step; member.step > 1 && i < member.each; ++i) {
+      add_rows(row + i % deal * member.step + i / deal, 1);
+    }
     entry += together;
   }
 }
@@ -97,7 +104,7 @@ DimMapPtr DimMaps::one_index(const DimMapPtr& map, std::int64_t local) {
 
 Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t tensor) {
   std::vector<std::int64_t> key = {static_cast<int>(Kind::kFused), static_cast<std::int64_t>(tensor), fusing.num_units,
-                                   fusing.num_parts};
+                                   fusing.num_parts, fusing.is_chunked ? 1 : 0};
   std::int64_t unit_rows = 0;
   for (const FusedMember& member : fusing.members) {
     const std::int64_t rows = rows_per_unit(member, fusing.num_units);
@@ -107,19 +114,19 @@ Result<DimMapPtr> DimMaps::fused(const Fusing& fusing, std::size_t tensor) {
     }
     unit_rows += rows;
     key.insert(key.end(), {member.count, member.each, member.repeats ? 1 : 0, static_cast<std::int64_t>(member.tensor),
-                           member.begin, member.stride, member.run});
+                           member.begin, member.stride, member.run, member.step});
   }
-  if (unit_rows * fusing.num_units % fusing.num_parts != 0) {
-    return invalid_argument(
-        fmt::format("{} rows in all do not divide over {} ranks", unit_rows * fusing.num_units, fusing.num_parts));
+  const std::int64_t rows = unit_rows * fusing.num_units;
+  if (rows % fusing.num_parts != 0 && !fusing.is_chunked) {
+    return invalid_argument(fmt::format("{} rows in all do not divide over {} ranks", rows, fusing.num_parts));
   }
   DimMapPtr& map = maps_[std::move(key)];
   if (map != nullptr) return map;
-  const std::int64_t part_rows = unit_rows * fusing.num_units / fusing.num_parts;
+  const std::int64_t part_rows = ceil_div(rows, fusing.num_parts);
   map = make_parts(fusing.num_parts, [&](std::int64_t p) {
     DimPart part;
-    part.extent = part_rows;
-    const std::int64_t begin = p * part_rows, end = begin + part_rows;
+    const std::int64_t begin = std::min(rows, p * part_rows), end = std::min(rows, begin + part_rows);
+    part.extent = end - begin;
     // From the first unit that the part's rows touch.
     for (std::int64_t unit = begin / unit_rows; unit * unit_rows < end; ++unit) {
       std::int64_t at = unit * unit_rows;

@@ -25,6 +25,7 @@ struct FusedMember {
   std::int64_t begin = 0;   ///< of entry 0 in the tensor
   std::int64_t stride = 0;  ///< from run to run; 0: `each`, all entries lie densely
   std::int64_t run = 1;     ///< entries that lie together
+  std::int64_t step = 1;    ///< rows 0, step, 2 step, ... of an entry come first, then 1, step + 1, ...; divides `each`
 };
 
 /// Parameters that a framework holds as one: each of `units` units holds its share of every member in turn, and the
@@ -37,6 +38,7 @@ struct Fusing {
   std::vector<FusedMember> members;
   std::int64_t num_units = 1;
   std::int64_t num_parts = 1;
+  bool is_chunked = false;  ///< parts that do not divide the whole are those of torch.chunk
 };
 
 /// The maps that the framework layouts share. Equal arguments give the same pointer: the layers of a model are alike,

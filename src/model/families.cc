@@ -29,6 +29,7 @@ std::span<const Family> known_families() {
   static const std::vector<Family> families = [] {
     std::vector<Family> all(dense_families().begin(), dense_families().end());
     all.insert(all.end(), moe_families().begin(), moe_families().end());
+    all.insert(all.end(), hybrid_families().begin(), hybrid_families().end());
     return all;
   }();
   return families;

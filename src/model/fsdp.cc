@@ -19,11 +19,23 @@ namespace {
 
 /// The parameters in which transformers 5 holds the experts of a layer, [experts, ...] and without a module of their
 /// own around them. Of tensor-parallel ranks each has its share of gate, then of up (its "packed_colwise").
-constexpr NameRule kStackedNames[] = {{"experts.down", "down_proj", /*has_leaf=*/false}};
+constexpr NameRule kStackedNames[] = {
+    {"experts.down", "down_proj", /*has_leaf=*/false},
+    {"kda.f_down", "forget_gate.f_a_proj"},
+    {"kda.f_up", "forget_gate.f_b_proj"},
+    {"kda.dt_bias", "forget_gate.dt_bias"},
+    {"kda.decay", "forget_gate.A_log"},
+};
 constexpr FusedRule kStackedFused[] = {
-    {"gate_up_proj", {"experts.gate", "experts.up"}, FusedRule::Units::kRanks, /*has_leaf=*/false}};
-/// Its models of Mixtral and MiniMax have other module names than their checkpoints.
-constexpr ModuleRename kStackedModules[] = {{"block_sparse_moe", "mlp"}};
+    // What the checkpoint itself has in one parameter stays as it is.
+    {"gate_up_proj",
+     {"stacked.gate_up", "stacked.interleaved", "experts.gate", "experts.up"},
+     FusedRule::Units::kRanks,
+     /*has_leaf=*/false},
+    {"conv1d", {"kda.conv_q", "kda.conv_k", "kda.conv_v"}},
+};
+/// Its models have other module names than their checkpoints: of Mixtral, MiniMax and Kimi-Linear, of ERNIE.
+constexpr ModuleRename kStackedModules[] = {{"block_sparse_moe", "mlp"}, {"mlp.moe_statics", "mlp.gate.moe_statics"}};
 
 struct FsdpSettings {
   std::int32_t shard = 1;

@@ -43,6 +43,15 @@ constexpr NameRule kNames[] = {
     {"position_embedding", "embedding.position_embeddings"},
     {"shared.up", "mlp.shared_experts.linear_fc1"},
     {"shared.down", "mlp.shared_experts.linear_fc2"},
+    {"stacked.down", "mlp.experts.linear_fc2"},
+    {"attention.sinks", "self_attention.core_attention.softmax_offset"},
+    {"indexer.q", "self_attention.core_attention.indexer.linear_wq_b"},
+    {"indexer.k", "self_attention.core_attention.indexer.linear_wk"},
+    {"indexer.k_norm", "self_attention.core_attention.indexer.k_norm"},
+    {"indexer.weights", "self_attention.core_attention.indexer.linear_weights_proj"},
+    {"linear.dt_bias", "self_attention.dt_bias"},
+    {"linear.decay", "self_attention.A_log"},
+    {"linear.out", "self_attention.out_proj"},
 };
 
 /// Of experts that are modules of their own (SequentialMLP), and of the one that the older grouped GEMM had, whose
@@ -65,6 +74,9 @@ constexpr FusedRule kFused[] = {
     {"self_attention.linear_qkv",
      {"attention.q", "attention.q_gate", "attention.k", "attention.v"},
      FusedRule::Units::kGroups},
+    // Gated delta nets: every rank has its heads of q, then of k, and so on.
+    {"self_attention.in_proj", {"linear.q", "linear.k", "linear.v", "linear.z", "linear.b", "linear.a"}},
+    {"self_attention.conv1d", {"linear.conv_q", "linear.conv_k", "linear.conv_v"}},
     {"mlp.linear_fc1", {"mlp.gate", "mlp.up"}},
     {"mlp.experts.linear_fc1", {"experts.gate", "experts.up"}, FusedRule::Units::kBlocks},
     {"mlp.shared_experts.linear_fc1", {"shared.gate", "shared.up"}},
@@ -147,6 +159,7 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   const Model& model = builder->model();
   RESHARD_TRY(const MegatronSettings settings, read_megatron_settings(text));
   RESHARD_TRY(const Stages stages, megatron_stages(text, settings, model));
+  RESHARD_TRY(check_megatron_modules(text, settings, *builder));
   RESHARD_TRY(check_megatron_sizes(text, settings, model));
   Scheme scheme;
   scheme.layer_prefix = "decoder.layers";

@@ -49,6 +49,30 @@ Result<MegatronSettings> read_megatron_settings(const LayoutText& text) {
   return settings;
 }
 
+Status check_megatron_modules(const LayoutText& text, const MegatronSettings& settings, const LayoutBuilder& builder) {
+  const Model& model = builder.model();
+  const auto refuse = [&](const std::string& why) {
+    return Status{RESHARD_ERR_NOT_SUPPORTED, fmt::format("\"{}\": {}", text.text(), why)};
+  };
+  if (!model.megatron_lacks.empty()) {
+    return refuse(fmt::format("Megatron-Core has no module for {} of {}", model.megatron_lacks, model.model_type));
+  }
+  for (const std::size_t index : builder.chosen()) {
+    const Param& param = builder.param(index);
+    const std::string name = checkpoint_name(model, param);
+    if (param.role == "linear.norm") {
+      return refuse(
+          fmt::format("{}: Megatron-Core's out_norm holds these values less one, and nothing here changes "
+                      "values: exclude \"*.linear_attn.norm.weight\" and copy it by other means",
+                      name));
+    }
+    if (param.role == "stacked.down" && param.leaf == "bias" && settings.etp > 1) {
+      return refuse(fmt::format("{}: Megatron-Core has no biases of experts that are cut: etp must be 1", name));
+    }
+  }
+  return {};
+}
+
 Status check_megatron_sizes(const LayoutText& text, const MegatronSettings& settings, const Model& model) {
   RESHARD_TRY(text.check_divides("tp", settings.tp, "num_attention_heads", model.num_heads));
   if (settings.ep > 1 && model.num_experts == 0) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "src/base/status.h"
+#include "src/model/layout_builder.h"
 #include "src/model/layout_text.h"
 #include "src/model/parameter.h"
 #include "src/model/stages.h"
@@ -36,6 +37,9 @@ struct MegatronSettings {
 
 /// The settings of a text, checked against each other.
 Result<MegatronSettings> read_megatron_settings(const LayoutText& text);
+
+/// Errors: parameters for which Megatron-Core has no module, or holds other values than the checkpoint.
+Status check_megatron_modules(const LayoutText& text, const MegatronSettings& settings, const LayoutBuilder& builder);
 
 /// What Megatron itself demands of the sizes; widths are checked where they are cut.
 Status check_megatron_sizes(const LayoutText& text, const MegatronSettings& settings, const Model& model);

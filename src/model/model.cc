@@ -79,10 +79,11 @@ Result<std::int32_t> world_size(const LayoutText& text, const std::vector<std::i
   return num_ranks != 0 ? num_ranks : *greatest + 1;
 }
 
-/// What vLLM makes of parameters: fp32 whatever its dtype is (after the text's own types), rows taken for others.
+/// What vLLM makes of parameters: other types whatever its dtype is (after the text's own), rows taken for others.
 void set_served_forms(Model* model) {
   for (Param& param : model->params) {
-    if (model->server.has_fp32_router && param.role == "router") param.dtype = DType::kF32;
+    if (param.served_type == ServedType::kF32) param.dtype = DType::kF32;
+    if (param.served_type == ServedType::kModel) param.dtype = model->dtype;
     if (param.served_pieces.has_value()) param.pieces = *param.served_pieces;
   }
 }

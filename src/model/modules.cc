@@ -96,6 +96,18 @@ void add_queries_keys_values(const Attention& attention, const std::string& pref
   writer->linear("attention.v", prefix + attention.v, kv_heads, writer->hidden(), has_bias);
 }
 
+/// What servers do otherwise with the attention's parameters, which begin at params[first].
+void set_server_form(const Attention& attention, std::size_t first, ModelWriter* writer) {
+  for (std::size_t i = first; i < writer->model().params.size(); ++i) {
+    Param& param = writer->model().params[i];
+    if (!attention.server_prefix.empty()) {
+      param.server_stem = attention.server_prefix + param.stem.substr(attention.prefix.size());
+    }
+    const bool is_dealt = (param.role == "attention.q" || param.role == "attention.k") && param.leaf == "weight";
+    if (is_dealt) param.server_step = attention.server_step;
+  }
+}
+
 /// The two parts of every head of the last weight, which MindSpeed holds apart.
 void split_heads(std::string_view first_role, std::int64_t first, std::string_view second_role, std::int64_t second,
                  ModelWriter* writer) {
@@ -110,17 +122,25 @@ void split_heads(std::string_view first_role, std::int64_t first, std::string_vi
 void add_attention(const Attention& attention, ModelWriter* writer) {
   const std::string prefix = attention.prefix + ".";
   const Dim heads{Axis::kHead, attention.num_heads, attention.head_dim};
+  const std::size_t first = writer->model().params.size();
   add_queries_keys_values(attention, prefix, writer);
   if (attention.has_qk_norm || attention.has_whole_qk_norm) {
     const std::int64_t q_heads = attention.has_qk_norm ? 1 : attention.num_heads;
     const std::int64_t kv_heads = attention.has_qk_norm ? 1 : attention.num_kv_heads;
-    writer->add("attention.q_norm", prefix + attention.q_norm, "weight",
-                {{Axis::kPlain, q_heads * attention.head_dim}});
-    writer->add("attention.k_norm", prefix + attention.k_norm, "weight",
-                {{Axis::kPlain, kv_heads * attention.head_dim}});
+    Dim q{Axis::kPlain, q_heads * attention.head_dim}, k{Axis::kPlain, kv_heads * attention.head_dim};
+    if (attention.is_whole_norm_cut) {
+      q = heads;
+      k = {Axis::kKvHead, kv_heads, attention.head_dim};
+    }
+    writer->add("attention.q_norm", prefix + attention.q_norm, "weight", {q});
+    writer->add("attention.k_norm", prefix + attention.k_norm, "weight", {k});
+  }
+  if (attention.has_sinks) {
+    writer->add("attention.sinks", prefix + "sinks", "", {{Axis::kHead, attention.num_heads}});
   }
   writer->linear("attention.o", prefix + attention.o, writer->hidden(), heads, attention.has_output_bias);
   if (attention.has_output_bias) writer->model().params.back().is_on_servers = attention.is_output_bias_served;
+  set_server_form(attention, first, writer);
 }
 
 Attention read_qwen3_attention(ModelWriter* writer) {
@@ -194,20 +214,58 @@ void add_mlp(const Mlp& mlp, ModelWriter* writer) {
   for (std::size_t i = first; i < writer->model().params.size(); ++i) writer->model().params[i].part = mlp.part;
 }
 
-void add_experts(const Experts& experts, ModelWriter* writer) {
-  const std::string prefix = experts.prefix + ".", root = prefix + "experts.";
-  const Dim count{Axis::kExpert, experts.count}, width{Axis::kFfn, experts.width};
-  // The router sees all experts, wherever they lie.
-  writer->linear("router", prefix + experts.router, {Axis::kPlain, experts.count}, writer->hidden());
-  if (experts.has_correction_bias) {
-    Param& bias = writer->add("router.correction", prefix + experts.router + ".e_score_correction_bias", "",
-                              {{Axis::kPlain, experts.count}});
-    bias.dtype = DType::kF32;  // its updates are too small for bf16; every framework keeps it so
-    bias.is_buffer = true;
-    bias.is_on_servers = experts.is_correction_served;
+namespace {
+
+void add_router(const Experts& experts, ModelWriter* writer) {
+  const std::string prefix = experts.prefix + ".";
+  // It sees all experts, wherever they lie.
+  const Dim count{Axis::kPlain, experts.count};
+  const std::size_t first = writer->model().params.size();
+  writer->linear("router", prefix + experts.router, count, writer->hidden(), experts.has_router_bias);
+  for (std::size_t i = first; i < writer->model().params.size(); ++i) {
+    if (experts.has_fp32_router) writer->model().params[i].dtype = DType::kF32;
+    writer->model().params[i].served_type = experts.served_router;
   }
+  if (!experts.has_correction_bias) return;
+  Param& bias = writer->add("router.correction", prefix + experts.correction, "", {count});
+  if (experts.is_correction_row) bias.dims.insert(bias.dims.begin(), Dim{Axis::kPlain, 1});
+  if (experts.has_fp32_correction) bias.dtype = DType::kF32;
+  if (!experts.server_correction.empty()) bias.server_stem = prefix + experts.server_correction;
+  bias.served_type = ServedType::kF32;
+  bias.is_buffer = !experts.is_correction_row;
+  bias.is_on_servers = experts.is_correction_served;
+}
+
+/// Experts that the checkpoint itself has in one parameter, and so everybody's modules.
+void add_stacked_experts(const Experts& experts, ModelWriter* writer) {
+  const bool is_interleaved = experts.form == Experts::Form::kInterleaved;
+  const std::string root = experts.prefix + ".experts.";
+  const Dim count{Axis::kExpert, experts.count}, width{Axis::kFfn, experts.width}, hidden = writer->hidden();
+  const std::int64_t up = is_interleaved ? 1 : experts.width, stride = is_interleaved ? 2 : 1;
+  const Dim both = is_interleaved ? Dim{Axis::kFfn, experts.width, 2} : Dim{Axis::kFfn, 2 * experts.width};
+  const auto add = [&](std::string_view role, const char* name, const char* leaf, std::vector<Dim> dims) {
+    Param& param = writer->add(role, root + name, leaf, std::move(dims));
+    param.output = param.dims.size() - 1;
+    param.part = Part::kRoutedExperts;
+    param.is_transposed = param.dims.size() == 3;
+    param.is_bare = true;
+    if (role != "stacked.down") param.pieces = {{"experts.gate", width, 0, stride}, {"experts.up", width, up, stride}};
+  };
+  const std::string_view role = is_interleaved ? "stacked.interleaved" : "stacked.gate_up";
+  add(role, "gate_up_proj", "weight", {count, hidden, both});
+  if (is_interleaved) add(role, "gate_up_proj", "bias", {count, both});
+  add("stacked.down", "down_proj", "weight", {count, width, hidden});
+  if (is_interleaved) add("stacked.down", "down_proj", "bias", {count, {Axis::kAddend, writer->hidden_size()}});
+}
+
+}  // namespace
+
+void add_experts(const Experts& experts, ModelWriter* writer) {
+  add_router(experts, writer);
+  if (experts.form != Experts::Form::kEach) return add_stacked_experts(experts, writer);
+  const Dim count{Axis::kExpert, experts.count}, width{Axis::kFfn, experts.width};
   const auto add = [&](std::string_view role, const std::string& name, Dim out, Dim in) {
-    Param& param = writer->add(role, root + name, "weight", {count, out, in});
+    Param& param = writer->add(role, experts.prefix + ".experts." + name, "weight", {count, out, in});
     param.part = Part::kRoutedExperts;
     param.is_stack = true;
   };

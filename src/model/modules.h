@@ -27,7 +27,11 @@ struct Attention {
   bool has_output_gate = false;       ///< q_proj has a gate behind every query head
   bool has_qk_norm = false;           ///< an RMS norm over each head of q and of k
   bool has_whole_qk_norm = false;     ///< an RMS norm over all heads of q, and one over all of k
+  bool is_whole_norm_cut = false;     ///< its weights are cut as the heads are, else whole on every rank
   std::string q_norm = "q_norm", k_norm = "k_norm";
+  bool has_sinks = false;        ///< a logit of each query head for attending to nothing
+  std::string server_prefix;     ///< what servers call the module; empty: `prefix`
+  std::int64_t server_step = 1;  ///< see Param::server_step; of the weights of q and k
 };
 
 /// Sizes from num_attention_heads, num_key_value_heads (as many, when absent) and head_dim (or hidden size / heads).
@@ -67,12 +71,28 @@ void add_mlp(const Mlp& mlp, ModelWriter* writer);
 
 /// A router and its experts, each a gated MLP.
 struct Experts {
+  enum class Form {
+    kEach,         ///< the checkpoint has each expert on its own
+    kStacked,      ///< all in gate_up_proj [experts, in, out], gate first, and down_proj
+    kInterleaved,  ///< the same with gate and up in turns, and a bias of each
+  };
+
   std::string prefix = "mlp";
   std::string router = "gate";                                         ///< under the prefix
   std::string gate = "gate_proj", up = "up_proj", down = "down_proj";  ///< under "PREFIX.experts"
   std::int64_t count = 1;
   std::int64_t width = 1;
-  bool has_correction_bias = false;  ///< e_score_correction_bias of the router, fp32
+  Form form = Form::kEach;
+  bool has_router_bias = false;
+  bool has_fp32_router = false;  ///< in the checkpoint
+  ServedType served_router = ServedType::kStored;
+
+  bool has_correction_bias = false;                         ///< what is added to scores where experts are chosen
+  std::string correction = "gate.e_score_correction_bias";  ///< under the prefix
+  std::string server_correction;                            ///< what servers call it; empty: the same
+  bool has_fp32_correction =
+      true;                        ///< in the checkpoint; its updates are too small for bf16: servers have it so anyway
+  bool is_correction_row = false;  ///< [1, experts], and no buffer
   bool is_correction_served = true;  ///< servers make a parameter of that
 };
 

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 //
 // Families with routed experts. How to add one stands in dense_families.cc.
+#include "src/model/attention_variants.h"
 #include "src/model/decoders.h"
 
 namespace reshard {
@@ -9,125 +10,203 @@ namespace {
 
 using Config = ConfigReader;
 
-/// The experts of Qwen2-MoE and Qwen3-MoE, and which layers have them.
-Experts read_qwen_experts(ModelWriter* writer) {
-  Config& config = writer->config();
-  Experts experts;
-  // transformers 5 writes num_local_experts where 4 wrote num_experts.
-  experts.count = config.count("num_experts|num_local_experts", Config::kExperts);
-  experts.width = config.count("moe_intermediate_size", Config::kWidth);
-  const auto step = static_cast<std::size_t>(config.count_or("decoder_sparse_step", Config::kLayers, 1));
-  std::vector<bool>& is_moe = writer->model().is_moe;
-  // Counted from 1: with step 2 the layers 1, 3, 5 have experts. DeepSeek's frequency, below, counts from 0.
-  for (std::size_t layer = 0; layer < is_moe.size(); ++layer) is_moe[layer] = (layer + 1) % step == 0;
-  for (const std::int64_t layer : config.counts("mlp_only_layers", Config::kLayers)) {
-    if (static_cast<std::size_t>(layer) < is_moe.size()) is_moe[static_cast<std::size_t>(layer)] = false;
-  }
-  writer->model().num_experts = experts.count;
-  writer->model().server.repeats_outer = true;
-  return experts;
+/// Layers that all have the same attention.
+void add_moe_decoder(ModelWriter* writer, const Attention& attention, const MoeFfn& ffn) {
+  add_moe_decoder(
+      writer, [&](std::int64_t) { add_attention(attention, writer); }, ffn);
 }
 
 void qwen3_moe(ModelWriter* writer) {
+  writer->model().server.repeats_outer = true;
   const Attention attention = read_qwen3_attention(writer);
-  const Mlp mlp = read_mlp(writer);
-  Mlp none;
-  none.width = 0;
-  add_moe_decoder(
-      writer, [&] { add_attention(attention, writer); }, mlp, read_qwen_experts(writer), none);
+  add_moe_decoder(writer, attention, read_qwen_ffn(writer));
 }
 
 /// Beside the routed experts a shared one, whose output a sigmoid weighs.
 void qwen2_moe(ModelWriter* writer) {
+  writer->model().server.repeats_outer = true;
+  writer->model().server.balances_experts = false;
   Attention attention = read_attention(writer);
   attention.has_qkv_bias = writer->config().flag("qkv_bias", true);
-  const Mlp mlp = read_mlp(writer);
-  const Experts experts = read_qwen_experts(writer);
-  Mlp shared;
-  shared.prefix = "mlp.shared_expert";
-  shared.width = writer->config().count("shared_expert_intermediate_size", Config::kWidth);
-  shared.part = Part::kSharedExperts;
-  add_decoder(
-      writer, [&] { add_attention(attention, writer); },
-      [&](std::int64_t layer) {
-        if (!writer->model().is_moe[static_cast<std::size_t>(layer)]) return add_mlp(mlp, writer);
-        add_experts(experts, writer);
-        add_mlp(shared, writer);
-        writer->linear("shared.weight", "mlp.shared_expert_gate", {Axis::kPlain, 1}, writer->hidden());
-      });
+  MoeFfn ffn = read_qwen_ffn(writer);
+  read_qwen_shared(&ffn, writer);
+  add_moe_decoder(writer, attention, ffn);
 }
 
-/// Every layer has experts, and intermediate_size is the width of one of them.
-void mixtral(ModelWriter* writer) {
-  const Attention attention = read_attention(writer);
-  Experts experts;
-  experts.prefix = "block_sparse_moe";
-  // w1 is the gate, w3 what it multiplies (up), w2 the way back.
-  experts.gate = "w1";
-  experts.up = "w3";
-  experts.down = "w2";
-  experts.count = writer->config().count("num_local_experts", Config::kExperts);
-  experts.width = writer->config().count("intermediate_size", Config::kWidth);
-  writer->model().num_experts = experts.count;
+/// Experts in every layer, each as wide as intermediate_size.
+MoeFfn read_plain_ffn(ModelWriter* writer) {
+  MoeFfn ffn;
+  ffn.routed.count = writer->config().count("num_local_experts|num_experts", Config::kExperts);
+  ffn.routed.width = writer->config().count("intermediate_size", Config::kWidth);
+  ffn.shared.width = 0;
+  writer->model().num_experts = ffn.routed.count;
   writer->model().is_moe.assign(writer->num_config_layers(), true);
-  writer->model().server.repeats_outer = true;
-  add_decoder(
-      writer, [&] { add_attention(attention, writer); }, [&](std::int64_t) { add_experts(experts, writer); });
+  return ffn;
 }
 
-/// What DeepSeek, and those who took over its experts, say of them: routed, shared, and the layers that have them.
-struct DeepSeekExperts {
-  Experts routed;
-  Mlp shared;
-};
+/// w1 is the gate, w3 what it multiplies (up), w2 the way back.
+void set_mixtral_names(Experts* experts) {
+  experts->prefix = "block_sparse_moe";
+  experts->gate = "w1";
+  experts->up = "w3";
+  experts->down = "w2";
+}
 
-DeepSeekExperts read_deepseek_experts(ModelWriter* writer, std::int64_t num_dense_unless_told) {
+void mixtral(ModelWriter* writer) {
+  writer->model().server.repeats_outer = true;
+  const Attention attention = read_attention(writer);
+  MoeFfn ffn = read_plain_ffn(writer);
+  set_mixtral_names(&ffn.routed);
+  add_moe_decoder(writer, attention, ffn);
+}
+
+/// Norms over all heads of q, and of k, which vLLM cuts with the heads.
+void minimax_m2(ModelWriter* writer) {
+  Attention attention = read_attention(writer);
+  attention.has_whole_qk_norm = true;
+  attention.is_whole_norm_cut = true;
+  MoeFfn ffn = read_plain_ffn(writer);
+  set_mixtral_names(&ffn.routed);
+  ffn.routed.has_correction_bias = true;
+  ffn.routed.has_fp32_correction = false;
+  ffn.routed.correction = "e_score_correction_bias";
+  ffn.routed.served_router = ServedType::kF32;
+  writer->model().server.balances_experts = false;
+  writer->model().megatron_lacks = "a norm over all heads of q";
+  add_moe_decoder(writer, attention, ffn);
+}
+
+/// One shared expert, as wide as a routed one; the router is in fp32, but not on servers.
+void hunyuan_v1_moe(ModelWriter* writer) {
+  Attention attention = read_attention(writer);
+  attention.has_qk_norm = true;
+  attention.q_norm = "query_layernorm";
+  attention.k_norm = "key_layernorm";
+  attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("attention_bias");
+  MoeFfn ffn = read_plain_ffn(writer);
+  ffn.routed.router = "gate.wg";
+  ffn.routed.has_fp32_router = true;
+  ffn.routed.served_router = ServedType::kModel;
+  ffn.shared.prefix = "mlp.shared_mlp";
+  ffn.shared.width = ffn.routed.width;
+  ffn.shared.part = Part::kSharedExperts;
+  add_moe_decoder(writer, attention, ffn);
+}
+
+/// gpt-oss: biases everywhere, a sink for every head, experts stacked with gate and up in turns.
+void gpt_oss(ModelWriter* writer) {
+  Attention attention = read_attention(writer);
+  attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("attention_bias", true);
+  attention.has_sinks = true;
+  attention.server_prefix = "attn";
+  MoeFfn ffn = read_plain_ffn(writer);
+  ffn.routed.form = Experts::Form::kInterleaved;
+  ffn.routed.router = "router";
+  ffn.routed.has_router_bias = true;
+  writer->model().server.repeats_outer = true;
+  writer->model().server.balances_experts = false;
+  add_moe_decoder(writer, attention, ffn);
+  writer->model().params.front().server_stem = "model.embedding";
+}
+
+/// Stacked experts in every so many layers, beside a shared one; vLLM has rows of q and k in another order.
+void llama4_text(ModelWriter* writer) {
+  Config& config = writer->config();
+  Attention attention = read_attention(writer);
+  attention.has_qkv_bias = attention.has_output_bias = config.flag("attention_bias");
+  attention.server_step = 2;
+  MoeFfn ffn = read_plain_ffn(writer);
+  ffn.dense.prefix = ffn.routed.prefix = "feed_forward";
+  ffn.dense.width = config.count("intermediate_size_mlp", Config::kWidth);
+  ffn.routed.form = Experts::Form::kStacked;
+  ffn.routed.router = "router";
+  ffn.shared.prefix = "feed_forward.shared_expert";
+  ffn.shared.width = ffn.routed.width;
+  ffn.shared.part = Part::kSharedExperts;
+  Model& model = writer->model();
+  const std::int64_t step = config.count_or("interleave_moe_layer_step", Config::kLayers, 1);
+  for (std::size_t layer = 0; layer < model.is_moe.size(); ++layer) {
+    model.is_moe[layer] = (layer + 1) % static_cast<std::size_t>(step) == 0;
+  }
+  if (config.has("moe_layers")) model.is_moe.assign(model.is_moe.size(), false);
+  for (const std::int64_t layer : config.counts("moe_layers", Config::kLayers)) {
+    if (static_cast<std::size_t>(layer) < model.is_moe.size()) model.is_moe[static_cast<std::size_t>(layer)] = true;
+  }
+  model.server.knows_whole_shared = true;
+  model.server.balances_experts = false;
+  add_moe_decoder(writer, attention, ffn);
+}
+
+void ernie4_5_moe(ModelWriter* writer) {
   Config& config = writer->config();
   Model& model = writer->model();
-  DeepSeekExperts experts;
-  experts.routed.count = config.count("n_routed_experts", Config::kExperts);
-  experts.routed.width = config.count("moe_intermediate_size", Config::kWidth);
-  experts.shared.prefix = "mlp.shared_experts";
-  experts.shared.width = config.count_or("n_shared_experts", Config::kExperts, 0, 0) * experts.routed.width;
-  experts.shared.part = Part::kSharedExperts;
-  const auto num_dense =
-      static_cast<std::size_t>(config.count_or("first_k_dense_replace", Config::kLayers, num_dense_unless_told, 0));
-  const auto frequency = static_cast<std::size_t>(config.count_or("moe_layer_freq", Config::kLayers, 1));
-  for (std::size_t layer = num_dense; layer < model.is_moe.size(); ++layer) {
-    model.is_moe[layer] = layer % frequency == 0;
+  const Attention attention = read_attention(writer);
+  config.refuse_flag("use_bias");
+  model.tie_embeddings = config.flag("tie_word_embeddings", true);
+  model.server.ties_within_stage = true;
+  MoeFfn ffn;
+  ffn.dense = read_mlp(writer);
+  ffn.routed.count = config.count("moe_num_experts", Config::kExperts);
+  ffn.routed.width = config.count("moe_intermediate_size", Config::kWidth);
+  ffn.routed.has_fp32_router = true;
+  ffn.routed.has_correction_bias = ffn.routed.is_correction_row = true;
+  ffn.routed.correction = "moe_statics.e_score_correction_bias";
+  ffn.routed.server_correction = "gate.e_score_correction_bias";
+  ffn.shared.prefix = "mlp.shared_experts";
+  ffn.shared.width = config.count_or("moe_num_shared_experts", Config::kExperts, 2, 0) * ffn.routed.width;
+  ffn.shared.part = Part::kSharedExperts;
+  const auto first = static_cast<std::size_t>(config.count_or("moe_layer_start_index", Config::kLayers, 1, 0));
+  const auto step = static_cast<std::size_t>(config.count_or("moe_layer_interval", Config::kLayers, 1));
+  const std::int64_t last = config.count_or("moe_layer_end_index", Config::kLayers, -1, -1);
+  for (std::size_t layer = first; layer < model.is_moe.size(); ++layer) {
+    model.is_moe[layer] = (layer + 1) % step == 0 && (last < 0 || layer <= static_cast<std::size_t>(last));
   }
-  model.num_experts = experts.routed.count;
-  return experts;
+  model.num_experts = ffn.routed.count;
+  add_moe_decoder(writer, attention, ffn);
 }
 
 /// Versions 2 and 3, and Kimi-K2, differ in how experts are selected. num_nextn_predict_layers is not looked at: the
 /// multi-token-prediction layer behind the last one belongs neither to the published 671B nor to the model that a
 /// server loads.
-void deepseek(ModelWriter* writer, const std::string& topk_method, std::int64_t num_groups) {
+struct DeepSeek {
+  const char* topk_method = "noaux_tc";
+  std::int64_t num_groups = 8;  ///< the default of transformers' class
+  std::int64_t num_dense = 0;
+  bool has_indexer = false;
+};
+
+void add_deepseek(const DeepSeek& version, ModelWriter* writer) {
   Config& config = writer->config();
   LatentAttention attention = read_latent_attention(writer);
   attention.has_bias = config.flag("attention_bias");
-  const Mlp mlp = read_mlp(writer);
-  DeepSeekExperts experts = read_deepseek_experts(writer, 0);
+  const Indexer indexer = version.has_indexer ? read_indexer(attention.q_rank, writer) : Indexer();
+  MoeFfn ffn = read_deepseek_ffn(writer, version.num_dense);
   // The bias of the router is there with the selection of DeepSeek-V3 ("noaux_tc"). A config that names the method is
   // what makes vLLM allocate it.
-  experts.routed.has_correction_bias = config.word("topk_method", topk_method) == "noaux_tc";
-  experts.routed.is_correction_served = config.has("topk_method");
+  ffn.routed.has_correction_bias = config.word("topk_method", version.topk_method) == "noaux_tc";
+  ffn.routed.is_correction_served = config.has("topk_method");
   writer->model().num_expert_groups =
-      config.count_or("n_group", Config::kExperts, config.is_null("n_group") ? 0 : num_groups);
+      config.count_or("n_group", Config::kExperts, config.is_null("n_group") ? 0 : version.num_groups);
   writer->model().server.never_ties = true;
   writer->model().server.knows_whole_shared = true;
-  add_moe_decoder(
-      writer, [&] { add_latent_attention(attention, writer); }, mlp, experts.routed, experts.shared);
+  const auto add = [&](std::int64_t) {
+    add_latent_attention(attention, writer);
+    if (version.has_indexer) add_indexer(indexer, writer);
+  };
+  add_moe_decoder(writer, add, ffn);
 }
 
 void deepseek_v2(ModelWriter* writer) {
-  deepseek(writer, "greedy", 1);
+  add_deepseek({"greedy", 1}, writer);
 }
 
-/// 8 groups are the default of transformers' class, which reads both families.
 void deepseek_v3(ModelWriter* writer) {
-  deepseek(writer, "noaux_tc", 8);
+  add_deepseek({}, writer);
+}
+
+/// The same with sparse attention.
+void deepseek_v32(ModelWriter* writer) {
+  add_deepseek({"noaux_tc", 8, 3, true}, writer);
 }
 
 /// GLM-4.5 and 4.6.
@@ -135,18 +214,19 @@ void glm4_moe(ModelWriter* writer) {
   Attention attention = read_attention(writer);
   attention.has_qkv_bias = writer->config().flag("attention_bias");
   attention.has_qk_norm = writer->config().flag("use_qk_norm");
-  const Mlp mlp = read_mlp(writer);
-  DeepSeekExperts experts = read_deepseek_experts(writer, 1);
-  experts.routed.has_correction_bias = true;
-  writer->model().server.has_fp32_router = true;
+  MoeFfn ffn = read_deepseek_ffn(writer, 1);
+  ffn.routed.has_correction_bias = true;
+  ffn.routed.served_router = ServedType::kF32;
   writer->model().num_expert_groups = writer->config().count_or("n_group", Config::kExperts, 1);
-  add_moe_decoder(
-      writer, [&] { add_attention(attention, writer); }, mlp, experts.routed, experts.shared);
+  add_moe_decoder(writer, attention, ffn);
 }
 
 constexpr Family kFamilies[] = {
-    {"qwen2_moe", qwen2_moe},     {"qwen3_moe", qwen3_moe}, {"mixtral", mixtral},   {"deepseek_v2", deepseek_v2},
-    {"deepseek_v3", deepseek_v3}, {"kimi_k2", deepseek_v3}, {"glm4_moe", glm4_moe},
+    {"qwen2_moe", qwen2_moe},     {"qwen3_moe", qwen3_moe},           {"mixtral", mixtral},
+    {"minimax_m2", minimax_m2},   {"hunyuan_v1_moe", hunyuan_v1_moe}, {"gpt_oss", gpt_oss},
+    {"llama4_text", llama4_text}, {"ernie4_5_moe", ernie4_5_moe},     {"deepseek_v2", deepseek_v2},
+    {"deepseek_v3", deepseek_v3}, {"deepseek_v32", deepseek_v32},     {"kimi_k2", deepseek_v3},
+    {"glm4_moe", glm4_moe},
 };
 
 }  // namespace

@@ -6,8 +6,17 @@
 
 namespace reshard {
 
+std::string_view bare_leaf(const Param& param) {
+  return param.leaf == "bias" ? "_bias" : "";
+}
+
+std::string local_name(const Param& param) {
+  if (param.is_bare) return param.stem + std::string(bare_leaf(param));
+  return param.leaf.empty() ? param.stem : param.stem + "." + param.leaf;
+}
+
 std::string checkpoint_name(const Model& model, const Param& param) {
-  const std::string name = param.leaf.empty() ? param.stem : param.stem + "." + param.leaf;
+  const std::string name = local_name(param);
   const Stack& stack = model.stacks[static_cast<std::size_t>(param.stack)];
   return stack.kind == Stack::Kind::kLayers ? fmt::format("{}.{}.{}", stack.prefix, param.layer, name) : name;
 }

@@ -23,8 +23,10 @@ enum class Axis {
   kFfn,     ///< the width of an MLP
   kExpert,  ///< routed experts
   kLatent,  ///< low ranks of latent attention
+  kAddend,  ///< entries of a bias of experts that is added to a sum over ranks: where each rank adds its own, one has
+            ///< it
 };
-inline constexpr std::size_t kNumAxes = 8;
+inline constexpr std::size_t kNumAxes = 9;
 
 /// `count` entries of `each` indices, which stay together: 8 heads of 128 rows.
 struct Dim {
@@ -49,6 +51,13 @@ struct OutputPiece {
 enum class Part { kDense, kSharedExperts, kRoutedExperts };
 inline constexpr std::size_t kNumParts = 3;
 
+/// In which type servers hold a parameter.
+enum class ServedType {
+  kStored,  ///< that of the checkpoint
+  kModel,   ///< that of the model, also where the checkpoint has fp32
+  kF32,
+};
+
 /// A run of layers with one name and one numbering, or what lies before or behind all layers.
 struct Stack {
   enum class Kind { kBefore, kLayers, kBehind };
@@ -67,8 +76,9 @@ struct Param {
   /// names and fused parameters go by it; a role that no table knows is one that no framework renames.
   std::string_view role;
   std::vector<Dim> dims;
-  std::size_t output = 0;           ///< the dim of its outputs, along which frameworks fuse parameters
-  bool is_transposed = false;       ///< the checkpoint has [in, out] where others have [out, in]
+  std::size_t output = 0;      ///< the dim of its outputs, along which frameworks fuse parameters
+  bool is_transposed = false;  ///< the checkpoint has [in, out] where others have [out, in]
+  bool is_bare = false;        ///< the checkpoint writes nothing for ".weight" behind the stem, "_bias" for ".bias"
   std::vector<OutputPiece> pieces;  ///< of the outputs; empty: they are of one kind
   /// What a server takes for the pieces, where that is not what they are: it cuts by these.
   std::optional<std::vector<OutputPiece>> served_pieces;
@@ -81,6 +91,9 @@ struct Param {
   bool is_on_servers = true;              ///< false: in the checkpoint, but servers make no parameter of it
   bool is_on_every_server_stage = false;  ///< also on those that compute nothing with it
   bool is_cut_on_servers = true;          ///< false: each rank of a server holds all of it
+  std::string server_stem;  ///< where servers have another stem, before tables of theirs name its last component
+  ServedType served_type = ServedType::kStored;
+  std::int64_t server_step = 1;  ///< servers deal the rows of a head out: every so many from 0 on, then from 1 on, ...
 };
 
 /// A prefix of parameters' names, and what takes its place.
@@ -93,9 +106,10 @@ struct ServerHabits {
   bool is_known = true;              ///< false: nobody here has seen how vLLM holds it, so that vllm: is refused
   bool repeats_outer = false;        ///< what lies outside the layers is on every pipeline stage
   bool never_ties = false;           ///< has an output layer of its own even where the config ties it
-  bool has_fp32_router = false;      ///< holds the weight of the router in fp32, whatever the checkpoint's type
+  bool ties_within_stage = false;    ///< cannot tie the output layer to an embedding on another stage
   std::vector<PrefixRule> prefixes;  ///< of its names, in place of the checkpoint's; the first that fits counts
   bool knows_whole_shared = false;   ///< shared experts are whole where ranks take different tokens through the experts
+  bool balances_experts = true;      ///< can have redundant experts and tables of them
 };
 
 /// Every parameter of a model in the order of its forward pass, and what the frameworks' rules ask beside them.
@@ -113,7 +127,14 @@ struct Model {
   std::int64_t num_expert_groups = 0;  ///< among which a router chooses first; 0: it does not
   std::vector<bool> is_moe;            ///< by layer, also of the layers behind num_layers that are not kept
   ServerHabits server;
+  std::string_view megatron_lacks;  ///< what of the family Megatron-Core has no module for; empty: nothing
 };
+
+/// Its name in the checkpoint within its layer: "self_attn.q_proj.weight", "mlp.experts.down_proj_bias".
+std::string local_name(const Param& param);
+
+/// What the checkpoint writes behind the stem of a parameter with is_bare: nothing, or "_bias".
+std::string_view bare_leaf(const Param& param);
 
 /// "model.layers.3.mlp.experts.gate_proj.weight"; without prefix and number outside the layers.
 std::string checkpoint_name(const Model& model, const Param& param);

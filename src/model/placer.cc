@@ -27,7 +27,7 @@ class Placer {
     for (const FusedGroup& group : fused_groups(model_, index, scheme_.fused)) {
       std::vector<DimPlacement> dims;
       RESHARD_TRY(cut(param, group, &dims).with_context(buffer_name(param, group)));
-      if (is_apart(param)) {
+      if (is_apart(param, group)) {
         RESHARD_TRY(place_each_expert(choice, group, dims));
       } else {
         RESHARD_TRY(place_on_stages(choice, dims, buffer_name(param, group)));
@@ -37,8 +37,12 @@ class Placer {
   }
 
  private:
-  /// Whether each expert of a stack has a buffer of its own.
-  bool is_apart(const Param& param) const { return param.is_stack && scheme_.expert_buffers != ExpertBuffers::kOne; }
+  /// Whether each expert has a buffer of its own. Experts that the checkpoint itself has in one parameter are together
+  /// wherever they have the checkpoint's name.
+  bool is_apart(const Param& param, const FusedGroup& group) const {
+    return scheme_.expert_buffers != ExpertBuffers::kOne && find_axis(param, Axis::kExpert) == 0 &&
+           (param.is_stack || !name_rule(param, group).target.empty());
+  }
 
   /// One placement for each slot that a rank has for an expert. The tensor stays one stack of all experts; a placement
   /// holds one index of it on every rank, or none where a rank has fewer slots.
@@ -113,10 +117,11 @@ class Placer {
   /// `slot`: of the expert that the buffer is for; -1: it is for all of them, or for none.
   std::string buffer_name(const Param& param, const FusedGroup& group, std::int64_t slot = -1) const {
     const NameRule rule = name_rule(param, group);
-    std::string stem = param.stem, leaf = param.leaf;
+    const bool has_server_stem = scheme_.is_server && !param.server_stem.empty();
+    std::string stem = has_server_stem ? param.server_stem : param.stem, leaf = param.leaf;
     if (!rule.target.empty()) {
-      const std::size_t module = scheme_.keeps_modules ? param.stem.rfind('.') + 1 : 0;
-      stem = param.stem.substr(0, module) + std::string(rule.target);
+      const std::size_t module = scheme_.keeps_modules ? stem.rfind('.') + 1 : 0;
+      stem = stem.substr(0, module) + std::string(rule.target);
     }
     stem = renamed_modules(std::move(stem));
     if (slot >= 0 && scheme_.expert_buffers == ExpertBuffers::kModuleEach) {
@@ -125,7 +130,11 @@ class Placer {
       leaf += std::to_string(slot);
     }
     std::string name = stem;
-    if (rule.has_leaf && !leaf.empty()) name += (stem.back() == '_' ? "" : ".") + leaf;
+    if (param.is_bare && rule.target.empty() && !has_server_stem) {
+      name += bare_leaf(param);
+    } else if (rule.has_leaf && !leaf.empty()) {
+      name += (stem.back() == '_' ? "" : ".") + leaf;
+    }
     const Stack& stack = model_.stacks[static_cast<std::size_t>(param.stack)];
     if (stack.kind != Stack::Kind::kLayers) return with_prefix(name, scheme_.prefixes);
     const std::string& prefix = scheme_.layer_prefix.empty() ? stack.prefix : scheme_.layer_prefix;
@@ -154,6 +163,9 @@ class Placer {
       } else if (axis == Axis::kVocab && scheme_.padded_vocab > 0 && cut.has_value()) {
         placement.map =
             builder_->maps().padded(param.dims[d].count, cut->num_parts, scheme_.padded_vocab / cut->num_parts);
+      } else if (axis == Axis::kAddend && cut.has_value()) {
+        // Part 0 has all of it, the others as much zero-filled room.
+        placement.map = builder_->maps().padded(param.dims[d].count, cut->num_parts, param.dims[d].count);
       } else if (is_fused) {
         RESHARD_TRY(cut_fused(param, group, cut.value_or(Cut{}), &placement));
       } else if (scheme_.shard.has_value() && cut.has_value()) {
@@ -175,12 +187,13 @@ class Placer {
   }
 
   /// The members of a fused parameter; those that are rows of `param` are tensor 0.
-  static std::vector<FusedMember> fused_members(const Param& param, const FusedGroup& group) {
+  std::vector<FusedMember> fused_members(const Param& param, const FusedGroup& group) const {
     std::vector<FusedMember> members;
     for (const FusedGroup::Member& member : group.members) {
       const Dim& dim = output_of(member);
       FusedMember& fused = members.emplace_back();
-      fused = {dim.count, dim.each, dim.axis == Axis::kKvHead, member.param == &param ? 0U : 1U, 0, 0, 1};
+      fused = {dim.count, dim.each, dim.axis == Axis::kKvHead, member.param == &param ? 0U : 1U};
+      if (scheme_.is_server) fused.step = member.param->server_step;
       if (member.piece != nullptr) {
         fused.begin = member.piece->begin;
         fused.stride = member.piece->stride;
@@ -225,7 +238,7 @@ class Placer {
   Status shard(const Param& param, const FusedGroup& group, std::vector<DimPlacement>* dims) {
     const Shard& shard = *scheme_.shard;
     // An expert with a buffer of its own is a parameter of its own: its dims begin behind that of the experts.
-    const std::size_t first = is_apart(param) ? 1 : 0;
+    const std::size_t first = is_apart(param, group) ? 1 : 0;
     std::size_t d = first;
     while (shard.takes_first_divisible && d < dims->size() && extent_of(param, group, d) % shard.num_parts != 0) ++d;
     if (d == dims->size()) d = first;
@@ -251,7 +264,8 @@ class Placer {
     } else if (shard.is_outer && tp > 1) {
       return invalid_argument("tp takes its share of every member of a fused parameter first; leave outer=shard out");
     } else {
-      RESHARD_TRY((*dims)[d].map, builder_->maps().fused({fused_members(param, group), tp, tp * shard.num_parts}, 0));
+      RESHARD_TRY((*dims)[d].map,
+                  builder_->maps().fused({fused_members(param, group), tp, tp * shard.num_parts, tp == 1}, 0));
     }
     (*dims)[d].axes = std::move(axes);
     return {};

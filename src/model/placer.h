@@ -34,7 +34,7 @@ struct FusedRule {
   };
 
   std::string_view target;
-  std::array<std::string_view, 5> roles;  ///< in memory order; unused ones are empty
+  std::array<std::string_view, 6> roles;  ///< in memory order; unused ones are empty
   Units units = Units::kRanks;
   bool has_leaf = true;  ///< see NameRule
 };

@@ -19,15 +19,27 @@ namespace {
 /// Names of vLLM 0.32 where they differ from the checkpoint's, in place of the last component.
 constexpr NameRule kNames[] = {
     {"experts.down", "routed_experts.w2_"},
+    {"stacked.down", "routed_experts.w2_"},
+    {"stacked.interleaved", "routed_experts.w13_"},
+    {"stacked.gate_up", "routed_experts.w13_"},
 };
 
 constexpr FusedRule kFused[] = {
     {"qkv_proj", {"attention.gated_q", "attention.q", "attention.k", "attention.v"}},
     // Not cut, so that each rank is the one unit: [q_a | kv_a]. Without a low rank of q there is nothing to fuse.
     {"fused_qkv_a_proj", {"latent.q_down", "latent.kv_down"}},
+    {"wk_weights_proj", {"indexer.k", "indexer.weights"}},
+    // Of linear attention each rank has its heads of q, then of k, and so on; what the checkpoint has interleaved by
+    // key heads stays so.
+    {"in_proj_qkvz", {"linear.qkvz", "linear.q", "linear.k", "linear.v", "linear.z"}},
+    {"in_proj_ba", {"linear.ba", "linear.b", "linear.a"}},
+    {"conv1d", {"linear.conv_q", "linear.conv_k", "linear.conv_v"}},
+    {"in_proj_qkvgfab", {"kda.q", "kda.k", "kda.v", "kda.b", "kda.f_down"}},
+    {"conv1d", {"kda.conv_q", "kda.conv_k", "kda.conv_v"}},
     {"gate_up_proj", {"mlp.gate", "mlp.up"}},
     {"gate_up_proj", {"shared.gate", "shared.up"}},
-    {"routed_experts.w13_", {"experts.gate", "experts.up"}},
+    // gpt-oss has gate and up in turns, here as in the checkpoint.
+    {"routed_experts.w13_", {"stacked.interleaved", "experts.gate", "experts.up"}},
 };
 
 /// vLLM's get_pp_indices: what does not divide goes one each to the stages before the last, from the back, because the
@@ -54,6 +66,11 @@ Status check_sizes(const LayoutText& text, const VllmSettings& settings, const M
     return {RESHARD_ERR_NOT_SUPPORTED,
             fmt::format("\"{}\": tie_word_embeddings is true, but vLLM's {} has an output layer of its own and would "
                         "leave it without values",
+                        text.text(), model.model_type)};
+  }
+  if (model.server.ties_within_stage && model.tie_embeddings && settings.pp > 1) {
+    return {RESHARD_ERR_NOT_SUPPORTED,
+            fmt::format("\"{}\": vLLM's {} cannot tie its output layer to an embedding on another stage: pp must be 1",
                         text.text(), model.model_type)};
   }
   const std::int64_t tp = settings.tp, kv_heads = model.num_kv_heads;
@@ -100,6 +117,8 @@ void make_cuts(const VllmSettings& settings, const Model& model, Scheme* scheme)
     routed.cut(Axis::kFfn, {});
   } else {
     routed.cut(Axis::kFfn, {"tp x dp", std::int64_t{settings.tp} * settings.dp, all_ranks});
+    // Behind the down-projection ranks sum up what they have: the first one alone adds the bias.
+    routed.cut(Axis::kAddend, {"tp x dp", std::int64_t{settings.tp} * settings.dp, all_ranks});
   }
 }
 
@@ -115,6 +134,7 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   RESHARD_TRY(const VllmSettings settings, read_vllm_settings(text));
   RESHARD_TRY(check_sizes(text, settings, model));
   RESHARD_TRY(check_round_robin(text, settings, model));
+  RESHARD_TRY(check_balanced(text, settings, model));
   const std::vector<std::int64_t> layers =
       settings.layers.empty() ? layers_per_stage(model.num_layers, settings.pp) : settings.layers;
   RESHARD_TRY(const Stages stages, make_stages(text, {layers, 1, {}}, model.num_layers));

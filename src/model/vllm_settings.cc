@@ -64,6 +64,15 @@ Result<VllmSettings> read_vllm_settings(const LayoutText& text) {
   return settings;
 }
 
+Status check_balanced(const LayoutText& text, const VllmSettings& settings, const Model& model) {
+  if ((settings.experts.redundant == 0 && settings.experts.eplb_file.empty()) || model.server.balances_experts)
+    return {};
+  return text.error(
+      fmt::format("{} doubles experts, but vLLM's {} cannot: leave it out",
+                  settings.experts.redundant > 0 ? fmt::format("redundant = {}", settings.experts.redundant) : "eplb",
+                  model.model_type));
+}
+
 Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const Model& model) {
   if (!settings.experts.is_round_robin) return {};
   constexpr std::string_view kAdvice = "vLLM places linearly there: leave placement out";

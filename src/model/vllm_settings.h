@@ -32,6 +32,9 @@ Result<VllmSettings> read_vllm_settings(const LayoutText& text);
 /// families that know it keep their shared experts whole on every rank.
 bool is_sequence_parallel_moe(const VllmSettings& settings);
 
+/// Error: redundant experts, or a table of them, in a family of which vLLM does not support such (EPLB).
+Status check_balanced(const LayoutText& text, const VllmSettings& settings, const Model& model);
+
 /// vLLM takes round_robin for a wish and deals linearly, with a warning in its log, where a condition fails. A layout
 /// that obeyed would be wrong and one that did not would surprise, so a wish that vLLM does not grant is an error.
 Status check_round_robin(const LayoutText& text, const VllmSettings& settings, const Model& model);

@@ -27,9 +27,15 @@ SIZES = {"BF16": np.uint16, "F16": np.uint16, "F32": np.uint32}
 KINDS = {1: boxes.ZERO, 2: boxes.UNTOUCHED}  # RESHARD_BLOCK_ZERO, RESHARD_BLOCK_UNTOUCHED
 
 
+def as_recorded(name, checkpoint):
+    """transformers writes the dense layers of Kimi-Linear under the name that published files have for the others."""
+    stack = checkpoint.stacked(name)[0]
+    return name if stack in checkpoint.shapes else name.replace(".mlp.", ".block_sparse_moe.")
+
+
 def paint(memory, checkpoint, tensor, block, item_size):
     """Puts into the flat array of a buffer what a block says of it."""
-    name, dims = tensor[0], len(tensor[2])
+    name, dims = as_recorded(tensor[0], checkpoint), len(tensor[2])
     extents = [block.end[d] - block.begin[d] for d in range(dims)]
     places = np.array(block.offset_bytes // item_size)
     values = np.array(KINDS.get(block.kind, 0))
