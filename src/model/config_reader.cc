@@ -63,6 +63,32 @@ const Json* ConfigReader::value_of(std::string_view spelling) const {
   return value;
 }
 
+ConfigReader ConfigReader::part(std::string_view key) {
+  const Json* value = find(key);
+  ConfigReader part(value != nullptr && value->is_object() ? *value : Json::object());
+  part.prefix_ = fmt::format("{}: {}", prefix_, key);
+  if (value == nullptr) {
+    fail(invalid_argument(fmt::format("{}: {} is missing", prefix_, key)));
+  } else if (!value->is_object()) {
+    fail_value(key, *value, "an object");
+  }
+  return part;
+}
+
+void ConfigReader::take_part(std::string_view key) {
+  if (!has(key)) return;
+  const Json taken = part(key).object_;
+  for (const auto& [name, value] : taken.items()) {
+    const auto own = object_.find(name);
+    const bool has_own = own != object_.end() && !own->is_null();
+    if (name == "tie_word_embeddings" && has_own && !value.is_null() && value != *own) {
+      fail(invalid_argument(
+          fmt::format("{}: {} is {}, but in {} it is {}", prefix_, name, text_of(*own), key, text_of(value))));
+    }
+    if (!has_own || !value.is_null()) object_[name] = value;
+  }
+}
+
 std::string ConfigReader::found_key(std::string_view key) const {
   for (const std::string_view name : spellings(key)) {
     const Json* value = value_of(name);
@@ -90,7 +116,7 @@ std::int64_t ConfigReader::count(std::string_view key, Most most) {
   std::string others;
   for (std::size_t i = 1; i < names.size(); ++i)
     others += fmt::format("{} {}", i > 1 ? "," : ", nor is there", names[i]);
-  fail(invalid_argument(fmt::format("config: {} is missing{}", names[0], others)));
+  fail(invalid_argument(fmt::format("{}: {} is missing{}", prefix_, names[0], others)));
   return 1;
 }
 
@@ -105,7 +131,7 @@ std::int64_t ConfigReader::count_or(std::string_view key, Most most, std::int64_
       return min;
     }
     if (!first.empty() && it->get<std::int64_t>() != value) {
-      fail(invalid_argument(fmt::format("config: {} is {}, but {} is {}; give one of them", first, value, name,
+      fail(invalid_argument(fmt::format("{}: {} is {}, but {} is {}; give one of them", prefix_, first, value, name,
                                         it->get<std::int64_t>())));
       return min;
     }
@@ -191,7 +217,7 @@ void ConfigReader::fail(Status status) {
 }
 
 void ConfigReader::fail_value(std::string_view key, const Json& value, const std::string& expected) {
-  fail(invalid_argument(fmt::format("config: {} is {}, expected {}", key, text_of(value), expected)));
+  fail(invalid_argument(fmt::format("{}: {} is {}, expected {}", prefix_, key, text_of(value), expected)));
 }
 
 }  // namespace reshard

@@ -30,6 +30,13 @@ class ConfigReader {
   /// Error: RESHARD_ERR_INVALID_ARGUMENT for a text that is no JSON object.
   static Result<ConfigReader> parse(const std::string& config_json);
 
+  /// A reader of the object under this key, which must be there; its faults name the key. They are its own: pass
+  /// status() on to fail().
+  ConfigReader part(std::string_view key);
+  /// Takes the values of the object under this key for its own, before those that it has. Embeddings that one of both
+  /// ties and the other does not are a fault. Nothing happens where there is no such object.
+  void take_part(std::string_view key);
+
   /// The value of the first spelling that has one, or nullptr.
   const Json* find(std::string_view key) const;
   bool has(std::string_view key) const { return find(key) != nullptr; }
@@ -71,6 +78,7 @@ class ConfigReader {
   std::string found_key(std::string_view key) const;
 
   Json object_;
+  std::string prefix_ = "config";  // of messages
   Status status_;
 };
 

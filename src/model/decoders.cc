@@ -8,13 +8,13 @@ namespace reshard {
 
 void add_decoder(ModelWriter* writer, const AddToLayer& attention, const AddToLayer& ffn) {
   writer->embedding();
-  writer->layers("model.layers", [&](std::int64_t layer) {
+  writer->layers(writer->module() + ".layers", [&](std::int64_t layer) {
     writer->norm("attention_norm", "input_layernorm");
     attention(layer);
     writer->norm("mlp_norm", "post_attention_layernorm");
     ffn(layer);
   });
-  writer->norm("final_norm", "model.norm");
+  writer->norm("final_norm", writer->module() + ".norm");
   writer->output();
 }
 
@@ -93,7 +93,7 @@ MoeFfn read_deepseek_ffn(ModelWriter* writer, std::int64_t num_dense_unless_told
 void add_decoder_of_four_norms(ModelWriter* writer, const Attention& attention, const FourNorms& norms,
                                const Mlp& mlp) {
   writer->embedding();
-  writer->layers("model.layers", [&](std::int64_t) {
+  writer->layers(writer->module() + ".layers", [&](std::int64_t) {
     writer->norm("attention_norm", "input_layernorm");
     add_attention(attention, writer);
     writer->norm("attention_post_norm", norms.behind_attention);
@@ -101,7 +101,7 @@ void add_decoder_of_four_norms(ModelWriter* writer, const Attention& attention, 
     add_mlp(mlp, writer);
     writer->norm("mlp_post_norm", norms.behind_mlp);
   });
-  writer->norm("final_norm", "model.norm");
+  writer->norm("final_norm", writer->module() + ".norm");
   writer->output();
 }
 

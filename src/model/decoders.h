@@ -50,5 +50,6 @@ Mlp read_mlp(ModelWriter* writer);
 std::span<const Family> dense_families();
 std::span<const Family> moe_families();
 std::span<const Family> hybrid_families();
+std::span<const Family> vision_families();
 
 }  // namespace reshard

@@ -30,6 +30,7 @@ std::span<const Family> known_families() {
     std::vector<Family> all(dense_families().begin(), dense_families().end());
     all.insert(all.end(), moe_families().begin(), moe_families().end());
     all.insert(all.end(), hybrid_families().begin(), hybrid_families().end());
+    all.insert(all.end(), vision_families().begin(), vision_families().end());
     return all;
   }();
   return families;
@@ -44,6 +45,8 @@ Result<Model> read_model(const std::string& config_json, const ModelReadOptions&
   const auto family =
       std::find_if(families.begin(), families.end(), [&](const Family& f) { return f.model_type == model_type; });
   if (family == families.end()) return unknown_family(config, families);
+  config.take_part("text_config");  // of the decoder; what it does not say, a model of several parts says beside it
+  RESHARD_TRY(config.status());
   ModelWriter writer(&config, options);
   // A fault found so far would only be hidden by the values that stand in for faulty ones.
   RESHARD_TRY(config.status());

@@ -102,6 +102,7 @@ Status place_fsdp(const LayoutText& text, LayoutBuilder* builder) {
   } else {
     scheme.expert_buffers = ExpertBuffers::kModuleEach;
   }
+  scheme.prefixes = builder->model().loaded_prefixes;
   scheme.shard = Shard{settings.shard, 1, settings.takes_first_divisible, settings.is_shard_outer};
   for (PartRules& part : scheme.parts) {
     part.meshes = {mesh};

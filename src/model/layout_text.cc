@@ -27,10 +27,29 @@ const std::vector<Kind>& kinds() {
   static const std::vector<Kind> kinds = {
       {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "units", "dtype", "quant"}},
       {"megatron",
-       {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
-        "vocab_multiple", "glu_interleave", "mla_down", "mla_up", "dtype", "quant"}},
+       {"tp",
+        "pp",
+        "dp",
+        "ep",
+        "etp",
+        "layers",
+        "experts",
+        "cp",
+        "vpp",
+        "first",
+        "last",
+        "noop",
+        "names",
+        "vocab_multiple",
+        "glu_interleave",
+        "mla_down",
+        "mla_up",
+        "vision_layers",
+        "dtype",
+        "quant"}},
       {"vllm",
-       {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "layers", "dtype", "quant"}},
+       {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "layers", "mm_encoder_tp_mode",
+        "dtype", "quant"}},
       {"sglang",
        {"tp", "pp", "replicas", "attention_dp", "ep", "dense", "output", "all2all", "redundant", "eplb", "layers",
         "dtype", "quant"}},
@@ -134,10 +153,10 @@ Result<std::vector<std::int64_t>> LayoutText::list(std::string_view key, std::st
   return values;
 }
 
-Result<std::vector<std::int64_t>> LayoutText::layers_of_stages(std::int32_t num_stages) const {
-  RESHARD_TRY(std::vector<std::int64_t> layers, list("layers", "layers per stage such as 7-7-8"));
+Result<std::vector<std::int64_t>> LayoutText::layers_of_stages(std::int32_t num_stages, std::string_view key) const {
+  RESHARD_TRY(std::vector<std::int64_t> layers, list(key, "layers per stage such as 7-7-8"));
   if (!layers.empty() && layers.size() != static_cast<std::size_t>(num_stages)) {
-    return error(fmt::format("layers names {} stages, but pp = {}", layers.size(), num_stages));
+    return error(fmt::format("{} names {} stages, but pp = {}", key, layers.size(), num_stages));
   }
   return layers;
 }

@@ -35,8 +35,8 @@ class LayoutText {
   /// was expected.
   Result<std::vector<std::int64_t>> list(std::string_view key, std::string_view what) const;
 
-  /// The key `layers`: of each of num_stages pipeline stages; empty when it was not given.
-  Result<std::vector<std::int64_t>> layers_of_stages(std::int32_t num_stages) const;
+  /// The key `layers`, or another one for the same: of each of num_stages pipeline stages; empty when it was not given.
+  Result<std::vector<std::int64_t>> layers_of_stages(std::int32_t num_stages, std::string_view key = "layers") const;
 
   /// An error about these settings, with the whole line in front.
   Status error(const std::string& message) const;

@@ -52,6 +52,9 @@ constexpr NameRule kNames[] = {
     {"linear.dt_bias", "self_attention.dt_bias"},
     {"linear.decay", "self_attention.A_log"},
     {"linear.out", "self_attention.out_proj"},
+    {"projector.norm", "image_encoder.projector.layernorm"},
+    {"projector.up", "image_encoder.projector.encoder.linear_fc1"},
+    {"projector.down", "image_encoder.projector.encoder.linear_fc2"},
 };
 
 /// Of experts that are modules of their own (SequentialMLP), and of the one that the older grouped GEMM had, whose
@@ -148,6 +151,17 @@ void name_experts(const std::string& experts, Scheme* scheme) {
   }
 }
 
+/// A model of a vision tower and a decoder: MindSpeed's names of both.
+void name_parts(Scheme* scheme) {
+  scheme->vision_prefix = "image_encoder.encoder.blocks.layers";
+  scheme->prefixes = {{"decoder.", "text_decoder.decoder."},
+                      {"embedding.", "text_decoder.embedding."},
+                      {"output_layer.", "text_decoder.output_layer."},
+                      {"visual.", "image_encoder.encoder."},
+                      {"model.visual.", "image_encoder.encoder."}};
+  scheme->tied_output = with_prefix(scheme->tied_output, scheme->prefixes);
+}
+
 }  // namespace
 
 Result<std::int32_t> megatron_num_ranks(const LayoutText& text) {
@@ -160,6 +174,7 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   RESHARD_TRY(const MegatronSettings settings, read_megatron_settings(text));
   RESHARD_TRY(const Stages stages, megatron_stages(text, settings, model));
   RESHARD_TRY(check_megatron_modules(text, settings, *builder));
+  RESHARD_TRY(const Stages vision_stages, megatron_vision_stages(text, settings, model));
   RESHARD_TRY(check_megatron_sizes(text, settings, model));
   Scheme scheme;
   scheme.layer_prefix = "decoder.layers";
@@ -175,8 +190,10 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   scheme.padded_vocab = ceil_div(model.vocab_size, multiple) * multiple;
   scheme.num_stages = settings.pp;
   scheme.stages = &stages;
+  scheme.vision_stages = &vision_stages;
   // The last stage keeps a copy of its own of a tied embedding as output layer; on one stage there is but one.
   scheme.tied_output = "output_layer.weight";
+  if (has_tower(model)) name_parts(&scheme);
   name_experts(settings.experts, &scheme);
   make_cuts(settings, &scheme);
   RESHARD_TRY(make_meshes(settings, *builder, &scheme));

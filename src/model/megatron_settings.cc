@@ -13,6 +13,7 @@ Status read_stages(const LayoutText& text, MegatronSettings* settings) {
   RESHARD_TRY(settings->pp, text.integer("pp", 1));
   RESHARD_TRY(settings->vpp, text.integer("vpp", 1));
   RESHARD_TRY(settings->layers, text.layers_of_stages(settings->pp));
+  RESHARD_TRY(settings->vision_layers, text.layers_of_stages(settings->pp, "vision_layers"));
   RESHARD_TRY(settings->first, text.integer("first", 0));
   RESHARD_TRY(settings->last, text.integer("last", 0));
   const bool has_ends = settings->first > 0 || settings->last > 0;
@@ -79,6 +80,24 @@ Status check_megatron_sizes(const LayoutText& text, const MegatronSettings& sett
     return text.error(fmt::format("ep = {}, but {} has no experts", settings.ep, model.model_type));
   }
   return text.check_divides("ep", settings.ep, "the number of experts", model.num_experts);
+}
+
+Result<Stages> megatron_vision_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model) {
+  if (!has_tower(model) && !settings.vision_layers.empty()) {
+    return text.error(fmt::format("vision_layers is given, but {} has no vision tower", model.model_type));
+  }
+  std::int64_t num_layers = 0;
+  for (const Stack& stack : model.stacks) {
+    if (stack.is_vision && stack.kind == Stack::Kind::kLayers) num_layers = stack.num_layers;
+  }
+  StageSettings stages{settings.vision_layers, 1, {}};
+  if (stages.layers.empty()) {
+    stages.layers.assign(static_cast<std::size_t>(settings.pp), 0);
+    stages.layers.front() = num_layers;
+  }
+  Result<Stages> made = Stages::create(stages, num_layers);
+  if (!made.ok()) return text.error("vision_layers: " + made.status().message());
+  return made;
 }
 
 Result<Stages> megatron_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model) {

@@ -22,7 +22,7 @@ ModelWriter::ModelWriter(ConfigReader* config, const ModelReadOptions& options) 
   // By layer of the whole model, also where only the first are kept: rows of expert maps, and lists of dense layers,
   // count the layers that config.json has.
   model_.is_moe.assign(static_cast<std::size_t>(num_layers), false);
-  hidden_size_ = config->count("hidden_size|n_embd", ConfigReader::kWidth);
+  hidden_size_ = decoder_hidden_size_ = config->count("hidden_size|n_embd", ConfigReader::kWidth);
   model_.vocab_size = config->count("vocab_size", ConfigReader::kVocab);
   model_.tie_embeddings = config->flag("tie_word_embeddings");
   model_.dtype = options.dtype.value_or(config->dtype());
@@ -33,7 +33,7 @@ void ModelWriter::open_stack(Stack::Kind kind, const std::string& prefix, std::i
   // What lies before the layers, and what lies behind them, is one group, as a layer is.
   const std::int64_t first_group =
       model_.stacks.empty() ? 0 : model_.stacks.back().first_group + model_.stacks.back().num_layers;
-  model_.stacks.push_back({kind, prefix, num_layers, first_group});
+  model_.stacks.push_back({kind, prefix, is_in_tower_, num_layers, first_group});
   layer_ = 0;
 }
 
@@ -71,7 +71,8 @@ void ModelWriter::norm(std::string_view role, const std::string& stem, bool has_
 }
 
 void ModelWriter::embedding(const std::string& stem) {
-  add("embedding", stem, "weight", {{Axis::kVocab, model_.vocab_size}, hidden()});
+  add("embedding", stem.empty() ? module_ + ".embed_tokens" : stem, "weight",
+      {{Axis::kVocab, model_.vocab_size}, hidden()});
 }
 
 void ModelWriter::output(const std::string& stem) {
@@ -79,9 +80,27 @@ void ModelWriter::output(const std::string& stem) {
 }
 
 void ModelWriter::layers(const std::string& prefix, const std::function<void(std::int64_t layer)>& layer) {
-  open_stack(Stack::Kind::kLayers, prefix, model_.num_layers);
-  for (layer_ = 0; layer_ < model_.num_layers; ++layer_) layer(layer_);
+  tower_layers(prefix, model_.num_layers, layer);
+}
+
+void ModelWriter::begin_tower(std::int64_t hidden_size) {
+  is_in_tower_ = true;
+  model_.stacks.back().is_vision = true;  // the one that the constructor has opened, and nothing is in
+  hidden_size_ = hidden_size;
+}
+
+void ModelWriter::tower_layers(const std::string& prefix, std::int64_t num_layers,
+                               const std::function<void(std::int64_t layer)>& layer) {
+  open_stack(Stack::Kind::kLayers, prefix, num_layers);
+  for (layer_ = 0; layer_ < num_layers; ++layer_) layer(layer_);
   open_stack(Stack::Kind::kBehind, "", 1);
+}
+
+void ModelWriter::begin_decoder(const std::string& module) {
+  is_in_tower_ = false;
+  module_ = module;
+  hidden_size_ = decoder_hidden_size_;
+  open_stack(Stack::Kind::kBefore, "", 1);
 }
 
 Result<Model> ModelWriter::take() && {

@@ -48,13 +48,23 @@ class ModelWriter {
   /// The weight of a norm over the hidden size; with `has_bias` its bias, too.
   void norm(std::string_view role, const std::string& stem, bool has_bias = false);
 
-  /// The token embedding, and the output layer unless it is the same.
-  void embedding(const std::string& stem = "model.embed_tokens");
+  /// The token embedding, by default "MODULE.embed_tokens", and the output layer unless it is the same.
+  void embedding(const std::string& stem = "");
   void output(const std::string& stem = "lm_head");
 
   /// Calls `layer` for each layer that is kept, which adds the layer's parameters under "PREFIX.N."; what is added from
   /// then on lies behind the layers.
   void layers(const std::string& prefix, const std::function<void(std::int64_t layer)>& layer);
+
+  /// What is added from here on is a vision tower, with hidden() of its own and tower_layers() for layers(); it comes
+  /// before everything else.
+  void begin_tower(std::int64_t hidden_size);
+  void tower_layers(const std::string& prefix, std::int64_t num_layers,
+                    const std::function<void(std::int64_t layer)>& layer);
+  /// The decoder behind a tower; its parameters are in the module of this name.
+  void begin_decoder(const std::string& module);
+  /// In which module a decoder's embedding, layers and last norm are: "model".
+  const std::string& module() const { return module_; }
 
   /// The model, or the first fault of the config. Error: more than 2^60 elements in all, so that sums of bytes stay
   /// within 64 bits.
@@ -65,7 +75,10 @@ class ModelWriter {
 
   ConfigReader* config_;
   Model model_;
-  std::int64_t hidden_size_ = 1;
+  std::int64_t hidden_size_ = 1;          // of the tower while it is written
+  std::int64_t decoder_hidden_size_ = 1;  // always the decoder's
+  std::string module_ = "model";
+  bool is_in_tower_ = false;
   std::int64_t layer_ = 0;  // where the writer is in the stack that is open, the last one
 };
 

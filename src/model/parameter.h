@@ -62,7 +62,8 @@ enum class ServedType {
 struct Stack {
   enum class Kind { kBefore, kLayers, kBehind };
   Kind kind = Kind::kLayers;
-  std::string prefix;  ///< of its layers: "model.layers"; empty unless kLayers
+  std::string prefix;      ///< of its layers: "model.layers"; empty unless kLayers
+  bool is_vision = false;  ///< of a vision tower, whose layers are dealt out to stages of their own
   std::int64_t num_layers = 0;
   std::int64_t first_group =
       0;  ///< completion group of its first layer; a group per layer, in order of the forward pass
@@ -127,7 +128,8 @@ struct Model {
   std::int64_t num_expert_groups = 0;  ///< among which a router chooses first; 0: it does not
   std::vector<bool> is_moe;            ///< by layer, also of the layers behind num_layers that are not kept
   ServerHabits server;
-  std::string_view megatron_lacks;  ///< what of the family Megatron-Core has no module for; empty: nothing
+  std::string_view megatron_lacks;          ///< what of the family Megatron-Core has no module for; empty: nothing
+  std::vector<PrefixRule> loaded_prefixes;  ///< of names in a model that transformers has loaded, as server.prefixes
 };
 
 /// Its name in the checkpoint within its layer: "self_attn.q_proj.weight", "mlp.experts.down_proj_bias".
@@ -144,8 +146,17 @@ std::int64_t group_of(const Model& model, const Param& param);
 
 std::vector<std::int64_t> shape_of(const Param& param);
 
+inline const Stack& stack_of(const Model& model, const Param& param) {
+  return model.stacks[static_cast<std::size_t>(param.stack)];
+}
+
+/// Whether a vision tower lies before the decoder.
+inline bool has_tower(const Model& model) {
+  return !model.stacks.empty() && model.stacks.front().is_vision;
+}
+
 inline Stack::Kind stack_kind(const Model& model, const Param& param) {
-  return model.stacks[static_cast<std::size_t>(param.stack)].kind;
+  return stack_of(model, param).kind;
 }
 
 /// Index of the dimension of this kind, or -1.

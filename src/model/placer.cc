@@ -77,7 +77,13 @@ class Placer {
 
   std::int32_t stage_of(std::size_t choice) const {
     if (scheme_.stage_of != nullptr) return scheme_.stage_of(choice);
-    return scheme_.stages == nullptr ? 0 : scheme_.stages->of(model_, builder_->param(builder_->chosen()[choice]));
+    const Param& param = builder_->param(builder_->chosen()[choice]);
+    const Stages* stages = stages_for(param);
+    return stages == nullptr ? 0 : stages->of(model_, param);
+  }
+
+  const Stages* stages_for(const Param& param) const {
+    return stack_of(model_, param).is_vision ? scheme_.vision_stages : scheme_.stages;
   }
 
   Status place_on(std::int32_t stage, std::size_t choice, const std::vector<DimPlacement>& dims,
@@ -135,27 +141,33 @@ class Placer {
     } else if (rule.has_leaf && !leaf.empty()) {
       name += (stem.back() == '_' ? "" : ".") + leaf;
     }
-    const Stack& stack = model_.stacks[static_cast<std::size_t>(param.stack)];
+    const Stack& stack = stack_of(model_, param);
     if (stack.kind != Stack::Kind::kLayers) return with_prefix(name, scheme_.prefixes);
-    const std::string& prefix = scheme_.layer_prefix.empty() ? stack.prefix : scheme_.layer_prefix;
-    if (!scheme_.counts_in_chunk) {
-      return with_prefix(fmt::format("{}.{}.{}", prefix, param.layer, name), scheme_.prefixes);
-    }
-    const Stages::Place place = scheme_.stages->place_of(param.layer);
-    const std::string chunk = scheme_.stages->num_chunks() > 1 ? fmt::format("{}.", place.chunk) : "";
-    return fmt::format("{}{}.{}.{}", chunk, prefix, place.number, name);
+    const std::string& own_prefix = stack.is_vision ? scheme_.vision_prefix : scheme_.layer_prefix;
+    const std::string& prefix = own_prefix.empty() ? stack.prefix : own_prefix;
+    const Stages::Place place =
+        scheme_.counts_in_chunk ? stages_for(param)->place_of(param.layer) : Stages::Place{0, 0, param.layer};
+    name = with_prefix(fmt::format("{}.{}.{}", prefix, place.number, name), scheme_.prefixes);
+    const bool has_chunks = scheme_.counts_in_chunk && scheme_.stages->num_chunks() > 1;
+    return has_chunks ? fmt::format("{}.{}", place.chunk, name) : name;
+  }
+
+  /// What cuts dims of this kind; nothing where the parameter is whole whatever its dims are.
+  const std::optional<Cut>& cut_of(const Param& param, Axis axis) const {
+    static const std::optional<Cut> kNoCut;
+    if (scheme_.has_whole_vision && stack_of(model_, param).is_vision) return kNoCut;
+    if (scheme_.is_server && !param.is_cut_on_servers) return kNoCut;
+    if (axis == Axis::kVocab && param.role == "output" && scheme_.output_cut.has_value()) return scheme_.output_cut;
+    return scheme_.parts[static_cast<std::size_t>(param.part)].cuts[static_cast<std::size_t>(axis)];
   }
 
   Status cut(const Param& param, const FusedGroup& group, std::vector<DimPlacement>* dims) {
     dims->resize(param.dims.size());
-    if (scheme_.is_server && !param.is_cut_on_servers) return {};
-    const PartRules& rules = scheme_.parts[static_cast<std::size_t>(param.part)];
     for (std::size_t d = 0; d < dims->size(); ++d) {
       const bool is_fused = group.rule != nullptr && d == param.output;
       // What is fused is cut as its members are, which are of one kind as far as cuts go.
       const Axis axis = is_fused ? output_of(group.members[0]).axis : param.dims[d].axis;
-      const bool is_output = axis == Axis::kVocab && param.role == "output" && scheme_.output_cut.has_value();
-      const std::optional<Cut>& cut = is_output ? scheme_.output_cut : rules.cuts[static_cast<std::size_t>(axis)];
+      const std::optional<Cut>& cut = cut_of(param, axis);
       DimPlacement& placement = (*dims)[d];
       if (cut.has_value()) placement.axes = cut->axes;
       if (axis == Axis::kExpert && !scheme_.expert_maps.empty()) {

@@ -103,6 +103,9 @@ struct Scheme {
 
   std::int32_t num_stages = 1;
   const Stages* stages = nullptr;                            ///< null: everything is on stage 0, or where stage_of says
+  const Stages* vision_stages = nullptr;                     ///< of a vision tower; null: it is on stage 0
+  bool has_whole_vision = false;                             ///< nothing cuts a vision tower
+  std::string vision_prefix;                                 ///< as layer_prefix, of the tower's layers
   std::function<std::int32_t(std::size_t choice)> stage_of;  ///< instead of stages, by index in chosen()
   bool repeats_outer = false;                                ///< what lies outside the layers is on every stage
   std::string tied_output;  ///< buffer of a tied embedding on the last stage; empty: it is not there

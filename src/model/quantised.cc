@@ -73,8 +73,8 @@ Result<QuantSettings> read_quant_settings(const LayoutText& text) {
 }
 
 bool is_quantisable(const Model& model, const Param& param) {
-  return stack_kind(model, param) == Stack::Kind::kLayers && param.leaf == "weight" && param.dims.size() >= 2 &&
-         param.role != "router" && param.role != "shared.weight";
+  return stack_kind(model, param) == Stack::Kind::kLayers && !stack_of(model, param).is_vision &&
+         param.leaf == "weight" && param.dims.size() >= 2 && param.role != "router" && param.role != "shared.weight";
 }
 
 void set_dtypes(const QuantSettings& settings, Model* model) {

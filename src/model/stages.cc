@@ -45,11 +45,13 @@ Result<Stages> Stages::create(const StageSettings& settings, std::int64_t num_la
 }
 
 std::int32_t Stages::of(const Model& model, const Param& param) const {
-  switch (stack_kind(model, param)) {
+  const Stack& stack = stack_of(model, param);
+  switch (stack.kind) {
     case Stack::Kind::kBefore:
-      return 0;
+      // Of a tower and a decoder each begins where its layers do, which need not be the first stage.
+      return has_tower(model) ? places_.front().stage : 0;
     case Stack::Kind::kBehind:
-      return num_stages_ - 1;
+      return stack.is_vision ? places_.back().stage : num_stages_ - 1;
     case Stack::Kind::kLayers:
       break;
   }

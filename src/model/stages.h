@@ -34,7 +34,9 @@ class Stages {
 
   const Place& place_of(std::int64_t layer) const { return places_[static_cast<std::size_t>(layer)]; }
 
-  /// The stage of a parameter: what lies before the layers is on the first stage, what lies behind them on the last.
+  /// The stage of a parameter: what lies before the layers is on the first stage, what lies behind them on the last. In
+  /// a model with a vision tower: on the first that has layers of the decoder, or of the tower; behind the tower, on
+  /// the last that has layers of it.
   std::int32_t of(const Model& model, const Param& param) const;
 
   std::int64_t num_chunks() const { return num_chunks_; }

@@ -73,6 +73,9 @@ Status check_sizes(const LayoutText& text, const VllmSettings& settings, const M
             fmt::format("\"{}\": vLLM's {} cannot tie its output layer to an embedding on another stage: pp must be 1",
                         text.text(), model.model_type)};
   }
+  if (text.find("mm_encoder_tp_mode") != nullptr && !has_tower(model)) {
+    return text.error(fmt::format("mm_encoder_tp_mode is given, but {} has no vision tower", model.model_type));
+  }
   const std::int64_t tp = settings.tp, kv_heads = model.num_kv_heads;
   RESHARD_TRY(text.check_divides("tp", tp, "num_attention_heads", model.num_heads));
   if (kv_heads > 0 && kv_heads % tp != 0 && tp % kv_heads != 0) {
@@ -149,9 +152,13 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   scheme.repeats_outer = model.server.repeats_outer;
   scheme.is_server = true;
   scheme.prefixes = model.server.prefixes;
+  scheme.has_whole_vision = settings.mm_encoder_tp_mode == "data";
   // The last stage loads a tied embedding, too, under its own name, and uses it as its output layer.
-  const bool has_embedding = !model.params.empty() && model.params.front().role == "embedding";
-  if (has_embedding) scheme.tied_output = with_prefix(checkpoint_name(model, model.params.front()), scheme.prefixes);
+  const auto embedding = std::find_if(model.params.begin(), model.params.end(),
+                                      [](const Param& param) { return param.role == "embedding"; });
+  if (embedding != model.params.end()) {
+    scheme.tied_output = with_prefix(checkpoint_name(model, *embedding), scheme.prefixes);
+  }
   make_cuts(settings, model, &scheme);
   RESHARD_TRY(make_meshes(settings, *builder, &scheme));
   if (settings.has_ep) {

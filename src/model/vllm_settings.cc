@@ -30,6 +30,7 @@ Result<VllmSettings> read_vllm_settings(const LayoutText& text) {
   RESHARD_TRY(settings.pp, text.integer("pp", 1));
   RESHARD_TRY(settings.dp, text.integer("dp", 1));
   RESHARD_TRY(settings.replicas, text.integer("replicas", 1));
+  RESHARD_TRY(settings.mm_encoder_tp_mode, text.word("mm_encoder_tp_mode", {"weights", "data"}));
   RESHARD_TRY(settings.layers, text.layers_of_stages(settings.pp));
   RESHARD_TRY(settings.experts.redundant, text.integer("redundant", 0, 0));
   RESHARD_TRY(const std::string placement, text.word("placement", {"linear", "round_robin"}));

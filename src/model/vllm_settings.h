@@ -22,6 +22,7 @@ struct VllmSettings {
   bool has_ep = false;               ///< the routed experts are spread over tp x dp ranks instead of cut
   std::vector<std::int64_t> layers;  ///< of each pipeline stage, VLLM_PP_LAYER_PARTITION; empty: as vLLM deals them
   ExpertSettings experts;
+  std::string mm_encoder_tp_mode;  ///< "weights": tp cuts a vision tower; "data": it is whole on every rank
   std::string all2all;  ///< vLLM's --all2all-backend: with ep it decides about round_robin and about shared experts
 };
 

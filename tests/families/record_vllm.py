@@ -126,7 +126,8 @@ def engine_config(folder, setting, dtype):
     config = EngineArgs(
         model=folder, skip_tokenizer_init=True, dtype=dtype, tensor_parallel_size=setting["tp"],
         pipeline_parallel_size=setting["pp"], data_parallel_size=setting["dp"], load_format="dummy",
-        enforce_eager=True, max_model_len=32, block_size=32, **experts).create_engine_config()
+        enforce_eager=True, max_model_len=32, block_size=32,
+        mm_encoder_tp_mode=setting["mm_encoder_tp_mode"], **experts).create_engine_config()
     if setting["redundant"]:  # afterwards, for a CPU would be refused
         config.parallel_config.enable_eplb = True
         config.parallel_config.eplb_config.num_redundant_experts = setting["redundant"]

@@ -12,6 +12,7 @@ MORE_RANKS_THAN_KV_HEADS = ["vllm:tp=12"]
 EXPERTS = ["vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4", "vllm:tp=4,ep=4", "vllm:tp=1,ep=4,redundant=2",
            "vllm:tp=2,ep=2,pp=2"]
 GROUPS = ["vllm:tp=4,ep=4,placement=round_robin"]  # which vLLM obeys for a router with several groups of experts only
+WHOLE_TOWER = ["vllm:tp=2,mm_encoder_tp_mode=data"]
 # No records of vLLM: its model of Kimi-Linear imports what only a GPU has; its loader takes the experts of Qwen3-VL-MoE
 # with their dims in the order of published files, which transformers 5.19 does not write.
 NOT_IN_VLLM = {"kimi_linear", "qwen3_vl_moe"}
@@ -26,7 +27,7 @@ IMPOSSIBLE = {
 
 
 def parse(text):
-    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "etp": 1, "placement": "linear", "redundant": 0,
+    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "etp": 1, "placement": "linear", "redundant": 0, "mm_encoder_tp_mode": "weights",
                "shard": 1}
     for item in text.partition(":")[2].split(","):
         key, _, value = item.partition("=")
@@ -55,6 +56,8 @@ def texts(config, variant):
         found += MORE_RANKS_THAN_KV_HEADS
     if has_experts(text_config):
         found += EXPERTS + (GROUPS if config.get("n_group", 1) > 1 else [])
+    if "vision_config" in config:
+        found += WHOLE_TOWER
     return [text for text in found if (family, text) not in IMPOSSIBLE]
 
 
