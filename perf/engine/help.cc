@@ -52,11 +52,12 @@ constexpr Row kLayouts[] = {
     {"megatron:tp=2,pp=2",
      "also dp, cp, ep, etp; layers=A-B-C, decoder layers per pipeline stage, or first, last; vpp; noop=A-B, places "
      "without a layer; names=model|chunk; vocab_multiple; experts=each|local|gmm, how they lie; glu_interleave; "
-     "mla_down, "
-     "mla_up"},
+     "mla_down, mla_up; vision_layers=A-B-C, of a vision tower"},
     {"vllm:tp=2,dp=4",
      "also pp, ep, replicas; redundant=N experts, or eplb=FILE, a table of them; placement=linear|round_robin; "
-     "all2all, how experts get their tokens; layers=A-B-C per pipeline stage"},
+     "all2all, how experts get their tokens; layers=A-B-C per pipeline stage; mm_encoder_tp_mode=weights|data, a "
+     "vision "
+     "tower cut or whole"},
     {"sglang:tp=8,ep=8",
      "also pp, replicas; attention_dp, groups of ranks that repeat attention; dense=cut|whole, output=tp|attention, "
      "all2all=none|deepep|mooncake; redundant or eplb; layers"},

@@ -27,8 +27,8 @@ IMPOSSIBLE = {
 
 
 def parse(text):
-    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "etp": 1, "placement": "linear", "redundant": 0, "mm_encoder_tp_mode": "weights",
-               "shard": 1}
+    setting = {"tp": 1, "pp": 1, "dp": 1, "ep": 0, "etp": 1, "placement": "linear", "redundant": 0,
+               "mm_encoder_tp_mode": "weights", "shard": 1}
     for item in text.partition(":")[2].split(","):
         key, _, value = item.partition("=")
         setting[key] = int(value) if value.isdigit() else value
