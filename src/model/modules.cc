@@ -239,15 +239,17 @@ void add_router(const Experts& experts, ModelWriter* writer) {
 /// Experts that the checkpoint itself has in one parameter, and so everybody's modules.
 void add_stacked_experts(const Experts& experts, ModelWriter* writer) {
   const bool is_interleaved = experts.form == Experts::Form::kInterleaved;
+  const bool is_out_in = experts.form == Experts::Form::kStackedOutIn;  // which has no biases
   const std::string root = experts.prefix + ".experts.";
   const Dim count{Axis::kExpert, experts.count}, width{Axis::kFfn, experts.width}, hidden = writer->hidden();
   const std::int64_t up = is_interleaved ? 1 : experts.width, stride = is_interleaved ? 2 : 1;
   const Dim both = is_interleaved ? Dim{Axis::kFfn, experts.width, 2} : Dim{Axis::kFfn, 2 * experts.width};
   const auto add = [&](std::string_view role, const char* name, const char* leaf, std::vector<Dim> dims) {
+    if (is_out_in) std::swap(dims[1], dims[2]);
     Param& param = writer->add(role, root + name, leaf, std::move(dims));
-    param.output = param.dims.size() - 1;
+    param.output = is_out_in ? 1 : param.dims.size() - 1;
     param.part = Part::kRoutedExperts;
-    param.is_transposed = param.dims.size() == 3;
+    param.is_transposed = param.dims.size() == 3 && !is_out_in;
     param.is_bare = true;
     if (role != "stacked.down") param.pieces = {{"experts.gate", width, 0, stride}, {"experts.up", width, up, stride}};
   };

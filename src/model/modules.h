@@ -72,9 +72,10 @@ void add_mlp(const Mlp& mlp, ModelWriter* writer);
 /// A router and its experts, each a gated MLP.
 struct Experts {
   enum class Form {
-    kEach,         ///< the checkpoint has each expert on its own
-    kStacked,      ///< all in gate_up_proj [experts, in, out], gate first, and down_proj
-    kInterleaved,  ///< the same with gate and up in turns, and a bias of each
+    kEach,          ///< the checkpoint has each expert on its own
+    kStacked,       ///< all in gate_up_proj [experts, in, out], gate first, and down_proj
+    kStackedOutIn,  ///< the same with [experts, out, in]
+    kInterleaved,   ///< as kStacked, with gate and up in turns, and a bias of each
   };
 
   std::string prefix = "mlp";

@@ -151,9 +151,31 @@ void qwen3_vl(ModelWriter* writer) {
   add_decoder_of("qwen3", writer);
 }
 
+/// Experts are stacked as transformers 5 writes them: [experts, out, in]. Files of transformers 4, the published ones
+/// among them, have [experts, in, out].
+void qwen3_vl_moe(ModelWriter* writer) {
+  add_qwen3_tower(writer);
+  const Attention attention = read_qwen3_attention(writer);
+  MoeFfn ffn = read_qwen_ffn(writer);
+  ffn.routed.form = Experts::Form::kStackedOutIn;
+  writer->model().server.repeats_outer = true;
+  add_moe_decoder(
+      writer, [&](std::int64_t) { add_attention(attention, writer); }, ffn);
+}
+
+void qwen3_5(ModelWriter* writer) {
+  add_qwen3_tower(writer);
+  add_decoder_of("qwen3_5_text", writer);
+}
+
+void qwen3_5_moe(ModelWriter* writer) {
+  add_qwen3_tower(writer);
+  add_decoder_of("qwen3_5_moe_text", writer);
+}
+
 constexpr Family kFamilies[] = {
-    {"qwen2_5_vl", qwen2_5_vl},
-    {"qwen3_vl", qwen3_vl},
+    {"qwen2_5_vl", qwen2_5_vl}, {"qwen3_vl", qwen3_vl},       {"qwen3_vl_moe", qwen3_vl_moe},
+    {"qwen3_5", qwen3_5},       {"qwen3_5_moe", qwen3_5_moe},
 };
 
 }  // namespace

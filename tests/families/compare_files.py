@@ -26,7 +26,8 @@ RECORDS = ROOT / "tests/data/families"
 # Families that the library knows, and models of theirs that it does not.
 MUST_KNOW = {"llama", "qwen3", "qwen3_moe", "mixtral", "deepseek_v3", "kimi_k2", "mistral", "qwen2", "qwen2_moe", "phi3", "gemma",
              "gemma2", "gemma3_text", "glm4", "glm4_moe", "deepseek_v2", "glm", "gpt2", "gpt_bigcode", "starcoder2", "olmo2",
-             "seed_oss", "hunyuan_v1_dense", "ernie4_5", "internlm", "internlm2", "aquila", "qwen2_5_vl", "qwen3_vl",
+             "seed_oss", "hunyuan_v1_dense", "ernie4_5", "internlm", "internlm2", "aquila", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5",
+             "qwen3_5_moe",
              "deepseek_v32", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "gpt_oss", "minimax_m2", "llama4_text",
              "hunyuan_v1_moe", "ernie4_5_moe", "kimi_linear"}
 MAY_REFUSE = set()

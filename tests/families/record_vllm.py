@@ -134,6 +134,12 @@ def engine_config(folder, setting, dtype):
     return config
 
 
+def in_published_order(config, name, numbers):
+    """Stacked experts of Qwen3-VL-MoE are [in, out] in published files, which vLLM reads, and not in transformers 5's."""
+    is_turned = config["model_type"] == "qwen3_vl_moe" and ".experts." in name
+    return np.ascontiguousarray(numbers.swapaxes(1, 2)) if is_turned else numbers
+
+
 def memory_of(checkpoint, config, setting, rank):
     """{parameter: array of numbers} of one rank, what the loaders never wrote left out."""
     with Worker(config, setting, rank, "float32") as worker:
@@ -147,7 +153,8 @@ def memory_of(checkpoint, config, setting, rank):
         before = {name: tensor.clone() for name, tensor in was_buffer.items()}
         with set_current_vllm_config(worker.config), torch.no_grad():
             worker.model.load_weights(
-                (name, torch.from_numpy(checkpoint.numbers(name).astype(np.float32))) for name in checkpoint.files)
+                (name, torch.from_numpy(in_published_order(config, name, checkpoint.numbers(name)).astype(np.float32)))
+                for name in checkpoint.files)
         found = {}
         for name, tensor in worker.tensors().items():
             if name in before and torch.equal(before[name], tensor):

@@ -13,15 +13,16 @@ EXPERTS = ["vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4", "vllm:tp=4,ep=4", "vllm:tp=1
            "vllm:tp=2,ep=2,pp=2"]
 GROUPS = ["vllm:tp=4,ep=4,placement=round_robin"]  # which vLLM obeys for a router with several groups of experts only
 WHOLE_TOWER = ["vllm:tp=2,mm_encoder_tp_mode=data"]
-# No records of vLLM: its model of Kimi-Linear imports what only a GPU has; its loader takes the experts of Qwen3-VL-MoE
-# with their dims in the order of published files, which transformers 5.19 does not write.
-NOT_IN_VLLM = {"kimi_linear", "qwen3_vl_moe"}
+# No records of vLLM: its model of Kimi-Linear imports what only a GPU has.
+NOT_IN_VLLM = {"kimi_linear"}
 # What vLLM 0.32 itself cannot build or load.
 IMPOSSIBLE = {
     ("ernie4_5_moe", "vllm:tp=2,pp=2"): "a tied embedding that is not on the last stage",
     ("ernie4_5_moe", "vllm:tp=2,ep=2,pp=2"): "a tied embedding that is not on the last stage",
     **{(family, "vllm:tp=1,ep=4,redundant=2"): "it has no redundant experts"
        for family in ("gpt_oss", "llama4_text", "minimax_m2", "qwen2_moe")},
+    **{(family, "vllm:tp=1,ep=4,redundant=2"): "it asks again, for the decoder alone, whether there is a GPU"
+       for family in ("qwen3_vl_moe", "qwen3_5_moe")},
     ("qwen3_5_text", "vllm:tp=12"): "more ranks than heads of linear attention",
 }
 

@@ -81,6 +81,8 @@ ZOO = {
     "qwen3_5_text": {"small": LINEAR},
     "qwen3_5_moe_text": {"small": {**LINEAR, **EXPERTS, **ONE_SHARED}},
     "qwen3_5": {"small": {"text_config": {**LINEAR, "model_type": "qwen3_5_text"}, "vision_config": VISION_3_5}},
+    "qwen3_5_moe": {"small": {"text_config": {**LINEAR, **EXPERTS, **ONE_SHARED, "model_type": "qwen3_5_moe_text"},
+                              "vision_config": VISION_3_5}},
     "gpt2": {"small": GPT2, "untied": {**GPT2, "tie_word_embeddings": False}},
     "gpt_bigcode": {"small": {**GPT2, "multi_query": True}, "multi_head": {**GPT2, "multi_query": False}},
     "internlm": {"small": {**without(DENSE_OF_HEADS, "num_key_value_heads"), "bias": True}},

@@ -118,10 +118,10 @@ TEST(ConfigTest, NullLowRankOfQueriesIsNone) {
 }
 
 TEST(ConfigTest, ModelsOfSeveralPartsAreRefusedByName) {
-  const Json config = {{"model_type", "qwen3_vl_moe"},
-                       {"text_config", {{"model_type", "qwen3_vl_moe_text"}, {"num_hidden_layers", 2}}},
+  const Json config = {{"model_type", "llava"},
+                       {"text_config", {{"model_type", "llama"}, {"num_hidden_layers", 2}}},
                        {"vision_config", {{"depth", 2}}}};
-  expect_message(status_of(config), RESHARD_ERR_NOT_SUPPORTED, {"qwen3_vl_moe", "text_config", "llama, mistral"});
+  expect_message(status_of(config), RESHARD_ERR_NOT_SUPPORTED, {"llava", "text_config", "llama, mistral"});
 }
 
 TEST(ConfigTest, BrokenJsonIsToldByLineAndColumn) {

@@ -22,6 +22,27 @@ Json changed(Json config, const Json& changes) {
   return config;
 }
 
+Json tiny_gpt(const std::string& model_type) {
+  return {{"model_type", model_type}, {"n_embd", 24},     {"n_head", 8}, {"n_layer", 5},
+          {"n_positions", 7},         {"vocab_size", 131}};
+}
+
+/// A tower of 3 layers, 8 heads of 2, and the decoder of another family, of 5 layers.
+Json tiny_vision(const std::string& model_type, const std::string& decoder) {
+  Json text = changed(decoder == "qwen3_moe" ? tiny_qwen3_moe() : tiny_llama(),
+                      {{"num_hidden_layers", 5}, {"vocab_size", 131}});
+  text.erase("model_type");
+  const Json vision = {{"depth", 3},
+                       {"hidden_size", 16},
+                       {"intermediate_size", 8},
+                       {"num_heads", 8},
+                       {"out_hidden_size", 2},
+                       {"patch_size", 2},
+                       {"num_position_embeddings", 5},
+                       {"deepstack_visual_indexes", {0, 2}}};
+  return {{"model_type", model_type}, {"text_config", text}, {"vision_config", vision}};
+}
+
 /// Small models by name: each family, and each option of a config that moves bytes.
 const std::map<std::string, Json>& small_models() {
   // 8 heads of 3, widths that 4 ranks divide, a vocabulary that nothing does.
@@ -43,6 +64,21 @@ const std::map<std::string, Json>& small_models() {
       {"deepseek-none-shared", changed(deepseek, {{"n_shared_experts", 0}, {"first_k_dense_replace", 0}})},
       {"deepseek-no-q-rank", changed(deepseek, {{"q_lora_rank", nullptr}, {"model_type", "kimi_k2"}})},
       {"deepseek-no-topk-method", silent},
+      {"glm", changed(changed(tiny_llama(), sizes), {{"model_type", "glm"}})},
+      {"gpt2", tiny_gpt("gpt2")},
+      {"gpt_bigcode", tiny_gpt("gpt_bigcode")},
+      {"gpt_bigcode-many-heads", changed(tiny_gpt("gpt_bigcode"), {{"multi_query", false}})},
+      {"starcoder2", changed(changed(tiny_llama(), sizes), {{"model_type", "starcoder2"}})},
+      {"olmo2", changed(changed(tiny_llama(), sizes), {{"model_type", "olmo2"}})},
+      {"seed_oss", changed(changed(tiny_llama(), sizes), {{"model_type", "seed_oss"}})},
+      {"hunyuan_v1_dense", changed(changed(tiny_llama(), sizes), {{"model_type", "hunyuan_v1_dense"}})},
+      {"ernie4_5", changed(changed(tiny_llama(), sizes), {{"model_type", "ernie4_5"}})},
+      {"internlm", changed(changed(tiny_llama(), sizes), {{"model_type", "internlm"}})},
+      {"internlm2", changed(changed(tiny_llama(), sizes), {{"model_type", "internlm2"}})},
+      {"aquila", changed(changed(tiny_llama(), sizes), {{"model_type", "aquila"}})},
+      {"qwen2_5_vl", tiny_vision("qwen2_5_vl", "qwen2")},
+      {"qwen3_vl", tiny_vision("qwen3_vl", "qwen3")},
+      {"qwen3_vl_moe", tiny_vision("qwen3_vl_moe", "qwen3_moe")},
   };
   return models;
 }

@@ -164,6 +164,34 @@ TEST(VisionFamiliesTest, ServersHaveTheTowerOnEveryStage) {
   expect_buffer(whole, fc1, {4, 4}, [&](const Index& i) { return Element{file, i}; });
 }
 
+TEST(VisionFamiliesTest, ExpertsOfQwen3VlMoeAreStackedWithGateBeforeUp) {
+  Json config = changed(tiny_qwen3_vl(), {{"model_type", "qwen3_vl_moe"}});
+  config["text_config"].update({{"num_experts", 3}, {"moe_intermediate_size", 4}});
+  // gate_up_proj [3, 8, 2]: rows 0 to 3 of an expert are its gate. A rank of 2 has 2 of gate, then 2 of up, of each.
+  const std::string experts = "layers.1.mlp.experts.", file = "model.language_model." + experts;
+  for (std::int64_t rank = 0; rank < 2; ++rank) {
+    const auto row_of = [&](std::int64_t row) { return row / 2 * 4 + rank * 2 + row % 2; };
+    const Memory server = memory_of(layout_of(config, "vllm:tp=2"), static_cast<std::int32_t>(rank));
+    EXPECT_EQ(server.defect, "");
+    expect_buffer(server, "language_model.model." + experts + "routed_experts.w13_weight", {3, 4, 2},
+                  [&](const Index& i) {
+                    return Element{file + "gate_up_proj", {i[0], row_of(i[1]), i[2]}};
+                  });
+    expect_buffer(server, "language_model.model." + experts + "routed_experts.w2_weight", {3, 2, 2},
+                  [&](const Index& i) {
+                    return Element{file + "down_proj", {i[0], i[1], rank * 2 + i[2]}};
+                  });
+    const Memory trainer = memory_of(layout_of(config, "megatron:tp=2,etp=2"), static_cast<std::int32_t>(rank));
+    EXPECT_EQ(trainer.defect, "");
+    for (std::int64_t expert = 0; expert < 3; ++expert) {
+      expect_buffer(trainer, kDecoder + "1.mlp.experts.linear_fc1.weight" + std::to_string(expert), {4, 2},
+                    [&](const Index& i) {
+                      return Element{file + "gate_up_proj", {expert, row_of(i[0]), i[1]}};
+                    });
+    }
+  }
+}
+
 TEST(VisionFamiliesTest, TowerKeepsItsTypeWhereTheDecoderIsQuantised) {
   const ModelLayout layout = layout_of(tiny_qwen2_5_vl(), "vllm:quant=channel");
   int num_quantised = 0;
