@@ -18,7 +18,7 @@ Status unknown_family(const ConfigReader& config, std::span<const Family> famili
   for (const Family& family : families) known += (known.empty() ? "" : ", ") + std::string(family.model_type);
   // A model of several parts names its tensors by part, so that its text_config alone would not describe them.
   const std::string parts =
-      config.has("text_config") ? ", which has parts beside text (text_config); such are not known" : "";
+      config.has("text_config") ? ", which has parts beside text (text_config) and needs a row of its own" : "";
   return {RESHARD_ERR_NOT_SUPPORTED, fmt::format("config: model_type is {}{}; the known ones are {}",
                                                  describe(*config.find("model_type")), parts, known)};
 }
