@@ -115,8 +115,26 @@ void qwen2_5_vl(ModelWriter* writer) {
   add_decoder_of("qwen2", writer);
 }
 
-/// Positions have an embedding, the MLP is not gated. `deepstack_visual_indexes` names layers of the tower whose
-/// outputs go to the decoder, too, each through a merger of its own with a norm as wide as the merged patches.
+/// `deepstack_visual_indexes` names layers of the tower whose outputs go to the decoder, too, each through a merger of
+/// its own with a norm as wide as the merged patches.
+void add_deepstack(const VisionTower& tower, Config* config, ModelWriter* writer) {
+  const std::vector<std::int64_t> merged_layers = config->counts("deepstack_visual_indexes", Config::kLayers);
+  for (std::size_t i = 0; i < merged_layers.size(); ++i) {
+    if (merged_layers[i] >= tower.depth || merged_layers.size() > static_cast<std::size_t>(tower.depth)) {
+      config->fail(invalid_argument(fmt::format(
+          "config: vision_config: deepstack_visual_indexes names {} layers and among them {}, but depth is {}",
+          merged_layers.size(), merged_layers[i], tower.depth)));
+      break;
+    }
+    const std::string deep = "model.visual.deepstack_merger_list." + std::to_string(i) + ".";
+    for (const char* leaf : {"weight", "bias"}) {
+      writer->add("deepstack.norm", deep + "norm", leaf, {{Axis::kPlain, tower.merged_size}});
+    }
+    add_merger(tower, {"deepstack.up", "deepstack.down", deep + "linear_fc1", deep + "linear_fc2"}, writer);
+  }
+}
+
+/// Positions have an embedding, the MLP is not gated.
 void add_qwen3_tower(ModelWriter* writer) {
   Config config = writer->config().part("vision_config");
   VisionTower tower = read_tower("model.visual", &config);
@@ -134,14 +152,7 @@ void add_qwen3_tower(ModelWriter* writer) {
   const std::string merger = "model.visual.merger.";
   writer->norm("projector.norm", merger + "norm", /*has_bias=*/true);
   add_merger(tower, {"projector.up", "projector.down", merger + "linear_fc1", merger + "linear_fc2"}, writer);
-  const std::size_t num_mergers = config.counts("deepstack_visual_indexes", Config::kLayers).size();
-  for (std::size_t i = 0; i < num_mergers; ++i) {
-    const std::string deep = "model.visual.deepstack_merger_list." + std::to_string(i) + ".";
-    for (const char* leaf : {"weight", "bias"}) {
-      writer->add("deepstack.norm", deep + "norm", leaf, {{Axis::kPlain, tower.merged_size}});
-    }
-    add_merger(tower, {"deepstack.up", "deepstack.down", deep + "linear_fc1", deep + "linear_fc2"}, writer);
-  }
+  add_deepstack(tower, &config, writer);
   end_tower("model.language_model", writer);
   writer->config().fail(config.status());
 }

@@ -114,6 +114,32 @@ TEST(FuzzTest, ChangedValuesGiveALayoutOrAnError) {
   }));
 }
 
+TEST(FuzzTest, ChangedValuesOfPartsGiveALayoutOrAnError) {
+  const Json small = Json::parse(R"({"model_type": "qwen3_vl", "tie_word_embeddings": false, "text_config": {
+    "num_hidden_layers": 4, "hidden_size": 8, "vocab_size": 10, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "head_dim": 2, "intermediate_size": 8, "num_experts": 4, "moe_intermediate_size": 4, "tie_word_embeddings": false,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 2, "linear_value_head_dim": 2,
+    "linear_conv_kernel_dim": 3, "shared_expert_intermediate_size": 4},
+    "vision_config": {"depth": 3, "hidden_size": 4, "intermediate_size": 4, "num_heads": 2, "out_hidden_size": 8,
+    "patch_size": 1, "in_channels": 3, "spatial_merge_size": 1, "temporal_patch_size": 1, "num_position_embeddings": 5,
+    "deepstack_visual_indexes": [0, 2]}})");
+  const std::vector<std::string> some_texts = {"fsdp:shard=3", "megatron:tp=2,pp=2,vision_layers=1-2", "vllm:tp=2,pp=2",
+                                               "vllm:mm_encoder_tp_mode=data", "checkpoint"};
+  EXPECT_TRUE(rc::check([&] {
+    Json config = small;
+    config["model_type"] =
+        *rc::gen::element<std::string>("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe");
+    for (int i = *rc::gen::inRange(0, 3); i > 0; --i) {
+      const auto part = *rc::gen::element<std::string>("", "text_config", "vision_config");
+      Json& object = part.empty() || !config[part].is_object() ? config : config[part];
+      std::vector<std::string> keys;
+      for (const auto& [key, value] : object.items()) keys.push_back(key);
+      object[*rc::gen::elementOf(keys)] = random_value();
+    }
+    expect_layout_or_error(config.dump(), *rc::gen::elementOf(some_texts));
+  }));
+}
+
 TEST(FuzzTest, DamagedExpertMapsGiveTablesOrAnError) {
   const std::vector<std::string> maps = {
       R"({"physical_to_logical": [[0, 1, 3, 2, 3, 0], [0, 1, 2, 3]]})",

@@ -263,6 +263,9 @@ TEST(VisionFamiliesTest, FaultsNameThePart) {
   config = tiny_qwen2_5_vl();
   config["vision_config"]["num_heads"] = 3;
   EXPECT_THAT(error_of(config, "vllm"), HasSubstr("num_heads = 3 does not divide hidden_size = 4"));
+  config = tiny_qwen3_vl();
+  config["vision_config"]["deepstack_visual_indexes"] = {0, 3};
+  EXPECT_THAT(error_of(config, "vllm"), HasSubstr("names 2 layers and among them 3, but depth is 3"));
   config.erase("vision_config");
   EXPECT_THAT(error_of(config, "vllm"), HasSubstr("config: vision_config is missing"));
   config["vision_config"] = 7;
