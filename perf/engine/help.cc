@@ -62,7 +62,9 @@ constexpr Row kLayouts[] = {
      "also pp, replicas; attention_dp, groups of ranks that repeat attention; dense=cut|whole, output=tp|attention, "
      "all2all=none|deepep|mooncake; redundant or eplb; layers"},
     {"checkpoint", "whole tensors; ranks=N on N ranks, split=1 to deal them out"},
-    {"of any kind", "dtype=TYPE of the elements; quant=block128|mxfp8|channel, 8-bit floats with scales"},
+    {"of any kind",
+     "dtype=TYPE of the elements; quant=block128|mxfp8|channel, 8-bit floats with scales; "
+     "lora=RANK, adapters in place of the model, lora_targets=q_proj-v_proj of these"},
 };
 constexpr Row kMachines[] = {
     {"nccl", "what NCCL saw: xml=FILE, or an XML file alone"},

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "src/layout/layout.h"
@@ -23,38 +24,26 @@ struct Kind {
   std::vector<std::string_view> keys;
 };
 
+/// Keys that all kinds have, behind their own.
+constexpr std::array<std::string_view, 4> kCommonKeys = {"lora", "lora_targets", "dtype", "quant"};
+
 const std::vector<Kind>& kinds() {
-  static const std::vector<Kind> kinds = {
-      {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "units", "dtype", "quant"}},
-      {"megatron",
-       {"tp",
-        "pp",
-        "dp",
-        "ep",
-        "etp",
-        "layers",
-        "experts",
-        "cp",
-        "vpp",
-        "first",
-        "last",
-        "noop",
-        "names",
-        "vocab_multiple",
-        "glu_interleave",
-        "mla_down",
-        "mla_up",
-        "vision_layers",
-        "dtype",
-        "quant"}},
-      {"vllm",
-       {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "layers", "mm_encoder_tp_mode",
-        "dtype", "quant"}},
-      {"sglang",
-       {"tp", "pp", "replicas", "attention_dp", "ep", "dense", "output", "all2all", "redundant", "eplb", "layers",
-        "dtype", "quant"}},
-      {"checkpoint", {"ranks", "split", "dtype", "quant"}},
-  };
+  static const std::vector<Kind> kinds = [] {
+    std::vector<Kind> all = {
+        {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "units"}},
+        {"megatron",
+         {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
+          "vocab_multiple", "glu_interleave", "mla_down", "mla_up", "vision_layers"}},
+        {"vllm",
+         {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "layers",
+          "mm_encoder_tp_mode"}},
+        {"sglang",
+         {"tp", "pp", "replicas", "attention_dp", "ep", "dense", "output", "all2all", "redundant", "eplb", "layers"}},
+        {"checkpoint", {"ranks", "split"}},
+    };
+    for (Kind& kind : all) kind.keys.insert(kind.keys.end(), kCommonKeys.begin(), kCommonKeys.end());
+    return all;
+  }();
   return kinds;
 }
 

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "src/base/arithmetic.h"
+#include "src/model/lora.h"
 #include "src/model/megatron_settings.h"
 #include "src/model/placer.h"
 #include "src/model/schemes.h"
@@ -182,6 +183,7 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   scheme.holds_out_in = true;
   scheme.names.assign(std::begin(kNames), std::end(kNames));
   scheme.fused.assign(std::begin(kFused), std::end(kFused));
+  name_megatron_adapters(&scheme);
   if (settings.mla_down == "fused") scheme.fused.push_back(kFusedDown);
   if (settings.splits_mla_up) scheme.fused.insert(scheme.fused.end(), std::begin(kSplitUp), std::end(kSplitUp));
   scheme.glu_block = settings.glu_interleave;

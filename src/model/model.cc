@@ -12,6 +12,7 @@
 #include "src/model/families.h"
 #include "src/model/layout_builder.h"
 #include "src/model/layout_text.h"
+#include "src/model/lora.h"
 #include "src/model/name_filter.h"
 #include "src/model/quantised.h"
 #include "src/model/schemes.h"
@@ -23,13 +24,14 @@ struct Kind {
   std::string_view kind;
   Result<std::int32_t> (*num_ranks)(const LayoutText&);
   Status (*place)(const LayoutText&, LayoutBuilder*);
+  bool is_server = false;  ///< makes no parameters of what Param::is_on_servers denies
 };
 
 constexpr std::array kKinds = {
     Kind{"fsdp", fsdp_num_ranks, place_fsdp},
     Kind{"megatron", megatron_num_ranks, place_megatron},
-    Kind{"vllm", vllm_num_ranks, place_vllm},
-    Kind{"sglang", sglang_num_ranks, place_sglang},
+    Kind{"vllm", vllm_num_ranks, place_vllm, true},
+    Kind{"sglang", sglang_num_ranks, place_sglang, true},
     Kind{"checkpoint", checkpoint_num_ranks, place_checkpoint},
 };
 
@@ -113,9 +115,13 @@ Result<ModelLayout> make_model_layout(Model model, const std::string& layout_tex
     return text.error(
         fmt::format("dtype is {}, and {} beside the text; give one of them", name(*quant.dtype), name(*options.dtype)));
   }
+  RESHARD_TRY(take_adapters(text, &model));
   set_dtypes(quant, &model);
   if (text.kind() == "vllm") set_served_forms(&model);
   RESHARD_TRY(std::vector<std::size_t> chosen, select_by_name(model, options.include, options.exclude));
+  // What a server makes no parameter of is not in its layout, so that a plan names it and refuses, unless it is told to
+  // skip what only one side has: nothing that was trained is dropped in silence.
+  if (kind.is_server) std::erase_if(chosen, [&](std::size_t index) { return !model.params[index].is_on_servers; });
   std::vector<bool> is_quantised;
   for (const std::size_t index : chosen) is_quantised.push_back(is_quantisable(model, model.params[index]));
   RESHARD_TRY(LayoutBuilder builder,

@@ -23,7 +23,6 @@ class Placer {
   Status place(std::size_t choice) {
     const std::size_t index = builder_->chosen()[choice];
     const Param& param = builder_->param(index);
-    if (scheme_.is_server && !param.is_on_servers) return {};
     for (const FusedGroup& group : fused_groups(model_, index, scheme_.fused)) {
       std::vector<DimPlacement> dims;
       RESHARD_TRY(cut(param, group, &dims).with_context(buffer_name(param, group)));
@@ -126,8 +125,10 @@ class Placer {
     const bool has_server_stem = scheme_.is_server && !param.server_stem.empty();
     std::string stem = has_server_stem ? param.server_stem : param.stem, leaf = param.leaf;
     if (!rule.target.empty()) {
-      const std::size_t module = scheme_.keeps_modules ? stem.rfind('.') + 1 : 0;
-      stem = stem.substr(0, module) + std::string(rule.target);
+      std::string_view target = rule.target;
+      std::size_t module = scheme_.keeps_modules ? stem.rfind('.') + 1 : 0;
+      for (; target.starts_with("../"); target.remove_prefix(3)) module = stem.rfind('.', module - 2) + 1;
+      stem = stem.substr(0, module) + std::string(target);
     }
     stem = renamed_modules(std::move(stem));
     if (slot >= 0 && scheme_.expert_buffers == ExpertBuffers::kModuleEach) {

@@ -20,7 +20,8 @@ namespace reshard {
 /// What a framework calls a parameter. A target that ends in "_" takes the leaf without a dot: "w2_" gives "w2_weight".
 struct NameRule {
   std::string_view role;    ///< see Param
-  std::string_view target;  ///< in place of the stem, or of its last component, see Scheme::keeps_modules
+  std::string_view target;  ///< in place of the stem, or of its last component, see Scheme::keeps_modules; then each
+                            ///< "../" in front takes one component more
   bool has_leaf = true;     ///< false: the target is all of the name, as of parameters that no module wraps
 };
 
@@ -109,7 +110,7 @@ struct Scheme {
   std::function<std::int32_t(std::size_t choice)> stage_of;  ///< instead of stages, by index in chosen()
   bool repeats_outer = false;                                ///< what lies outside the layers is on every stage
   std::string tied_output;  ///< buffer of a tied embedding on the last stage; empty: it is not there
-  bool is_server = false;   ///< of parameters it has those that servers make, and cuts those that they cut
+  bool is_server = false;   ///< of parameters it cuts those that servers cut
 };
 
 /// A name with its prefix exchanged.

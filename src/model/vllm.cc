@@ -9,6 +9,7 @@
 
 #include "src/base/arithmetic.h"
 #include "src/model/expert_maps.h"
+#include "src/model/lora.h"
 #include "src/model/placer.h"
 #include "src/model/schemes.h"
 #include "src/model/vllm_settings.h"
@@ -146,6 +147,7 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   scheme.holds_out_in = true;
   scheme.names.assign(std::begin(kNames), std::end(kNames));
   scheme.fused.assign(std::begin(kFused), std::end(kFused));
+  name_vllm_adapters(&scheme);
   scheme.padded_vocab = padded_vocab(model);
   scheme.num_stages = settings.pp;
   scheme.stages = &stages;

@@ -89,7 +89,10 @@ Status list_unsent(const Substitutes& substitutes, Plan* plan) {
     const Tensor& tensor = plan->src->tensors()[s];
     if (plan->given_dst->find_tensor(tensor.name) >= 0 || substitutes.is_unsent(static_cast<std::int64_t>(s))) continue;
     if (plan->options.unmatched != Unmatched::kSkip) {
-      return mismatch(fmt::format("tensor \"{}\" is at the source but not at the destination", tensor.name));
+      return mismatch(fmt::format(
+          "tensor \"{}\" is at the source but not at the destination; leave it out there, or skip what only "
+          "one side has (RESHARD_UNMATCHED_SKIP)",
+          tensor.name));
     }
     plan->only_at_source.push_back(tensor.name);
   }
@@ -121,7 +124,10 @@ Status match_tensors(Plan* plan) {
     }
     const std::int64_t s = src.find_tensor(tensor.name);
     if (s < 0 && !is_skipping) {
-      return mismatch(fmt::format("tensor \"{}\" is at the destination but not at the source", tensor.name));
+      return mismatch(
+          fmt::format("tensor \"{}\" is at the destination but not at the source, and would keep what it has; give the "
+                      "source it, or skip what only one side has (RESHARD_UNMATCHED_SKIP)",
+                      tensor.name));
     }
     if (s < 0) {
       plan->only_at_destination.push_back(tensor.name);

@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 import checks
+import rows
 
 SPDX = "// SPDX-License-Identifier: Apache-2.0\n// SPDX-FileCopyrightText: The reshard authors\n"
 
@@ -71,6 +72,25 @@ class ChecksTest(unittest.TestCase):
         expected = [(False, "src/file.cc:1"), (True, "src/huge.cc:1"), (False, "src/longer.cc:2"),
                     (True, "src/longer.cc:63")]
         self.assertCountEqual(self.findings("sizes", tree), expected)
+
+
+class RowsTest(unittest.TestCase):
+    ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+    def faults(self, changes):
+        return rows.table(changes, self.ROOT)[1]
+
+    def test_that_rows_tell_what_fails_or_is_not_there(self):
+        self.assertEqual(self.faults({}), [])
+        self.assertEqual(self.faults({4: [("Row04_A", True, ["fsdp:shard=4"])]}), [])
+        self.assertEqual(self.faults({4: [("Row04_A", False, [])]}), ["Row04_A fails"])
+        self.assertEqual(self.faults({55: [("Row55_A", True, [])]}), ["there is no row 55"])
+        self.assertFalse(rows.exists(self.ROOT, "PlanErrorTest.NoSuchTest"))
+        self.assertFalse(rows.exists(self.ROOT, "tests/endtoend/none.py"))
+
+    def test_that_few_texts_show_every_kind(self):
+        self.assertEqual(rows.shown(["fsdp:shard=2", "fsdp:shard=3", "vllm:eplb=/tmp/x,tp=2", "fsdp:shard=2,dim=0"]),
+                         "`fsdp:shard=2`, `vllm:eplb=FILE,tp=2`, `fsdp:shard=2,dim=0`")
 
 
 if __name__ == "__main__":

@@ -181,6 +181,30 @@ TEST_F(UnmatchedTest, AreListedWhenSkippedAlsoBySavedPlans) {
   }
 }
 
+TEST(UnmatchedSidesTest, ABiasThatTheServerHasNoParameterForIsRefused) {
+  // vLLM's Qwen3 has no bias of o_proj, whatever the config says; dropped in silence it would be trained for nothing.
+  const char* const config = R"({"model_type": "qwen3", "num_hidden_layers": 1, "hidden_size": 8, "vocab_size": 64,
+      "num_attention_heads": 4, "head_dim": 2, "intermediate_size": 16, "attention_bias": true})";
+  reshard_model_options_t from = options_of("fsdp:shard=2"), to = options_of("vllm:tp=2");
+  from.config_json = to.config_json = config;
+  const LayoutOf src(from), dst(to);
+  reshard_plan_t plan = nullptr;
+  EXPECT_EQ(reshard_plan_create(src.handle, dst.handle, nullptr, &plan), RESHARD_ERR_LAYOUT_MISMATCH);
+  EXPECT_THAT(reshard_last_error(),
+              HasSubstr("\"model.layers.0.self_attn.o_proj.bias\" is at the source but not at the "
+                        "destination; leave it out there, or skip"));
+  EXPECT_EQ(reshard_plan_create(dst.handle, src.handle, nullptr, &plan), RESHARD_ERR_LAYOUT_MISMATCH);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("at the destination but not at the source, and would keep what it has"));
+  reshard_plan_options_t options;
+  reshard_plan_options_init(&options);
+  options.unmatched = RESHARD_UNMATCHED_SKIP;
+  ASSERT_EQ(reshard_plan_create(src.handle, dst.handle, &options, &plan), RESHARD_OK) << reshard_last_error();
+  const char* name = nullptr;
+  ASSERT_EQ(reshard_plan_get_unmatched(plan, 0, &name, nullptr), RESHARD_OK);
+  EXPECT_STREQ(name, "model.layers.0.self_attn.o_proj.bias");
+  reshard_plan_destroy(plan);
+}
+
 TEST(UnmatchedSidesTest, WithoutACommonNameAreRefusedInAnyCase) {
   reshard_model_options_t left = options_of("fsdp"), right = options_of("fsdp");
   left.include = "lm_head.weight";

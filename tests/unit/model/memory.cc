@@ -129,7 +129,20 @@ std::vector<std::string> rows_of(const Memory& memory, const std::string& name, 
   return rows;
 }
 
+void record_text(const std::string& text) {
+  static const testing::TestInfo* test = nullptr;
+  static std::string texts;  // of the test so far
+  const testing::TestInfo* current = testing::UnitTest::GetInstance()->current_test_info();
+  if (current == nullptr) return;
+  if (test != current) texts.clear();
+  test = current;
+  if ((" " + texts + " ").find(" " + text + " ") != std::string::npos) return;
+  texts += (texts.empty() ? "" : " ") + text;
+  testing::Test::RecordProperty("texts", texts);
+}
+
 ModelLayout layout_of(const Json& config, const std::string& text) {
+  record_text(text);
   Result<ModelLayout> layout = make_model_layout(config.dump(), text);
   EXPECT_TRUE(layout.ok()) << text << ": " << layout.status().message();
   return layout.ok() ? layout.take() : ModelLayout(1);

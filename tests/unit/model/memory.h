@@ -42,7 +42,10 @@ void expect_buffer(const Memory& memory, const std::string& name, const Index& s
 /// .weight", "0" for padding.
 std::vector<std::string> rows_of(const Memory& memory, const std::string& name, std::int64_t width);
 
-/// The layout, which must be one; a failed expectation and an empty layout otherwise.
+/// Puts a layout's text on the record of the test that runs, for the table of what is tested (tests/lint/rows.py).
+void record_text(const std::string& text);
+
+/// The layout, which must be one; a failed expectation and an empty layout otherwise. Its text is recorded.
 ModelLayout layout_of(const nlohmann::json& config, const std::string& text);
 
 /// The message of the error that this must give; a failed expectation otherwise.

@@ -104,7 +104,9 @@ TEST(SemanticsTest, Row07_ChunksOfFlatUnitsBeginAndEndInsideRows) {
   const Json config = changed(tiny_llama(), {{"vocab_size", 3}, {"hidden_size", 4}});
   Result<Model> model = read_model(config.dump(), {}, families);
   ASSERT_TRUE(model.ok()) << model.status().message();
-  Result<ModelLayout> layout = make_model_layout(model.take(), "fsdp:shard=2,units=flat");
+  const std::string text = "fsdp:shard=2,units=flat";
+  record_text(text);
+  Result<ModelLayout> layout = make_model_layout(model.take(), text);
   ASSERT_TRUE(layout.ok()) << layout.status().message();
   const std::string embedding = "model.embed_tokens.weight";
   for (std::int32_t rank = 0; rank < 2; ++rank) {
@@ -186,6 +188,7 @@ ModelLayout gated_layout(const std::string& text) {
   const Json config = changed(tiny_llama(), {{"model_type", "gated"}});
   Result<Model> model = read_model(config.dump(), {}, families);
   EXPECT_TRUE(model.ok()) << model.status().message();
+  record_text(text);
   Result<ModelLayout> layout = make_model_layout(model.take(), text);
   EXPECT_TRUE(layout.ok()) << layout.status().message();
   return layout.take();
