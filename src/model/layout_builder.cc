@@ -29,7 +29,11 @@ Status LayoutBuilder::place(std::size_t choice, MeshPtr mesh, std::vector<DimPla
                             const std::string& buffer_name, std::vector<int> order) {
   const Param& tensor = param(chosen_[choice]);
   auto [buffer, is_new] = buffers_.try_emplace(buffer_name, -1);
-  if (is_new) buffer->second = layout_.add_buffer(buffer_name, tensor.dtype);
+  // Of arrays at offsets a plan makes sure that no two overlap where it writes.
+  if (is_new) {
+    buffer->second =
+        tensor.shares_memory ? layout_.add_offset_buffer(buffer_name) : layout_.add_buffer(buffer_name, tensor.dtype);
+  }
   Placement placement;
   placement.mesh = std::move(mesh);
   placement.dims = std::move(dims);

@@ -127,6 +127,7 @@ Status take_adapters(const LayoutText& text, Model* model) {
     const Dim plain{Axis::kPlain, rank};
     adapters.push_back(adapter(param, adapted->a, ".lora_A", {plain, param.dims[1]}));
     adapters.back().server_step = 1;  // the rows of the projection are those of B
+    adapters.back().shares_memory = text.kind() == "megatron" && adapted->megatron_b.empty();
     adapters.push_back(adapter(param, adapted->b, ".lora_B", {param.dims[0], plain}));
   }
   model->params = std::move(adapters);

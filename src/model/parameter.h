@@ -92,6 +92,8 @@ struct Param {
   bool is_on_servers = true;              ///< false: in the checkpoint, but servers make no parameter of it
   bool is_on_every_server_stage = false;  ///< also on those that compute nothing with it
   bool is_cut_on_servers = true;          ///< false: each rank of a server holds all of it
+  bool shares_memory =
+      false;                ///< lies where others lie, in full: several tensors are one parameter, as at a source only
   std::string server_stem;  ///< where servers have another stem, before tables of theirs name its last component
   ServedType served_type = ServedType::kStored;
   std::int64_t server_step = 1;  ///< servers deal the rows of a head out: every so many from 0 on, then from 1 on, ...
