@@ -43,9 +43,10 @@ constexpr FusedRule kMegatronFused[] = {
     {"mlp.linear_fc1.lora_B", {"lora_b.gate", "lora_b.up"}},
 };
 
-const Adapted* adapted_of(const Param& param) {
-  // Checkpoints that are [in, out] have no adapters here, nor biases any anywhere.
+const Adapted* adapted_of(const Model& model, const Param& param) {
+  // Checkpoints that are [in, out] have no adapters here, nor vision towers, nor biases any anywhere.
   if (param.leaf != "weight" || param.is_transposed) return nullptr;
+  if (model.stacks[static_cast<std::size_t>(param.stack)].is_vision) return nullptr;
   const auto found =
       std::find_if(kAdapted.begin(), kAdapted.end(), [&](const Adapted& each) { return each.role == param.role; });
   return found == kAdapted.end() ? nullptr : &*found;
@@ -60,7 +61,7 @@ std::string last_component(const std::string& stem) {
 Result<std::set<std::string>> read_targets(const LayoutText& text, const Model& model) {
   std::set<std::string> known;
   for (const Param& param : model.params) {
-    if (adapted_of(param) != nullptr) known.insert(last_component(param.stem));
+    if (adapted_of(model, param) != nullptr) known.insert(last_component(param.stem));
   }
   if (known.empty()) return text.error(fmt::format("lora: no projection of {} is adapted here", model.model_type));
   const std::string* value = text.find("lora_targets");
@@ -122,7 +123,7 @@ Status take_adapters(const LayoutText& text, Model* model) {
   RESHARD_TRY(const std::set<std::string> targets, read_targets(text, *model));
   std::vector<Param> adapters;
   for (const Param& param : model->params) {
-    const Adapted* adapted = adapted_of(param);
+    const Adapted* adapted = adapted_of(*model, param);
     if (adapted == nullptr || targets.count(last_component(param.stem)) == 0) continue;
     const Dim plain{Axis::kPlain, rank};
     adapters.push_back(adapter(param, adapted->a, ".lora_A", {plain, param.dims[1]}));

@@ -60,6 +60,10 @@ TEST(SemanticsTest, Row02_TensorParallelRanksAreSplit) {
 TEST(SemanticsTest, Row03_SizesNeedNotDivideEachOther) {
   expect_columns(12, 6, 4);  // dst 1 from src 1 [3, 4) and src 2 [4, 6)
   expect_columns(30, 5, 3);
+  // DTensors are cut by torch.chunk, heads or not: 8 rows on 3 ranks.
+  const Holders chunks(tiny_llama(), "fsdp:shard=1,tp=3");
+  EXPECT_EQ(chunks.rows(1, in_layer(0, "self_attn.q_proj.weight")), (Rows{"q3", "q4", "q5"}));
+  EXPECT_EQ(chunks.rows(2, in_layer(0, "self_attn.q_proj.weight")), (Rows{"q6", "q7"}));
 }
 
 TEST(SemanticsTest, Row11_HalvesOfGateAndUpStandTogetherOnEveryRank) {
