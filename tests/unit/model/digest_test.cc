@@ -137,6 +137,17 @@ const std::vector<std::string> kTexts = {
     "vllm:tp=2,ep=4,redundant=4",
     "vllm:tp=4,ep=4,placement=round_robin",
     "vllm:tp=2,ep=4,placement=round_robin,all2all=nixl_ep",
+    "fsdp:shard=3,tp=2,experts=each",
+    "fsdp:shard=3,replicate=2,units=flat",
+    "fsdp:shard=2,units=aligned,experts=each",
+    "fsdp:shard=3,lora=4",
+    "megatron:tp=2,dp=2,ep=2,experts=local",
+    "megatron:tp=2,lora=4",
+    "vllm:tp=2,pp=2,layers=4-1",
+    "vllm:tp=4,lora=4",
+    "sglang:tp=4,ep=2,replicas=2",
+    "sglang:tp=2,pp=3",
+    "sglang:tp=4,attention_dp=2,all2all=deepep,redundant=4",
 };
 
 const std::vector<std::string> kLargeTexts = {

@@ -28,6 +28,9 @@ const std::vector<std::string>& texts() {
                                                  "vllm:tp=4,pp=2,replicas=2",
                                                  "vllm:ep=8,placement=round_robin",
                                                  "vllm:ep=2,eplb=/no/such/file",
+                                                 "fsdp:shard=8,units=aligned,experts=each",
+                                                 "megatron:tp=4,lora=8,lora_targets=gate_proj-up_proj",
+                                                 "sglang:tp=8,attention_dp=2,ep=4,redundant=8,dense=whole",
                                                  "checkpoint:split=3",
                                                  "checkpoint"};
   return texts;
