@@ -156,9 +156,6 @@ Status Binding::allocate_scratch(const BindOptions& options) {
 Status Binding::prepare(const BindOptions& options) {
   RESHARD_TRY(connect(options));
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
-  if (copier->tensor_space() == MemorySpace::kDevice && !plan_->conversions.empty()) {
-    return {RESHARD_ERR_NOT_SUPPORTED, "the plan converts 8-bit floats, which kernels on a device do not do yet"};
-  }
   RankLinks links = shared_.links();
   for (std::int32_t rank = 0; rank < transport_->num_ranks(); ++rank) {
     links.stages_sends.push_back(!transport_->takes_back_sends(rank, copier->tensor_space()));
@@ -177,10 +174,6 @@ Status Binding::prepare(const BindOptions& options) {
 /// here before.
 Status Binding::prepare_streams(const BindOptions& options) {
   Status connected = connect(options);
-  if (connected.ok() && !plan_->conversions.empty()) {  // on all ranks: they have one plan
-    connected = {RESHARD_ERR_NOT_SUPPORTED,
-                 "the plan converts 8-bit floats, which the driver over NCCL does not do yet"};
-  }
   const StreamBindOptions stages{
       *plan_,  transport_,     tensor_memory(options), *options.nccl, tag_of(number_, 0, TagKind::kKeys),
       memory_, shared_.links()};
@@ -239,8 +232,9 @@ Binding::~Binding() {
 
 /// With the transport's turn.
 void Binding::release() {
+  bool is_idle = true;
   if (is_bound_) {
-    driver_->retire();
+    is_idle = driver_->retire();
     const std::uint64_t tag = tag_of(number_, 0, TagKind::kControl);
     for (const std::int32_t rank : control_->staying()) numbers_->deserted.emplace_back(rank, tag);
     if (!control_->close()) transport_->keep(control_);
@@ -249,7 +243,7 @@ void Binding::release() {
   driver_.reset();
   control_.reset();
   shared_.disconnect();
-  scratch_.release();
+  is_idle ? scratch_.release() : scratch_.abandon();
 }
 
 }  // namespace reshard

@@ -87,9 +87,10 @@ class StreamBinder {
     const StageLevels needed = needed_levels(plan, schedule, limits);
     RESHARD_TRY(const StageLevels levels, agree_on_levels(options_.transport, needed, deadline_));
     StageSchedule stages = build_stages(plan, std::move(schedule), levels, limits);
-    StreamProgram program = program_of(stages);
+    ConversionCopies conversions = make_conversion_copies(plan, stages.schedule, options_.memory);
+    StreamProgram program = program_of(stages, !conversions.before.empty());
     const SignalMap map(stages, program);
-    const Status made = allocate(std::move(stages), std::move(program), map);
+    const Status made = allocate(std::move(stages), std::move(program), conversions, map);
     // Also where that failed: the peers wait for this rank's letters.
     Result<bool> is_mapped = exchange(map, made);
     RESHARD_TRY(const bool is_agreed, agree_on_result(options_.transport, is_mapped, deadline_));
@@ -97,10 +98,11 @@ class StreamBinder {
     return is_agreed;
   }
 
-  Status allocate(StageSchedule stages, StreamProgram program, const SignalMap& map) {
+  Status allocate(StageSchedule stages, StreamProgram program, const ConversionCopies& conversions,
+                  const SignalMap& map) {
     const std::int32_t device = options_.choice.device;
-    RESHARD_TRY(work_,
-                StreamWork::create(options_.plan, std::move(stages), std::move(program), options_.memory, device));
+    RESHARD_TRY(work_, StreamWork::create(options_.plan, std::move(stages), std::move(program), conversions,
+                                          options_.memory, device));
     RESHARD_TRY(work_->signals, StreamSignals::create(device, map));
     return {};
   }

@@ -40,7 +40,8 @@ class Driver {
 
   /// Ends a run under way and tells the peers that there will be no other. What the transport may still read is given
   /// to it to keep. To be called once, with the transport's turn.
-  virtual void retire() = 0;
+  /// @return whether nothing touches the binding's own memory any more; else it must stay for good
+  virtual bool retire() = 0;
 };
 
 }  // namespace reshard

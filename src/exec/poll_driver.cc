@@ -152,13 +152,15 @@ std::int32_t PollDriver::num_groups_complete() const {
   return failure_.ok() ? flight_->num_groups_complete() : num_groups_complete_;
 }
 
-void PollDriver::retire() {
+/// What a device still copies ends by itself, and soon: memory that is freed waits for it.
+bool PollDriver::retire() {
   if (is_running_) flight_->abandon();
   is_running_ = false;
   for (const std::shared_ptr<Flight>& flight : {flight_, stuck_}) {
     if (flight != nullptr && !flight->is_idle()) transport_->keep(flight);
   }
   control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
+  return true;
 }
 
 }  // namespace reshard

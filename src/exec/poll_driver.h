@@ -34,7 +34,7 @@ class PollDriver final : public Driver {
   std::int64_t num_runs() const override { return num_runs_; }
   std::int32_t num_groups_complete() const override;
   Result<void*> group_event(std::int32_t group) const override;
-  void retire() override;
+  bool retire() override;
 
  private:
   static constexpr int kMostPollSteps = 64;

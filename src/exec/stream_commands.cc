@@ -26,7 +26,7 @@ void StreamCommandList::join(Known* known, const Known& other) {
 StreamPoint StreamCommandList::append(StreamCommand command) {
   const auto point = static_cast<StreamPoint>(commands_.size());
   const StreamPoint before = last_[index_of(command.stream)];
-  Known known = before >= 0 ? at(known_, before) : Known{-1, -1, -1, -1, -1, -1, -1, -1};
+  Known known = before >= 0 ? at(known_, before) : nothing();
   known[index_of(command.stream)] = point;
   commands_.push_back(command);
   known_.push_back(known);

@@ -19,16 +19,18 @@ enum class StreamKind : std::uint8_t {
   kPack,
   kExchange,
   kUnpack,
-  kRead,   ///< windows out of peers' memory
-  kLend,   ///< what peers are told that they may read
-  kLocal,  ///< copies within the rank
-  kPull,   ///< groups out of peers' sources
+  kRead,     ///< windows out of peers' memory
+  kLend,     ///< what peers are told that they may read
+  kLocal,    ///< copies within the rank
+  kPull,     ///< groups out of peers' sources
+  kConvert,  ///< groups that landed, to what the caller wants
 };
-inline constexpr std::size_t kNumStreams = 8;
+inline constexpr std::size_t kNumStreams = 9;
 
 /// What a command is; `index` says which.
 enum class StreamAction : std::uint8_t {
   kBegin,         ///< the run's number
+  kScales,        ///< of this rank's sources, which are computed
   kWait,          ///< for the event `index`
   kLendSource,    ///< peers may read groups out of this rank's source
   kPack,          ///< of a stage
@@ -38,6 +40,7 @@ enum class StreamAction : std::uint8_t {
   kRead,          ///< of a stage
   kLocal,         ///< of Schedule::local
   kPull,          ///< of the list of pulls (StreamProgram::pulls)
+  kConvert,       ///< of Schedule::finishes
   kAwaitReaders,  ///< peers have read what was lent so far (StreamProgram::awaited)
   kGroup,         ///< the group at a position is complete
   kEnd,
@@ -72,6 +75,11 @@ class StreamCommandList {
   /// By stream, the last command that is known to be done at some point. Since commands of a stream are done in order,
   /// that is all there is to know.
   using Known = std::array<StreamPoint, kNumStreams>;
+  static constexpr Known nothing() {
+    Known known{};
+    known.fill(-1);
+    return known;
+  }
   bool is_known(const Known& known, StreamPoint point) const;
   static void join(Known* known, const Known& other);
   void wait(StreamKind stream, StreamPoint point);
@@ -79,7 +87,7 @@ class StreamCommandList {
 
   std::vector<StreamCommand> commands_;
   std::vector<Known> known_;  // by command: when it is done
-  Known last_{-1, -1, -1, -1, -1, -1, -1, -1};
+  Known last_ = nothing();
   std::int32_t num_events_ = 0;
 };
 

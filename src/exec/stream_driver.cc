@@ -285,14 +285,15 @@ Result<void*> StreamDriver::group_event(std::int32_t group) const {
 /// flags of other ranks or look at them: the flags then stay for good, a few KiB. Else they stay until the transport is
 /// gone, unless all peers have left: one may be in a run that this rank takes no part in. What the device may still
 /// touch stays for good, too: freeing any of it would wait for the device.
-void StreamDriver::retire() {
+bool StreamDriver::retire() {
   const bool is_under_way = is_started_ || (has_graph_ && work_->signals->num_begun() > num_good_);
   if (is_under_way && !is_broken_ && !work_->is_idle()) abandon();
   if (!is_broken_) control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
   static auto& kept = *new std::vector<std::shared_ptr<void>>;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  if (!work_->is_idle()) {
+  const bool is_idle = work_->is_idle();
+  if (!is_idle) {
     kept.push_back(work_);
   } else if (work_->signals->has_peers()) {
     const bool has_failed = is_broken_ || control_->has_failed();
@@ -300,6 +301,7 @@ void StreamDriver::retire() {
     if (!has_failed && !control_->staying().empty()) transport_->keep(work_->signals);
   }
   work_->signals->disconnect();
+  return is_idle;
 }
 
 }  // namespace reshard

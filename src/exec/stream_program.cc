@@ -14,14 +14,16 @@ using StagePoints = std::vector<StreamPoint>;
 
 class ProgramBuilder {
  public:
-  explicit ProgramBuilder(const StageSchedule& stages)
+  ProgramBuilder(const StageSchedule& stages, bool has_scales)
       : stages_(stages),
         schedule_(stages.schedule),
+        has_scales_(has_scales),
         local_points_(schedule_.local.size(), -1),
         group_points_(stages.groups.size(), -1) {}
 
   StreamProgram build() {
     begin_ = list().add(StreamKind::kControl, StreamAction::kBegin, 0, {});
+    if (has_scales_) begin_ = add(StreamKind::kControl, StreamAction::kScales, 0, {});
     if (!schedule_.pulled_by.empty()) add(StreamKind::kLend, StreamAction::kLendSource, 0, {});
     begin_copies();
     for (std::size_t stage = 0; stage < stages_.stages.size(); ++stage) {
@@ -128,11 +130,23 @@ class ProgramBuilder {
                                       point_of_pulls(needs.pulls_end),
                                       needs.local_end == 0 ? -1 : at(local_points_, needs.local_end - 1)};
     const std::int32_t awaited = program_.awaited.empty() ? -1 : program_.awaited.back();
+    const StreamPoint converted = converts(num_groups_) ? convert(after) : -1;
     if (needs.lend > awaited) await_readers(needs.lend, after);
+    after.push_back(converted);
     const StreamPoint point = add(StreamKind::kControl, StreamAction::kGroup, num_groups_, std::move(after));
     at(group_points_, num_groups_) = point;
     program_.group_events.push_back(list().event_at(point));
     ++num_groups_;
+  }
+
+  /// Whether the group at this position, the next to be complete, is converted once it landed.
+  bool converts(std::int32_t position) const {
+    return num_converted_ < schedule_.finishes.size() && schedule_.finishes[num_converted_] == position;
+  }
+
+  /// Peers may still read what landed, which a conversion leaves as it is.
+  StreamPoint convert(const std::vector<StreamPoint>& landed) {
+    return add(StreamKind::kConvert, StreamAction::kConvert, static_cast<std::int32_t>(num_converted_++), landed);
   }
 
   void await_readers(std::int32_t stage, std::vector<StreamPoint> after) {
@@ -182,6 +196,7 @@ class ProgramBuilder {
 
   const StageSchedule& stages_;
   const Schedule& schedule_;
+  const bool has_scales_;
   StreamProgram program_;
   StreamPoint begin_ = -1;
   StagePoints packs_;
@@ -194,13 +209,14 @@ class ProgramBuilder {
   StagePoints group_points_;               // by position
   std::size_t num_local_ = 0;              // of Schedule::local that are begun
   std::size_t num_pulled_ = 0;             // of Schedule::pulls
+  std::size_t num_converted_ = 0;          // of Schedule::finishes
   std::int32_t num_groups_ = 0;            // that are complete
 };
 
 }  // namespace
 
-StreamProgram program_of(const StageSchedule& stages) {
-  return ProgramBuilder(stages).build();
+StreamProgram program_of(const StageSchedule& stages, bool has_scales) {
+  return ProgramBuilder(stages, has_scales).build();
 }
 
 }  // namespace reshard

@@ -42,6 +42,8 @@ struct StreamProgram {
   std::vector<Peer> peers;  ///< ascending by rank
 };
 
-StreamProgram program_of(const StageSchedule& stages);
+/// `has_scales`: a run begins with making the scales of this rank's sources, and nothing else of it goes on before they
+/// are there: packs, moves and peers read them, and they are sent as the tensors that they are.
+StreamProgram program_of(const StageSchedule& stages, bool has_scales);
 
 }  // namespace reshard

@@ -23,11 +23,12 @@ std::array<std::vector<T>, 3> by_step(const Lanes& lanes) {
 }  // namespace
 
 Result<std::shared_ptr<StreamWork>> StreamWork::create(const Plan& plan, StageSchedule stages, StreamProgram program,
-                                                       const RankMemory& memory, std::int32_t device) {
+                                                       const ConversionCopies& conversions, const RankMemory& memory,
+                                                       std::int32_t device) {
   RESHARD_TRY(DeviceCopies copies, DeviceCopies::create(device));
   std::shared_ptr<StreamWork> work(new StreamWork(std::move(stages), std::move(program), std::move(copies)));
   RESHARD_TRY(work->make_streams(device));
-  RESHARD_TRY(work->bind(plan, memory));
+  RESHARD_TRY(work->bind(plan, conversions, memory));
   return work;
 }
 
@@ -53,7 +54,7 @@ Status StreamWork::make_streams(std::int32_t device) {
   return {};
 }
 
-Status StreamWork::bind(const Plan& plan, const RankMemory& memory) {
+Status StreamWork::bind(const Plan& plan, const ConversionCopies& conversions, const RankMemory& memory) {
   const Schedule& schedule = stages_.schedule;
   RESHARD_TRY(slots_, DeviceMemory::allocate(device(), static_cast<std::size_t>(stages_.staging_bytes())));
   auto* const slots = static_cast<std::byte*>(slots_.data());
@@ -79,6 +80,7 @@ Status StreamWork::bind(const Plan& plan, const RankMemory& memory) {
   }
   add_batches(out_lists, in_lists);
   add_operations(out_data, in_data);
+  add_conversions(conversions);
   return copies_.upload(stream(StreamKind::kControl));
 }
 
@@ -113,6 +115,14 @@ void StreamWork::add_operations(const std::array<std::vector<std::byte*>, 3>& ou
   }
 }
 
+void StreamWork::add_conversions(const ConversionCopies& conversions) {
+  scales_before_ = copies_.add(conversions.before);
+  for (const ConversionCopies::Finish& finish : conversions.finishes) {
+    const CopyBatch scales = copies_.add(finish.scales);
+    finishes_.push_back({finish.position, scales, copies_.add(finish.copies)});
+  }
+}
+
 std::span<const NcclOperation> StreamWork::operations(std::size_t stage) const {
   const std::size_t begin = stage == 0 ? 0 : operations_end_[stage - 1];
   return {operations_.data() + begin, operations_end_[stage] - begin};
@@ -141,6 +151,8 @@ Status StreamWork::run(const StreamCommand& command, const Deadline& deadline) {
   switch (command.action) {
     case StreamAction::kBegin:
       return signals->begin(on);
+    case StreamAction::kScales:
+      return launch(scales_before_, on);
     case StreamAction::kWait:
       return on.wait(event(command.index));
     case StreamAction::kLendSource:
@@ -159,6 +171,8 @@ Status StreamWork::run(const StreamCommand& command, const Deadline& deadline) {
       return launch(local_[index], on);
     case StreamAction::kPull:
       return run_pull(index, on);
+    case StreamAction::kConvert:
+      return convert(index, on);
     case StreamAction::kAwaitReaders:
       return signals->await_readers(index, on);
     case StreamAction::kGroup:
@@ -179,6 +193,12 @@ Status StreamWork::run_pull(std::size_t index, const Stream& stream) {
   RESHARD_TRY(signals->await_sources(index, stream));
   RESHARD_TRY(launch(pulls_[index], stream));
   return signals->end_pull(index, stream);
+}
+
+/// In one stream, so that the scales are there when elements are converted by them.
+Status StreamWork::convert(std::size_t index, const Stream& stream) const {
+  RESHARD_TRY(launch(finishes_[index].scales, stream));
+  return launch(finishes_[index].copies, stream);
 }
 
 bool StreamWork::is_idle() const {

@@ -12,6 +12,7 @@
 #include "src/device/stream.h"
 #include "src/exec/bound_schedule.h"
 #include "src/exec/device_copies.h"
+#include "src/exec/quantise.h"
 #include "src/exec/stages.h"
 #include "src/exec/stream_program.h"
 #include "src/exec/stream_signals.h"
@@ -25,7 +26,8 @@ class StreamWork {
  public:
   /// Allocates and uploads. RESHARD_ERR_OUT_OF_MEMORY and what src/device/device.h says.
   static Result<std::shared_ptr<StreamWork>> create(const Plan& plan, StageSchedule stages, StreamProgram program,
-                                                    const RankMemory& memory, std::int32_t device);
+                                                    const ConversionCopies& conversions, const RankMemory& memory,
+                                                    std::int32_t device);
   /// @pre is_idle(), or nothing else that this object's streams work on is in use any more
   ~StreamWork();
   StreamWork(const StreamWork&) = delete;
@@ -59,7 +61,8 @@ class StreamWork {
       : stages_(std::move(stages)), program_(std::move(program)), copies_(std::move(copies)) {}
 
   Status make_streams(std::int32_t device);
-  Status bind(const Plan& plan, const RankMemory& memory);
+  Status bind(const Plan& plan, const ConversionCopies& conversions, const RankMemory& memory);
+  void add_conversions(const ConversionCopies& conversions);
   void add_batches(const std::array<std::vector<CopyList>, 3>& out, const std::array<std::vector<CopyList>, 3>& in);
   CopyBatch add_batch(std::span<const StepId> steps, const std::array<std::vector<CopyList>, 3>& lists);
   void add_operations(const std::array<std::vector<std::byte*>, 3>& out,
@@ -67,6 +70,7 @@ class StreamWork {
   Status run(const StreamCommand& command, const Deadline& deadline);
   Status run_read(std::size_t stage, const Stream& stream);
   Status run_pull(std::size_t index, const Stream& stream);
+  Status convert(std::size_t index, const Stream& stream) const;
   Status launch(CopyBatch batch, const Stream& stream) const;
   std::span<const NcclOperation> operations(std::size_t stage) const;
 
@@ -79,6 +83,8 @@ class StreamWork {
   std::vector<CopyBatch> reads_;    // by stage
   std::vector<CopyBatch> local_;    // as Schedule::local
   std::vector<CopyBatch> pulls_;    // as StreamProgram::pulls
+  CopyBatch scales_before_ = CopyBatch::kNone;
+  std::vector<BoundFinish> finishes_;  // as Schedule::finishes
   std::vector<NcclOperation> operations_;
   std::vector<std::size_t> operations_end_;  // by stage
   std::optional<Event> gate_;                // behind what the caller's stream held when the run was queued

@@ -17,6 +17,7 @@ class CudaPeerMemory final : public PeerMemory {
   static Result<std::unique_ptr<CudaPeerMemory>> create(std::int32_t device);
 
   MemorySpace space() const override { return MemorySpace::kDevice; }
+  std::int32_t device() const override { return memory_->device(); }
   bool shares_memory(std::int32_t) const override { return true; }
   Result<void*> allocate(std::size_t size_bytes) override;
   Status free(void* ptr) override;

@@ -21,6 +21,7 @@ class PeerMemory {
 
   /// Of what it exports and maps.
   virtual MemorySpace space() const { return MemorySpace::kHost; }
+  virtual std::int32_t device() const { return -1; }  ///< of memory of a device
 
   /// Whether map() may give memory of this peer; equal on both ends.
   virtual bool shares_memory(std::int32_t peer) const = 0;

@@ -73,6 +73,7 @@ class PartlyMappable final : public PeerMemory {
  public:
   explicit PartlyMappable(std::int32_t device) : all_(made(CudaPeerMemory::create(device))) {}
   MemorySpace space() const override { return all_->space(); }
+  std::int32_t device() const override { return all_->device(); }
   bool shares_memory(std::int32_t peer) const override { return all_->shares_memory(peer); }
   Result<void*> allocate(std::size_t size_bytes) override { return all_->allocate(size_bytes); }
   Status free(void* ptr) override { return all_->free(ptr); }
