@@ -164,13 +164,34 @@ typedef struct reshard_model_options {
   const char* exclude; /**< patterns of tensors to leave out of those; NULL: none */
 } reshard_model_options_t;
 
-RESHARD_API void reshard_tensor_desc_init(reshard_tensor_desc_t* desc);
-RESHARD_API void reshard_axis_placement_init(reshard_axis_placement_t* placement);
-RESHARD_API void reshard_placement_desc_init(reshard_placement_desc_t* desc);
-RESHARD_API void reshard_block_init(reshard_block_t* block);
-RESHARD_API void reshard_buffer_info_init(reshard_buffer_info_t* info);
-RESHARD_API void reshard_tensor_info_init(reshard_tensor_info_t* info);
-RESHARD_API void reshard_model_options_init(reshard_model_options_t* options);
+RESHARD_API void reshard_tensor_desc_init_sized(reshard_tensor_desc_t* desc, size_t struct_size);
+static inline void reshard_tensor_desc_init(reshard_tensor_desc_t* desc) {
+  reshard_tensor_desc_init_sized(desc, sizeof(*desc));
+}
+RESHARD_API void reshard_axis_placement_init_sized(reshard_axis_placement_t* placement, size_t struct_size);
+static inline void reshard_axis_placement_init(reshard_axis_placement_t* placement) {
+  reshard_axis_placement_init_sized(placement, sizeof(*placement));
+}
+RESHARD_API void reshard_placement_desc_init_sized(reshard_placement_desc_t* desc, size_t struct_size);
+static inline void reshard_placement_desc_init(reshard_placement_desc_t* desc) {
+  reshard_placement_desc_init_sized(desc, sizeof(*desc));
+}
+RESHARD_API void reshard_block_init_sized(reshard_block_t* block, size_t struct_size);
+static inline void reshard_block_init(reshard_block_t* block) {
+  reshard_block_init_sized(block, sizeof(*block));
+}
+RESHARD_API void reshard_buffer_info_init_sized(reshard_buffer_info_t* info, size_t struct_size);
+static inline void reshard_buffer_info_init(reshard_buffer_info_t* info) {
+  reshard_buffer_info_init_sized(info, sizeof(*info));
+}
+RESHARD_API void reshard_tensor_info_init_sized(reshard_tensor_info_t* info, size_t struct_size);
+static inline void reshard_tensor_info_init(reshard_tensor_info_t* info) {
+  reshard_tensor_info_init_sized(info, sizeof(*info));
+}
+RESHARD_API void reshard_model_options_init_sized(reshard_model_options_t* options, size_t struct_size);
+static inline void reshard_model_options_init(reshard_model_options_t* options) {
+  reshard_model_options_init_sized(options, sizeof(*options));
+}
 
 /** An empty layout over a world of num_ranks ranks: 1 to 262,144, of which a layout may leave any without work. */
 RESHARD_API reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_layout_t* layout);

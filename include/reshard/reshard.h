@@ -30,7 +30,11 @@
  *    Collective calls (reshard_comm_allgather, reshard_layout_exchange, reshard_machine_discover,
  *    reshard_binding_create) hold the comm until they return, and runs on other threads stand still meanwhile; they
  *    must come in the same order on all ranks.
- *  - Structs begin with struct_size and version. Call the struct's init function, then set what differs.
+ *  - Structs begin with struct_size and version. Call the struct's init function, then set what differs. It is inline,
+ *    and hands on the size that the struct has in this header: reshard_*_init_sized writes no more than that, so that a
+ *    program stays right when it was compiled with an older header. What such a program sets is taken as its version
+ *    says, or, where the library no longer knows that (or does not know it yet), refused as invalid by its message.
+ *    Bindings to other languages call reshard_*_init_sized with the size that they allocate.
  *
  * What is not checked, and undefined: handles that were destroyed or never made; pointers that are not NULL and do not
  * hold what the call says, or not for as long; two threads in one handle at once, but for the exceptions above; a
@@ -139,8 +143,14 @@ typedef struct reshard_plan_info {
   double bound_seconds;    /**< no plan can be faster on it; 0 without one */
 } reshard_plan_info_t;
 
-RESHARD_API void reshard_plan_options_init(reshard_plan_options_t* options);
-RESHARD_API void reshard_plan_info_init(reshard_plan_info_t* info);
+RESHARD_API void reshard_plan_options_init_sized(reshard_plan_options_t* options, size_t struct_size);
+static inline void reshard_plan_options_init(reshard_plan_options_t* options) {
+  reshard_plan_options_init_sized(options, sizeof(*options));
+}
+RESHARD_API void reshard_plan_info_init_sized(reshard_plan_info_t* info, size_t struct_size);
+static inline void reshard_plan_info_init(reshard_plan_info_t* info) {
+  reshard_plan_info_init_sized(info, sizeof(*info));
+}
 
 /**
  * Plans the transfer src -> dst. Pure: no communication, no clock, integers only.
@@ -266,7 +276,10 @@ typedef struct reshard_comm_options {
   void* user; /**< given to notice */
 } reshard_comm_options_t;
 
-RESHARD_API void reshard_comm_options_init(reshard_comm_options_t* options);
+RESHARD_API void reshard_comm_options_init_sized(reshard_comm_options_t* options, size_t struct_size);
+static inline void reshard_comm_options_init(reshard_comm_options_t* options) {
+  reshard_comm_options_init_sized(options, sizeof(*options));
+}
 
 /**
  * Opens the rendezvous that reshard_comm_create_from_id joins. Called by the process that will be rank 0. It holds one
@@ -400,7 +413,11 @@ typedef struct reshard_machine_discover_options {
   int64_t timeout_us;     /**< for the exchange with the other ranks; default 60 s */
 } reshard_machine_discover_options_t;
 
-RESHARD_API void reshard_machine_discover_options_init(reshard_machine_discover_options_t* options);
+RESHARD_API void reshard_machine_discover_options_init_sized(reshard_machine_discover_options_t* options,
+                                                             size_t struct_size);
+static inline void reshard_machine_discover_options_init(reshard_machine_discover_options_t* options) {
+  reshard_machine_discover_options_init_sized(options, sizeof(*options));
+}
 
 /**
  * The machine that the ranks of a comm run on. Collective: every rank looks at its node (GPUs and NVLink, NICs and
@@ -487,6 +504,11 @@ typedef struct reshard_binding_desc {
    */
   int32_t max_ctas;
   int32_t traffic_class; /**< of NCCL's network messages, 0 to 255; -1, the default: NCCL's own choice */
+  /**
+   * The CUDA device that a rank without buffers works on, as a relay or as one that has no part in this plan: with NCCL
+   * it must have one. -1, the default: none, or the buffers', which say it themselves and may not differ from it.
+   */
+  int32_t device;
 } reshard_binding_desc_t;
 
 /** Counters of one rank's binding. */
@@ -506,9 +528,18 @@ typedef struct reshard_binding_stats {
                               converted once they landed */
 } reshard_binding_stats_t;
 
-RESHARD_API void reshard_buffer_init(reshard_buffer_t* buffer);
-RESHARD_API void reshard_binding_desc_init(reshard_binding_desc_t* desc);
-RESHARD_API void reshard_binding_stats_init(reshard_binding_stats_t* stats);
+RESHARD_API void reshard_buffer_init_sized(reshard_buffer_t* buffer, size_t struct_size);
+static inline void reshard_buffer_init(reshard_buffer_t* buffer) {
+  reshard_buffer_init_sized(buffer, sizeof(*buffer));
+}
+RESHARD_API void reshard_binding_desc_init_sized(reshard_binding_desc_t* desc, size_t struct_size);
+static inline void reshard_binding_desc_init(reshard_binding_desc_t* desc) {
+  reshard_binding_desc_init_sized(desc, sizeof(*desc));
+}
+RESHARD_API void reshard_binding_stats_init_sized(reshard_binding_stats_t* stats, size_t struct_size);
+static inline void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
+  reshard_binding_stats_init_sized(stats, sizeof(*stats));
+}
 
 /**
  * Binds. Collective, in two phases. First all ranks compare their arguments and the plans' hashes; then those that read
@@ -521,11 +552,11 @@ RESHARD_API void reshard_binding_stats_init(reshard_binding_stats_t* stats);
  * RESHARD_ERR_INVALID_ARGUMENT where the driver says that a buffer is of another kind or device than given, or that
  * buffers are of several, RESHARD_ERR_NOT_SUPPORTED where there is no device that works.
  * With NCCL also: RESHARD_ERR_NOT_SUPPORTED (a build without it, no such library, one too old for what is asked, ranks
- * on one device with a version before 2.30), RESHARD_ERR_INVALID_ARGUMENT (memory of the host, a rank without buffers,
- * an nccl_comm of another size, rank or device or of another library, values out of range, or that differ between
- * ranks), RESHARD_ERR_PLAN_MISMATCH (ranks with different versions of NCCL), RESHARD_ERR_TRANSPORT (what NCCL reports).
- * A plan that converts 8-bit floats is bound to host memory and the polling driver only: RESHARD_ERR_NOT_SUPPORTED.
- * Memory of a device that a peer cannot map goes through messages (reshard_binding_stats_t tells how much).
+ * on one device with a version before 2.30), RESHARD_ERR_INVALID_ARGUMENT (memory of the host, a rank without buffers
+ * and without a device, an nccl_comm of another size, rank or device or of another library, values out of range, or
+ * that differ between ranks), RESHARD_ERR_PLAN_MISMATCH (ranks with different versions of NCCL), RESHARD_ERR_TRANSPORT
+ * (what NCCL reports). Memory of a device that a peer cannot map goes through messages (reshard_binding_stats_t tells
+ * how much).
  */
 RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding);
 

@@ -42,7 +42,8 @@ reshard_driver_t driver_of(TransportKind transport) {
   return transport == TransportKind::kNccl ? RESHARD_DRIVER_NCCL : RESHARD_DRIVER_POLL;
 }
 
-Binding make_binding(const Ranks& ranks, TransportKind transport, reshard_plan_t plan,
+/// On the device that the rank's buffers are on, or would be.
+Binding make_binding(const Ranks& ranks, TransportKind transport, std::int32_t device, reshard_plan_t plan,
                      const std::vector<reshard_buffer_t>& src, const std::vector<reshard_buffer_t>& dst) {
   reshard_binding_desc_t desc;
   reshard_binding_desc_init(&desc);
@@ -54,6 +55,7 @@ Binding make_binding(const Ranks& ranks, TransportKind transport, reshard_plan_t
   desc.dst_buffers = dst.data();
   desc.timeout_us = ranks.timeout_us;
   desc.driver = driver_of(transport);
+  desc.device = device;
   reshard_binding_t binding = nullptr;
   check(reshard_binding_create(&desc, &binding), "binding");
   return Binding(binding);
@@ -123,8 +125,8 @@ class RankRun {
     fill_source({job_.src.get(), ranks_.rank, values_.get()}, tensors_, *src_);
     src_->publish();
     progress_.step("binding");
-    Binding binding =
-        make_binding(ranks_, options_.transport, plan_.get(), src_->binding_buffers(), dst_->binding_buffers());
+    Binding binding = make_binding(ranks_, options_.transport, memory.device, plan_.get(), src_->binding_buffers(),
+                                   dst_->binding_buffers());
 
     LiveResult result;
     result.num_ranks = ranks_.num_ranks;
@@ -211,7 +213,8 @@ class RankRun {
     const SubLayout src = extract_tensors(job_.src.get(), src_tensors, ranks_.rank, *src_);
     const SubLayout dst = extract_tensors(job_.dst.get(), dst_tensors, ranks_.rank, *dst_);
     const Plan plan = make_plan(src.layout.get(), dst.layout.get(), plan_options(options_.job, job_));
-    const Binding binding = make_binding(ranks_, options_.transport, plan.get(), src.buffers, dst.buffers);
+    const std::int32_t device = choose_memory(options_, ranks_.rank).device;
+    const Binding binding = make_binding(ranks_, options_.transport, device, plan.get(), src.buffers, dst.buffers);
     result.timing = time_binding(pattern.name, plan.get(), binding.get());
     barrier(ranks_);
     return result;

@@ -25,7 +25,6 @@ using reshard::api::check_struct;
 using reshard::api::guard;
 using reshard::api::kDefaultTimeoutUs;
 using reshard::api::read_versioned;
-using reshard::api::StructHeader;
 
 namespace {
 
@@ -93,6 +92,21 @@ Status check_timeout(std::int64_t timeout_us) {
   return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
 }
 
+/// The device that the caller named, which is all that a rank without buffers can say of where it works.
+Status settle_device(std::int32_t device, BufferPlace* place) {
+  if (device == -1) return {};
+  if (place->first.empty()) {
+    *place = {RESHARD_MEMORY_CUDA, device, {}};
+    Status usable = check_device(device);
+    return usable.ok() ? Status() : std::move(usable).with_context("the binding's device");
+  }
+  if (place->device == device) return {};
+  return invalid_argument(
+      fmt::format("the binding's device is {}, and {} is memory of kind {}, device {}; give -1 or "
+                  "the device of the buffers",
+                  device, place->first, static_cast<int>(place->memory), place->device));
+}
+
 /// What this rank gives. Binding is collective, so an error here is not returned at once but shared with all ranks.
 Status to_options(const reshard_binding_desc_t& desc, const reshard_binding_t* binding, reshard_binding* made,
                   BufferPlace* buffers, BindOptions* options) {
@@ -103,6 +117,7 @@ Status to_options(const reshard_binding_desc_t& desc, const reshard_binding_t* b
   BufferPlace place;
   RESHARD_TRY(options->src, to_buffers(desc.src_buffers, desc.num_src_buffers, "source buffers", &place));
   RESHARD_TRY(options->dst, to_buffers(desc.dst_buffers, desc.num_dst_buffers, "destination buffers", &place));
+  RESHARD_TRY(settle_device(desc.device, &place));
   *buffers = place;
   if (place.memory != RESHARD_MEMORY_CUDA) return {};
   options->make_copier = cuda_copier_maker(place.device, options->transport);
@@ -116,7 +131,8 @@ Result<std::int32_t> device_of(const BufferPlace& place) {
   if (place.memory == RESHARD_MEMORY_CUDA) return place.device;
   if (!place.first.empty())
     return invalid_argument("the buffers are memory of the host, and NCCL moves that of devices");
-  return invalid_argument("this rank has no buffer, which would say on which device it works with NCCL");
+  return invalid_argument(
+      "this rank has no buffer that says on which device it works with NCCL; set device in reshard_binding_desc_t");
 }
 
 /// Callers name groups by their own values; inside they are places in the plan's ascending list.
@@ -131,20 +147,22 @@ Result<std::int32_t> index_of_group(const Binding& binding, std::int64_t group) 
 
 extern "C" {
 
-void reshard_buffer_init(reshard_buffer_t* buffer) {
-  reshard::api::init_struct(buffer);
-  if (buffer != nullptr) buffer->device = -1;
+void reshard_buffer_init_sized(reshard_buffer_t* buffer, size_t struct_size) {
+  reshard_buffer_t defaults{};
+  defaults.device = -1;
+  reshard::api::init_struct(buffer, struct_size, defaults);
 }
 
-void reshard_binding_desc_init(reshard_binding_desc_t* desc) {
-  reshard::api::init_struct(desc);
-  if (desc == nullptr) return;
-  desc->timeout_us = kDefaultTimeoutUs;
-  desc->traffic_class = -1;
+void reshard_binding_desc_init_sized(reshard_binding_desc_t* desc, size_t struct_size) {
+  reshard_binding_desc_t defaults{};
+  defaults.timeout_us = kDefaultTimeoutUs;
+  defaults.traffic_class = -1;
+  defaults.device = -1;
+  reshard::api::init_struct(desc, struct_size, defaults);
 }
 
-void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
-  reshard::api::init_struct(stats);
+void reshard_binding_stats_init_sized(reshard_binding_stats_t* stats, size_t struct_size) {
+  reshard::api::init_struct(stats, struct_size);
 }
 
 reshard_status_t reshard_binding_create(const reshard_binding_desc_t* given, reshard_binding_t* binding) {
@@ -243,8 +261,7 @@ reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeo
 reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats) {
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(binding, "binding"));
-    constexpr StructHeader kVersion1{offsetof(reshard_binding_stats_t, scratch_bytes), 1};
-    RESHARD_TRY(reshard_binding_stats_t filled, read_versioned(stats, "reshard_binding_stats_t", kVersion1));
+    RESHARD_TRY(reshard_binding_stats_t filled, read_versioned(stats, "reshard_binding_stats_t"));
     const Binding::Volume& volume = binding->binding->volume();
     filled.bytes_same_rank = volume.bytes_same_rank;
     filled.bytes_mapped = volume.bytes_mapped;

@@ -53,9 +53,8 @@ std::string describe(const NcclOptions& options) {
 }  // namespace
 
 Result<reshard_binding_desc_t> read_binding_desc(const reshard_binding_desc_t* given) {
-  constexpr StructHeader kVersion1{offsetof(reshard_binding_desc_t, driver), 1};
-  RESHARD_TRY(reshard_binding_desc_t desc, read_versioned(given, "reshard_binding_desc_t", kVersion1));
-  if (given->version == kVersion1.version) desc.traffic_class = -1;  // of all that is new, the one that is not 0
+  RESHARD_TRY(reshard_binding_desc_t desc, read_versioned(given, "reshard_binding_desc_t"));
+  if (given->version == 1) desc.traffic_class = desc.device = -1;  // of all that is new, what is not 0
   return desc;
 }
 

@@ -68,9 +68,10 @@ Status connect([[maybe_unused]] const MakeBootstrap& make_bootstrap, const resha
 
 extern "C" {
 
-void reshard_comm_options_init(reshard_comm_options_t* options) {
-  reshard::api::init_struct(options);
-  if (options != nullptr) options->timeout_us = kDefaultTimeoutUs;
+void reshard_comm_options_init_sized(reshard_comm_options_t* options, size_t struct_size) {
+  reshard_comm_options_t defaults{};
+  defaults.timeout_us = kDefaultTimeoutUs;
+  reshard::api::init_struct(options, struct_size, defaults);
 }
 
 reshard_status_t reshard_unique_id_create(const char* address, reshard_unique_id_t* id) {

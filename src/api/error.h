@@ -66,6 +66,19 @@ inline constexpr std::uint32_t kStructVersion<reshard_plan_info_t> = 2;
 template <>
 inline constexpr std::uint32_t kStructVersion<reshard_binding_desc_t> = 2;
 
+/// The one older version of a struct that is still taken, if any.
+template <typename T>
+inline constexpr StructHeader kOlderStruct{};
+template <>
+inline constexpr StructHeader kOlderStruct<reshard_binding_stats_t>{offsetof(reshard_binding_stats_t, scratch_bytes),
+                                                                    1};
+template <>
+inline constexpr StructHeader kOlderStruct<reshard_binding_desc_t>{offsetof(reshard_binding_desc_t, driver), 1};
+template <>
+inline constexpr StructHeader kOlderStruct<reshard_model_options_t>{offsetof(reshard_model_options_t, rank_list), 1};
+template <>
+inline constexpr StructHeader kOlderStruct<reshard_plan_options_t>{offsetof(reshard_plan_options_t, unmatched), 2};
+
 template <typename T>
 Status check_struct(const T* desc, const char* type) {
   RESHARD_TRY(check_not_null(desc, type));
@@ -73,9 +86,11 @@ Status check_struct(const T* desc, const char* type) {
 }
 
 /// A copy of what a caller compiled with this header or with an older one: versions only ever add members at the end,
-/// so that `older`, the size of an older version by its number, says how much of it there is. The rest is zero.
+/// so that the size of the older version says how much of it there is. The rest is zero.
 template <typename T>
-Result<T> read_versioned(const T* desc, const char* type, const StructHeader& older) {
+Result<T> read_versioned(const T* desc, const char* type) {
+  constexpr StructHeader older = kOlderStruct<T>;
+  static_assert(older.size > 0, "there is no older version: check_struct()");
   RESHARD_TRY(check_not_null(desc, type));
   const StructHeader given{desc->struct_size, desc->version};
   const bool is_older = given.size == older.size && given.version == older.version;
@@ -85,13 +100,18 @@ Result<T> read_versioned(const T* desc, const char* type, const StructHeader& ol
   return copy;
 }
 
-/// Defaults of a struct: all zero, size and version set.
+/// Fills a struct of `size_bytes`, which the caller's header says it has, and writes nothing beyond. A size that is not
+/// known is of a header that this library cannot serve: all is zero, version 0 too, and whoever takes the struct says
+/// so.
 template <typename T>
-void init_struct(T* desc) {
-  if (desc == nullptr) return;
-  *desc = T{};
-  desc->struct_size = sizeof(T);
-  desc->version = kStructVersion<T>;
+void init_struct(T* desc, std::size_t size_bytes, T defaults = T{}) {
+  if (desc == nullptr || size_bytes < offsetof(T, version) + sizeof(desc->version)) return;
+  std::memset(static_cast<void*>(desc), 0, size_bytes);
+  desc->struct_size = size_bytes;
+  if (size_bytes != sizeof(T) && size_bytes != kOlderStruct<T>.size) return;
+  defaults.struct_size = size_bytes;
+  defaults.version = size_bytes == sizeof(T) ? kStructVersion<T> : kOlderStruct<T>.version;
+  std::memcpy(desc, &defaults, size_bytes);
 }
 
 }  // namespace reshard::api

@@ -28,7 +28,6 @@ using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
 using reshard::api::read_versioned;
-using reshard::api::StructHeader;
 
 namespace {
 
@@ -201,22 +200,23 @@ Result<ModelLayoutOptions> to_model_options(const reshard_model_options_t& given
 
 extern "C" {
 
-void reshard_tensor_desc_init(reshard_tensor_desc_t* desc) {
-  reshard::api::init_struct(desc);
+void reshard_tensor_desc_init_sized(reshard_tensor_desc_t* desc, size_t struct_size) {
+  reshard::api::init_struct(desc, struct_size);
 }
-void reshard_axis_placement_init(reshard_axis_placement_t* placement) {
-  reshard::api::init_struct(placement);
+void reshard_axis_placement_init_sized(reshard_axis_placement_t* placement, size_t struct_size) {
+  reshard::api::init_struct(placement, struct_size);
 }
 
-void reshard_placement_desc_init(reshard_placement_desc_t* desc) {
-  reshard::api::init_struct(desc);
-  if (desc != nullptr) desc->buffer = -1;
+void reshard_placement_desc_init_sized(reshard_placement_desc_t* desc, size_t struct_size) {
+  reshard_placement_desc_t defaults{};
+  defaults.buffer = -1;
+  reshard::api::init_struct(desc, struct_size, defaults);
 }
-void reshard_block_init(reshard_block_t* block) {
-  reshard::api::init_struct(block);
+void reshard_block_init_sized(reshard_block_t* block, size_t struct_size) {
+  reshard::api::init_struct(block, struct_size);
 }
-void reshard_model_options_init(reshard_model_options_t* options) {
-  reshard::api::init_struct(options);
+void reshard_model_options_init_sized(reshard_model_options_t* options, size_t struct_size) {
+  reshard::api::init_struct(options, struct_size);
 }
 
 reshard_status_t reshard_layout_create(int32_t num_ranks, reshard_layout_t* layout) {
@@ -234,8 +234,7 @@ reshard_status_t reshard_layout_create_from_model(const reshard_model_options_t*
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(layout, "layout"));
     // Version 1 ended where rank_list was added: programs built with it give no list.
-    constexpr StructHeader kVersion1{offsetof(reshard_model_options_t, rank_list), 1};
-    RESHARD_TRY(const reshard_model_options_t given, read_versioned(options, "reshard_model_options_t", kVersion1));
+    RESHARD_TRY(const reshard_model_options_t given, read_versioned(options, "reshard_model_options_t"));
     RESHARD_TRY(check_not_null(given.config_json, "config_json"));
     RESHARD_TRY(check_not_null(given.layout, "layout text"));
     RESHARD_TRY(const ModelLayoutOptions chosen, to_model_options(given));

@@ -66,11 +66,11 @@ void write_block(std::int32_t rank, const Block& found, reshard_block_t* block) 
 
 extern "C" {
 
-void reshard_buffer_info_init(reshard_buffer_info_t* info) {
-  reshard::api::init_struct(info);
+void reshard_buffer_info_init_sized(reshard_buffer_info_t* info, size_t struct_size) {
+  reshard::api::init_struct(info, struct_size);
 }
-void reshard_tensor_info_init(reshard_tensor_info_t* info) {
-  reshard::api::init_struct(info);
+void reshard_tensor_info_init_sized(reshard_tensor_info_t* info, size_t struct_size) {
+  reshard::api::init_struct(info, struct_size);
 }
 
 reshard_status_t reshard_layout_num_ranks(reshard_layout_t layout, int32_t* num_ranks) {
@@ -220,7 +220,7 @@ reshard_status_t reshard_layout_get_blocks(reshard_layout_t layout, int32_t rank
           fmt::format("rank {} has {} blocks and the array holds {}", rank, found.size(), capacity));
     }
     for (std::size_t i = 0; i < found.size() && capacity > 0; ++i) {
-      api::init_struct(&blocks[i]);
+      api::init_struct(&blocks[i], sizeof(blocks[i]));
       write_block(rank, found[i], &blocks[i]);
     }
     *num_blocks = std::ssize(found);

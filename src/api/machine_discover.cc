@@ -65,11 +65,11 @@ Result<OwnNode> find_own_node(const reshard_machine_discover_options_t& options)
 
 extern "C" {
 
-void reshard_machine_discover_options_init(reshard_machine_discover_options_t* options) {
-  reshard::api::init_struct(options);
-  if (options == nullptr) return;
-  options->gpu = -1;
-  options->timeout_us = kDefaultTimeoutUs;
+void reshard_machine_discover_options_init_sized(reshard_machine_discover_options_t* options, size_t struct_size) {
+  reshard_machine_discover_options_t defaults{};
+  defaults.gpu = -1;
+  defaults.timeout_us = kDefaultTimeoutUs;
+  reshard::api::init_struct(options, struct_size, defaults);
 }
 
 reshard_status_t reshard_machine_discover(reshard_comm_t comm, const reshard_machine_discover_options_t* options,

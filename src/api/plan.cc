@@ -21,7 +21,6 @@ using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
 using reshard::api::read_versioned;
-using reshard::api::StructHeader;
 
 namespace {
 
@@ -53,8 +52,7 @@ int integer_of(const Enum& value) {
 /// Options of an older version lack `unmatched`, which then is what it was before there was a choice: refuse.
 Status read_options(const reshard_plan_options_t* given, PlanOptions* options) {
   if (given == nullptr) return {};
-  constexpr StructHeader kVersion2{offsetof(reshard_plan_options_t, unmatched), 2};
-  RESHARD_TRY(const reshard_plan_options_t copy, read_versioned(given, "reshard_plan_options_t", kVersion2));
+  RESHARD_TRY(const reshard_plan_options_t copy, read_versioned(given, "reshard_plan_options_t"));
   options->staging_bytes = copy.staging_bytes;
   if (copy.machine != nullptr) options->machine = copy.machine->machine;
   const int order = integer_of(copy.group_order);
@@ -88,13 +86,14 @@ reshard::Status reshard_plan::estimate_time() {
 
 extern "C" {
 
-void reshard_plan_options_init(reshard_plan_options_t* options) {
-  reshard::api::init_struct(options);
-  if (options != nullptr) options->staging_bytes = PlanOptions().staging_bytes;
+void reshard_plan_options_init_sized(reshard_plan_options_t* options, size_t struct_size) {
+  reshard_plan_options_t defaults{};
+  defaults.staging_bytes = PlanOptions().staging_bytes;
+  reshard::api::init_struct(options, struct_size, defaults);
 }
 
-void reshard_plan_info_init(reshard_plan_info_t* info) {
-  reshard::api::init_struct(info);
+void reshard_plan_info_init_sized(reshard_plan_info_t* info, size_t struct_size) {
+  reshard::api::init_struct(info, struct_size);
 }
 
 reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_layout_t dst, const reshard_plan_options_t* options,

@@ -20,8 +20,13 @@ namespace {
 constexpr std::int64_t kWithdrawUs = 50'000;
 constexpr std::int64_t kAnnounceUs = 20'000;
 constexpr std::int64_t kGiveUpUs = 350'000;
-constexpr auto kWordToKernels = std::chrono::milliseconds(100);
 constexpr std::int64_t kDrainUs = 380'000;
+
+// Assumed, and not measured on a GPU: how long NCCL takes from a revoke or an abort to the word that its kernels see.
+// Nothing tells when they have it. Waits for flags end only then: were they to end before, an exchange queued behind
+// one could still send what never came. Longer costs only time of a run that has failed, and of the second that its
+// status may take all in all.
+constexpr auto kWordToKernels = std::chrono::milliseconds(100);
 constexpr int kDrainTurns = 64;  // looks between two moments in which other threads may have the processor
 
 // Looking for lost peers costs a system call, and idle turns are many.
@@ -235,7 +240,7 @@ Status StreamDriver::fail(Status status) {
   failure_ = std::move(status).with_context(
       fmt::format("run {} is abandoned with {} groups complete", num_good_ + 1, num_groups_complete_));
   abandon();
-  if (!work_->is_idle()) {
+  if (!is_idle()) {
     failure_ = {failure_.code(), failure_.message() +
                                      "; the device still works on it, and may read and write the buffers until the "
                                      "communicator is ended"};
@@ -253,19 +258,28 @@ void StreamDriver::end_work() {
   given_up.wait();
 }
 
+/// Whether the device is done with all that was queued. What a graph launched is in streams of the graph's own.
+bool StreamDriver::is_idle() const {
+  if (!work_->is_idle()) return false;
+  const bool may_be_launched = is_launch_lost_ || (has_graph_ && !is_broken_);
+  return !may_be_launched || !work_->signals->is_in_run() || !work_->check_device().ok();
+}
+
 /// In this order: first whoever reads this rank's memory must not take what it reads for the run's, then the peers are
 /// told, then no message goes out any more; only then may waits of the streams end, for what follows them runs over
 /// bytes that never came.
 void StreamDriver::abandon() {
   is_broken_ = true;
+  is_launch_lost_ = way() == Way::kLaunched;
   is_started_ = is_watching_ = false;
+  if (is_launch_lost_) work_->signals->expect_end();
   static_cast<void>(work_->signals->withdraw(num_good_, Deadline(kWithdrawUs)).ok());
   // There will be no other run of this binding: whoever begins the next one needs to know, too.
   for (std::size_t peer = 0; peer < control_->peers().size(); ++peer) control_->say(peer, Snapshot::kAbandoned);
   control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
   end_work();
   const Deadline drained(kDrainUs);
-  for (int turn = 1; !work_->is_idle() && !drained.expired(); ++turn) {
+  for (int turn = 1; !is_idle() && !drained.expired(); ++turn) {
     if (turn % kDrainTurns == 0) std::this_thread::yield();
   }
 }
@@ -287,13 +301,13 @@ Result<void*> StreamDriver::group_event(std::int32_t group) const {
 /// touch stays for good, too: freeing any of it would wait for the device.
 bool StreamDriver::retire() {
   const bool is_under_way = is_started_ || (has_graph_ && work_->signals->num_begun() > num_good_);
-  if (is_under_way && !is_broken_ && !work_->is_idle()) abandon();
+  if (is_under_way && !is_broken_ && !is_idle()) abandon();
   if (!is_broken_) control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
   static auto& kept = *new std::vector<std::shared_ptr<void>>;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
-  const bool is_idle = work_->is_idle();
-  if (!is_idle) {
+  const bool has_ended = is_idle();
+  if (!has_ended) {
     kept.push_back(work_);
   } else if (work_->signals->has_peers()) {
     const bool has_failed = is_broken_ || control_->has_failed();
@@ -301,7 +315,7 @@ bool StreamDriver::retire() {
     if (!has_failed && !control_->staying().empty()) transport_->keep(work_->signals);
   }
   work_->signals->disconnect();
-  return is_idle;
+  return has_ended;
 }
 
 }  // namespace reshard

@@ -77,6 +77,7 @@ class StreamDriver final : public Driver {
   void end_run();
   Status fail(Status status);
   void abandon();
+  bool is_idle() const;
   void end_work();
   std::string missing() const;
 
@@ -91,6 +92,7 @@ class StreamDriver final : public Driver {
   bool is_watching_ = false;              // a launched run: Control knows of it
   bool is_ended_ = false;                 // the run under way
   bool has_graph_ = false;
+  bool is_launch_lost_ = false;                // the run that failed is one that a graph launched
   bool is_broken_ = false;                     // a run has failed, and there can be no other
   std::vector<Clock::time_point> lost_since_;  // by index in StreamProgram::peers; the epoch's: not lost
   Clock::time_point moved_;                    // the last progress of any kind

@@ -122,17 +122,13 @@ class ProgramBuilder {
   }
 
   void complete_group(const GroupNeeds& needs) {
-    std::vector<StreamPoint> after = {point_of(packs_, needs.pack),
-                                      point_of(exchanges_, needs.exchange),
-                                      point_of(unpacks_, needs.unpack),
-                                      point_of(reads_, needs.read),
-                                      point_of(lends_, needs.lend),
-                                      point_of_pulls(needs.pulls_end),
+    std::vector<StreamPoint> after = {point_of(exchanges_, needs.exchange), point_of(unpacks_, needs.unpack),
+                                      point_of(reads_, needs.read), point_of_pulls(needs.pulls_end),
                                       needs.local_end == 0 ? -1 : at(local_points_, needs.local_end - 1)};
+    if (converts(num_groups_)) after = {convert(after)};
+    after.insert(after.end(), {point_of(packs_, needs.pack), point_of(lends_, needs.lend)});
     const std::int32_t awaited = program_.awaited.empty() ? -1 : program_.awaited.back();
-    const StreamPoint converted = converts(num_groups_) ? convert(after) : -1;
     if (needs.lend > awaited) await_readers(needs.lend, after);
-    after.push_back(converted);
     const StreamPoint point = add(StreamKind::kControl, StreamAction::kGroup, num_groups_, std::move(after));
     at(group_points_, num_groups_) = point;
     program_.group_events.push_back(list().event_at(point));
@@ -144,7 +140,7 @@ class ProgramBuilder {
     return num_converted_ < schedule_.finishes.size() && schedule_.finishes[num_converted_] == position;
   }
 
-  /// Peers may still read what landed, which a conversion leaves as it is.
+  /// Peers may still be given what landed, or read it: a conversion leaves it as it is.
   StreamPoint convert(const std::vector<StreamPoint>& landed) {
     return add(StreamKind::kConvert, StreamAction::kConvert, static_cast<std::int32_t>(num_converted_++), landed);
   }

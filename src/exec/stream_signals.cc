@@ -25,6 +25,9 @@ using Addresses = std::vector<std::uint64_t*>;
 // Of the flag that runs stand, while all do.
 constexpr std::uint8_t kAllOnes = 0xFF;
 
+// In place of the run that ended last, while the end of one that has failed is awaited.
+constexpr std::uint64_t kNoEnd = std::numeric_limits<std::uint64_t>::max();
+
 // Only the host ends a wait: it knows the deadline, and what must be said before what follows the wait may run.
 constexpr std::int64_t kForeverNs = std::numeric_limits<std::int64_t>::max();
 
@@ -259,6 +262,18 @@ std::int64_t StreamSignals::num_begun() const {
 
 std::int64_t StreamSignals::num_ended() const {
   return static_cast<std::int64_t>(std::atomic_ref(words().ended).load(std::memory_order_acquire));
+}
+
+bool StreamSignals::is_in_run() const {
+  const std::uint64_t ended = std::atomic_ref(words().ended).load(std::memory_order_acquire);
+  return awaits_end_ ? ended == kNoEnd : ended < static_cast<std::uint64_t>(num_begun());
+}
+
+void StreamSignals::expect_end() {
+  std::uint64_t ended = std::atomic_ref(words().ended).load(std::memory_order_acquire);
+  // Where the device has just written it, the end has been reached.
+  if (is_in_run()) std::atomic_ref(words().ended).compare_exchange_strong(ended, kNoEnd);
+  awaits_end_ = true;
 }
 
 /// Behind nothing else, since the streams of the run may wait for ever.

@@ -68,6 +68,12 @@ class StreamSignals {
   std::int64_t num_begun() const;  ///< runs, as of now
   std::int64_t num_ended() const;
 
+  /// Whether the device is between the beginning and the end of a run. Of one that a graph launches, in streams that
+  /// nobody here knows, it is all that tells. After expect_end(): until an end has been reached.
+  bool is_in_run() const;
+  /// Before end_waits(), by which an end no longer says of which run it is.
+  void expect_end();
+
   /// Tells the readers that runs after `last_good` do not stand; by the deadline, or an error. Before end_waits().
   Status withdraw(std::int64_t last_good, const Deadline& deadline);
 
@@ -116,6 +122,7 @@ class StreamSignals {
   std::uint64_t* epoch() const { return static_cast<std::uint64_t*>(epoch_.data()); }
 
   std::int32_t device_;
+  bool awaits_end_ = false;  // see expect_end()
   SignalMap map_;
   ReadinessFlags row_;
   Stream alert_;  // nothing else is queued in it, so that withdraw() waits for nothing

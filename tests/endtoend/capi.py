@@ -6,20 +6,18 @@ import json
 import threading
 
 TIMEOUT_US = 60_000_000
-# The library may fill more of a struct than the fields below, which are its first ones.
-ROOM = ("room", c.c_byte * 256)
 MAX_DIMS = 8
 
 
 class ModelOptions(c.Structure):
+    """Of version 1, as a program has it that was compiled with an older header."""
     _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("config_json", c.c_char_p),
-                ("layout", c.c_char_p), ("num_layers", c.c_int64), ("first_rank", c.c_int32), ("num_ranks", c.c_int32),
-                ROOM]
+                ("layout", c.c_char_p), ("num_layers", c.c_int64), ("first_rank", c.c_int32), ("num_ranks", c.c_int32)]
 
 
 class BufferInfo(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("id", c.c_int64), ("name", c.c_char_p),
-                ("size_bytes", c.c_int64), ROOM]
+                ("size_bytes", c.c_int64)]
 
 
 class Buffer(c.Structure):
@@ -32,16 +30,15 @@ class BindingDesc(c.Structure):
                 ("num_src_buffers", c.c_int64), ("src_buffers", c.POINTER(Buffer)), ("num_dst_buffers", c.c_int64),
                 ("dst_buffers", c.POINTER(Buffer)), ("timeout_us", c.c_int64), ("driver", c.c_int32),
                 ("nccl_comm", c.c_void_p), ("may_revoke_nccl_comm", c.c_int32), ("capturable", c.c_int32),
-                ("max_ctas", c.c_int32), ("traffic_class", c.c_int32), ROOM]
+                ("max_ctas", c.c_int32), ("traffic_class", c.c_int32), ("device", c.c_int32)]
 
 
 class TensorInfo(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("name", c.c_char_p), ("dtype", c.c_int32),
-                ("num_dims", c.c_int32), ("shape", c.c_int64 * MAX_DIMS), ("group", c.c_int64), ROOM]
+                ("num_dims", c.c_int32), ("shape", c.c_int64 * MAX_DIMS), ("group", c.c_int64)]
 
 
 class Block(c.Structure):
-    """All of its fields: they come in arrays, whose structs must be as large as the library's."""
     _fields_ = [("struct_size", c.c_size_t), ("version", c.c_uint32), ("kind", c.c_int32), ("rank", c.c_int32),
                 ("tensor", c.c_int64), ("buffer", c.c_int64), ("begin", c.c_int64 * MAX_DIMS),
                 ("end", c.c_int64 * MAX_DIMS), ("local_begin", c.c_int64 * MAX_DIMS), ("offset_bytes", c.c_int64),
@@ -72,8 +69,12 @@ class Library:
     def made(self, kind, init):
         """A struct as its init function leaves it."""
         value = kind()
-        getattr(self.dll, f"reshard_{init}_init")(c.byref(value))
+        self.init(value, init)
         return value
+
+    def init(self, value, name):
+        getattr(self.dll, f"reshard_{name}_init_sized")(c.byref(value), c.c_size_t(c.sizeof(value)))
+        assert value.version != 0, f"reshard_{name}_t has other fields than here"
 
     def num_ranks(self, layout_text):
         count = c.c_int32()
@@ -132,8 +133,7 @@ class Library:
         count = c.c_int64()
         self.call("layout_get_blocks", layout, c.c_int32(rank), c.c_int64(0), None, c.byref(count))
         blocks = (Block * max(1, count.value))()
-        self.dll.reshard_block_init(c.byref(blocks[0]))
-        assert blocks[0].struct_size == c.sizeof(Block), "reshard_block_t has other fields than here"
+        self.init(blocks[0], "block")
         self.call("layout_get_blocks", layout, c.c_int32(rank), count, blocks, c.byref(count))
         return blocks[:count.value]
 
@@ -169,8 +169,7 @@ class Library:
     def buffer_array(self, arrays, pointers):
         buffers = (Buffer * max(1, len(arrays)))()
         for buffer, pointer, (number, array) in zip(buffers, pointers, arrays.items()):
-            self.dll.reshard_buffer_init(c.byref(buffer))
-            assert buffer.struct_size == c.sizeof(Buffer), "reshard_buffer_t has other fields than here"
+            self.init(buffer, "buffer")
             buffer.id, buffer.ptr, buffer.size_bytes = number, pointer, array.nbytes
             buffer.memory, buffer.device = (1, 0) if self.is_on_device else (0, -1)
         return buffers
@@ -196,6 +195,7 @@ class Library:
         src_pointers, dst_pointers = self.pointers(comm, src), self.pointers(comm, dst)
         desc = self.made(BindingDesc, "binding_desc")
         desc.plan, desc.comm, desc.driver = plan, comm, self.driver
+        desc.device = 0 if self.is_on_device else -1  # of a rank without buffers, too
         desc.num_src_buffers, desc.num_dst_buffers = len(src), len(dst)
         desc.src_buffers, desc.dst_buffers = self.buffer_array(src, src_pointers), self.buffer_array(dst, dst_pointers)
         binding = c.c_void_p()

@@ -3,7 +3,7 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Random transfers that quantise or dequantise, against formulas of numpy, every byte.
 
-usage: run_quantised.py --library LIBRESHARD.SO [--memory host|cuda] [--seed N] [--cases N]
+usage: run_quantised.py --library LIBRESHARD.SO [--memory host|cuda] [--driver D] [--seed N] [--cases N]
 
 Each case is one weight, its scales and an ordinary tensor beside them, in the general JSON form, cut at random borders:
 multiples of the blocks on one side, on both, or on neither, sizes that divide nothing. Where it is to be converted follows
@@ -234,13 +234,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--library", required=True)
     parser.add_argument("--memory", default="host", choices=["host", "cuda"], help="cuda: all ranks on the first device")
+    parser.add_argument("--driver", default="auto", choices=["auto", "poll", "nccl"], help="of the bindings")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cases", type=int, default=150)
     arguments = parser.parse_args()
     agrees = quantised.check_against_ml_dtypes(np.random.default_rng(arguments.seed))
     print("the formulas of numpy and ml_dtypes " + {None: "were not compared: ml_dtypes is not installed",
                                                    True: "agree", False: "DIFFER"}[agrees])
-    library = capi.Library(arguments.library, arguments.memory == "cuda")
+    library = capi.Library(arguments.library, arguments.memory == "cuda", arguments.driver)
     failed, places = int(agrees is False), {}
     for number in range(arguments.cases):
         case = Case(random.Random(arguments.seed * 1000003 + number))

@@ -88,7 +88,7 @@ int end_capture(const std::shared_ptr<StreamState>& stream, cudaGraph_t* out) {
   std::erase(captures(), capture);
   if (capture->is_invalid) return cudaErrorStreamCaptureInvalidated;
   if (!is_joined) return cudaErrorStreamCaptureUnjoined;
-  *out = add_graph(capture->graph);
+  *out = add_graph(std::move(capture->graph));  // events of the capture do not keep it
   return cudaSuccess;
 }
 

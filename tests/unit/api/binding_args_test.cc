@@ -42,6 +42,7 @@ class BindingArgsTest : public ::testing::Test {
     desc.num_src_buffers = desc.num_dst_buffers = 1;
     desc.src_buffers = &from_;
     desc.dst_buffers = &into_;
+    desc.device = device_;
     reshard_binding_t binding = nullptr;
     const reshard_status_t status = reshard_binding_create(&desc, &binding);
     EXPECT_EQ(binding != nullptr, status == RESHARD_OK);
@@ -57,6 +58,7 @@ class BindingArgsTest : public ::testing::Test {
   reshard_comm_t comm_ = nullptr;
   reshard_buffer_t from_;
   reshard_buffer_t into_;
+  std::int32_t device_ = -1;  // of the binding
 };
 
 TEST_F(BindingArgsTest, BuffersAreHostMemoryUnlessTheySayOtherwise) {
@@ -86,6 +88,12 @@ TEST_F(BindingArgsTest, HostMemoryHasNoDevice) {
   from_.device = 0;
   EXPECT_EQ(bind(), RESHARD_ERR_INVALID_ARGUMENT);
   EXPECT_THAT(reshard_last_error(), HasSubstr("source buffers [0]"));
+}
+
+TEST_F(BindingArgsTest, TheDeviceIsThatOfTheBuffers) {
+  device_ = 1;
+  EXPECT_EQ(bind(), RESHARD_ERR_INVALID_ARGUMENT);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("the binding's device is 1, and source buffers [0] is memory of kind 0"));
 }
 
 TEST_F(BindingArgsTest, ABufferThatWasNotInitialisedIsRefused) {

@@ -24,6 +24,15 @@ thread_local std::int32_t t_device = 0;
 // What peers may not map, by the first byte.
 std::mutex unmappable_mutex;
 std::set<const std::byte*> unmappable;
+std::map<const std::byte*, std::size_t> tensors;  // by the first byte of their memory: its size
+std::int32_t without_flags = -1;                  // the device
+
+/// Whether this lies in memory of a test's tensors. With the lock.
+bool is_of_tensor(const void* ptr) {
+  const auto* const byte = static_cast<const std::byte*>(ptr);
+  const auto after = tensors.upper_bound(byte);
+  return after != tensors.begin() && byte < std::prev(after)->first + std::prev(after)->second;
+}
 
 template <typename T>
 T made(Result<T> result) {
@@ -44,10 +53,12 @@ class OnDevice final : public BufferMemory {
         image_(made(PinnedMemory::allocate(t_device, size_bytes))) {
     const std::lock_guard lock(unmappable_mutex);
     if (!is_mappable) unmappable.insert(bound());
+    tensors.emplace(bound(), size_bytes);
   }
   ~OnDevice() override {
     const std::lock_guard lock(unmappable_mutex);
     unmappable.erase(bound());
+    tensors.erase(bound());
     // A run in streams that failed may still be working when its status comes, and says so; what it may touch is not
     // freed then.
     static auto& kept = *new std::deque<DeviceMemory>;
@@ -83,6 +94,8 @@ class PartlyMappable final : public PeerMemory {
     // Buffers begin a guard zone behind the allocation, and no two allocations are that close.
     const bool is_unmappable =
         after != unmappable.begin() && static_cast<const std::byte*>(ptr) - *std::prev(after) <= 64;
+    const bool is_forbidden = without_flags == kAllRanks || without_flags == all_->device();
+    if (is_forbidden && !is_of_tensor(ptr)) return {};
     return is_unmappable ? MemoryKey() : all_->export_memory(ptr, size_bytes);
   }
   Result<void*> map(std::int32_t peer, const MemoryKey& key) override { return all_->map(peer, key); }
@@ -93,6 +106,11 @@ class PartlyMappable final : public PeerMemory {
 };
 
 }  // namespace
+
+void forbid_mapping_flags(std::int32_t device) {
+  const std::lock_guard lock(unmappable_mutex);
+  without_flags = device;
+}
 
 std::unique_ptr<BufferMemory> BufferMemory::allocate(Transport* transport, std::size_t size_bytes, bool is_mappable) {
   t_device = device_of(transport->rank());

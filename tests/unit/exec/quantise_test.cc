@@ -247,19 +247,20 @@ class SideMemory {
   }
 
   void fill(int run, bool is_queued) {
-    visit(run, [](std::byte* place, std::uint32_t bits, std::size_t size, const std::string&, std::int64_t) {
+    visit(run, [](std::byte* place, std::uint32_t bits, std::size_t size, const Tensor&, std::int64_t) {
       std::memcpy(place, &bits, size);
     });
     publish(is_queued);
   }
 
-  std::string check(int run) {
+  /// Of the tensors of one group.
+  std::string check(int run, std::int64_t group) {
     for (const auto& [id, memory] : memory_) memory->fetch();
     std::string wrong;
-    visit(run, [&](const std::byte* place, std::uint32_t bits, std::size_t size, const std::string& tensor,
+    visit(run, [&](const std::byte* place, std::uint32_t bits, std::size_t size, const Tensor& tensor,
                    std::int64_t element) {
-      if (wrong.empty() && std::memcmp(place, &bits, size) != 0)
-        wrong = fmt::format("rank {} {} element {}: wrong\n", rank_, tensor, element);
+      if (tensor.group == group && wrong.empty() && std::memcmp(place, &bits, size) != 0)
+        wrong = fmt::format("rank {} {} element {}: wrong in run {}\n", rank_, tensor.name, element, run);
     });
     return wrong;
   }
@@ -287,7 +288,7 @@ class SideMemory {
           testing::for_each_element(block, [&](const Dims& index, std::int64_t offset) {
             const std::int64_t flat = testing::flat_index(tensor.shape, index);
             const std::uint32_t bits = is_scales ? weight.scale_bits(flat) : weight.bits(flat, is_source_, run);
-            visit(image + offset, bits, static_cast<std::size_t>(size_bytes(tensor.dtype)), tensor.name, flat);
+            visit(image + offset, bits, static_cast<std::size_t>(size_bytes(tensor.dtype)), tensor, flat);
           });
         }
       }
@@ -310,6 +311,18 @@ struct Runs {
   std::uint64_t late_seed = 0;
 };
 
+/// Waits for the groups in the rank's order, and looks at each as soon as it is said to be complete.
+Status wait_for_groups(const Runs& runs, std::int32_t rank, Driver* driver, SideMemory* dst, int run,
+                       std::string* wrong) {
+  const auto count = static_cast<std::int32_t>(runs.plan->groups.size());
+  for (std::int32_t position = 0; position < count; ++position) {
+    const std::int32_t group = (position + at(runs.plan->first_groups, rank)) % count;
+    RESHARD_TRY(driver->wait_group(group, Deadline(kTimeoutUs)));
+    *wrong += dst->check(run, at(runs.plan->groups, group));
+  }
+  return driver->finish(Deadline(kTimeoutUs));
+}
+
 std::string run_rank(const Runs& runs, Transport* transport) {
   SideMemory src(runs.job, true, transport->rank(), transport, runs.src_mappable);
   SideMemory dst(runs.job, false, transport->rank(), transport, runs.dst_mappable);
@@ -331,10 +344,10 @@ std::string run_rank(const Runs& runs, Transport* transport) {
     src.poison(false);
     if (!is_late || testing::is_on_device()) prepare();
     void* stream = testing::is_on_device() ? testing::callers_stream() : &prepare;
-    Status status = (*binding)->driver().start(is_late ? stream : nullptr);
-    if (status.ok()) status = (*binding)->driver().finish(Deadline(kTimeoutUs));
+    Driver& driver = (*binding)->driver();
+    Status status = driver.start(is_late ? stream : nullptr);
+    if (status.ok()) status = wait_for_groups(runs, transport->rank(), &driver, &dst, run, &wrong);
     if (!status.ok()) return wrong + status.message() + "\n";
-    wrong += dst.check(run);
   }
   binding->reset();
   const auto barrier = transport->allgather({}, Deadline(kTimeoutUs));

@@ -30,12 +30,21 @@ using testing::play;
 using testing::schedules_of;
 using testing::stages_of;
 
+/// How the stages of a plan are made. Drawn before the plan, which takes as many numbers as it likes: those that come
+/// after it are 0 most of the time.
+struct Ways {
+  explicit Ways(Choices* choices)
+      : most(std::array{2, 3, 6, 0}[static_cast<std::size_t>(choices->pick(4))]),
+        percent(std::array{0U, 100U, 40U}[static_cast<std::size_t>(choices->pick(3))]) {}
+  std::int32_t most;      // operations to a group
+  std::uint32_t percent;  // of the peers' memory that is read in place
+};
+
 /// Proves and plays the stages of a plan, with few and many operations to a group. Empty: all is well.
-std::string try_all(const Plan& plan, Choices* choices) {
-  const std::int32_t most = std::array{2, 3, 6, 0}[static_cast<std::size_t>(choices->pick(4))];
-  const auto percent = static_cast<std::uint32_t>(std::array{0, 100, 40}[static_cast<std::size_t>(choices->pick(3))]);
+std::string try_all(const Plan& plan, const Ways& ways) {
+  const std::int32_t most = ways.most;
   const StageLimits limits{most, plan.options.staging_bytes};
-  const std::vector<StageSchedule> stages = stages_of(plan, schedules_of(plan, percent), limits);
+  const std::vector<StageSchedule> stages = stages_of(plan, schedules_of(plan, ways.percent), limits);
   const Status status = check_stages(stages, limits);
   if (!status.ok()) return status.message();
   for (std::uint32_t seed = 1; seed <= 6; ++seed) {
@@ -53,18 +62,20 @@ class StagesLawTest : public ::testing::TestWithParam<int> {};
 TEST_P(StagesLawTest, RunsOfRandomTreesEnd) {
   ASSERT_TRUE(rc::check([&](const std::vector<std::uint32_t>& numbers) {
     Choices choices(numbers);
+    const Ways ways(&choices);
     const std::int64_t staging = std::int64_t{8} << choices.pick(12);
     const testing::Scenario scenario = testing::make_scenario(&choices, GetParam());
     Result<Plan> plan = create_plan(scenario.src, scenario.dst, {staging});
     RC_ASSERT(plan.status().message() == "");
     if (choices.pick(4) > 0) testing::relay_at_random(&choices, &*plan);
-    RC_ASSERT(try_all(*plan, &choices) == "");
+    RC_ASSERT(try_all(*plan, ways) == "");
   }));
 }
 
 TEST_P(StagesLawTest, RunsOnRandomMachinesEnd) {
   ASSERT_TRUE(rc::check([&](const std::vector<std::uint32_t>& numbers) {
     Choices choices(numbers);
+    const Ways ways(&choices);
     PlanOptions options;
     options.staging_bytes = std::int64_t{16} << choices.pick(12);
     options.machine = testing::make_random_machine(&choices, GetParam());
@@ -74,7 +85,7 @@ TEST_P(StagesLawTest, RunsOnRandomMachinesEnd) {
     const Result<Plan> plan = create_plan(scenario.src, scenario.dst, options);
     if (testing::is_out_of_reach(plan.status())) return;
     RC_ASSERT(plan.status().message() == "");
-    RC_ASSERT(try_all(*plan, &choices) == "");
+    RC_ASSERT(try_all(*plan, ways) == "");
   }));
 }
 

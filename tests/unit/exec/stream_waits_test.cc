@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// What holds a run in streams together are waits of one stream for an event of another. Here the double leaves out one
+// of them, each in turn: a run that is right under all seeds without it would be one whose tests find nothing.
+// stream_program_test.cc says on paper, of all programs, that no wait is superfluous; this says it of a few in bytes.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "tests/doubles/cuda/control.h"
+#include "tests/doubles/nccl/control.h"
+#include "tests/unit/exec/stream_jobs.h"
+
+namespace reshard {
+namespace {
+
+using testing::run_world;
+using testing::RunOptions;
+using testing::StreamJob;
+
+constexpr const char* kWait = "cudaStreamWaitEvent";
+constexpr std::uint64_t kNumSeeds = 48;
+constexpr unsigned kHangSeconds = 30;  // what waits for ever shows, too
+
+struct World {
+  const char* name;
+  std::int32_t num_ranks;
+  bool is_mappable;
+  std::int64_t num_groups;
+};
+
+RunOptions options_of(const World& world) {
+  const StreamJob job = testing::rows_to_columns(world.num_ranks, world.num_groups, {1 << 13});
+  RunOptions options;
+  options.scenario = {job.src, job.dst};
+  options.plan = job.plan;
+  options.src_mappable = options.dst_mappable = world.is_mappable;
+  options.spoils_groups = true;  // so that a group that is said to be complete too early shows
+  return options;
+}
+
+/// Whether a run without the nth wait shows that it went wrong: by a wrong element, an end of the process, or a hang.
+bool shows(RunOptions options, std::int64_t nth, std::uint64_t seed) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const int silence = open("/dev/null", O_WRONLY);  // of the doubles, on what is wrong on purpose
+    dup2(silence, STDOUT_FILENO);
+    dup2(silence, STDERR_FILENO);
+    alarm(kHangSeconds);
+    nccl_double_set_deadlock_ms(500);
+    options.late_seed = seed;
+    cuda_double_leave_out(kWait, nth);
+    _exit(run_world(options).empty() ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status != 0;
+}
+
+class StreamWaitsTest : public ::testing::TestWithParam<World> {
+ protected:
+  void TearDown() override { cuda_double_clear(); }
+};
+
+TEST_P(StreamWaitsTest, EachMissingWaitIsFoundUnderSomeSeed) {
+  RunOptions options = options_of(GetParam());
+  options.late_seed = 1;
+  cuda_double_leave_out(kWait, 0);
+  ASSERT_EQ(run_world(options), "");
+  const std::int64_t num_waits = cuda_double_orders_of(kWait);
+  ASSERT_GT(num_waits, 0);
+  // One in so many of them, to begin with which: RESHARD_STREAM_WAITS=all tries each.
+  const char* all = std::getenv("RESHARD_STREAM_WAITS");
+  const std::int64_t step = all != nullptr ? 1 : 1 + num_waits / 12;
+  for (std::int64_t nth = 1; nth <= num_waits; nth += step) {
+    bool is_found = false;
+    std::uint64_t seed = 1;
+    for (; seed <= kNumSeeds && !is_found; ++seed) is_found = shows(options, nth, seed);
+    EXPECT_TRUE(is_found) << "wait " << nth << " of " << num_waits;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Worlds, StreamWaitsTest,
+                         ::testing::Values(World{"Alone", 1, true, 3}, World{"Mapped", 2, true, 2},
+                                           World{"Messages", 2, false, 2}),
+                         [](const auto& world) { return world.param.name; });
+
+}  // namespace
+}  // namespace reshard
