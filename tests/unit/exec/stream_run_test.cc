@@ -29,7 +29,7 @@ using testing::StreamRank;
 /// RESHARD_STREAM_SEEDS=64 for more than a quick look.
 std::uint64_t num_seeds() {
   const char* text = std::getenv("RESHARD_STREAM_SEEDS");
-  return text == nullptr ? 8 : static_cast<std::uint64_t>(std::atoll(text));
+  return text == nullptr ? 4 : static_cast<std::uint64_t>(std::atoll(text));
 }
 
 class StreamRunTest : public ::testing::TestWithParam<bool> {
