@@ -6,6 +6,8 @@
 #include <algorithm>
 
 #include "memory.h"
+#include "src/model/dim_maps.h"
+#include "src/model/eplb.h"
 #include "src/model/model.h"
 
 namespace reshard {
@@ -56,6 +58,24 @@ TEST(FsdpTest, EachExpertIsCutAlongItsOwnRows) {
       });
     }
   }
+}
+
+TEST(DimMapsTest, OneIndexOfATableOfExpertsIsThatOfItsSlot) {
+  // Slots 0 to 2 of two ranks hold experts 5 1 2 and 0 3; a rank without a slot 2 has nothing of it.
+  DimMaps maps;
+  const DimMapPtr table = expert_dim_map({{5, 1, 2}, {0, 3}});
+  const auto experts = [&](std::int64_t slot) {
+    std::vector<std::int64_t> found;
+    for (const DimPart& part : maps.one_index(table, slot)->parts) {
+      EXPECT_EQ(part.extent, part.segments.empty() ? 0 : 1);
+      found.push_back(part.segments.empty() ? -1 : part.segments[0].begin);
+    }
+    return found;
+  };
+  EXPECT_EQ(experts(0), (std::vector<std::int64_t>{5, 0}));
+  EXPECT_EQ(experts(1), (std::vector<std::int64_t>{1, 3}));
+  EXPECT_EQ(experts(2), (std::vector<std::int64_t>{2, -1}));
+  EXPECT_EQ(maps.one_index(table, 1), maps.one_index(table, 1)) << "made once";
 }
 
 TEST(FsdpTest, VectorsAreShardedAndModuleBuffersAreNot) {

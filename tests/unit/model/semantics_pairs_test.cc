@@ -294,6 +294,17 @@ TEST(SemanticsTest, Row41_TiedEmbeddingsAreOneTensorInOneBufferOrTwo) {
   }
 }
 
+TEST(SemanticsTest, Row42_WhatServersMakeNoParameterOfIsNotInTheirLayout) {
+  // Biases of o_proj, which vLLM's Qwen3 lacks: a plan then names them as being on one side only.
+  const Json config = changed(tiny_llama(), {{"model_type", "qwen3"}, {"attention_bias", true}, {"vocab_size", 64}});
+  const std::string q = in_layer(0, "self_attn.q_proj.bias"), o = in_layer(0, "self_attn.o_proj.bias");
+  const ModelLayout src = layout_of(config, "fsdp:shard=2"), dst = layout_of(config, "vllm:tp=2");
+  EXPECT_GE(src.find_tensor(o), 0);
+  EXPECT_GE(dst.find_tensor(q), 0);
+  EXPECT_EQ(dst.find_tensor(o), -1);
+  EXPECT_THAT(error_of(config, "sglang:tp=2"), testing::AllOf(HasSubstr(o), HasSubstr("not known here")));
+}
+
 TEST(SemanticsTest, Row48_EverySideHasATypeOfItsOwn) {
   const ModelLayout masters = layout_of(tiny_deepseek(), "fsdp:shard=2,dtype=f32"),
                     servers = layout_of(tiny_deepseek(), "sglang:tp=2,dtype=bf16");
