@@ -58,6 +58,8 @@ typedef enum reshard_status {
   RESHARD_ERR_TRANSPORT = -22,   /**< the transport reported an error */
   RESHARD_ERR_ABANDONED = -23,   /**< a peer gave the run up (its deadline passed, it failed, or it destroyed its
                                       binding); the comm is in order and the next run may succeed */
+  RESHARD_ERR_GIVEN_UP = -24, /**< the caller of a rank gave a reload up, for a reason of his own */
+  RESHARD_ERR_DATA_MISMATCH = -25, /**< what a destination holds is not what its sources hold; names the tensor */
 
   RESHARD_ERR_INTERNAL = -30 /**< a defect of reshard: please report the message */
 } reshard_status_t;

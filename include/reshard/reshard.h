@@ -5,8 +5,8 @@
 
 /**
  * @file
- * reshard moves model weights between two parallel layouts. This header includes the others: base.h (status, dtype) and
- * layout.h.
+ * reshard moves model weights between two parallel layouts. This header includes the others: base.h (status, dtype),
+ * layout.h, and reload.h (servers that take new weights layer by layer).
  *
  * The order of use. Everything slow or fallible happens before the first start:
  *
@@ -646,5 +646,7 @@ RESHARD_API reshard_status_t reshard_binding_get_stats(reshard_binding_t binding
 #ifdef __cplusplus
 }
 #endif
+
+#include <reshard/reload.h>
 
 #endif /* RESHARD_RESHARD_H */

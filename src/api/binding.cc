@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "src/api/bind.h"
 #include "src/api/binding_driver.h"
 #include "src/api/error.h"
 #include "src/api/handles.h"
@@ -108,9 +109,8 @@ Status settle_device(std::int32_t device, BufferPlace* place) {
 }
 
 /// What this rank gives. Binding is collective, so an error here is not returned at once but shared with all ranks.
-Status to_options(const reshard_binding_desc_t& desc, const reshard_binding_t* binding, reshard_binding* made,
-                  BufferPlace* buffers, BindOptions* options) {
-  RESHARD_TRY(check_not_null(binding, "binding"));
+Status to_options(const reshard_binding_desc_t& desc, reshard_binding* made, BufferPlace* buffers,
+                  BindOptions* options) {
   RESHARD_TRY(check_not_null(desc.plan, "plan"));
   options->plan = desc.plan->plan;
   RESHARD_TRY(check_timeout(desc.timeout_us));
@@ -145,6 +145,27 @@ Result<std::int32_t> index_of_group(const Binding& binding, std::int64_t group) 
 
 }  // namespace
 
+Status reshard::api::bind(const reshard_binding_desc_t& desc, Status arguments, const AmendOptions& amend,
+                          reshard_binding* made) {
+  RESHARD_TRY(check_not_null(desc.comm, "comm"));
+  made->transport = desc.comm->transport;
+  made->device_memory = desc.comm->device_memory;
+  made->numbers = desc.comm->numbers;
+  BindOptions options;
+  options.transport = made->transport.get();
+  options.numbers = made->numbers.get();
+  // A bad timeout must not keep this rank from telling the others: it takes part under the comm's and fails after.
+  options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : desc.comm->timeout_us;
+  // From here on an error is this rank's vote, and Binding::create returns it after all ranks have heard of it.
+  BufferPlace place;
+  options.arguments = std::move(arguments);
+  if (options.arguments.ok()) options.arguments = to_options(desc, made, &place, &options);
+  if (options.arguments.ok() && amend) options.arguments = amend(&options);
+  RESHARD_TRY(choose(desc, device_of(place), made, &options));
+  RESHARD_TRY(made->binding, Binding::create(options));
+  return {};
+}
+
 extern "C" {
 
 void reshard_buffer_init_sized(reshard_buffer_t* buffer, size_t struct_size) {
@@ -170,21 +191,8 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* given, res
   return guard([&]() -> Status {
     const ProfileRange range("bind");
     RESHARD_TRY(const reshard_binding_desc_t desc, reshard::api::read_binding_desc(given));
-    RESHARD_TRY(check_not_null(desc.comm, "comm"));
     auto made = std::make_unique<reshard_binding>();
-    made->transport = desc.comm->transport;
-    made->device_memory = desc.comm->device_memory;
-    made->numbers = desc.comm->numbers;
-    BindOptions options;
-    options.transport = made->transport.get();
-    options.numbers = made->numbers.get();
-    // A bad timeout must not keep this rank from telling the others: it takes part under the comm's and fails after.
-    options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : desc.comm->timeout_us;
-    // From here on an error is this rank's vote, and Binding::create returns it after all ranks have heard of it.
-    BufferPlace place;
-    options.arguments = to_options(desc, binding, made.get(), &place, &options);
-    RESHARD_TRY(reshard::api::choose(desc, device_of(place), made.get(), &options));
-    RESHARD_TRY(made->binding, Binding::create(options));
+    RESHARD_TRY(reshard::api::bind(desc, check_not_null(binding, "binding"), {}, made.get()));
     *binding = made.release();
     return {};
   });

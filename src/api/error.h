@@ -17,6 +17,7 @@
 #include <new>
 #include <string>
 
+#include "reshard/reshard.h"
 #include "src/base/status.h"
 
 namespace reshard::api {

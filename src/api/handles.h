@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "reshard/reshard.h"
 #include "src/api/memory.h"
 #include "src/exec/bind.h"
 #include "src/exec/stage_report.h"

@@ -45,6 +45,10 @@ const char* reshard_status_name(reshard_status_t status) {
       return "RESHARD_ERR_TRANSPORT";
     case RESHARD_ERR_ABANDONED:
       return "RESHARD_ERR_ABANDONED";
+    case RESHARD_ERR_GIVEN_UP:
+      return "RESHARD_ERR_GIVEN_UP";
+    case RESHARD_ERR_DATA_MISMATCH:
+      return "RESHARD_ERR_DATA_MISMATCH";
     case RESHARD_ERR_INTERNAL:
       return "RESHARD_ERR_INTERNAL";
   }

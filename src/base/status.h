@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "reshard/reshard.h"
+#include "reshard/base.h"
 
 namespace reshard {
 

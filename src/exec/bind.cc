@@ -211,7 +211,9 @@ Result<std::shared_ptr<Flight>> Binding::build_flight() const {
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
   RESHARD_TRY(BoundSchedule bound, bind_schedule(*plan_, schedule_, memory_, std::move(copier)));
   Wiring wiring{number_, control_.get(), shared_.word(), shared_.words()};
-  return std::make_shared<Flight>(std::move(bound), std::move(wiring), transport_);
+  auto flight = std::make_shared<Flight>(std::move(bound), std::move(wiring), transport_);
+  if (holds_groups_) flight->hold_groups();
+  return flight;
 }
 
 std::int64_t Binding::group_at(std::int64_t position) const {

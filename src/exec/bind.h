@@ -54,6 +54,9 @@ struct BindOptions {
   MakeCopier make_copier = make_host_copier;  ///< not asked where `nccl` is given
   std::optional<NcclChoice> nccl = {};        ///< by all ranks or by none; none: PollDriver
   PeerMemory* peer_memory = nullptr;          ///< of the buffers; must outlive the binding. Null: the transport's.
+  /// Memory of destinations is used again: the buffers of a group may lie where those of an earlier one do that cannot
+  /// be open with it, since groups stay open until Driver::release_groups(). For the polling driver.
+  bool holds_groups = false;
   Status arguments = {};  ///< what the caller found wrong already; then only transport and timeout_us need be set
 };
 
@@ -92,7 +95,11 @@ class Binding {
 
  private:
   Binding(const BindOptions& options, BindingNumbers* numbers)
-      : plan_(options.plan), transport_(options.transport), numbers_(numbers), make_copier_(options.make_copier) {}
+      : plan_(options.plan),
+        transport_(options.transport),
+        numbers_(numbers),
+        make_copier_(options.make_copier),
+        holds_groups_(options.holds_groups) {}
 
   Status agree(const BindOptions& options);
   PeerMemory* tensor_memory(const BindOptions& options) const;
@@ -110,6 +117,7 @@ class Binding {
   BindingNumbers own_numbers_;  // where none are given
   BindingNumbers* numbers_;
   MakeCopier make_copier_;
+  bool holds_groups_;
   std::int64_t number_ = 0;  // 0: none was agreed on
   bool is_bound_ = false;    // on all ranks
   RankMemory memory_;

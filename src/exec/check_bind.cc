@@ -45,7 +45,8 @@ Status check_buffers(const ModelLayout& layout, std::int64_t num_given, const ch
   return {};
 }
 
-/// Destinations must share memory with nothing: a run would read what it has already written.
+/// Destinations must share memory with nothing: a run would read what it has already written. Where groups are held,
+/// they may with each other, as whoever holds them sees to it that they are not open at once.
 Status check_disjoint(const BindOptions& options) {
   struct Range {
     const std::byte* begin;
@@ -59,18 +60,18 @@ Status check_disjoint(const BindOptions& options) {
   std::erase_if(ranges, [](const Range& range) { return range.begin == range.end; });
   std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
   const Range* furthest = nullptr;              // of all ranges so far
+  const Range* furthest_source = nullptr;       // of the sources so far
   const Range* furthest_destination = nullptr;  // of the destinations so far
   for (const Range& range : ranges) {
     const bool is_destination = range.side[0] == 'd';
-    const Range* other = is_destination ? furthest : furthest_destination;
+    const Range* other = is_destination ? (options.holds_groups ? furthest_source : furthest) : furthest_destination;
     if (other != nullptr && other->end > range.begin) {
       return invalid_argument(fmt::format("{} buffer {} overlaps {} buffer {}; a destination shares no memory",
                                           range.side, range.id, other->side, other->id));
     }
     if (furthest == nullptr || range.end > furthest->end) furthest = &range;
-    if (is_destination && (furthest_destination == nullptr || range.end > furthest_destination->end)) {
-      furthest_destination = &range;
-    }
+    const Range*& of_side = is_destination ? furthest_destination : furthest_source;
+    if (of_side == nullptr || range.end > of_side->end) of_side = &range;
   }
   return {};
 }

@@ -30,6 +30,16 @@ class Driver {
   /// Blocks until everything is complete, also what this rank does for others.
   virtual Status finish(const Deadline& deadline) = 0;
 
+  /// Of a binding that holds groups (BindOptions::holds_groups): the first `count` groups of this rank's order are read
+  /// no more, and their memory may be that of later ones. `count` never falls in a run.
+  /// RESHARD_ERR_NOT_SUPPORTED for a driver that cannot wait for it.
+  virtual Status release_groups(std::int32_t /*count*/) {
+    return {RESHARD_ERR_NOT_SUPPORTED, "groups are held by the driver that polls alone"};
+  }
+
+  /// Gives the run under way up, with this reason; peers that need this rank are told. Nothing if there is none.
+  virtual Status give_up(Status why) { return why; }
+
   virtual std::int64_t num_runs() const = 0;
   virtual std::int32_t num_groups_complete() const = 0;  ///< in this rank's order
 

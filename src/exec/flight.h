@@ -54,6 +54,10 @@ class Flight {
   /// Whether a group, by its index in Plan::groups, and all groups before it in this rank's order are complete.
   bool is_group_complete(std::int32_t group) const { return num_groups_complete() > bound.schedule.position_of(group); }
 
+  /// See GroupCounter. hold() is called once, before the first run.
+  void hold_groups() { groups_.hold(); }
+  void release_groups(std::int32_t count) { groups_.release(count); }
+
   /// What is still missing, for the message of a deadline.
   std::string missing() const;
 

@@ -77,6 +77,20 @@ Status PollDriver::finish(const Deadline& deadline) {
   return {};
 }
 
+Status PollDriver::release_groups(std::int32_t count) {
+  RESHARD_TRY(check_started());
+  const std::lock_guard turn(transport_->turn());
+  flight_->release_groups(count);
+  return {};
+}
+
+/// A run that has failed already keeps its own reason.
+Status PollDriver::give_up(Status why) {
+  RESHARD_TRY(check_started());
+  const std::lock_guard turn(transport_->turn());
+  return is_running_ ? fail(std::move(why)) : why;
+}
+
 Status PollDriver::check_started() const {
   if (!failure_.ok()) return failure_;
   if (num_runs_ == 0) return {RESHARD_ERR_INVALID_STATE, "no run was started; call start first"};

@@ -31,6 +31,8 @@ class PollDriver final : public Driver {
   Status wait_group(std::int32_t group, const Deadline& deadline) override;
   Result<bool> poll() override;  ///< kMostPollSteps at most
   Status finish(const Deadline& deadline) override;
+  Status release_groups(std::int32_t count) override;
+  Status give_up(Status why) override;
   std::int64_t num_runs() const override { return num_runs_; }
   std::int32_t num_groups_complete() const override;
   Result<void*> group_event(std::int32_t group) const override;

@@ -92,8 +92,8 @@ bool Pulls::start_group() {
 /// something, or a group is complete and lets the next one open.
 void Pulls::start() {
   const std::size_t most = bound_.copier->most_jobs();
-  if (!may_start_ && groups_->num_complete() == seen_groups_) return;
-  seen_groups_ = groups_->num_complete();
+  if (!may_start_ && groups_->num_closed() == seen_groups_) return;
+  seen_groups_ = groups_->num_closed();
   while (jobs_.size() < most) {
     may_start_ = start_window() || start_group();
     if (!may_start_) return;

@@ -80,7 +80,7 @@ class Pulls {
   std::vector<Job> jobs_;                     // under way, Copier::most_jobs() at most
   std::size_t num_left_ = 0;
   bool may_start_ = false;        // a pull may have become possible since none was
-  std::int32_t seen_groups_ = 0;  // that were complete then
+  std::int32_t seen_groups_ = 0;  // that were closed then
 };
 
 }  // namespace reshard

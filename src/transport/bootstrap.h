@@ -7,6 +7,8 @@
 // others see it at once; UCX 1.13 without error handling never tells.
 #pragma once
 
+#include "reshard/reshard.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>

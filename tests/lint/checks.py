@@ -32,7 +32,8 @@ ROOMS = {
     "src/transport/nccl": {"src/transport", "src/device"},
     "src/exec": {"src/plan", "src/layout", "kernels", "kernels/cuda", "src/transport", "src/transport/nccl",
                  "src/device"},
-    "src/api": {"src/model", "src/plan", "src/plan/report", "src/layout", "src/exec", "src/transport",
+    "src/reload": {"src/plan", "src/layout", "kernels", "src/transport", "src/device", "src/exec"},
+    "src/api": {"src/model", "src/plan", "src/plan/report", "src/layout", "src/exec", "src/reload", "src/transport",
                 "src/transport/nccl", "src/device", "kernels", "topology"},
 }
 PUBLIC_HEADERS = "include/reshard/"

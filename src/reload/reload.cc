@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/reload/reload.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "src/reload/commit.h"
+#include "src/transport/vote.h"
+
+namespace reshard {
+
+ReloadScratch::~ReloadScratch() {
+  if (data_ == nullptr) return;
+  const std::lock_guard turn(transport_->turn());
+  static_cast<void>(memory_->free(data_).ok());
+}
+
+Status ReloadScratch::allocate(std::int64_t size_bytes, PeerMemory* memory, Transport* transport) {
+  if (size_bytes == 0) return {};
+  memory_ = memory;
+  transport_ = transport;
+  const std::lock_guard turn(transport->turn());
+  RESHARD_TRY(data_, memory->allocate(static_cast<std::size_t>(size_bytes)));
+  return {};
+}
+
+Status Reload::allocate(std::shared_ptr<const Plan> plan, Transport* transport, PeerMemory* memory,
+                        const ReloadMemory& stable) {
+  plan_ = std::move(plan);
+  transport_ = transport;
+  rank_ = transport->rank();
+  RESHARD_TRY(map_, map_layers(*plan_, rank_, stable));
+  RESHARD_TRY(scratch_.allocate(map_.scratch_bytes, memory, transport).with_context("scratch of the open layers"));
+  map_.place(scratch_.data());
+  steps_.resize(map_.layers.size());
+  std::map<std::int64_t, std::byte*> landed;
+  for (const Layer& layer : map_.layers) {
+    for (const Layer::Part& part : layer.buffers) landed[part.id] = part.landed;
+  }
+  for (BoundBuffer buffer : stable.buffers) {
+    const auto found = landed.find(buffer.id);
+    if (found != landed.end()) buffer.data = found->second;
+    landing_.push_back(buffer);
+  }
+  return {};
+}
+
+Status Reload::attach(Binding* binding, std::unique_ptr<Copier> copier) {
+  binding_ = binding;
+  copier_ = std::move(copier);
+  // What is committed is used by the server next, from wherever: nothing is said of the cache.
+  for (CopyList& copies : commit_copies(*plan_, rank_, map_)) {
+    commits_.push_back(copier_->add(std::move(copies), StoreHint::kAuto));
+  }
+  return copier_->prepare();
+}
+
+std::int32_t Reload::position_of(std::int32_t group) const {
+  return plan_->position_of(group, plan_->groups.empty() ? 0 : at(plan_->first_groups, rank_));
+}
+
+Status Reload::check_running() const {
+  if (is_running_) return {};
+  return {RESHARD_ERR_INVALID_STATE, "no reload is under way; call start first"};
+}
+
+/// The first failure is the run's.
+Status Reload::fail(Status status) {
+  if (failure_.ok()) failure_ = status;
+  return status;
+}
+
+Status Reload::start(void* stream) {
+  if (is_running_) return {RESHARD_ERR_INVALID_STATE, "the last reload was not finished; call finish first"};
+  const std::int64_t before = binding_->driver().num_runs();
+  Status started = binding_->driver().start(stream);
+  if (binding_->driver().num_runs() == before) return started;  // there is no run that the others could miss
+  is_running_ = true;
+  failure_ = {};
+  std::fill(steps_.begin(), steps_.end(), Step::kWaiting);
+  next_ = num_released_ = 0;
+  return started.ok() ? started : fail(std::move(started));
+}
+
+/// Layers of which this rank has nothing are passed over; they are complete when what follows them is.
+Result<const Layer*> Reload::next(const Deadline& deadline) {
+  RESHARD_TRY(check_running());
+  if (!failure_.ok()) return failure_;
+  while (next_ < map_.layers.size() && map_.layers[next_].empty() && !map_.layers[next_].lands_directly) ++next_;
+  if (next_ == map_.layers.size()) return static_cast<const Layer*>(nullptr);
+  const Layer& layer = map_.layers[next_];
+  const std::size_t position = next_;
+  const auto is_with_caller = [](Step step) { return step == Step::kHandedOut; };
+  const auto first = std::find_if(steps_.begin(), steps_.end(), is_with_caller) - steps_.begin();
+  if (static_cast<std::size_t>(first) + static_cast<std::size_t>(map_.num_slots) <= position) {
+    return Status{RESHARD_ERR_INVALID_STATE,
+                  fmt::format("group {} cannot come before group {} is committed: {} groups may be open at once",
+                              name_of(layer), name_of(map_.layers[static_cast<std::size_t>(first)]), map_.num_slots)};
+  }
+  Status landed = binding_->driver().wait_group(layer.group, deadline);
+  if (!landed.ok()) return fail(std::move(landed));
+  for (std::size_t p = 0; p < position; ++p) {
+    if (steps_[p] == Step::kWaiting) mark_committed(p);  // empty
+  }
+  steps_[position] = Step::kHandedOut;
+  next_ = position + 1;
+  return &layer;
+}
+
+Result<bool> Reload::poll() {
+  RESHARD_TRY(check_running());
+  if (!failure_.ok()) return failure_;
+  const Result<bool> polled = binding_->driver().poll();
+  if (!polled.ok()) return fail(polled.status());
+  std::size_t position = next_;
+  while (position < map_.layers.size() && map_.layers[position].empty()) ++position;
+  return position < map_.layers.size() && static_cast<std::size_t>(binding_->driver().num_groups_complete()) > position;
+}
+
+/// Slots are used in the order of positions, so what is committed out of turn waits for those before it.
+void Reload::mark_committed(std::size_t position) {
+  steps_[position] = Step::kCommitted;
+  while (num_released_ < steps_.size() && steps_[num_released_] == Step::kCommitted) ++num_released_;
+  // A run that failed meanwhile opens no more groups; next() and finish() tell of it.
+  static_cast<void>(binding_->driver().release_groups(static_cast<std::int32_t>(num_released_)).ok());
+}
+
+Status Reload::copy_layer(std::size_t position, void* stream) {
+  RESHARD_TRY(copier_->begin(stream));
+  CopyJob job(commits_[position]);
+  bool moved = false;
+  for (bool is_open = false; !is_open;) RESHARD_TRY(is_open, copier_->is_open());
+  while (!job.is_done) RESHARD_TRY(copier_->advance(&job, &moved));
+  return {};
+}
+
+Status Reload::commit(std::int32_t group, void* stream) {
+  RESHARD_TRY(check_running());
+  const auto position = static_cast<std::size_t>(position_of(group));
+  if (steps_[position] != Step::kHandedOut) {
+    return {RESHARD_ERR_INVALID_STATE,
+            fmt::format("group {} {}", at(plan_->groups, group),
+                        steps_[position] == Step::kCommitted ? "is committed already" : "was not handed out yet")};
+  }
+  RESHARD_TRY(copy_layer(position, stream));
+  mark_committed(position);
+  return {};
+}
+
+Status Reload::give_up(Status why) {
+  RESHARD_TRY(check_running());
+  // What the driver says of it has the reason, and how far the run was; of a run that had failed before, its own
+  // reason.
+  static_cast<void>(fail(binding_->driver().give_up(std::move(why))).ok());
+  return {};
+}
+
+Status Reload::complete_rest(const Deadline& deadline) {
+  RESHARD_TRY(failure_);
+  const auto left = std::find(steps_.begin(), steps_.end(), Step::kHandedOut);
+  if (left != steps_.end()) {
+    const Layer& layer = map_.layers[static_cast<std::size_t>(left - steps_.begin())];
+    return {RESHARD_ERR_INVALID_STATE, fmt::format("group {} was handed out and not committed", name_of(layer))};
+  }
+  while (true) {
+    RESHARD_TRY(const Layer* layer, next(deadline));
+    if (layer == nullptr) break;
+    if (layer->needs_caller()) {
+      return {RESHARD_ERR_INVALID_STATE,
+              fmt::format("group {} has outputs, or buffers in scratch alone, and was not handed out before finish",
+                          name_of(*layer))};
+    }
+    RESHARD_TRY(commit(layer->group, nullptr));
+  }
+  return binding_->driver().finish(deadline);
+}
+
+Status Reload::finish(std::int64_t timeout_us) {
+  RESHARD_TRY(check_running());
+  Status mine = complete_rest(Deadline(timeout_us));
+  // Whatever it was that failed here, the peers must not wait for this rank.
+  if (!mine.ok()) mine = fail(binding_->driver().give_up(std::move(mine)));
+  is_running_ = false;
+  const std::lock_guard turn(transport_->turn());
+  Status voted = vote(transport_, mine, Deadline(timeout_us));
+  return voted.ok() ? voted : fail(std::move(voted));
+}
+
+Reload::State Reload::state(std::int32_t group) const {
+  const auto position = static_cast<std::size_t>(position_of(group));
+  const Layer& layer = map_.layers[position];
+  if (steps_[position] == Step::kCommitted) return State::kComplete;
+  if (!layer.lands_directly || binding_->driver().num_runs() == 0) return State::kUnchanged;
+  const bool is_all_there = std::none_of(layer.buffers.begin(), layer.buffers.end(),
+                                         [](const Layer::Part& part) { return part.is_in_scratch(); });
+  const auto num_landed = static_cast<std::size_t>(binding_->driver().num_groups_complete());
+  if (is_all_there && layer.outputs.empty() && position < num_landed) return State::kComplete;
+  const bool was_open = position < num_released_ + static_cast<std::size_t>(map_.num_slots);
+  return was_open ? State::kTorn : State::kUnchanged;
+}
+
+}  // namespace reshard

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/exec/bind.h"
+#include "src/reload/layers.h"
+
+namespace reshard {
+
+/// Memory of a PeerMemory that frees itself, with the transport's turn.
+class ReloadScratch {
+ public:
+  ReloadScratch() = default;
+  ~ReloadScratch();
+  ReloadScratch(const ReloadScratch&) = delete;
+  ReloadScratch& operator=(const ReloadScratch&) = delete;
+
+  Status allocate(std::int64_t size_bytes, PeerMemory* memory, Transport* transport);
+  std::byte* data() const { return static_cast<std::byte*>(data_); }
+
+ private:
+  PeerMemory* memory_ = nullptr;
+  Transport* transport_ = nullptr;
+  void* data_ = nullptr;
+};
+
+/// A server's new weights, layer by layer: a binding whose groups land in scratch, and the memory where they stay.
+///
+/// In a run, layers come in the rank's order. Each is handed out by next(), and is with the caller until he commits it;
+/// scratch of the next one that lies there is free from then on. Only commit() writes where layers stay, but for those
+/// that land there directly.
+class Reload {
+ public:
+  /// What a layer is at the end of a run, or in it.
+  enum class State : std::uint8_t {
+    kUnchanged,  ///< as it was before the run
+    kComplete,
+    kTorn,  ///< it lands directly, and a run that failed may have written some of it
+  };
+
+  /// Local: finds the layers and takes the scratch. Errors: those of map_layers(), RESHARD_ERR_OUT_OF_MEMORY.
+  Status allocate(std::shared_ptr<const Plan> plan, Transport* transport, PeerMemory* memory,
+                  const ReloadMemory& stable);
+
+  /// The destination buffers to bind, some of which share memory (BindOptions::holds_groups).
+  const std::vector<BoundBuffer>& landing() const { return landing_; }
+
+  /// Takes the binding of these, and makes ready what commits. `copier` is of the memory of the buffers.
+  Status attach(Binding* binding, std::unique_ptr<Copier> copier);
+
+  const Plan& plan() const { return *plan_; }
+  const std::vector<Layer>& layers() const { return map_.layers; }
+  std::int64_t scratch_bytes() const { return map_.scratch_bytes; }
+
+  /// All as Driver::start.
+  Status start(void* stream);
+
+  /// Waits for the next layer that this rank has anything of; null when all have been handed out.
+  /// RESHARD_ERR_INVALID_STATE when none can come before the caller commits one; else as Driver::wait_group.
+  Result<const Layer*> next(const Deadline& deadline);
+
+  /// Whether next() would hand a layer out without waiting; moves the run on a little.
+  Result<bool> poll();
+
+  /// Copies a layer that was handed out to where it stays, after the work that the caller has queued on `stream`, and
+  /// gives its scratch to a later one. Allowed after the run has failed, too: the layer had landed.
+  Status commit(std::int32_t group, void* stream);
+
+  /// The caller cannot go on: the run is given up, and finish() tells all ranks why.
+  Status give_up(Status why);
+
+  /// Collective. Hands out and commits what is left and needs no caller, ends the run, and votes: OK if every layer of
+  /// every rank is complete. To be called after every start(), whatever failed.
+  Status finish(std::int64_t timeout_us);
+
+  State state(std::int32_t group) const;
+
+ private:
+  enum class Step : std::uint8_t { kWaiting, kHandedOut, kCommitted };
+
+  std::int32_t position_of(std::int32_t group) const;
+  Status check_running() const;
+  Status fail(Status status);  ///< returns it
+  void mark_committed(std::size_t position);
+  Status copy_layer(std::size_t position, void* stream);
+  Status complete_rest(const Deadline& deadline);
+  std::int64_t name_of(const Layer& layer) const { return at(plan_->groups, layer.group); }
+
+  std::shared_ptr<const Plan> plan_;
+  Transport* transport_ = nullptr;
+  std::int32_t rank_ = 0;
+  LayerMap map_;
+  ReloadScratch scratch_;
+  std::vector<BoundBuffer> landing_;
+  Binding* binding_ = nullptr;
+  std::unique_ptr<Copier> copier_;
+  std::vector<CopyBatch> commits_;  // by position
+  std::vector<Step> steps_;         // by position, of the last run
+  std::size_t next_ = 0;            // position that is handed out next
+  std::size_t num_released_ = 0;    // positions from the first on that are committed
+  bool is_running_ = false;
+  Status failure_;
+};
+
+}  // namespace reshard
