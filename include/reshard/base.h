@@ -53,12 +53,12 @@ typedef enum reshard_status {
   RESHARD_ERR_STAGING_TOO_SMALL = -14, /**< the staging budget cannot hold one element */
 
   /* The communicator is unusable, or a peer is. */
-  RESHARD_ERR_TIMEOUT = -20,     /**< the deadline passed; the message says what was still missing */
-  RESHARD_ERR_PEER_FAILED = -21, /**< a peer is known to be gone */
-  RESHARD_ERR_TRANSPORT = -22,   /**< the transport reported an error */
-  RESHARD_ERR_ABANDONED = -23,   /**< a peer gave the run up (its deadline passed, it failed, or it destroyed its
-                                      binding); the comm is in order and the next run may succeed */
-  RESHARD_ERR_GIVEN_UP = -24, /**< the caller of a rank gave a reload up, for a reason of his own */
+  RESHARD_ERR_TIMEOUT = -20,       /**< the deadline passed; the message says what was still missing */
+  RESHARD_ERR_PEER_FAILED = -21,   /**< a peer is known to be gone */
+  RESHARD_ERR_TRANSPORT = -22,     /**< the transport reported an error */
+  RESHARD_ERR_ABANDONED = -23,     /**< a peer gave the run up (its deadline passed, it failed, or it destroyed its
+                                        binding); the comm is in order and the next run may succeed */
+  RESHARD_ERR_GIVEN_UP = -24,      /**< the caller of a rank gave a reload up, for a reason of his own */
   RESHARD_ERR_DATA_MISMATCH = -25, /**< what a destination holds is not what its sources hold; names the tensor */
 
   RESHARD_ERR_INTERNAL = -30 /**< a defect of reshard: please report the message */

@@ -174,6 +174,16 @@ RESHARD_API reshard_status_t reshard_plan_create(reshard_layout_t src, reshard_l
  */
 RESHARD_API reshard_status_t reshard_plan_replan(reshard_plan_t old, reshard_layout_t src, reshard_layout_t dst,
                                                  reshard_plan_t* plan);
+
+/**
+ * Plans for a destination whose tensors lie elsewhere than in an older plan, as after a new table of experts, from the
+ * same source: reshard_plan_replan, after a check that nothing else has changed. What is untouched keeps its ways; the
+ * report's "replanned" says how many tensors and bytes are not. What a run delivers is what it delivers of a plan made
+ * anew; the way there may differ, and so does the hash: every rank updates, or none, and whoever binds an older table
+ * than the others is refused (RESHARD_ERR_PLAN_MISMATCH at reshard_binding_create).
+ * Errors as reshard_plan_replan; RESHARD_ERR_LAYOUT_MISMATCH names a tensor whose shape, dtype, group or scales differ.
+ */
+RESHARD_API reshard_status_t reshard_plan_update(reshard_plan_t old, reshard_layout_t dst, reshard_plan_t* plan);
 RESHARD_API void reshard_plan_destroy(reshard_plan_t plan);
 RESHARD_API reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t* info);
 
@@ -640,6 +650,18 @@ RESHARD_API reshard_status_t reshard_binding_poll(reshard_binding_t binding, int
  * until the device is idle. Another rank that is late may hold up groups that need nothing of it.
  */
 RESHARD_API reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeout_us);
+
+/**
+ * Whether what the last run brought is what its sources hold, end to end: the destinations are hashed tensor by tensor,
+ * and so are the sources, as converted values where the destination has another dtype. Collective, between
+ * reshard_binding_finish and the next start, while sources and destinations are as the run left them; never done unless
+ * it is called. Bindings of memory of the host only; where a tensor is made at the destination of what landed (8-bit
+ * floats), what landed is compared. Ranks that hold the same elements at the source must hold equal bytes.
+ * Errors, the same on all ranks: RESHARD_ERR_DATA_MISMATCH names a tensor and the ranks that hold something else of it;
+ * RESHARD_ERR_INVALID_STATE before the first run or within one, RESHARD_ERR_NOT_SUPPORTED for memory of a device;
+ * RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED. No error harms the binding.
+ */
+RESHARD_API reshard_status_t reshard_binding_verify(reshard_binding_t binding, int64_t timeout_us);
 
 RESHARD_API reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats);
 

@@ -18,6 +18,7 @@ import subprocess
 
 import kernel_code
 import machine_figures
+import reload_figures
 from tools import MODELS, SPECS, Tools
 
 ROUNDS = 7
@@ -175,6 +176,10 @@ def machines(tools, figures):
     machine_figures.planning(tools, figures, ROUNDS)
 
 
+def reload(tools, figures):
+    reload_figures.measure(tools, figures)
+
+
 def processor():
     with open("/proc/cpuinfo", encoding="utf-8") as info:
         names = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
@@ -204,7 +209,7 @@ def main():
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, kernels)
+    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, reload, kernels)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)

@@ -266,6 +266,15 @@ reshard_status_t reshard_binding_finish(reshard_binding_t binding, int64_t timeo
   });
 }
 
+reshard_status_t reshard_binding_verify(reshard_binding_t binding, int64_t timeout_us) {
+  return guard([&]() -> Status {
+    const ProfileRange range("verify");
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    RESHARD_TRY(check_timeout(timeout_us));
+    return binding->binding->verify(Deadline(timeout_us));
+  });
+}
+
 reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats) {
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(binding, "binding"));

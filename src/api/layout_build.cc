@@ -114,7 +114,8 @@ Result<Placement> to_placement(const reshard_placement_desc_t& desc, const Tenso
   RESHARD_TRY(Placement placement, make_placement(tensor, axes));
   placement.offset_bytes = desc.offset_bytes;
   placement.buffer = desc.buffer;
-  RESHARD_TRY(check_placement(tensor, placement, layout.num_ranks()));
+  CheckedMaps maps;
+  RESHARD_TRY(check_placement(tensor, placement, layout.num_ranks(), &maps));
   if (desc.buffer == -1) {
     if (desc.offset_bytes == 0) return placement;
     return invalid_argument(fmt::format(

@@ -124,6 +124,19 @@ reshard_status_t reshard_plan_replan(reshard_plan_t old, reshard_layout_t src, r
   });
 }
 
+reshard_status_t reshard_plan_update(reshard_plan_t old, reshard_layout_t dst, reshard_plan_t* plan) {
+  if (plan != nullptr) *plan = nullptr;
+  return guard([&]() -> Status {
+    RESHARD_TRY(check_not_null(old, "old"));
+    RESHARD_TRY(check_not_null(dst, "dst"));
+    RESHARD_TRY(check_not_null(plan, "plan"));
+    Changes changes;
+    RESHARD_TRY(make_plan([&] { return update_plan(*old->plan, dst->layout, &changes); }, plan));
+    (*plan)->changes = changes;
+    return {};
+  });
+}
+
 void reshard_plan_destroy(reshard_plan_t plan) {
   delete plan;
 }

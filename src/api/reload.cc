@@ -26,9 +26,15 @@ struct LayerView {
 };
 
 struct reshard_reload {
-  Reload reload;                 // its scratch outlives the binding
-  std::vector<LayerView> views;  // by group
+  reshard_reload() = default;
+  /// What is bound to scratch goes first, then the scratch, and last the transport that it was allocated with.
+  ~reshard_reload() { binding.binding.reset(); }
+  reshard_reload(const reshard_reload&) = delete;
+  reshard_reload& operator=(const reshard_reload&) = delete;
+
   reshard_binding binding;
+  Reload reload;
+  std::vector<LayerView> views;  // by group
 };
 
 namespace {

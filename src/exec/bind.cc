@@ -24,6 +24,8 @@ struct Answer {
   std::int64_t hash = 0;
   std::int64_t number = 0;  ///< proposed for the binding
   std::int64_t driver = 0;  ///< 1: in streams
+  std::int64_t src_digest = 0;
+  std::int64_t dst_digest = 0;  ///< of the layouts that the plan is for: says what of it differs
 
   std::vector<std::byte> write() const {
     ByteWriter writer;
@@ -32,6 +34,8 @@ struct Answer {
     writer.add(hash);
     writer.add(number);
     writer.add(driver);
+    writer.add(src_digest);
+    writer.add(dst_digest);
     return writer.take();
   }
   static Answer read(ByteReader* reader) {
@@ -41,12 +45,20 @@ struct Answer {
     answer.hash = reader->number();
     answer.number = reader->number();
     answer.driver = reader->number();
+    answer.src_digest = reader->number();
+    answer.dst_digest = reader->number();
     return answer;
   }
 };
 
 const char* driver_name(const Answer& answer) {
   return answer.driver == 0 ? "over the comm's own messages" : "over NCCL";
+}
+
+/// What is not the same about plans that differ: a rank that missed a new table of experts has another destination.
+const char* difference(const Answer& answer, const Answer& mine) {
+  if (answer.dst_digest != mine.dst_digest) return ", for another destination layout (is its table of experts stale?)";
+  return answer.src_digest != mine.src_digest ? ", for another source layout" : "";
 }
 
 Status compare(const std::vector<Answer>& answers, const Answer& mine) {
@@ -62,9 +74,10 @@ Status compare(const std::vector<Answer>& answers, const Answer& mine) {
     if (answer.hash != mine.hash) {
       return {
           RESHARD_ERR_PLAN_MISMATCH,
-          fmt::format("rank {} has plan {:016x} and this rank plan {:016x}; make the plan from the same layouts and "
+          fmt::format("rank {} has plan {:016x}{} and this rank plan {:016x}; make the plan from the same layouts and "
                       "options, and bind in the same order, on every rank",
-                      r, static_cast<std::uint64_t>(answer.hash), static_cast<std::uint64_t>(mine.hash))};
+                      r, static_cast<std::uint64_t>(answer.hash), difference(answer, mine),
+                      static_cast<std::uint64_t>(mine.hash))};
     }
   }
   return {};
@@ -120,7 +133,11 @@ Status Binding::agree(const BindOptions& options) {
   if (arguments.ok()) arguments = allocate_scratch(options);
   const std::int64_t hash = plan_ == nullptr ? 0 : static_cast<std::int64_t>(plan_->hash);
   const std::int64_t driver = options.nccl.has_value() ? 1 : 0;
-  const Answer mine{arguments.code(), arguments.message(), hash, numbers_->propose(), driver};
+  Answer mine{arguments.code(), arguments.message(), hash, numbers_->propose(), driver};
+  if (plan_ != nullptr) {
+    mine.src_digest = static_cast<std::int64_t>(plan_->src->digest());
+    mine.dst_digest = static_cast<std::int64_t>(plan_->dst->digest());
+  }
   RESHARD_TRY(const auto blobs, transport_->allgather(mine.write(), Deadline(options.timeout_us)));
   std::vector<Answer> answers;
   std::int64_t number = 0;

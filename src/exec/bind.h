@@ -81,6 +81,11 @@ class Binding {
   /// The group at this position of the order in which this rank gets them, as the caller numbers groups.
   std::int64_t group_at(std::int64_t position) const;
 
+  /// Collective, after a run: whether every destination of every rank holds what its sources hold (verify.h). Takes the
+  /// transport's turn. RESHARD_ERR_DATA_MISMATCH on every rank, naming tensors and ranks; RESHARD_ERR_INVALID_STATE in
+  /// a run or before the first, RESHARD_ERR_NOT_SUPPORTED for memory of a device.
+  Status verify(const Deadline& deadline);
+
   /// Bytes and counts of one run.
   struct Volume {
     std::int64_t bytes_same_rank = 0;
@@ -99,11 +104,14 @@ class Binding {
         transport_(options.transport),
         numbers_(numbers),
         make_copier_(options.make_copier),
-        holds_groups_(options.holds_groups) {}
+        holds_groups_(options.holds_groups),
+        space_(tensor_memory(options)->space()) {}
 
   Status agree(const BindOptions& options);
   PeerMemory* tensor_memory(const BindOptions& options) const;
   Status allocate_scratch(const BindOptions& options);
+  Status check_verifiable() const;
+  Status compare_hashes(const std::vector<std::uint64_t>& sums, const Deadline& deadline);
   Status prepare(const BindOptions& options);
   Status prepare_streams(const BindOptions& options);
   Status connect(const BindOptions& options);
@@ -118,6 +126,7 @@ class Binding {
   BindingNumbers* numbers_;
   MakeCopier make_copier_;
   bool holds_groups_;
+  MemorySpace space_;        // of the buffers
   std::int64_t number_ = 0;  // 0: none was agreed on
   bool is_bound_ = false;    // on all ranks
   RankMemory memory_;

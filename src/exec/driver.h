@@ -40,6 +40,7 @@ class Driver {
   /// Gives the run under way up, with this reason; peers that need this rank are told. Nothing if there is none.
   virtual Status give_up(Status why) { return why; }
 
+  virtual bool is_running() const = 0;  ///< a run was started, and neither finished nor failed
   virtual std::int64_t num_runs() const = 0;
   virtual std::int32_t num_groups_complete() const = 0;  ///< in this rank's order
 

@@ -33,6 +33,7 @@ class PollDriver final : public Driver {
   Status finish(const Deadline& deadline) override;
   Status release_groups(std::int32_t count) override;
   Status give_up(Status why) override;
+  bool is_running() const override { return is_running_; }
   std::int64_t num_runs() const override { return num_runs_; }
   std::int32_t num_groups_complete() const override;
   Result<void*> group_event(std::int32_t group) const override;

@@ -45,6 +45,7 @@ class StreamDriver final : public Driver {
   Status wait_group(std::int32_t group, const Deadline& deadline) override;
   Result<bool> poll() override;
   Status finish(const Deadline& deadline) override;
+  bool is_running() const override { return is_started_; }
   std::int64_t num_runs() const override { return num_runs_; }
   std::int32_t num_groups_complete() const override { return num_groups_complete_; }
   Result<void*> group_event(std::int32_t group) const override;

@@ -77,7 +77,7 @@ Status ModelLayout::place(std::int64_t tensor, Placement placement) {
     return invalid_argument(fmt::format("tensor {} does not exist; there are {}", tensor, tensors_.size()));
   }
   const Tensor& placed = at(tensors_, tensor);
-  Status status = check_placement(placed, placement, num_ranks_);
+  Status status = check_placement(placed, placement, num_ranks_, &checked_maps_);
   if (!status.ok()) return std::move(status).with_context("tensor \"" + placed.name + "\"");
   if (placement.buffer < 0 || placement.buffer >= static_cast<std::int64_t>(buffers_.size()) ||
       at(buffers_, placement.buffer).rank >= 0) {

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "src/base/at.h"
@@ -97,6 +99,11 @@ struct Buffer {
   bool by_offset = false;
 };
 
+/// Maps that were looked through for a number of indices, and the largest extent of their parts. Thousands of
+/// placements share a map with a part for each of thousands of ranks. Who is in it stays alive, so that no other map
+/// gets its address.
+using CheckedMaps = std::map<std::pair<DimMapPtr, std::int64_t>, std::int64_t>;
+
 /// Every tensor of one side of the transfer. A plain value once built; the builders validate what they are given.
 class ModelLayout {
  public:
@@ -174,6 +181,7 @@ class ModelLayout {
   std::vector<std::vector<RankBlock>> rank_blocks_;  // by tensor
   std::vector<Buffer> buffers_;
   std::vector<std::vector<std::int64_t>> tensors_of_buffer_;  // by buffer, tensors with a placement in it
+  CheckedMaps checked_maps_;                                  // of placements
 };
 
 }  // namespace reshard

@@ -299,6 +299,12 @@ std::string structure_key(const Tensor& tensor, const std::vector<Placement>& pl
 /// Tensors with blocks of their own are not looked up: their structure is the list of blocks, as long as the work that
 /// it would save. The cells of a single placement are disjoint as they are.
 std::int32_t Partitioner::partition_of(std::int64_t tensor) {
+  std::int32_t& known = made_.of_tensor[static_cast<std::size_t>(tensor)];
+  if (known < 0) known = compute(tensor);
+  return known;
+}
+
+std::int32_t Partitioner::compute(std::int64_t tensor) {
   const Tensor& described = at(layout_.tensors(), tensor);
   const auto& placements = layout_.placements(tensor);
   const auto& rank_blocks = layout_.rank_blocks(tensor);
@@ -322,8 +328,8 @@ std::int32_t Partitioner::partition_of(std::int64_t tensor) {
   if (!is_disjoint) {
     partition.cells = sweep_cells(static_cast<int>(described.shape.size()), std::move(partition.cells), sets_);
   }
-  const auto id = static_cast<std::int32_t>(partitions_.size());
-  partitions_.push_back(std::move(partition));
+  const auto id = static_cast<std::int32_t>(made_.list.size());
+  made_.list.push_back(std::make_shared<const Partition>(std::move(partition)));
   if (rank_blocks.empty()) by_structure_.emplace(std::move(key), id);
   return id;
 }

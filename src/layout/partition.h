@@ -6,6 +6,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "src/layout/layout.h"
@@ -41,20 +45,39 @@ struct Partition {
   std::vector<Cell> cells;
 };
 
+/// Those of the tensors of a layout, kept for layouts that differ from it in few of them.
+struct Partitions {
+  std::vector<std::shared_ptr<const Partition>> list;
+  std::vector<std::int32_t> of_tensor;  ///< index in `list`; -1: not known
+
+  std::int64_t num_cells() const {
+    std::int64_t count = 0;
+    for (const auto& partition : list) count += static_cast<std::int64_t>(partition->cells.size());
+    return count;
+  }
+};
+
 /// Computes partitions; equal structures (same mesh, same maps, same shape) share one. A model of a hundred layers has
 /// some dozen structures.
 class Partitioner {
  public:
-  Partitioner(const ModelLayout& layout, RankSets* sets) : layout_(layout), sets_(sets) {}
+  /// `known`: what is known already, with the ids of `sets`.
+  Partitioner(const ModelLayout& layout, RankSets* sets, Partitions known = {})
+      : layout_(layout), sets_(sets), made_(std::move(known)) {
+    made_.of_tensor.resize(layout.tensors().size(), -1);
+  }
 
   /// Id of the tensor's partition; tensors of equal structure get the same id.
   std::int32_t partition_of(std::int64_t tensor);
-  const Partition& partition(std::int32_t id) const { return at(partitions_, id); }
+  const Partition& partition(std::int32_t id) const { return *at(made_.list, id); }
+  const Partitions& all() const { return made_; }
 
  private:
+  std::int32_t compute(std::int64_t tensor);
+
   const ModelLayout& layout_;
   RankSets* sets_;
-  std::vector<Partition> partitions_;
+  Partitions made_;
   std::unordered_map<std::string, std::int32_t> by_structure_;
 };
 

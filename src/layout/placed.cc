@@ -33,7 +33,22 @@ Status check_part(const DimPart& part, std::int64_t num_indices) {
   return {};
 }
 
-Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std::vector<bool>* axis_used) {
+/// The largest extent of the map's parts; an error for parts that do not fit so many indices.
+Result<std::int64_t> check_map(const DimMapPtr& map, std::int64_t num_indices, int dim, CheckedMaps* maps) {
+  const auto found = maps->find({map, num_indices});
+  if (found != maps->end()) return found->second;
+  std::int64_t extent = 0;
+  for (std::size_t p = 0; p < map->parts.size(); ++p) {
+    Status checked = check_part(map->parts[p], num_indices);
+    if (!checked.ok()) return std::move(checked).with_context(fmt::format("dim {}, coordinate {}", dim, p));
+    extent = std::max(extent, map->parts[p].extent);
+  }
+  maps->emplace(std::pair{map, num_indices}, extent);
+  return extent;
+}
+
+Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std::vector<bool>* axis_used,
+                 CheckedMaps* maps) {
   const DimPlacement& placed = at(placement.dims, dim);
   if (placed.map == nullptr) {
     if (placed.axes.empty()) return {};
@@ -54,22 +69,17 @@ Status check_dim(const Tensor& tensor, const Placement& placement, int dim, std:
     return invalid_argument(
         fmt::format("dim {} has {} parts for {} coordinates", dim, placed.map->parts.size(), coordinates));
   }
-  for (std::size_t p = 0; p < placed.map->parts.size(); ++p) {
-    RESHARD_TRY(check_part(placed.map->parts[p], at(tensor.shape, dim))
-                    .with_context(fmt::format("dim {}, coordinate {}", dim, p)));
-  }
-  return {};
+  return check_map(placed.map, at(tensor.shape, dim), dim, maps).status();
 }
 
 /// Sizes and offsets in bytes that the code below computes freely stay within 63 bits. A dim of 0 counts as 1, so that
-/// a large one behind it is seen.
-Status check_reach(const Tensor& tensor, const Placement& placement) {
+/// a large one behind it is seen. @pre all maps are among the checked ones
+Status check_reach(const Tensor& tensor, const Placement& placement, const CheckedMaps& maps) {
   std::int64_t bytes = size_bytes(tensor.dtype);
   for (std::size_t d = 0; d < placement.dims.size(); ++d) {
     std::int64_t extent = std::max<std::int64_t>(1, tensor.shape[d]);
-    if (placement.dims[d].map != nullptr) {
-      for (const DimPart& part : placement.dims[d].map->parts) extent = std::max(extent, part.extent);
-    }
+    const DimMapPtr& map = placement.dims[d].map;
+    if (map != nullptr) extent = std::max(extent, maps.at({map, tensor.shape[d]}));
     if (extent > kMostCounted / bytes) {
       return invalid_argument(fmt::format("{} indices of dim {} make the local shape more than 2^62 bytes", extent, d));
     }
@@ -177,7 +187,7 @@ void append_padding(const Placement& placement, const Dims& local_shape, const s
 
 }  // namespace
 
-Status check_placement(const Tensor& tensor, const Placement& placement, std::int32_t num_ranks) {
+Status check_placement(const Tensor& tensor, const Placement& placement, std::int32_t num_ranks, CheckedMaps* maps) {
   if (placement.mesh == nullptr) return invalid_argument("a placement has no mesh");
   if (placement.dims.size() != tensor.shape.size()) {
     return invalid_argument(
@@ -199,9 +209,9 @@ Status check_placement(const Tensor& tensor, const Placement& placement, std::in
   }
   std::vector<bool> axis_used(static_cast<std::size_t>(placement.mesh->num_axes()));
   for (int d = 0; d < static_cast<int>(placement.dims.size()); ++d) {
-    RESHARD_TRY(check_dim(tensor, placement, d, &axis_used));
+    RESHARD_TRY(check_dim(tensor, placement, d, &axis_used, maps));
   }
-  return check_reach(tensor, placement);
+  return check_reach(tensor, placement, *maps);
 }
 
 std::int64_t part_index(const Mesh& mesh, const std::vector<int>& axes, std::int64_t index) {

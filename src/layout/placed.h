@@ -15,7 +15,7 @@ namespace reshard {
 // What one rank has under a placement. `index` is the rank's position in the mesh.
 
 /// Everything that ModelLayout::place promises to refuse.
-Status check_placement(const Tensor& tensor, const Placement& placement, std::int32_t num_ranks);
+Status check_placement(const Tensor& tensor, const Placement& placement, std::int32_t num_ranks, CheckedMaps* maps);
 
 /// The part of dimension `dim` that the rank holds; a dimension without a map is one whole segment.
 DimPart part_of(const Tensor& tensor, const Placement& placement, std::int64_t index, int dim);

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "reshard/layout.h"
 #include "src/base/dtype.h"
 #include "src/base/status.h"
 #include "src/layout/box.h"

@@ -39,8 +39,8 @@ Status LayoutBuilder::place(std::size_t choice, MeshPtr mesh, std::vector<DimPla
   placement.dims = std::move(dims);
   placement.order = std::move(order);
   placement.buffer = buffer->second;
-  return layout_.place(static_cast<std::int64_t>(choice), std::move(placement))
-      .with_context(checkpoint_name(model_, tensor));
+  Status placed = layout_.place(static_cast<std::int64_t>(choice), std::move(placement));
+  return placed.ok() ? placed : std::move(placed).with_context(checkpoint_name(model_, tensor));
 }
 
 Result<std::int64_t> LayoutBuilder::rank_buffer(std::int32_t rank, std::string name, std::int64_t size_bytes) {

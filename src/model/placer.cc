@@ -25,7 +25,8 @@ class Placer {
     const Param& param = builder_->param(index);
     for (const FusedGroup& group : fused_groups(model_, index, scheme_.fused)) {
       std::vector<DimPlacement> dims;
-      RESHARD_TRY(cut(param, group, &dims).with_context(buffer_name(param, group)));
+      Status is_cut = cut(param, group, &dims);
+      if (!is_cut.ok()) return std::move(is_cut).with_context(buffer_name(param, group));
       if (is_apart(param, group)) {
         RESHARD_TRY(place_each_expert(choice, group, dims));
       } else {
@@ -308,7 +309,8 @@ std::string with_prefix(const std::string& name, const std::vector<PrefixRule>& 
 Status place_model(const LayoutText& text, const Scheme& scheme, LayoutBuilder* builder) {
   Placer placer(scheme, builder);
   for (std::size_t choice = 0; choice < builder->chosen().size(); ++choice) {
-    RESHARD_TRY(placer.place(choice).with_context("\"" + text.text() + "\""));
+    Status placed = placer.place(choice);
+    if (!placed.ok()) return std::move(placed).with_context("\"" + text.text() + "\"");
   }
   return {};
 }

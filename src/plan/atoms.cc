@@ -214,8 +214,10 @@ class CellIndex {
 /// are interned in the same RankSets, so that a rank set is one id wherever it occurs.
 class Intersector {
  public:
-  explicit Intersector(Plan* plan)
-      : plan_(plan), src_cells_(*plan->src, &plan->sets), dst_cells_(*plan->dst, &plan->sets) {}
+  Intersector(Plan* plan, const Unchanged* unchanged)
+      : plan_(plan),
+        src_cells_(*plan->src, &plan->sets, unchanged == nullptr ? Partitions() : *unchanged->old.src_partitions),
+        dst_cells_(*plan->dst, &plan->sets, unchanged == nullptr ? Partitions() : unchanged_cells(*unchanged)) {}
 
   Status run() {
     for (PlanTensor& tensor : plan_->tensors) {
@@ -230,10 +232,36 @@ class Intersector {
       tensor.atom_class = entry->second;
     }
     compose_bundles(plan_);
+    if (src_cells_.all().num_cells() + dst_cells_.all().num_cells() <= kMostKept) {
+      plan_->src_partitions = std::make_shared<const Partitions>(src_cells_.all());
+      plan_->dst_partitions = std::make_shared<const Partitions>(dst_cells_.all());
+    }
     return {};
   }
 
  private:
+  // Cells of 150 bytes that a plan keeps for those that are made from it.
+  static constexpr std::int64_t kMostKept = std::int64_t{1} << 17;
+
+  /// Of the tensors that lie where they did, and no others: else what is old would be kept from update to update.
+  static Partitions unchanged_cells(const Unchanged& unchanged) {
+    const Partitions& old = *unchanged.old.dst_partitions;
+    Partitions known;
+    std::vector<std::int32_t> new_id(old.list.size(), -1);
+    for (std::size_t t = 0; t < unchanged.dst_tensors.size(); ++t) {
+      const std::int32_t old_id = old.of_tensor[t];
+      known.of_tensor.push_back(-1);
+      if (!unchanged.dst_tensors[t] || old_id < 0) continue;
+      std::int32_t& id = new_id[static_cast<std::size_t>(old_id)];
+      if (id < 0) {
+        id = static_cast<std::int32_t>(known.list.size());
+        known.list.push_back(at(old.list, old_id));
+      }
+      known.of_tensor.back() = id;
+    }
+    return known;
+  }
+
   /// Numbers follow from the order of classes and cells, which is the same on every rank.
   std::int32_t bundle_of(std::int32_t sources, std::int32_t destinations) {
     const auto [entry, is_new] =
@@ -289,10 +317,11 @@ class Intersector {
 
 }  // namespace
 
-Status intersect_layouts(Plan* plan) {
+Status intersect_layouts(Plan* plan, const Unchanged* unchanged) {
   plan->num_ranks = plan->dst->num_ranks();
   RESHARD_TRY(match_tensors(plan));
-  return Intersector(plan).run();
+  if (unchanged != nullptr) plan->sets = unchanged->old.sets;  // cells that are known name sets by their numbers
+  return Intersector(plan, unchanged).run();
 }
 
 std::int64_t Plan::num_atoms() const {

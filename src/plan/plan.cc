@@ -34,14 +34,14 @@ std::int64_t Plan::num_hops() const {
 /// The destination is checked for overlaps here and not when it is built: blocks may come in any order, and only a plan
 /// writes to them.
 Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
-                          const PlanOptions& options) {
+                          const PlanOptions& options, const Unchanged* unchanged) {
   Plan plan;
   plan.src = std::move(src);
   plan.dst = std::move(dst);
   plan.options = options;
   RESHARD_TRY(check_no_overlap(*plan.dst));
   RESHARD_TRY(choose_conversions(&plan));
-  RESHARD_TRY(intersect_layouts(&plan));
+  RESHARD_TRY(intersect_layouts(&plan, unchanged));
   RESHARD_TRY(choose_windows(&plan));
   return plan;
 }

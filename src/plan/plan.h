@@ -166,6 +166,9 @@ struct Plan {
   std::vector<std::string> only_at_source, only_at_destination;  ///< names of tensors that were skipped
   std::vector<std::int64_t> groups;                              ///< the callers' values, ascending
   RankSets sets;
+  /// Of the tensors of src and dst, for a plan that is made from this one (update_plan); null where they would be
+  /// large.
+  std::shared_ptr<const Partitions> src_partitions, dst_partitions;
   std::vector<AtomClass> classes;
   std::vector<Bundle> bundles;
   std::vector<StrandPattern> patterns;
@@ -217,9 +220,15 @@ struct Plan {
 Result<Plan> create_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                          const PlanOptions& options);
 
+/// What of an older plan holds for a new one, too.
+struct Unchanged {
+  const Plan& old;
+  std::vector<bool> dst_tensors;  ///< those that lie where they did; of the source, which is the same, all do
+};
+
 /// Everything of the plan that follows from the layouts and the budget alone: all but routes, certificate and hash.
 Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
-                          const PlanOptions& options);
+                          const PlanOptions& options, const Unchanged* unchanged = nullptr);
 
 /// Proves that the routes deliver every byte of every bundle exactly once to every destination that does not hold it,
 /// from ranks that have it, and what running asks of relays: a window leaves staging with the delay with which it came,

@@ -9,10 +9,13 @@
 // pieces of it.
 #include "src/plan/replan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
 #include <tuple>
+#include <unordered_map>
 
 #include "src/plan/prune.h"
 #include "src/plan/routing.h"
@@ -33,30 +36,38 @@ class BundleMatcher {
   /// The bundle of the new plan that equals this one of the old, destinations apart; -1 when there is none.
   std::int32_t match(std::int32_t bundle) const {
     const Bundle& mine = at(old_.bundles, bundle);
-    const Strands my_strands = old_.strands(mine);
-    if (my_strands.empty()) return -1;
-    const auto found = by_key_.find(key(old_, mine));
-    if (found == by_key_.end()) return -1;
-    // The key compares only the first element; from here on all are compared, box by box.
-    const Bundle& other = at(now_.bundles, found->second);
-    const Strands its_strands = now_.strands(other);
-    if (mine.size_bytes != other.size_bytes || my_strands.size() != its_strands.size()) return -1;
-    for (std::size_t s = 0; s < my_strands.size(); ++s) {
-      if (!equal(my_strands[s], its_strands[s])) return -1;
-    }
-    return found->second;
+    if (old_.strands(mine).empty()) return -1;
+    const auto [first, last] = by_key_.equal_range(key(old_, mine));
+    const auto found =
+        std::find_if(first, last, [&](const auto& entry) { return equal(mine, at(now_.bundles, entry.second)); });
+    return found == last ? -1 : found->second;
   }
 
  private:
-  using Key = std::tuple<std::int64_t, std::vector<std::int64_t>, std::vector<std::int32_t>>;
-
-  /// The source tensor and place of a bundle's first element, and its holders. An element lies in one bundle of a plan,
-  /// so that its place finds at most one candidate; whether all else is the same, equal() says.
-  static Key key(const Plan& plan, const Bundle& bundle) {
+  /// Of the source tensor and place of a bundle's first element, and its holders. An element lies in one bundle of a
+  /// plan, so that few have equal keys; whether all is the same, equal() says.
+  static std::uint64_t key(const Plan& plan, const Bundle& bundle) {
     const Strand first = plan.strands(bundle)[0];
     const PlanTensor& tensor = at(plan.tensors, first.tensor);
     const Box& box = at(at(plan.classes, tensor.atom_class).atoms, first.first_atom).box;
-    return {tensor.src, {box.begin.values, box.begin.values + box.num_dims}, plan.sets.ranks(bundle.sources)};
+    std::uint64_t key = static_cast<std::uint64_t>(tensor.src);
+    const auto mix = [&key](std::int64_t value) {
+      key = (key ^ static_cast<std::uint64_t>(value)) * 0x9e3779b97f4a7c15U;
+      key ^= key >> 32U;
+    };
+    for (int d = 0; d < box.num_dims; ++d) mix(box.begin[d]);
+    for (const std::int32_t rank : plan.sets.ranks(bundle.sources)) mix(rank);
+    return key;
+  }
+
+  bool equal(const Bundle& a, const Bundle& b) const {
+    const Strands mine = old_.strands(a), other = now_.strands(b);
+    if (a.size_bytes != b.size_bytes || mine.size() != other.size()) return false;
+    if (old_.sets.ranks(a.sources) != now_.sets.ranks(b.sources)) return false;
+    for (std::size_t s = 0; s < mine.size(); ++s) {
+      if (!equal(mine[s], other[s])) return false;
+    }
+    return true;
   }
 
   bool equal(const Strand& a, const Strand& b) const {
@@ -73,7 +84,7 @@ class BundleMatcher {
 
   const Plan& old_;
   const Plan& now_;
-  std::map<Key, std::int32_t> by_key_;
+  std::unordered_multimap<std::uint64_t, std::int32_t> by_key_;
 };
 
 class Replanner {
@@ -100,8 +111,13 @@ class Replanner {
   void match_bundles() {
     const BundleMatcher matcher(old_, now_);
     for (std::size_t b = 0; b < old_.bundles.size(); ++b) match_.push_back(matcher.match(static_cast<std::int32_t>(b)));
+    is_same_.resize(match_.size());
     for (std::size_t b = 0; b < match_.size(); ++b) {
-      if (match_[b] >= 0 && !can_keep(old_.bundles[b], at(now_.bundles, match_[b]))) match_[b] = -1;
+      if (match_[b] < 0) continue;
+      const Bundle& before = old_.bundles[b];
+      const Bundle& after = at(now_.bundles, match_[b]);
+      is_same_[b] = old_.sets.ranks(before.destinations) == now_.sets.ranks(after.destinations);
+      if (!is_same_[b] && !can_keep(before, after)) match_[b] = -1;
     }
     // A route that cannot be cut takes its bundles' other routes with it: who serves a rank is settled by bundle. Those
     // may carry other bundles beside, so this is done until nothing changes; each turn loses a bundle, so it ends.
@@ -110,7 +126,7 @@ class Replanner {
       for (const Route& route : old_.routes) {
         for (const Range& range : old_.ranges_of(route)) {
           std::int32_t& match = at(match_, range.bundle);
-          if (match < 0 || cut(route, match).has_value()) continue;
+          if (match < 0 || at(is_same_, range.bundle) || cut(route, match).has_value()) continue;
           match = -1;
           changed = true;
         }
@@ -154,6 +170,7 @@ class Replanner {
     kept_.in_bytes.resize(static_cast<std::size_t>(now_.num_ranks));
     kept_.out_bytes.resize(static_cast<std::size_t>(now_.num_ranks));
     for (const Route& route : old_.routes) {
+      if (keep_whole(route)) continue;
       std::map<std::int32_t, std::vector<Range>> by_audience;  // ranges whose bundles lost the same ranks stay together
       for (Range range : old_.ranges_of(route)) {
         range.bundle = at(match_, range.bundle);
@@ -168,11 +185,27 @@ class Replanner {
     }
   }
 
-  /// Adds the route with these of its ranges to the new plan, and books what it does: bytes at the ports where it
-  /// crosses domains, and the ranks that have the ranges' bundles from it. Rounds come later, with those of all routes.
+  /// Most routes of most plans: all of its bundles stay, for the same ranks, so that it is as it was, hop by hop.
+  bool keep_whole(const Route& route) {
+    std::vector<Range> ranges(old_.ranges_of(route).begin(), old_.ranges_of(route).end());
+    for (Range& range : ranges) {
+      const std::int32_t match = at(match_, range.bundle);
+      if (match < 0 || !at(is_same_, range.bundle)) return false;
+      range.bundle = match;
+    }
+    add(route, {old_.begin_hops(route), old_.begin_hops(route) + route.num_hops}, ranges);
+    return true;
+  }
+
+  /// Adds the route with these of its ranges, as far as it still serves anybody.
   void keep(const Route& route, const std::vector<Range>& ranges) {
     const std::vector<Hop> hops = *cut(route, ranges.front().bundle);
-    if (hops.empty()) return;
+    if (!hops.empty()) add(route, hops, ranges);
+  }
+
+  /// Adds a route with these hops and ranges to the new plan, and books what it does: bytes at the ports where it
+  /// crosses domains, and the ranks that have the ranges' bundles from it. Rounds come later, with those of all routes.
+  void add(const Route& route, const std::vector<Hop>& hops, const std::vector<Range>& ranges) {
     Route made;
     made.first_range = static_cast<std::int64_t>(now_.ranges.size());
     made.first_hop = static_cast<std::int64_t>(now_.hops.size());
@@ -200,18 +233,21 @@ class Replanner {
     for (std::size_t b = 0; b < match_.size(); ++b) {
       if (match_[b] >= 0) at(old_of, match_[b]) = static_cast<std::int32_t>(b);
     }
+    // What stays for the same ranks stays as it was, so only the rest is compared.
+    const auto is_same = [&](std::int32_t bundle) { return bundle >= 0 && at(is_same_, bundle); };
     std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t>, std::int64_t> before;
     for (const Route& route : old_.routes) {
       for_each_leg(old_, route, [&](std::int32_t bundle, const Hop& hop, std::int64_t bytes) {
-        before[{bundle, hop.src, hop.dst}] += bytes;
+        if (!is_same(bundle)) before[{bundle, hop.src, hop.dst}] += bytes;
       });
     }
-    std::set<std::int32_t> all;
+    std::vector<bool> is_used(now_.bundles.size());
     std::set<std::int32_t> changed;
     for (const Route& route : now_.routes) {
       for_each_leg(now_, route, [&](std::int32_t bundle, const Hop& hop, std::int64_t bytes) {
-        all.insert(bundle);
+        is_used[static_cast<std::size_t>(bundle)] = true;
         changes_.bytes += bytes;
+        if (is_same(at(old_of, bundle))) return;
         std::int64_t same = 0;
         const auto found = before.find({at(old_of, bundle), hop.src, hop.dst});
         if (found != before.end()) {
@@ -222,7 +258,7 @@ class Replanner {
         if (same < bytes) changed.insert(bundle);
       });
     }
-    changes_.bundles = static_cast<std::int64_t>(all.size());
+    changes_.bundles = std::count(is_used.begin(), is_used.end(), true);
     changes_.bundles_changed = static_cast<std::int64_t>(changed.size());
   }
 
@@ -242,15 +278,111 @@ class Replanner {
   Network network_;
   DomainSets domains_;
   std::vector<std::int32_t> match_;  // by old bundle: the new one that keeps its routes
+  std::vector<bool> is_same_;        // by old bundle: and for the same ranks
   Kept kept_;
 };
 
 }  // namespace
 
-Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
-                    Changes* changes) {
+namespace {
+
+bool equal(const DimMapPtr& a, const DimMapPtr& b) {
+  if (a == b || a == nullptr || b == nullptr) return a == b;
+  return a->owns_padding == b->owns_padding && a->parts == b->parts;
+}
+
+/// Layouts that are built apart have other objects with the same content; tensors by the thousand share these, so each
+/// pair is compared once.
+class TensorComparison {
+ public:
+  TensorComparison(const ModelLayout& a, const ModelLayout& b) : a_(a), b_(b) {}
+
+  /// Whether the tensor has the same elements in the same places on every rank, buffers by number.
+  bool is_same(std::int64_t tensor) {
+    const auto& a = a_.placements(tensor);
+    const auto& b = b_.placements(tensor);
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [&](const Placement& x, const Placement& y) { return are_equal(x, y); }) &&
+           are_equal(a_.rank_blocks(tensor), b_.rank_blocks(tensor));
+  }
+
+ private:
+  bool are_equal(const Placement& a, const Placement& b) {
+    if (a.order != b.order || a.buffer != b.buffer || a.offset_bytes != b.offset_bytes || a.padding != b.padding ||
+        a.dims.size() != b.dims.size() || !have_equal_ranks(a.mesh, b.mesh)) {
+      return false;
+    }
+    for (std::size_t d = 0; d < a.dims.size(); ++d) {
+      if (a.dims[d].axes != b.dims[d].axes || !have_equal_parts(a.dims[d].map, b.dims[d].map)) return false;
+    }
+    return true;
+  }
+
+  bool have_equal_ranks(const MeshPtr& a, const MeshPtr& b) {
+    const auto [entry, is_new] = meshes_.try_emplace({a.get(), b.get()}, false);
+    if (!is_new) return entry->second;
+    const auto is_alike = [](const MeshAxis& x, const MeshAxis& y) { return x.size == y.size; };
+    entry->second = a->ranks() == b->ranks() &&
+                    std::equal(a->axes().begin(), a->axes().end(), b->axes().begin(), b->axes().end(), is_alike);
+    return entry->second;
+  }
+
+  bool have_equal_parts(const DimMapPtr& a, const DimMapPtr& b) {
+    const auto [entry, is_new] = maps_.try_emplace({a.get(), b.get()}, false);
+    if (is_new) entry->second = equal(a, b);
+    return entry->second;
+  }
+
+  static bool are_equal(const std::vector<RankBlock>& a, const std::vector<RankBlock>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const RankBlock& x, const RankBlock& y) {
+      return x.rank == y.rank && x.block.kind == y.block.kind && x.block.buffer == y.block.buffer &&
+             x.block.box == y.block.box && x.block.offset_bytes == y.block.offset_bytes &&
+             std::equal(x.block.strides_bytes.values, x.block.strides_bytes.values + x.block.box.num_dims,
+                        y.block.strides_bytes.values);
+    });
+  }
+
+  const ModelLayout& a_;
+  const ModelLayout& b_;
+  std::map<std::pair<const Mesh*, const Mesh*>, bool> meshes_;
+  std::map<std::pair<const DimMap*, const DimMap*>, bool> maps_;
+};
+
+/// An update moves tensors about; what they are, and in which group they come, is as it was.
+Status check_same_tensors(const ModelLayout& old, const ModelLayout& now) {
+  const auto other = [](const std::string& what) {
+    return Status(RESHARD_ERR_LAYOUT_MISMATCH, what + "; an update changes where tensors lie, plan anew for all else");
+  };
+  if (old.tensors().size() != now.tensors().size()) {
+    return other(fmt::format("the destination had {} tensors and has {}", old.tensors().size(), now.tensors().size()));
+  }
+  for (std::size_t t = 0; t < old.tensors().size(); ++t) {
+    const Tensor& before = old.tensors()[t];
+    const Tensor& after = now.tensors()[t];
+    if (before.name != after.name) {
+      return other(fmt::format("destination tensor {} was \"{}\" and is \"{}\"", t, before.name, after.name));
+    }
+    const auto index = static_cast<std::int64_t>(t);
+    if (before.shape != after.shape || before.dtype != after.dtype || before.group != after.group ||
+        !(old.scales(index) == now.scales(index))) {
+      return other(fmt::format("destination tensor \"{}\" has another shape, dtype, group or scales", before.name));
+    }
+  }
+  return {};
+}
+
+/// Whether cells of the old plan may serve a new one: it has kept them, and not too many sets of ranks that none of its
+/// bundles has any more, which would grow from update to update.
+bool keeps_cells(const Plan& old) {
+  constexpr std::int64_t kFewSets = 1024;
+  return old.src_partitions != nullptr && old.conversions.empty() &&
+         old.sets.size() <= kFewSets + 4 * std::ssize(old.bundles);
+}
+
+Result<Plan> replan_with(const Plan& old, std::shared_ptr<const ModelLayout> src,
+                         std::shared_ptr<const ModelLayout> dst, const Unchanged* unchanged, Changes* changes) {
   *changes = {};
-  RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), old.options));
+  RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), old.options, unchanged));
   if (plan.num_ranks != old.num_ranks) {
     return Status(RESHARD_ERR_LAYOUT_MISMATCH, "the world of the older plan has another number of ranks; plan anew");
   }
@@ -258,6 +390,28 @@ Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std
   RESHARD_TRY(Replanner(old, &plan, changes).run());
   RESHARD_TRY(check_routes(plan));
   plan.hash = hash_plan(plan);
+  return plan;
+}
+
+}  // namespace
+
+Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
+                    Changes* changes) {
+  return replan_with(old, std::move(src), std::move(dst), nullptr, changes);
+}
+
+Result<Plan> update_plan(const Plan& old, std::shared_ptr<const ModelLayout> dst, Changes* changes) {
+  const ModelLayout& before = *(old.given_dst != nullptr ? old.given_dst : old.dst);
+  RESHARD_TRY(check_same_tensors(before, *dst));
+  Unchanged unchanged{old, {}};
+  TensorComparison comparison(before, *dst);
+  for (std::size_t t = 0; t < before.tensors().size(); ++t) {
+    unchanged.dst_tensors.push_back(comparison.is_same(static_cast<std::int64_t>(t)));
+  }
+  const std::shared_ptr<const ModelLayout>& src = old.given_src != nullptr ? old.given_src : old.src;
+  RESHARD_TRY(Plan plan, replan_with(old, src, dst, keeps_cells(old) ? &unchanged : nullptr, changes));
+  changes->tensors = static_cast<std::int64_t>(before.tensors().size());
+  changes->tensors_changed = std::count(unchanged.dst_tensors.begin(), unchanged.dst_tensors.end(), false);
   return plan;
 }
 

@@ -10,6 +10,8 @@ namespace reshard {
 struct Changes {
   std::int64_t bundles = 0;          ///< that cross ranks
   std::int64_t bundles_changed = 0;  ///< of which some byte takes another way than before, or none did
+  std::int64_t tensors = 0;          ///< of an update: that the destination has
+  std::int64_t tensors_changed = 0;  ///< of which some element lies elsewhere than before
   std::int64_t bytes = 0;            ///< over all hops
   std::int64_t bytes_changed = 0;    ///< on hops that the older plan has not got
 };
@@ -20,5 +22,9 @@ struct Changes {
 /// planned anew, around the loads of what stays. Errors as create_plan.
 Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                     Changes* changes);
+
+/// The same for a destination whose tensors lie elsewhere, as after a new table of experts: the source is that of
+/// `old`. Errors as replan(), and RESHARD_ERR_LAYOUT_MISMATCH where a tensor is not what it was.
+Result<Plan> update_plan(const Plan& old, std::shared_ptr<const ModelLayout> dst, Changes* changes);
 
 }  // namespace reshard

@@ -149,8 +149,8 @@ class LayerMapper {
 }  // namespace
 
 bool Layer::needs_caller() const {
-  return !outputs.empty() ||
-         std::any_of(buffers.begin(), buffers.end(), [](const Part& part) { return part.stable == nullptr; });
+  const auto is_nowhere = [](const Part& part) { return part.stable == nullptr && part.size_bytes > 0; };
+  return !outputs.empty() || std::any_of(buffers.begin(), buffers.end(), is_nowhere);
 }
 
 void LayerMap::place(std::byte* scratch) {

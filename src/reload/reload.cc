@@ -134,7 +134,9 @@ Status Reload::copy_layer(std::size_t position, void* stream) {
   RESHARD_TRY(copier_->begin(stream));
   CopyJob job(commits_[position]);
   bool moved = false;
-  for (bool is_open = false; !is_open;) RESHARD_TRY(is_open, copier_->is_open());
+  for (bool is_open = false; !is_open;) {
+    RESHARD_TRY(is_open, copier_->is_open());
+  }
   while (!job.is_done) RESHARD_TRY(copier_->advance(&job, &moved));
   return {};
 }

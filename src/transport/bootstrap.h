@@ -7,8 +7,6 @@
 // others see it at once; UCX 1.13 without error handling never tells.
 #pragma once
 
-#include "reshard/reshard.h"
-
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -17,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "reshard/reshard.h"
 #include "src/base/status.h"
 #include "src/transport/launch.h"
 #include "src/transport/transport.h"

@@ -278,6 +278,10 @@ std::string report_json(const PlanReport& given) {
                            {"bundles_changed", given.changes->bundles_changed},
                            {"bytes", given.changes->bytes},
                            {"bytes_changed", given.changes->bytes_changed}};
+    if (given.changes->tensors > 0) {
+      report["replanned"]["tensors"] = given.changes->tensors;
+      report["replanned"]["tensors_changed"] = given.changes->tensors_changed;
+    }
   }
   if (given.estimate != nullptr) {
     report["estimating_seconds"] = given.estimating_seconds;

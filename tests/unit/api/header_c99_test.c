@@ -48,6 +48,11 @@ static void check_init_functions(void) {
   INIT(comm_options, 3);
   INIT(machine_discover_options, 1);
   INIT(buffer, 1);
+  INIT(manifest_tensor, 1);
+  INIT(manifest_piece, 1);
+  INIT(reload_output, 1);
+  INIT(reload_desc, 1);
+  INIT(reload_layer, 1);
   INIT(binding_desc, 2);
   INIT(binding_stats, 2);
 #undef INIT
