@@ -84,14 +84,18 @@ Status Reload::start(void* stream) {
   failure_ = {};
   std::fill(steps_.begin(), steps_.end(), Step::kWaiting);
   next_ = num_released_ = 0;
+  // What this rank has nothing of holds up no layer behind it: else one would wait for room that nobody gives back.
+  for (std::size_t p = 0; p < map_.layers.size(); ++p) {
+    if (is_passed_over(p)) steps_[p] = Step::kCommitted;
+  }
+  release();
   return started.ok() ? started : fail(std::move(started));
 }
 
-/// Layers of which this rank has nothing are passed over; they are complete when what follows them is.
 Result<const Layer*> Reload::next(const Deadline& deadline) {
   RESHARD_TRY(check_running());
   if (!failure_.ok()) return failure_;
-  while (next_ < map_.layers.size() && map_.layers[next_].empty() && !map_.layers[next_].lands_directly) ++next_;
+  while (next_ < map_.layers.size() && is_passed_over(next_)) ++next_;
   if (next_ == map_.layers.size()) return static_cast<const Layer*>(nullptr);
   const Layer& layer = map_.layers[next_];
   const std::size_t position = next_;
@@ -104,9 +108,6 @@ Result<const Layer*> Reload::next(const Deadline& deadline) {
   }
   Status landed = binding_->driver().wait_group(layer.group, deadline);
   if (!landed.ok()) return fail(std::move(landed));
-  for (std::size_t p = 0; p < position; ++p) {
-    if (steps_[p] == Step::kWaiting) mark_committed(p);  // empty
-  }
   steps_[position] = Step::kHandedOut;
   next_ = position + 1;
   return &layer;
@@ -118,13 +119,17 @@ Result<bool> Reload::poll() {
   const Result<bool> polled = binding_->driver().poll();
   if (!polled.ok()) return fail(polled.status());
   std::size_t position = next_;
-  while (position < map_.layers.size() && map_.layers[position].empty()) ++position;
+  while (position < map_.layers.size() && is_passed_over(position)) ++position;
   return position < map_.layers.size() && static_cast<std::size_t>(binding_->driver().num_groups_complete()) > position;
 }
 
+/// Of such a layer nothing lands here.
+bool Reload::is_passed_over(std::size_t position) const {
+  return map_.layers[position].empty() && !map_.layers[position].lands_directly;
+}
+
 /// Slots are used in the order of positions, so what is committed out of turn waits for those before it.
-void Reload::mark_committed(std::size_t position) {
-  steps_[position] = Step::kCommitted;
+void Reload::release() {
   while (num_released_ < steps_.size() && steps_[num_released_] == Step::kCommitted) ++num_released_;
   // A run that failed meanwhile opens no more groups; next() and finish() tell of it.
   static_cast<void>(binding_->driver().release_groups(static_cast<std::int32_t>(num_released_)).ok());
@@ -150,7 +155,8 @@ Status Reload::commit(std::int32_t group, void* stream) {
                         steps_[position] == Step::kCommitted ? "is committed already" : "was not handed out yet")};
   }
   RESHARD_TRY(copy_layer(position, stream));
-  mark_committed(position);
+  steps_[position] = Step::kCommitted;
+  release();
   return {};
 }
 

@@ -85,7 +85,8 @@ class Reload {
   std::int32_t position_of(std::int32_t group) const;
   Status check_running() const;
   Status fail(Status status);  ///< returns it
-  void mark_committed(std::size_t position);
+  bool is_passed_over(std::size_t position) const;
+  void release();
   Status copy_layer(std::size_t position, void* stream);
   Status complete_rest(const Deadline& deadline);
   std::int64_t name_of(const Layer& layer) const { return at(plan_->groups, layer.group); }

@@ -6,12 +6,14 @@
 //
 // usage: reload_killed [CASES]
 //
-// Ranks 0 and 1 are trainers, 2 and 3 servers, all processes. In the second run rank 1 dies, in case c after c * c
-// polls, so that some cases kill it before anything moved and some in the middle. Prints how many layers were new.
+// Ranks 0 and 1 are trainers, 2 and 3 servers, all processes. In the second run of case c rank 1 dies, once rank 2 has
+// committed c layers: before anything moved, or in the middle. Prints how many layers were new.
+#include <fcntl.h>
 #include <reshard/reshard.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -56,6 +58,7 @@ float value_of(int run, std::int64_t layer, std::int64_t element) {
 
 struct Rank {
   int rank = 0;
+  int progress = -1;  ///< end of a pipe: rank 2 writes a byte for each layer that it has committed, rank 1 reads it
   std::vector<std::vector<float>> memory;
   std::vector<reshard_buffer_t> buffers;
   reshard_reload_t reload = nullptr;
@@ -105,13 +108,15 @@ void train(Rank* mine, int run) {
   }
 }
 
-reshard_status_t serve(const Rank& mine) {
+reshard_status_t serve(const Rank& mine, bool is_told) {
   for (std::int32_t has_layer = 1; has_layer != 0;) {
     reshard_reload_layer_t layer;
     reshard_reload_layer_init(&layer);
     const reshard_status_t status = reshard_reload_next(mine.reload, kTimeoutUs, &layer, &has_layer);
     if (status != RESHARD_OK) return status;
-    if (has_layer != 0) check(mine.rank, reshard_reload_commit(mine.reload, layer.group, nullptr), "commit");
+    if (has_layer == 0) break;
+    check(mine.rank, reshard_reload_commit(mine.reload, layer.group, nullptr), "commit");
+    if (mine.rank == 2 && is_told && write(mine.progress, "", 1) != 1) wrong(mine.rank, "telling the trainer");
   }
   return RESHARD_OK;
 }
@@ -134,9 +139,10 @@ int count_new(const Rank& mine, int run) {
   return num_new;
 }
 
-[[noreturn]] void run_rank(const reshard_unique_id_t& id, int rank, int num_polls) {
+[[noreturn]] void run_rank(const reshard_unique_id_t& id, int rank, int num_layers, int progress) {
   Rank mine;
   mine.rank = rank;
+  mine.progress = progress;
   reshard_comm_t comm = nullptr;
   check(rank, reshard_comm_create_from_id(&id, rank, kRanks, nullptr, &comm), "a comm");
   make_reload(&mine, comm);
@@ -145,10 +151,14 @@ int count_new(const Rank& mine, int run) {
     const auto begin = std::chrono::steady_clock::now();
     check(rank, reshard_reload_start(mine.reload, nullptr), "start");
     if (run == 1 && rank == 1) {
-      for (int i = 0; i < num_polls; ++i) check(rank, reshard_reload_poll(mine.reload, nullptr), "poll");
+      char told[kLayers];
+      for (ssize_t num_told = 0; num_told < num_layers;) {
+        check(rank, reshard_reload_poll(mine.reload, nullptr), "poll");
+        num_told += std::max<ssize_t>(0, read(mine.progress, told, sizeof told));  // nothing there: -1
+      }
       raise(SIGKILL);
     }
-    const reshard_status_t served = mine.is_server() ? serve(mine) : RESHARD_OK;
+    const reshard_status_t served = mine.is_server() ? serve(mine, run == 1) : RESHARD_OK;
     const reshard_status_t status = reshard_reload_finish(mine.reload, kTimeoutUs);
     if ((status == RESHARD_OK) != (run == 0)) wrong(rank, "finish says " + std::to_string(status));
     if (served != RESHARD_OK && run == 0) wrong(rank, "a layer did not come");
@@ -156,7 +166,7 @@ int count_new(const Rank& mine, int run) {
     if (seconds > kLatestSeconds) wrong(rank, "a status after " + std::to_string(seconds) + " s");
     if (mine.is_server()) {
       const int num_new = count_new(mine, run);
-      if (run == 1) std::printf("%d polls: rank %d has %d new layers\n", num_polls, rank, num_new);
+      if (run == 1) std::printf("killed after %d: rank %d has %d new layers\n", num_layers, rank, num_new);
       if (run == 0 && num_new != kLayers) wrong(rank, "not all layers are new");
     }
   }
@@ -179,14 +189,14 @@ reshard_unique_id_t share_id(int rank, const int* ends) {
 }
 
 /// One job; whether all survivors found all as it must be, and the one that is killed was.
-bool run_case(int num_polls) {
-  int ends[2];
-  if (pipe(ends) != 0) return false;
+bool run_case(int num_layers) {
+  int ends[2], progress[2];
+  if (pipe(ends) != 0 || pipe2(progress, O_NONBLOCK) != 0) return false;
   std::vector<pid_t> children;
   for (int rank = 0; rank < kRanks; ++rank) {
     const pid_t child = fork();
     if (child < 0) return false;
-    if (child == 0) run_rank(share_id(rank, ends), rank, num_polls);
+    if (child == 0) run_rank(share_id(rank, ends), rank, num_layers, progress[rank == 1 ? 0 : 1]);
     children.push_back(child);
   }
   bool is_good = true;
@@ -196,8 +206,7 @@ bool run_case(int num_polls) {
     const bool was_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     is_good = is_good && (rank == 1 ? was_killed : status == 0);
   }
-  close(ends[0]);
-  close(ends[1]);
+  for (const int end : {ends[0], ends[1], progress[0], progress[1]}) close(end);
   return is_good;
 }
 
@@ -206,7 +215,7 @@ bool run_case(int num_polls) {
 int main(int argc, char** argv) {
   const int num_cases = argc > 1 ? std::atoi(argv[1]) : 6;
   for (int c = 0; c < num_cases; ++c) {
-    if (run_case(c * c)) continue;
+    if (run_case(c)) continue;
     std::fprintf(stderr, "case %d went wrong\n", c);
     return 1;
   }

@@ -89,6 +89,7 @@ class Server {
   Status take_layers(int run, bool fails, std::string* wrong) {
     std::vector<std::int32_t> mine;  // handed out
     std::int64_t num_committed = 0;
+    const bool quits = fails && transport_->rank() == job_.quitter;
     const auto commit_first = [&]() -> Status {
       if (!job_.lands_directly && copy_of(dst_.bound()) != before_) *wrong += "changed before it was committed\n";
       const std::int32_t group = mine.front();
@@ -101,7 +102,7 @@ class Server {
     };
     before_ = copy_of(dst_.bound());
     while (true) {
-      if (fails && transport_->rank() == job_.quitter && num_committed >= job_.quits_after) {
+      if (quits && num_committed >= job_.quits_after) {
         return reload_.give_up({RESHARD_ERR_GIVEN_UP, "the test says so"});
       }
       if (std::ssize(mine) >= job_.held) RESHARD_TRY(commit_first());
@@ -116,7 +117,8 @@ class Server {
       mine.push_back((*layer)->group);
     }
     while (!mine.empty()) RESHARD_TRY(commit_first());
-    return {};
+    // Who has fewer layers than that gives up when he has them all.
+    return quits ? reload_.give_up({RESHARD_ERR_GIVEN_UP, "the test says so"}) : Status();
   }
 
   /// After a run that failed: a layer that is said to be complete is, and one that is unchanged is still poisoned.
