@@ -28,7 +28,8 @@ class GroupCounter {
     advance();
   }
 
-  /// Nobody looks at the bytes of the first `count` groups any more. @pre all of these are complete; count never falls
+  /// Nobody looks at the bytes of the first `count` groups any more. @pre all of these are complete, or this rank gets
+  /// nothing of them; count never falls
   void release(std::int32_t count) { num_released_ = count; }
 
   void complete(std::int32_t position) {

@@ -379,6 +379,26 @@ bool keeps_cells(const Plan& old) {
          old.sets.size() <= kFewSets + 4 * std::ssize(old.bundles);
 }
 
+/// KiB of the tensors that lie elsewhere than before, or of the others: their sum stays within 63 bits.
+std::int64_t changed_kib(const ModelLayout& layout, const std::vector<bool>& is_same, bool is_changed) {
+  std::int64_t kib = 0;
+  for (std::size_t t = 0; t < is_same.size(); ++t) {
+    const Tensor& tensor = layout.tensors()[t];
+    if (is_same[t] == is_changed) continue;
+    kib += whole_box(tensor.shape).num_elements() * size_bytes(tensor.dtype) / 1024;
+  }
+  return kib;
+}
+
+/// Of a plan that was made anew since little would have stayed: keeping that costs more than it saves.
+Changes all_changed(const Plan& plan) {
+  Changes changes;
+  for (const Route& route : plan.routes) changes.bytes += route.size_bytes * route.num_hops;
+  changes.bytes_changed = changes.bytes;
+  changes.bundles = changes.bundles_changed = std::ssize(plan.bundles);
+  return changes;
+}
+
 Result<Plan> replan_with(const Plan& old, std::shared_ptr<const ModelLayout> src,
                          std::shared_ptr<const ModelLayout> dst, const Unchanged* unchanged, Changes* changes) {
   *changes = {};
@@ -409,7 +429,11 @@ Result<Plan> update_plan(const Plan& old, std::shared_ptr<const ModelLayout> dst
     unchanged.dst_tensors.push_back(comparison.is_same(static_cast<std::int64_t>(t)));
   }
   const std::shared_ptr<const ModelLayout>& src = old.given_src != nullptr ? old.given_src : old.src;
-  RESHARD_TRY(Plan plan, replan_with(old, src, dst, keeps_cells(old) ? &unchanged : nullptr, changes));
+  const bool is_mostly_new =
+      changed_kib(before, unchanged.dst_tensors, true) > changed_kib(before, unchanged.dst_tensors, false);
+  RESHARD_TRY(Plan plan, is_mostly_new ? create_plan(src, dst, old.options)
+                                       : replan_with(old, src, dst, keeps_cells(old) ? &unchanged : nullptr, changes));
+  if (is_mostly_new) *changes = all_changed(plan);
   changes->tensors = static_cast<std::int64_t>(before.tensors().size());
   changes->tensors_changed = std::count(unchanged.dst_tensors.begin(), unchanged.dst_tensors.end(), false);
   return plan;

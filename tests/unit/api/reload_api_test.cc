@@ -133,7 +133,9 @@ TEST(ReloadApiTest, OutputsAreMadeOfLayersInScratchOfAsManyAsMayBeOpen) {
           EXPECT_EQ(reshard_reload_commit(reload, 10 * tensor, nullptr), RESHARD_OK);
           EXPECT_TRUE(holds(mine.doubled, tensor, run, 2));
         }
-        if (mine.is_server) EXPECT_EQ(take(reload), -1);
+        if (mine.is_server) {
+          EXPECT_EQ(take(reload), -1);
+        }
         EXPECT_EQ(reshard_reload_finish(reload, kTimeoutUs), RESHARD_OK) << reshard_last_error();
       }
       EXPECT_EQ(reshard_reload_get_stats(reload, &stats, nullptr), RESHARD_OK);
@@ -208,7 +210,9 @@ TEST(ReloadApiTest, AHookThatFailsLeavesEachLayerCompleteOrUnchanged) {
         EXPECT_EQ(reshard_reload_get_state(reload, 10 * tensor, &state), RESHARD_OK);
         EXPECT_TRUE(state == RESHARD_LAYER_COMPLETE || (fails && state == RESHARD_LAYER_UNCHANGED));
         EXPECT_TRUE(holds(mine.doubled, tensor, state == RESHARD_LAYER_COMPLETE ? run : run - 1, 2));
-        if (fails && rank == 5) EXPECT_EQ(state == RESHARD_LAYER_COMPLETE, tensor == 0);
+        if (fails && rank == 5) {
+          EXPECT_EQ(state == RESHARD_LAYER_COMPLETE, tensor == 0);
+        }
       }
     }
     reshard_reload_destroy(reload);
@@ -246,7 +250,9 @@ TEST(ReloadApiTest, CallsOutOfTurnAreRefused) {
       EXPECT_EQ(reshard_reload_next(reload, kTimeoutUs, &layer, &has_layer), RESHARD_ERR_INVALID_STATE);
       EXPECT_THAT(reshard_last_error(), HasSubstr("group 10 cannot come before group 0 is committed"));
       for (std::int64_t group = 0; group < 30; group += 10) {
-        if (group > 0) EXPECT_EQ(take(reload), group);
+        if (group > 0) {
+          EXPECT_EQ(take(reload), group);
+        }
         EXPECT_EQ(reshard_reload_commit(reload, group, nullptr), RESHARD_OK);
         EXPECT_EQ(reshard_reload_commit(reload, group, nullptr), RESHARD_ERR_INVALID_STATE);
       }
@@ -309,6 +315,22 @@ TEST(ManifestApiTest, SaysWhatCompletesEachTensor) {
   EXPECT_EQ(elements, kElements);
   EXPECT_EQ(reshard_manifest_get_piece(manifest, 2, tensor.num_pieces, &piece), RESHARD_ERR_INVALID_ARGUMENT);
   reshard_manifest_destroy(manifest);
+  reshard_plan_destroy(plan);
+}
+
+TEST(PlanUpdateApiTest, KeepsWhatIsTheSameAndRefusesOtherTensors) {
+  const Sides sides(replicating_spec(12, 5));
+  const Sides others(replicating_spec(12, 6));
+  reshard_plan_t plan = plan_of(sides, 0);
+  reshard_plan_t updated = nullptr;
+  ASSERT_EQ(reshard_plan_update(plan, sides.dst, &updated), RESHARD_OK) << reshard_last_error();
+  const char* json = nullptr;
+  EXPECT_EQ(reshard_plan_report_json(updated, &json), RESHARD_OK);
+  EXPECT_THAT(json, HasSubstr("\"tensors_changed\":0"));
+  reshard_plan_destroy(updated);
+  EXPECT_EQ(reshard_plan_update(plan, others.dst, &updated), RESHARD_ERR_LAYOUT_MISMATCH);
+  EXPECT_THAT(reshard_last_error(), HasSubstr("\"t0\" has another shape"));
+  EXPECT_EQ(updated, nullptr);
   reshard_plan_destroy(plan);
 }
 

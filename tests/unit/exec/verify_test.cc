@@ -138,12 +138,12 @@ RC_GTEST_PROP(VerifyTest, AFlippedBitIsFoundAndItsTensorAndRankAreNamed, ()) {
   }
 }
 
-/// Ranks 0 and 1 have a half each, ranks 2 and 3 all of it, in another dtype: through staging.
+/// Ranks 0 and 1 have a half each, ranks 2 and 3 all of it, in a longer dtype: they unpack it from staging.
 testing::RunOptions two_replicas(std::int64_t rows) {
   auto src = std::make_shared<ModelLayout>(4);
   auto dst = std::make_shared<ModelLayout>(4);
-  testing::add_sharded(src.get(), {"w", DType::kF32, {rows, 64}, 0}, 0, 1, 2);
-  testing::add_sharded(dst.get(), {"w", DType::kBF16, {rows, 64}, 0}, 2, 2, 1);
+  testing::add_sharded(src.get(), {"w", DType::kBF16, {rows, 64}, 0}, 0, 1, 2);
+  testing::add_sharded(dst.get(), {"w", DType::kF32, {rows, 64}, 0}, 2, 2, 1);
   testing::RunOptions options;
   options.scenario = {src, dst};
   options.plan = std::make_shared<const Plan>(*create_plan(src, dst, {}));
@@ -153,7 +153,7 @@ testing::RunOptions two_replicas(std::int64_t rows) {
 
 TEST(VerifyTest, TwoRowsThatChangedPlacesAreFound) {
   const auto said = verify_after(two_replicas(40), [](std::int32_t rank, const std::vector<BoundBuffer>& dst) {
-    if (rank == 3) std::swap_ranges(dst[0].data + 128 * 5, dst[0].data + 128 * 6, dst[0].data + 128 * 21);
+    if (rank == 3) std::swap_ranges(dst[0].data + 256 * 5, dst[0].data + 256 * 6, dst[0].data + 256 * 21);
   });
   for (const Status& status : said) {
     EXPECT_EQ(status.code(), RESHARD_ERR_DATA_MISMATCH);
@@ -181,13 +181,15 @@ TEST(VerifyTest, IsOfFinishedRunsOnly) {
     const bool is_late = transport->rank() == 1;
     Driver& driver = (*binding)->driver();
     EXPECT_TRUE(driver.start().ok());
-    if (!is_late) EXPECT_TRUE(driver.finish(Deadline(kTimeoutUs)).ok());
-    if (is_late) {
-      while (!*driver.poll()) {
-      }
+    if (!is_late) {
+      EXPECT_TRUE(driver.finish(Deadline(kTimeoutUs)).ok());
+    }
+    while (is_late && !*driver.poll()) {
     }
     EXPECT_EQ((*binding)->verify(Deadline(kTimeoutUs)).code(), RESHARD_ERR_INVALID_STATE);
-    if (is_late) EXPECT_TRUE(driver.finish(Deadline(kTimeoutUs)).ok());
+    if (is_late) {
+      EXPECT_TRUE(driver.finish(Deadline(kTimeoutUs)).ok());
+    }
     EXPECT_TRUE((*binding)->verify(Deadline(kTimeoutUs)).ok());
     binding->reset();
     static_cast<void>(transport->allgather({}, Deadline(kTimeoutUs)).ok());
