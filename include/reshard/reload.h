@@ -51,8 +51,14 @@ typedef struct reshard_manifest_piece {
   int64_t end[RESHARD_MAX_DIMS];   /**< one past the last */
 } reshard_manifest_piece_t;
 
-RESHARD_API void reshard_manifest_tensor_init(reshard_manifest_tensor_t* tensor);
-RESHARD_API void reshard_manifest_piece_init(reshard_manifest_piece_t* piece);
+RESHARD_API void reshard_manifest_tensor_init_sized(reshard_manifest_tensor_t* tensor, size_t struct_size);
+static inline void reshard_manifest_tensor_init(reshard_manifest_tensor_t* tensor) {
+  reshard_manifest_tensor_init_sized(tensor, sizeof(*tensor));
+}
+RESHARD_API void reshard_manifest_piece_init_sized(reshard_manifest_piece_t* piece, size_t struct_size);
+static inline void reshard_manifest_piece_init(reshard_manifest_piece_t* piece) {
+  reshard_manifest_piece_init_sized(piece, sizeof(*piece));
+}
 
 /**
  * What every run of the plan brings to `rank`. Local and pure: any rank may ask for any. The pieces of a tensor are
@@ -145,9 +151,18 @@ typedef enum reshard_layer_state {
                                     succeeds mends it */
 } reshard_layer_state_t;
 
-RESHARD_API void reshard_reload_output_init(reshard_reload_output_t* output);
-RESHARD_API void reshard_reload_desc_init(reshard_reload_desc_t* desc);
-RESHARD_API void reshard_reload_layer_init(reshard_reload_layer_t* layer);
+RESHARD_API void reshard_reload_output_init_sized(reshard_reload_output_t* output, size_t struct_size);
+static inline void reshard_reload_output_init(reshard_reload_output_t* output) {
+  reshard_reload_output_init_sized(output, sizeof(*output));
+}
+RESHARD_API void reshard_reload_desc_init_sized(reshard_reload_desc_t* desc, size_t struct_size);
+static inline void reshard_reload_desc_init(reshard_reload_desc_t* desc) {
+  reshard_reload_desc_init_sized(desc, sizeof(*desc));
+}
+RESHARD_API void reshard_reload_layer_init_sized(reshard_reload_layer_t* layer, size_t struct_size);
+static inline void reshard_reload_layer_init(reshard_reload_layer_t* layer) {
+  reshard_reload_layer_init_sized(layer, sizeof(*layer));
+}
 
 /**
  * Collective, as reshard_binding_create, with the same errors, and these on every rank when one has them:

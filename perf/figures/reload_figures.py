@@ -57,7 +57,7 @@ class Library:
 
     def new(self, kind):
         value = kind()
-        getattr(self.lib, f"reshard_{kind.__name__}_init")(ctypes.byref(value))
+        getattr(self.lib, f"reshard_{kind.__name__}_init_sized")(ctypes.byref(value), ctypes.sizeof(kind))
         return value
 
     def layout(self, model, text, num_ranks, num_layers=0):

@@ -32,12 +32,12 @@ Result<const T*> element(const std::vector<T>& list, std::int64_t index, const c
 
 extern "C" {
 
-void reshard_manifest_tensor_init(reshard_manifest_tensor_t* tensor) {
-  reshard::api::init_struct(tensor);
+void reshard_manifest_tensor_init_sized(reshard_manifest_tensor_t* tensor, size_t struct_size) {
+  reshard::api::init_struct(tensor, struct_size);
 }
 
-void reshard_manifest_piece_init(reshard_manifest_piece_t* piece) {
-  reshard::api::init_struct(piece);
+void reshard_manifest_piece_init_sized(reshard_manifest_piece_t* piece, size_t struct_size) {
+  reshard::api::init_struct(piece, struct_size);
 }
 
 reshard_status_t reshard_manifest_create(reshard_plan_t plan, int32_t rank, reshard_manifest_t* manifest) {

@@ -145,17 +145,18 @@ reshard_binding_desc_t binding_desc(const reshard_reload_desc_t& given) {
 
 extern "C" {
 
-void reshard_reload_output_init(reshard_reload_output_t* output) {
-  reshard::api::init_struct(output);
+void reshard_reload_output_init_sized(reshard_reload_output_t* output, size_t struct_size) {
+  reshard::api::init_struct(output, struct_size);
 }
 
-void reshard_reload_desc_init(reshard_reload_desc_t* desc) {
-  reshard::api::init_struct(desc);
-  if (desc != nullptr) desc->timeout_us = kDefaultTimeoutUs;
+void reshard_reload_desc_init_sized(reshard_reload_desc_t* desc, size_t struct_size) {
+  reshard_reload_desc_t defaults{};
+  defaults.timeout_us = kDefaultTimeoutUs;
+  reshard::api::init_struct(desc, struct_size, defaults);
 }
 
-void reshard_reload_layer_init(reshard_reload_layer_t* layer) {
-  reshard::api::init_struct(layer);
+void reshard_reload_layer_init_sized(reshard_reload_layer_t* layer, size_t struct_size) {
+  reshard::api::init_struct(layer, struct_size);
 }
 
 reshard_status_t reshard_reload_create(const reshard_reload_desc_t* desc, reshard_reload_t* reload) {

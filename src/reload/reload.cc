@@ -24,6 +24,10 @@ Status ReloadScratch::allocate(std::int64_t size_bytes, PeerMemory* memory, Tran
   if (size_bytes == 0) return {};
   memory_ = memory;
   transport_ = transport;
+  if (memory->space() == MemorySpace::kDevice) {
+    RESHARD_TRY(device_, DeviceMemory::allocate(memory->device(), static_cast<std::size_t>(size_bytes)));
+    return {};
+  }
   const std::lock_guard turn(transport->turn());
   RESHARD_TRY(data_, memory->allocate(static_cast<std::size_t>(size_bytes)));
   return {};

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "src/device/memory.h"
 #include "src/exec/bind.h"
 #include "src/reload/layers.h"
 
@@ -20,12 +21,13 @@ class ReloadScratch {
   ReloadScratch& operator=(const ReloadScratch&) = delete;
 
   Status allocate(std::int64_t size_bytes, PeerMemory* memory, Transport* transport);
-  std::byte* data() const { return static_cast<std::byte*>(data_); }
+  std::byte* data() const { return static_cast<std::byte*>(data_ != nullptr ? data_ : device_.data()); }
 
  private:
   PeerMemory* memory_ = nullptr;
   Transport* transport_ = nullptr;
-  void* data_ = nullptr;
+  void* data_ = nullptr;  // of the host
+  DeviceMemory device_;
 };
 
 /// A server's new weights, layer by layer: a binding whose groups land in scratch, and the memory where they stay.
