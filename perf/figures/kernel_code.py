@@ -3,12 +3,13 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Checks what the compilers made of the kernels: registers, spills, and the machine code of the loops that move bytes.
 
-usage: kernel_code.py NVCC FOLDER [--json FILE]
+usage: kernel_code.py OBJECT FOLDER [--json FILE]     OBJECT: what the build made of kernels/cuda/launch.cu
 
-Needs no GPU. The disassembler is not part of every toolkit: it comes from PyPI and is kept in FOLDER. Ends with 1 when a
-goal is missed, and with 77 when the disassembler cannot be had.
+Needs no GPU. What takes the object apart is not part of every toolkit: it comes from PyPI and is kept in FOLDER. Ends
+with 1 when a goal is missed, and with 77 when the tools cannot be had.
 """
 import argparse
+import functools
 import json
 import pathlib
 import re
@@ -16,8 +17,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "kernels" / "cuda" / "launch.cu"
-WHEEL = "nvidia-cuda-nvdisasm==13.*"
+OBJECT = pathlib.Path("kernels", "cuda", "CMakeFiles", "room_kernels_cuda.dir", "launch.cu.o")  # of a build
+WHEELS = {"cuobjdump": "nvidia-cuda-cuobjdump==13.*", "nvdisasm": "nvidia-cuda-nvdisasm==13.*"}
 SKIPPED = 77
 
 # Per architecture: multiprocessors, clock in GHz, memory bandwidth in TB/s (read + write, data sheet, the fastest memory of
@@ -60,38 +61,42 @@ def run(command):
     return done.stdout + done.stderr
 
 
-def find_disassembler(folder):
-    """The tool of the wheel, installed into the folder if it is not there; None and the reason if that fails."""
+def find_tool(name, folder):
+    """The tool of its wheel, installed into the folder if it is not there; None and the reason if that fails."""
     def found():
-        return next(iter(folder.glob("**/bin/nvdisasm")), None)
+        return next(iter(folder.glob(f"**/bin/{name}")), None)
     if found() is None:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-                   "--target", folder, WHEEL]
+                   "--target", folder, WHEELS[name]]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            return None, f"pip cannot install {WHEEL}: {done.stderr.strip().splitlines()[-1:]}"
+            return None, f"pip cannot install {WHEELS[name]}: {done.stderr.strip().splitlines()[-1:]}"
     if found() is None:
-        return None, f"{WHEEL} holds no nvdisasm"
+        return None, f"{WHEELS[name]} holds no {name}"
     found().chmod(0o755)
     return found(), ""
 
 
-def compile_for(nvcc, architecture, folder):
-    """The cubin, and what ptxas says of each kernel: {name: {registers, spilled_bytes, stack_bytes, shared_bytes}}."""
-    cubin = folder / f"kernels_{architecture}.cubin"
-    text = run([nvcc, "-std=c++20", "--expt-relaxed-constexpr", "-lineinfo", "-I", ROOT, "-I", ROOT / "include",
-                f"-arch=sm_{architecture}", "-cubin", "-Xptxas", "-v,--warn-on-spills", SOURCE, "-o", cubin])
+def take_apart(cuobjdump, kernels_object, folder):
+    """The machine code of each architecture, as files in the folder."""
+    for old in folder.glob("*.cubin"):
+        old.unlink()
+    done = subprocess.run([str(cuobjdump), "-xelf", "all", str(kernels_object.resolve())], cwd=folder, capture_output=True,
+                          text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"cuobjdump cannot read {kernels_object}: {done.stderr}")
+    return {architecture: next(folder.glob(f"*.sm_{architecture}.cubin")) for architecture in ARCHITECTURES}
+
+
+def resources(cuobjdump, cubin):
+    """What each kernel takes: {name: {registers, shared_bytes, spilled_bytes}}. Spills lie on the stack or in local memory."""
     kernels = {}
-    for part in re.split(r"Compiling entry function '", text)[1:]:
-        def number(pattern, part=part):
-            match = re.search(pattern, part)
-            return int(match.group(1)) if match else 0
-        kernels[part[:part.index("'")]] = {
-            "registers": number(r"Used (\d+) registers"), "stack_bytes": number(r"(\d+) bytes stack frame"),
-            "spilled_bytes": number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
-            "shared_bytes": number(r"(\d+) bytes smem")}
-    return cubin, kernels
+    for name, used in re.findall(r"Function (\w+):\s*\n\s*(REG:.*)", run([cuobjdump, "-res-usage", cubin])):
+        number = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", used))
+        kernels[name] = {"registers": int(number["REG"]), "shared_bytes": int(number["SHARED"]),
+                         "spilled_bytes": int(number["STACK"]) + int(number["LOCAL"])}
+    return kernels
 
 
 def functions_by_line(name):
@@ -121,19 +126,25 @@ class Sources:
         return ""
 
 
+@functools.lru_cache(maxsize=1)
+def listing(disassembler, cubin):
+    return run([disassembler, "-c", "-gi", cubin]).splitlines()
+
+
 def disassemble(disassembler, cubin, kernel):
     """The instructions of the kernel in order, and the index that each label stands before."""
     instructions, labels, chain, is_wanted, sources = [], {}, [], False, Sources()
-    was_place = False
-    for line in run([disassembler, "-c", "-gi", cubin]).splitlines():
+    was_place, function = False, ""
+    for line in listing(disassembler, cubin):
         if line.startswith(".section") or ".section\t" in line:
             is_wanted = f".text.{kernel}" in line
         if not is_wanted:
             continue
         place = re.search(r'//## File "[^"]*?([^/"]+)", line (\d+)', line)
         if place:
-            chain = chain + [place.groups()] if was_place else [place.groups()]
-            was_place = True
+            here = (place.group(1), int(place.group(2)))
+            chain = chain + [here] if was_place else [here]
+            function, was_place = None, True
             continue
         was_place = False
         label = re.match(r"(\.L_x?_?\w+):", line)
@@ -143,7 +154,7 @@ def disassemble(disassembler, cubin, kernel):
         code = re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", line)
         if code:
             target = re.search(r"`\((\.L_\w+)\)", code.group(3))
-            function = sources.function([(name, int(number)) for name, number in chain])
+            function = sources.function(chain) if function is None else function
             instructions.append(Instruction(code.group(2), function, target and target.group(1), bool(code.group(1))))
     return instructions, labels
 
@@ -285,9 +296,9 @@ def headroom(architecture, instructions, num_bytes):
     return issued / needed
 
 
-def figures_of(nvcc, disassembler, architecture, folder):
+def figures_of(tools, architecture, cubin):
     """[(key, text, value, unit, compare, goal)], one after another."""
-    cubin, kernels = compile_for(nvcc, architecture, folder)
+    disassembler, kernels = tools["nvdisasm"], resources(tools["cuobjdump"], cubin)
     name = next(name for name in kernels if "copy_tilesE" in name)
     instructions, labels = disassemble(disassembler, cubin, name)
     moving, all_loops = moving_loops(instructions, labels)
@@ -298,7 +309,7 @@ def figures_of(nvcc, disassembler, architecture, folder):
     for each, report in sorted(kernels.items()):
         short = re.search(r"\d+(copy_tiles|copy_scaled_tiles|copy_tiles_in_bulk|set_flags|wait_flags|advance_epoch)E", each).group(1)
         yield (f"{key}.{short}.spilled_bytes", f"{text}, {short}: bytes of spills and of stack",
-               report["spilled_bytes"] + report["stack_bytes"], " B", "==", 0)
+               report["spilled_bytes"], " B", "==", 0)
     yield f"{key}.local_accesses", f"{text}, LDL and STL", len(local), "", "==", 0
     found = {loop.function for loop in moving}
     yield f"{key}.loops", f"{text}, kinds of main loops found", len(found), "", "==", len(MAIN_LOOPS)
@@ -330,15 +341,17 @@ def figures_of(nvcc, disassembler, architecture, folder):
     yield from scaled_code.figures_of(architecture, kernels[name], *disassemble(disassembler, cubin, name))
 
 
-def add_figures(figures, nvcc, folder):
+def add_figures(figures, kernels_object, folder):
     """Adds all rows to the figures; the reason when there are none."""
-    if not pathlib.Path(nvcc).exists():
-        return f"{nvcc} does not exist"
-    disassembler, reason = find_disassembler(folder / "nvdisasm")
-    if disassembler is None:
-        return reason
-    for architecture in ARCHITECTURES:
-        for key, text, value, unit, compare, goal in figures_of(nvcc, disassembler, architecture, folder):
+    if not kernels_object.exists():
+        return f"{kernels_object} does not exist: the build is one without CUDA"
+    tools = {}
+    for name in WHEELS:
+        tools[name], reason = find_tool(name, folder / name)
+        if tools[name] is None:
+            return reason
+    for architecture, cubin in take_apart(tools["cuobjdump"], kernels_object, folder).items():
+        for key, text, value, unit, compare, goal in figures_of(tools, architecture, cubin):
             figures.add(key, text, value, unit, compare, goal)
     return ""
 
@@ -346,13 +359,13 @@ def add_figures(figures, nvcc, folder):
 def main():
     from measure import Figures  # which imports this file
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("nvcc")
+    parser.add_argument("object", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     figures = Figures()
-    reason = add_figures(figures, arguments.nvcc, arguments.folder.resolve())
+    reason = add_figures(figures, arguments.object, arguments.folder.resolve())
     if reason:
         print(f"skipped: {reason}")
         return SKIPPED

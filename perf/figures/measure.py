@@ -12,7 +12,6 @@ import argparse
 import json
 import operator
 import platform
-import shutil
 import statistics
 import subprocess
 
@@ -188,8 +187,8 @@ def processor():
 
 def kernels(tools, figures):
     print("\nDevice code as compiled, per architecture; no GPU took part")
-    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    reason = kernel_code.add_figures(figures, nvcc, tools.bin_dir.resolve().parent / "kernel_code")
+    build = tools.bin_dir.resolve().parent
+    reason = kernel_code.add_figures(figures, build / kernel_code.OBJECT, build / "kernel_code")
     if reason:
         print(f"  left out: {reason}")
     print("\nThe same kernels run as plain C++: sectors of 32 bytes that are touched, and tables")
