@@ -12,6 +12,7 @@ one), "tied" those that are another one's storage. Small models are really writt
 written again, so that what the package keeps in fp32 shows; published sizes are made on the meta device.
 """
 import argparse
+import copy
 import json
 import math
 import pathlib
@@ -38,6 +39,7 @@ def described(tensor):
 
 def new_model(config, device):
     """A model of the package with bf16 weights, nothing loaded."""
+    config = copy.deepcopy(config)  # the package writes into what it is given
     keys = {key: value for key, value in config.items() if key not in ("model_type", "dtype", "torch_dtype")}
     family = SAME_CLASS.get(config["model_type"], config["model_type"])
     package_config = transformers.AutoConfig.for_model(family, **keys)
