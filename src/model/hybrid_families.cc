@@ -121,7 +121,12 @@ void kimi_linear(ModelWriter* writer) {
   ffn.routed.has_correction_bias = true;
   ffn.routed.has_fp32_correction = false;
   ffn.shared.prefix = "block_sparse_moe.shared_experts";
-  writer->model().server.is_known = false;
+  // vLLM treats dense layers as it does shared experts.
+  ffn.dense.part = Part::kSharedExperts;
+  ServerHabits& server = writer->model().server;
+  server.knows_whole_shared = server.is_whole_on_one_stage = true;
+  server.balances_experts = false;
+  server.least_expert_width = writer->config().count_or("min_moe_intermediate_per_partition", Config::kWidth, 256);
   writer->model().megatron_lacks = "Kimi's delta attention";
   const auto add = [&](std::int64_t layer) {
     if (is_linear[static_cast<std::size_t>(layer)]) return add_kimi_delta_attention(linear, writer);

@@ -69,6 +69,15 @@ Status check_sizes(const LayoutText& text, const VllmSettings& settings, const M
                         "leave it without values",
                         text.text(), model.model_type)};
   }
+  const auto routed = std::find_if(model.params.begin(), model.params.end(),
+                                   [](const Param& param) { return param.role == "experts.down"; });
+  const std::int64_t width = routed == model.params.end() ? 0 : routed->dims[2].count / settings.tp;
+  if (settings.tp > 1 && !settings.has_ep && width > 0 && width < model.server.least_expert_width) {
+    return {RESHARD_ERR_NOT_SUPPORTED,
+            fmt::format("\"{}\": tp = {} leaves {} of an expert's width to a rank, which vLLM's {} pads to {}; that is not "
+                        "known here: use ep, or a smaller tp",
+                        text.text(), settings.tp, width, model.model_type, model.server.least_expert_width)};
+  }
   if (model.server.ties_within_stage && model.tie_embeddings && settings.pp > 1) {
     return {RESHARD_ERR_NOT_SUPPORTED,
             fmt::format("\"{}\": vLLM's {} cannot tie its output layer to an embedding on another stage: pp must be 1",
@@ -113,7 +122,8 @@ void make_cuts(const VllmSettings& settings, const Model& model, Scheme* scheme)
     dense.cut(axis, {"tp", settings.tp, {kTpAxis}});
   }
   // With sequence-parallel experts each rank computes the shared experts for its own tokens: it holds them whole.
-  const bool is_whole = is_sequence_parallel_moe(settings) && model.server.knows_whole_shared;
+  const bool is_whole = is_sequence_parallel_moe(settings) && model.server.knows_whole_shared &&
+                        (settings.pp == 1 || !model.server.is_whole_on_one_stage);
   shared.cut(Axis::kFfn, is_whole ? Cut{} : Cut{"tp", settings.tp, {kTpAxis}});
   const std::vector<int> all_ranks = {kDpAxis, kTpAxis};
   if (settings.has_ep) {

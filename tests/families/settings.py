@@ -2,6 +2,8 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Which engines of vLLM and jobs of Megatron are recorded: layout texts as the library has them, and what they say."""
 
+import re
+
 FSDP = ["fsdp:shard=5"]  # which leaves some ranks without experts, and cuts nothing evenly
 FSDP1 = ["fsdp:shard=5,units=flat", "fsdp:shard=3,units=aligned,dtype=f32"]
 # Recorded as FSDP1 holds them: one of each order in which modules register their parameters.
@@ -13,14 +15,12 @@ EXPERTS = ["vllm:tp=2,dp=2", "vllm:tp=2,dp=2,ep=4", "vllm:tp=4,ep=4", "vllm:tp=1
            "vllm:tp=2,ep=2,pp=2"]
 GROUPS = ["vllm:tp=4,ep=4,placement=round_robin"]  # which vLLM obeys for a router with several groups of experts only
 WHOLE_TOWER = ["vllm:tp=2,mm_encoder_tp_mode=data"]
-# No records of vLLM: its model of Kimi-Linear imports what only a GPU has.
-NOT_IN_VLLM = {"kimi_linear"}
 # What vLLM 0.32 itself cannot build or load.
 IMPOSSIBLE = {
     ("ernie4_5_moe", "vllm:tp=2,pp=2"): "a tied embedding that is not on the last stage",
     ("ernie4_5_moe", "vllm:tp=2,ep=2,pp=2"): "a tied embedding that is not on the last stage",
     **{(family, "vllm:tp=1,ep=4,redundant=2"): "it has no redundant experts"
-       for family in ("gpt_oss", "llama4_text", "minimax_m2", "qwen2_moe")},
+       for family in ("gpt_oss", "kimi_linear", "llama4_text", "minimax_m2", "qwen2_moe")},
     **{(family, "vllm:tp=1,ep=4,redundant=2"): "it asks again, for the decoder alone, whether there is a GPU"
        for family in ("qwen3_vl_moe", "qwen3_5_moe")},
     ("qwen3_5_text", "vllm:tp=12"): "more ranks than heads of linear attention",
@@ -36,6 +36,11 @@ def parse(text):
     if setting["ep"] and text.startswith("vllm:"):
         setting["dp"] = setting["ep"] // setting["tp"]
     return setting
+
+
+def published_name(name):
+    """transformers 5.19 writes the dense layers of Kimi-Linear under the name that published files have for the others."""
+    return re.sub(r"\.block_sparse_moe\.(gate|up|down)_proj\.", r".mlp.\1_proj.", name)
 
 
 def num_ranks(setting):

@@ -74,7 +74,8 @@ ZOO = {
     "kimi_linear": {"small": {**SIZES, **LATENT, **ATTENTION_OF_12, "q_lora_rank": None, "num_hidden_layers": 4,
                               "num_experts": 6, "num_shared_experts": 2, "num_experts_per_token": 2,
                               "num_expert_group": 1, "topk_group": 1, "moe_intermediate_size": 24,
-                              "first_k_dense_replace": 1, "pad_token_id": 0, "head_dim": 8,
+                              "first_k_dense_replace": 1, "pad_token_id": 0, "head_dim": 8, "mla_use_nope": True,
+                              "min_moe_intermediate_per_partition": 6,  # of vLLM, which pads to 256 otherwise
                               "linear_attn_config": {"full_attn_layers": [3], "kda_layers": [1, 2, 4], "head_dim": 8,
                                                      "num_heads": 12, "short_conv_kernel_size": 3}}},
     "qwen3_next": {"small": {**LINEAR, **EXPERTS, **ONE_SHARED}},
