@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "src/model/decoders.h"
@@ -13,14 +15,40 @@
 namespace reshard {
 namespace {
 
+/// How many letters must be put in, left out or exchanged to make one word of the other.
+std::size_t distance(std::string_view from, std::string_view to) {
+  std::vector<std::size_t> row(to.size() + 1);  // of the first i letters of `from`, by length of the part of `to`
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= from.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= to.size(); ++j) {
+      const std::size_t exchanged = diagonal + (from[i - 1] == to[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, exchanged}));
+    }
+  }
+  return row.back();
+}
+
+/// The names that a typing error away, or that go on where this one ends: "; near are qwen3_next, qwen3_vl".
+std::string near_names(const std::string& name, std::span<const Family> families) {
+  std::string near;
+  for (const Family& family : families) {
+    const bool goes_on = !name.empty() && (family.model_type.starts_with(name) || name.starts_with(family.model_type));
+    if (!goes_on && distance(name.substr(0, 100), family.model_type) > 2) continue;
+    near += (near.empty() ? "; near are " : ", ") + std::string(family.model_type);
+  }
+  return near;
+}
+
 Status unknown_family(const ConfigReader& config, std::span<const Family> families) {
   std::string known;
   for (const Family& family : families) known += (known.empty() ? "" : ", ") + std::string(family.model_type);
   // A model of several parts names its tensors by part, so that its text_config alone would not describe them.
   const std::string parts =
       config.has("text_config") ? ", which has parts beside text (text_config) and needs a row of its own" : "";
-  return {RESHARD_ERR_NOT_SUPPORTED, fmt::format("config: model_type is {}{}; the known ones are {}",
-                                                 describe(*config.find("model_type")), parts, known)};
+  const std::string near = near_names(config.find("model_type")->get<std::string>(), families);
+  return {RESHARD_ERR_NOT_SUPPORTED, fmt::format("config: model_type is {}{}{}; the known ones are {}",
+                                                 describe(*config.find("model_type")), parts, near, known)};
 }
 
 }  // namespace

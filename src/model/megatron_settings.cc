@@ -50,6 +50,27 @@ Result<MegatronSettings> read_megatron_settings(const LayoutText& text) {
   return settings;
 }
 
+namespace {
+
+/// The keys of latent attention, which must be there. What MindSpeed fuses or splits it does with low ranks of q and
+/// kv.
+Status check_latent_keys(const LayoutText& text, const MegatronSettings& settings, const Model& model) {
+  const auto has_role = [&](std::string_view role) {
+    return std::any_of(model.params.begin(), model.params.end(), [&](const Param& p) { return p.role == role; });
+  };
+  for (const std::string_view key : {"mla_down", "mla_up"}) {
+    if (text.find(key) == nullptr || has_role("latent.kv_down")) continue;
+    return text.error(fmt::format("{} needs latent attention, {} has none", key, model.model_type));
+  }
+  if (!has_role("latent.q") || (settings.mla_down != "fused" && !settings.splits_mla_up)) return {};
+  return {RESHARD_ERR_NOT_SUPPORTED,
+          fmt::format("\"{}\": {} needs a low rank of q, but q_lora_rank of {} is null: q is one projection, which "
+                      "nobody here has seen in that form; leave it out",
+                      text.text(), settings.splits_mla_up ? "mla_up=split" : "mla_down=fused", model.model_type)};
+}
+
+}  // namespace
+
 Status check_megatron_modules(const LayoutText& text, const MegatronSettings& settings, const LayoutBuilder& builder) {
   const Model& model = builder.model();
   const auto refuse = [&](const std::string& why) {
@@ -58,6 +79,7 @@ Status check_megatron_modules(const LayoutText& text, const MegatronSettings& se
   if (!model.megatron_lacks.empty()) {
     return refuse(fmt::format("Megatron-Core has no module for {} of {}", model.megatron_lacks, model.model_type));
   }
+  RESHARD_TRY(check_latent_keys(text, settings, model));
   for (const std::size_t index : builder.chosen()) {
     const Param& param = builder.param(index);
     const std::string name = checkpoint_name(model, param);

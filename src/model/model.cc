@@ -116,6 +116,7 @@ Result<ModelLayout> make_model_layout(Model model, const std::string& layout_tex
         fmt::format("dtype is {}, and {} beside the text; give one of them", name(*quant.dtype), name(*options.dtype)));
   }
   RESHARD_TRY(take_adapters(text, &model));
+  RESHARD_TRY(check_quantisable(text, quant, model));
   set_dtypes(quant, &model);
   if (text.kind() == "vllm") set_served_forms(&model);
   RESHARD_TRY(std::vector<std::size_t> chosen, select_by_name(model, options.include, options.exclude));

@@ -113,7 +113,7 @@ struct ServerHabits {
   std::vector<PrefixRule> prefixes;  ///< of its names, in place of the checkpoint's; the first that fits counts
   bool knows_whole_shared = false;   ///< shared experts are whole where ranks take different tokens through the experts
   bool balances_experts = true;      ///< can have redundant experts and tables of them
-  bool is_whole_on_one_stage = false;  ///< shared experts are whole only where there is one pipeline stage
+  bool is_whole_on_one_stage = false;   ///< shared experts are whole only where there is one pipeline stage
   std::int64_t least_expert_width = 1;  ///< of an expert on one of tp ranks; it pads where tp leaves less
 };
 

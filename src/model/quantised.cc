@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <map>
 
 #include "src/layout/scale_layout.h"
@@ -73,8 +75,25 @@ Result<QuantSettings> read_quant_settings(const LayoutText& text) {
 }
 
 bool is_quantisable(const Model& model, const Param& param) {
+  // Small ones, and those that are no matrices: short convolutions.
+  constexpr std::array kKept = {"router",      "shared.weight", "indexer.k",  "indexer.weights",
+                                "linear.conv", "kda.conv_q",    "kda.conv_k", "kda.conv_v"};
   return stack_kind(model, param) == Stack::Kind::kLayers && !stack_of(model, param).is_vision &&
-         param.leaf == "weight" && param.dims.size() >= 2 && param.role != "router" && param.role != "shared.weight";
+         param.leaf == "weight" && param.dims.size() >= 2 &&
+         std::find(kKept.begin(), kKept.end(), param.role) == kKept.end();
+}
+
+Status check_quantisable(const LayoutText& text, const QuantSettings& settings, const Model& model) {
+  if (settings.kind == ScaleKind::kNone) return {};
+  for (const Param& param : model.params) {
+    if (!param.is_transposed || !is_quantisable(model, param)) continue;
+    return {
+        RESHARD_ERR_NOT_SUPPORTED,
+        fmt::format("\"{}\": quant: {} is stored [in, out], and nothing here knows where its scales lie; leave quant "
+                    "out, or say them by the JSON form",
+                    text.text(), checkpoint_name(model, param))};
+  }
+  return {};
 }
 
 void set_dtypes(const QuantSettings& settings, Model* model) {

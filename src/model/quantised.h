@@ -21,8 +21,11 @@ struct QuantSettings {
 Result<QuantSettings> read_quant_settings(const LayoutText& text);
 
 /// Whether quantised servers hold the parameter in 8-bit floats: all matrices of the layers that tokens are multiplied
-/// with, routers and the weight of shared experts apart.
+/// with, but routers, the weight of shared experts, and what is small or no matrix.
 bool is_quantisable(const Model& model, const Param& param);
+
+/// Error: a matrix that would be quantised and is stored [in, out].
+Status check_quantisable(const LayoutText& text, const QuantSettings& settings, const Model& model);
 
 /// Gives the parameters the dtypes that the settings say. Embedding, output layer and norms are not quantised.
 void set_dtypes(const QuantSettings& settings, Model* model);

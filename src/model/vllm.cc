@@ -73,10 +73,11 @@ Status check_sizes(const LayoutText& text, const VllmSettings& settings, const M
                                    [](const Param& param) { return param.role == "experts.down"; });
   const std::int64_t width = routed == model.params.end() ? 0 : routed->dims[2].count / settings.tp;
   if (settings.tp > 1 && !settings.has_ep && width > 0 && width < model.server.least_expert_width) {
-    return {RESHARD_ERR_NOT_SUPPORTED,
-            fmt::format("\"{}\": tp = {} leaves {} of an expert's width to a rank, which vLLM's {} pads to {}; that is not "
-                        "known here: use ep, or a smaller tp",
-                        text.text(), settings.tp, width, model.model_type, model.server.least_expert_width)};
+    return {
+        RESHARD_ERR_NOT_SUPPORTED,
+        fmt::format("\"{}\": tp = {} leaves {} of an expert's width to a rank, which vLLM's {} pads to {}; that is not "
+                    "known here: use ep, or a smaller tp",
+                    text.text(), settings.tp, width, model.model_type, model.server.least_expert_width)};
   }
   if (model.server.ties_within_stage && model.tie_embeddings && settings.pp > 1) {
     return {RESHARD_ERR_NOT_SUPPORTED,
