@@ -83,7 +83,14 @@ const std::map<std::string, Json>& small_models() {
   return models;
 }
 
+/// "record:FAMILY" is the small model of that family's record in tests/data/families.
+std::string recorded_config(const std::string& family) {
+  std::ifstream file(std::string(RESHARD_SOURCE_DIR) + "/tests/data/families/" + family + ".json");
+  return Json::parse(file)["models"]["small"]["config"].dump();
+}
+
 std::string config_of(const std::string& model) {
+  if (model.starts_with("record:")) return recorded_config(model.substr(7));
   const auto small = small_models().find(model);
   return small != small_models().end() ? small->second.dump() : published_config(model);
 }
@@ -173,6 +180,10 @@ TEST(LayoutDigestTest, DISABLED_PrintDigests) {
     }
   };
   for (const auto& [name, config] : small_models()) print(name, kTexts);
+  for (const char* family : {"deepseek_v32", "gpt_oss", "llama4_text", "minimax_m2", "hunyuan_v1_moe", "ernie4_5_moe",
+                             "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "kimi_linear"}) {
+    print(std::string("record:") + family, kTexts);
+  }
   for (const char* name : {"Meta-Llama-3.1-8B", "Meta-Llama-3.1-405B", "Qwen3-0.6B", "Qwen3-32B", "Qwen3-30B-A3B",
                            "Qwen3-235B-A22B", "Mixtral-8x7B-v0.1", "DeepSeek-V3", "Kimi-K2-Instruct"}) {
     print(name, kLargeTexts);
