@@ -11,7 +11,7 @@ namespace reshard {
 
 /// With the key `lora` in the text: in place of the model's parameters, the adapters of its projections, under PEFT's
 /// names: of a weight [out, in], "STEM.lora_A.weight" [rank, in] and "STEM.lora_B.weight" [out, rank]. Their other dims
-/// are the weight's own, by which every scheme cuts them as its LoRA layers do: B with a weight whose outputs are cut,
+/// are the weight's own, by which every scheme cuts them: B with a weight whose outputs are cut,
 /// A with one whose inputs are. Errors: lora_targets without lora, a target that no projection of the model is called,
 /// quant beside lora, a model without projections that are adapted; RESHARD_ERR_NOT_SUPPORTED for a kind of layout
 /// whose adapters are not known.
