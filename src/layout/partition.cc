@@ -299,7 +299,9 @@ std::string structure_key(const Tensor& tensor, const std::vector<Placement>& pl
 /// Tensors with blocks of their own are not looked up: their structure is the list of blocks, as long as the work that
 /// it would save. The cells of a single placement are disjoint as they are.
 std::int32_t Partitioner::partition_of(std::int64_t tensor) {
-  std::int32_t& known = made_.of_tensor[static_cast<std::size_t>(tensor)];
+  // A layout that plans add tensors to may have grown.
+  if (tensor >= std::ssize(made_.of_tensor)) made_.of_tensor.resize(layout_.tensors().size(), -1);
+  std::int32_t& known = at(made_.of_tensor, tensor);
   if (known < 0) known = compute(tensor);
   return known;
 }
