@@ -31,7 +31,7 @@ struct QwenHybrid {
 std::vector<bool> read_linear_layers(ModelWriter* writer) {
   Config& config = writer->config();
   std::vector<bool> is_linear(writer->num_config_layers());
-  const std::vector<bool> types = config.choices("layer_types", is_linear.size(), "linear_attention", "full_attention");
+  std::vector<bool> types = config.choices("layer_types", is_linear.size(), "linear_attention", "full_attention");
   if (!types.empty()) return types;
   const auto interval = static_cast<std::size_t>(config.count_or("full_attention_interval", Config::kLayers, 4));
   for (std::size_t layer = 0; layer < is_linear.size(); ++layer) is_linear[layer] = (layer + 1) % interval != 0;

@@ -420,7 +420,7 @@ Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std
   return replan_with(old, std::move(src), std::move(dst), nullptr, changes);
 }
 
-Result<Plan> update_plan(const Plan& old, std::shared_ptr<const ModelLayout> dst, Changes* changes) {
+Result<Plan> update_plan(const Plan& old, const std::shared_ptr<const ModelLayout>& dst, Changes* changes) {
   const ModelLayout& before = *(old.given_dst != nullptr ? old.given_dst : old.dst);
   RESHARD_TRY(check_same_tensors(before, *dst));
   Unchanged unchanged{old, {}};

@@ -25,6 +25,6 @@ Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std
 
 /// The same for a destination whose tensors lie elsewhere, as after a new table of experts: the source is that of
 /// `old`. Errors as replan(), and RESHARD_ERR_LAYOUT_MISMATCH where a tensor is not what it was.
-Result<Plan> update_plan(const Plan& old, std::shared_ptr<const ModelLayout> dst, Changes* changes);
+Result<Plan> update_plan(const Plan& old, const std::shared_ptr<const ModelLayout>& dst, Changes* changes);
 
 }  // namespace reshard
