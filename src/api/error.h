@@ -90,11 +90,11 @@ Status check_struct(const T* desc, const char* type) {
 /// so that the size of the older version says how much of it there is. The rest is zero.
 template <typename T>
 Result<T> read_versioned(const T* desc, const char* type) {
-  constexpr StructHeader older = kOlderStruct<T>;
-  static_assert(older.size > 0, "there is no older version: check_struct()");
+  constexpr StructHeader kOlder = kOlderStruct<T>;
+  static_assert(kOlder.size > 0, "there is no older version: check_struct()");
   RESHARD_TRY(check_not_null(desc, type));
   const StructHeader given{desc->struct_size, desc->version};
-  const bool is_older = given.size == older.size && given.version == older.version;
+  const bool is_older = given.size == kOlder.size && given.version == kOlder.version;
   if (!is_older) RESHARD_TRY(check_header(given, {sizeof(T), kStructVersion<T>}, type));
   T copy{};
   std::memcpy(&copy, desc, given.size);
