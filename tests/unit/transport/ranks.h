@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "reshard/reshard.h"
 #include "src/transport/transport.h"
 
 namespace reshard::test {
