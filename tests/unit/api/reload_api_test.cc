@@ -65,6 +65,11 @@ struct Rank {
     desc.num_outputs = static_cast<std::int64_t>(outputs.size());
     desc.outputs = outputs.data();
   }
+  reshard_reload_t create() {
+    reshard_reload_t reload = nullptr;
+    EXPECT_EQ(reshard_reload_create(&desc, &reload), RESHARD_OK) << reshard_last_error();
+    return reload;
+  }
   void train(std::int32_t rank, int run) {
     for (std::int64_t i = 0; i < 3 * kElements && !is_server; ++i) {
       const std::int64_t tensor = i / kElements;
@@ -97,6 +102,12 @@ bool holds(const std::vector<float>& memory, std::int64_t tensor, int run, float
   return true;
 }
 
+reshard_layer_state_t state_of(reshard_reload_t reload, std::int64_t group) {
+  reshard_layer_state_t state = RESHARD_LAYER_TORN;
+  EXPECT_EQ(reshard_reload_get_state(reload, group, &state), RESHARD_OK) << reshard_last_error();
+  return state;
+}
+
 /// Takes one layer, and nothing if there is none: its group, or -1.
 std::int64_t take(reshard_reload_t reload) {
   reshard_reload_layer_t layer;
@@ -116,8 +127,8 @@ TEST(ReloadApiTest, OutputsAreMadeOfLayersInScratchOfAsManyAsMayBeOpen) {
       Rank mine(sides, comm, rank);
       mine.want_outputs();
       mine.desc.plan = plan;
-      reshard_reload_t reload = nullptr;
-      ASSERT_EQ(reshard_reload_create(&mine.desc, &reload), RESHARD_OK) << reshard_last_error();
+      reshard_reload_t reload = mine.create();
+      ASSERT_NE(reload, nullptr);
       std::int64_t scratch_bytes = -1;
       reshard_binding_stats_t stats;
       reshard_binding_stats_init(&stats);
@@ -155,8 +166,8 @@ TEST(ReloadApiTest, WhatNeedsNoHookIsCommittedByFinish) {
       mine.desc.plan = plan;
       mine.desc.lands_directly = lands_directly;
       mine.train(rank, 1);
-      reshard_reload_t reload = nullptr;
-      ASSERT_EQ(reshard_reload_create(&mine.desc, &reload), RESHARD_OK) << reshard_last_error();
+      reshard_reload_t reload = mine.create();
+      ASSERT_NE(reload, nullptr);
       std::int64_t scratch_bytes = -1;
       EXPECT_EQ(reshard_reload_get_stats(reload, nullptr, &scratch_bytes), RESHARD_OK);
       EXPECT_EQ(scratch_bytes, mine.is_server && lands_directly == 0 ? 512 : 0);
@@ -164,8 +175,7 @@ TEST(ReloadApiTest, WhatNeedsNoHookIsCommittedByFinish) {
       EXPECT_EQ(reshard_reload_finish(reload, kTimeoutUs), RESHARD_OK) << reshard_last_error();
       for (std::int64_t tensor = 0; tensor < 3 && mine.is_server; ++tensor) {
         EXPECT_TRUE(holds(mine.values, tensor, 1, 1));
-        reshard_layer_state_t state = RESHARD_LAYER_UNCHANGED;
-        EXPECT_EQ(reshard_reload_get_state(reload, 10 * tensor, &state), RESHARD_OK);
+        const reshard_layer_state_t state = state_of(reload, 10 * tensor);
         EXPECT_EQ(state, RESHARD_LAYER_COMPLETE);
       }
       reshard_reload_destroy(reload);
@@ -182,8 +192,8 @@ TEST(ReloadApiTest, AHookThatFailsLeavesEachLayerCompleteOrUnchanged) {
     Rank mine(sides, comm, rank);
     mine.want_outputs();
     mine.desc.plan = plan;
-    reshard_reload_t reload = nullptr;
-    ASSERT_EQ(reshard_reload_create(&mine.desc, &reload), RESHARD_OK) << reshard_last_error();
+    reshard_reload_t reload = mine.create();
+    ASSERT_NE(reload, nullptr);
     for (int run = 0; run < 3; ++run) {
       const bool fails = run == 1;
       mine.train(rank, run);
@@ -206,8 +216,7 @@ TEST(ReloadApiTest, AHookThatFailsLeavesEachLayerCompleteOrUnchanged) {
         EXPECT_THAT(reshard_last_error(), HasSubstr("a scale is not a number"));
       }
       for (std::int64_t tensor = 0; tensor < 3 && mine.is_server; ++tensor) {
-        reshard_layer_state_t state = RESHARD_LAYER_TORN;
-        EXPECT_EQ(reshard_reload_get_state(reload, 10 * tensor, &state), RESHARD_OK);
+        const reshard_layer_state_t state = state_of(reload, 10 * tensor);
         EXPECT_TRUE(state == RESHARD_LAYER_COMPLETE || (fails && state == RESHARD_LAYER_UNCHANGED));
         EXPECT_TRUE(holds(mine.doubled, tensor, state == RESHARD_LAYER_COMPLETE ? run : run - 1, 2));
         if (fails && rank == 5) {
@@ -227,8 +236,8 @@ TEST(ReloadApiTest, CallsOutOfTurnAreRefused) {
     Rank mine(sides, comm, rank);
     mine.want_outputs();
     mine.desc.plan = plan;
-    reshard_reload_t reload = nullptr;
-    ASSERT_EQ(reshard_reload_create(&mine.desc, &reload), RESHARD_OK) << reshard_last_error();
+    reshard_reload_t reload = mine.create();
+    ASSERT_NE(reload, nullptr);
     reshard_reload_layer_t layer;
     reshard_reload_layer_init(&layer);
     std::int32_t has_layer = 0;

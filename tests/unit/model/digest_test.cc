@@ -17,11 +17,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json changed(Json config, const Json& changes) {
-  config.update(changes);
-  return config;
-}
-
 Json tiny_gpt(const std::string& model_type) {
   return {{"model_type", model_type}, {"n_embd", 24},     {"n_head", 8}, {"n_layer", 5},
           {"n_positions", 7},         {"vocab_size", 131}};

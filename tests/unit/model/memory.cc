@@ -201,6 +201,11 @@ std::string published_config(const std::string& name) {
   return text.str();
 }
 
+nlohmann::json changed(nlohmann::json config, const nlohmann::json& changes) {
+  config.update(changes);
+  return config;
+}
+
 std::string in_layer(std::int64_t layer, const std::string& suffix) {
   return fmt::format("model.layers.{}.{}", layer, suffix);
 }

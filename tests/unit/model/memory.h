@@ -57,6 +57,9 @@ nlohmann::json tiny_qwen3_moe();
 nlohmann::json tiny_mixtral();
 nlohmann::json tiny_deepseek();
 
+/// The config with other values, or more of them.
+nlohmann::json changed(nlohmann::json config, const nlohmann::json& changes);
+
 /// The text of a file of perf/models.
 std::string published_config(const std::string& name);
 

@@ -17,11 +17,6 @@ using Json = nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 
-Json changed(Json config, const Json& changes) {
-  config.update(changes);
-  return config;
-}
-
 /// A row of a checkpoint tensor of layer 0.
 struct Row {
   std::string tensor;

@@ -16,11 +16,6 @@ using Json = nlohmann::json;
 using Rows = std::vector<std::string>;
 using testing::HasSubstr;
 
-Json changed(Json config, const Json& changes) {
-  config.update(changes);
-  return config;
-}
-
 // ---- as trainers with FSDP hold them
 
 TEST(SemanticsTest, Row34_StackedExpertsAreCutAlongTheExperts) {

@@ -18,11 +18,6 @@ using Json = nlohmann::json;
 using Rows = std::vector<std::string>;
 using testing::HasSubstr;
 
-Json changed(Json config, const Json& changes) {
-  config.update(changes);
-  return config;
-}
-
 const std::string kDown = "mlp.down_proj.weight", kGateUp = "mlp.gate_up_proj.weight";
 
 // ---- tensor parallel to tensor parallel

@@ -19,11 +19,6 @@ using Json = nlohmann::json;
 using Rows = std::vector<std::string>;
 using testing::HasSubstr;
 
-Json changed(Json config, const Json& changes) {
-  config.update(changes);
-  return config;
-}
-
 Rows rows_on(const ModelLayout& layout, std::int32_t rank, const std::string& buffer) {
   const Memory memory = memory_of(layout, rank);
   EXPECT_EQ(memory.defect, "") << "rank " << rank;

@@ -20,11 +20,6 @@ using Json = nlohmann::json;
 using Names = std::set<std::string>;
 using testing::HasSubstr;
 
-Json changed(Json config, const Json& changes) {
-  config.update(changes);
-  return config;
-}
-
 /// 3 layers of a tower, 2 heads of 2, 4 wide; 4 layers of a decoder, 4 heads of 1 in 2 groups.
 Json tiny_qwen2_5_vl() {
   return {{"model_type", "qwen2_5_vl"},
