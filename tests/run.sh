@@ -11,6 +11,12 @@ source "$(dirname "$0")/setup.sh"
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 
+# Tests of the adapters skip, saying why, where the packages of the frameworks could not be had.
+wait_for_frameworks() {
+  until [ -e "$results/frameworks.tried" ]; do sleep 1; done
+  [ -e build/oracles/complete ] || { heading "no packages of frameworks" && cat "$results/frameworks.log"; }
+}
+
 # test_preset PRESET: what this preset is there for. With all of them each test runs once where it finds most: those of
 # single rooms under the address sanitizer, those of whole runs, of the tree and of the installed package in dev, and those
 # with several threads under the thread sanitizer. A preset that is named runs all that it has.
@@ -34,13 +40,17 @@ test_preset() {
   fi
   configure_options=("-DRESHARD_UNIT_TESTS=$unit_tests" "-DRESHARD_CUDA=$configure_cuda")
   build_preset "$preset" "${targets[@]}" || return
+  wait_for_frameworks
   heading "testing preset $preset"
   # Of this many places a test takes two, but one that mostly waits for deadlines takes one (PROCESSORS): it leaves the
   # core to another.
   ctest --preset "$preset" -j "$((2 * $(nproc)))" "${selection[@]}" --output-junit "$results/$preset.xml"
 }
 
-install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}" "${page_packages[@]}" "${gpu_packages[@]}"
+install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}" "${page_packages[@]}" \
+  "${gpu_packages[@]}" "${framework_packages[@]}"
+# The frameworks' packages come over the network while the compiler works; their tests say so where they did not.
+(tests/families/environment.sh > "$results/frameworks.log" 2>&1 || true; touch "$results/frameworks.tried") &
 is_divided=no
 [ $# -gt 0 ] || { is_divided=yes && set -- dev asan tsan; }
 broken=()
