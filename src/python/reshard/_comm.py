@@ -133,8 +133,8 @@ class Comm:
         return ffi.gc(out[0], lambda pointer: lib.reshard_free(handle, pointer))
 
     def close(self) -> None:
-        """Frees it; not collective. Sessions keep what they need of it. Arrays of `empty` keep it as well."""
-        ffi.release(self.handle)
+        """Lets go of it; not collective. It is freed once no session and no array of `empty` needs it."""
+        self.handle = ffi.NULL  # the library refuses it; who needs the comm holds a reference to what was here
 
     def __enter__(self) -> Comm:
         return self

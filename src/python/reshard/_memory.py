@@ -14,7 +14,7 @@ from typing import Any
 from ._errors import InvalidArgument, NotSupported
 from ._library import ffi, lib
 
-dlpack = ffi  # the structs below are of the protocol's ABI; only the part that all its versions share is read
+# DLPack's ABI, of which only the part that all its versions share is read.
 ffi.cdef("""
 typedef struct { int32_t device_type; int32_t device_id; } reshard_dlpack_device;
 typedef struct { uint8_t code; uint8_t bits; uint16_t lanes; } reshard_dlpack_type;
@@ -52,6 +52,8 @@ def memory_of(array: Any) -> Memory:
     """
     if isinstance(array, Memory):
         return array
+    if hasattr(array, "data_ptr"):
+        return of_torch(array)
     if hasattr(array, "__cuda_array_interface__"):
         return of_interface(array, array.__cuda_array_interface__, is_cuda=True)
     if hasattr(array, "__array_interface__"):
@@ -86,6 +88,16 @@ def is_dense(shape: Any, strides: Any, unit: int) -> bool:
     return True
 
 
+def of_torch(tensor: Any) -> Memory:
+    """Of a torch tensor, also one that requires a gradient or of a dtype that DLPack has not got, without torch."""
+    if not tensor.is_contiguous():
+        raise gaps(tensor, tensor.shape, tensor.stride())
+    if tensor.device.type not in ("cpu", "cuda"):
+        raise NotSupported(f"memory of {tensor.device} cannot be bound; it must be of the host or of a CUDA device")
+    device = tensor.device.index if tensor.device.type == "cuda" else None
+    return Memory(tensor.data_ptr(), tensor.numel() * tensor.element_size(), device, True, tensor)
+
+
 def of_interface(array: Any, interface: dict[str, Any], is_cuda: bool) -> Memory:
     """From numpy's array interface or CUDA's, which is the same but for the device that it does not name."""
     shape, unit = interface["shape"], int(interface["typestr"][2:])
@@ -110,12 +122,12 @@ def of_dlpack(array: Any) -> Memory:
     strides = None if tensor.strides == ffi.NULL else [tensor.strides[d] for d in range(tensor.ndim)]
     if not is_dense(shape, strides, 1):  # DLPack counts strides in elements
         raise gaps(array, shape, strides)
-    size_bytes = math.prod(shape) * ((tensor.dtype.bits * tensor.dtype.lanes + 7) // 8)
+    size_bytes = (math.prod(shape) * tensor.dtype.bits * tensor.dtype.lanes + 7) // 8
     address = int(ffi.cast("uintptr_t", tensor.data)) + tensor.byte_offset if size_bytes else 0
     return Memory(address, size_bytes, int(index) if kind in CUDA_DEVICES else None, True, (array, capsule))
 
 
-def fill_buffer(buffer: dict[str, Any] | Any, buffer_id: int, memory: Memory) -> None:
+def fill_buffer(buffer: Any, buffer_id: int, memory: Memory) -> None:
     """Fills a reshard_buffer_t, as its init function left it."""
     buffer.id, buffer.size_bytes = buffer_id, memory.size_bytes
     buffer.ptr = ffi.cast("void*", memory.ptr)

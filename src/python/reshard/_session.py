@@ -7,7 +7,7 @@ import time
 from typing import Any, Mapping
 
 from ._comm import Comm
-from ._errors import Error, InvalidArgument
+from ._errors import InvalidArgument
 from ._layout import Layout
 from ._library import check, ffi, lib, microseconds, struct, structs, text, value
 from ._memory import Memory, fill_buffer, memory_of
@@ -73,13 +73,15 @@ class Session:
         desc = struct("binding_desc")
         desc.comm = comm.handle
         try:
-            desc.timeout_us, desc.driver = microseconds(timeout), DRIVERS.index(driver)
+            desc.timeout_us = microseconds(timeout)
+            if driver not in DRIVERS:
+                raise InvalidArgument(f"driver is {driver!r}; give one of {', '.join(DRIVERS)}")
             self._src = buffers_of(plan.src, comm.rank, src, "src")
             self._dst = buffers_of(plan.dst, comm.rank, dst, "dst")
-        except (Error, ValueError):
+        except Exception:
             lib.reshard_binding_create(desc, ffi.new("reshard_binding_t*"))  # without a plan: tells the other ranks
             raise
-        desc.plan = plan.handle
+        desc.plan, desc.driver = plan.handle, DRIVERS.index(driver)
         desc.num_src_buffers, desc.src_buffers = len(self._src[1]), self._src[0]
         desc.num_dst_buffers, desc.dst_buffers = len(self._dst[1]), self._dst[0]
         desc.nccl_comm, desc.capturable = ffi.cast("void*", nccl_comm), int(capturable)
