@@ -53,6 +53,8 @@ def transformer_config(config, setting):
         gated_linear_unit=True, activation_func=torch.nn.functional.silu, add_bias_linear=False,
         normalization="RMSNorm", use_cpu_initialization=True, pipeline_dtype=torch.float32,
         tensor_model_parallel_size=setting["tp"], pipeline_model_parallel_size=setting["pp"])
+    if setting.get("vpp", 1) > 1:
+        keys["virtual_pipeline_model_parallel_size"] = setting["vpp"]
     if num_experts(config):
         keys.update(
             num_moe_experts=num_experts(config), moe_layer_freq=moe_layers(config),

@@ -92,10 +92,10 @@ class Job:
         vpp = self.setting["vpp"]
         with groups_without_sockets():
             keys = {"virtual_pipeline_model_parallel_size": vpp} if vpp > 1 else {}
+            parallel_state.destroy_model_parallel()  # that of the job before; Megatron asks the latest now and then
             megatron_models.init_groups(self.setting, **keys)
             self.chunks = [megatron_models.build(config, self.setting, chunk if vpp > 1 else None).to(dtype)
                            for chunk in range(vpp)]
-            parallel_state.destroy_model_parallel()
         self.model = self.chunks if vpp > 1 else self.chunks[0]
         self.place = Place(self.setting, rank, dist.get_world_size())
 
@@ -108,7 +108,8 @@ class Job:
 
     def expected(self, step=0):
         for chunk, name, tensor in self.tensors():
-            yield name, tensor, torch.tensor(held(self.config, self.place, chunk, name) + step).to(tensor.dtype)
+            values = held(self.config, self.place, chunk, name)
+            yield name, tensor, torch.tensor(np.where(values > 0, values + step, 0)).to(tensor.dtype)  # 0: padding
 
     def fill(self, step=0):
         for _, tensor, values in self.expected(step):
