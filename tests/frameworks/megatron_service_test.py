@@ -8,9 +8,10 @@ import sys
 
 import megatron_jobs as jobs
 import reshard
+import reshard.torch
 import torch
 from megatron.core.resharding import swap_model_weights
-from megatron_refit_test import comm_of_world, raises
+from megatron_refit_test import raises
 from reshard.megatron.copy_service import ReshardCopyService
 
 # A vocabulary that is padded alike at every size, which Megatron's planner needs.
@@ -25,7 +26,7 @@ MORE = [(DENSE, "megatron:tp=2,pp=2", "megatron:tp=4"), (DENSE, "megatron:tp=1,p
 
 
 def swap(rank):
-    comm = comm_of_world()
+    comm = reshard.torch.comm()
     service = ReshardCopyService(comm)  # one for all, whatever the sizes: it makes a new link when they change
     built = {tp: [jobs.Job(DENSE, f"megatron:tp={tp}", rank) for _ in range(2)] for tp in (1, 2, 4)}
     pairs = [(built[a][0], built[b][1]) for a, b in itertools.product(built, repeat=2)]
@@ -63,7 +64,8 @@ def operations(comm, rank, seed=11):
         expected, submitted = [], []
         for task, source in enumerate(chosen.choices(range(comm.size), k=60)):
             target, has_id = chosen.randrange(comm.size), chosen.random() < 0.7
-            dtype, shape = chosen.choice([torch.float32, torch.bfloat16, torch.int8]), (chosen.randrange(5), chosen.randrange(1, 8))
+            dtype = chosen.choice([torch.float32, torch.bfloat16, torch.int8])
+            shape = chosen.randrange(5), chosen.randrange(1, 8)
             values = (torch.arange(shape[0] * shape[1]) % 50 + task).reshape(shape).to(dtype)
             into = torch.full(shape, -1).to(dtype)
             submitted += [(task if has_id else None, True, values, target)] * (rank == source)

@@ -22,12 +22,13 @@ from ._library import build_info
 from ._machine import Machine
 from ._memory import Memory
 from ._plan import Plan, plan
+from ._reload import Layer, Reload
 from ._session import Run, Session
 
 __all__ = [
     "Abandoned", "Block", "BufferInfo", "BufferTooSmall", "Comm", "DataMismatch", "Error", "GivenUp", "InternalError",
-    "InvalidArgument", "InvalidState", "IoError", "Layout", "LayoutBuilder", "LayoutMismatch", "Machine", "Memory",
-    "NotCovered", "NotSupported", "OutOfMemory", "PeerFailed", "Plan", "PlanMismatch", "Replicate", "Run", "Session",
+    "InvalidArgument", "InvalidState", "IoError", "Layer", "Layout", "LayoutBuilder", "LayoutMismatch", "Machine", "Memory",
+    "NotCovered", "NotSupported", "OutOfMemory", "PeerFailed", "Plan", "PlanMismatch", "Reload", "Replicate", "Run", "Session",
     "Shard", "StagingTooSmall", "Status", "TensorInfo", "Timeout", "TransportError", "__version__", "build_info",
     "dtype_name", "dtype_size_bytes", "num_ranks_of", "plan", "unique_id",
 ]

@@ -73,7 +73,7 @@ class Reload:
                 yield layer
                 self.commit(layer.group, stream)
         except BaseException as problem:
-            self.give_up(f"rank {self.comm.rank}: {problem or type(problem).__name__}")
+            self.give_up(str(problem) or "its loop over the layers was left")
             with suppress(Error):  # what failed first is raised
                 self.finish(timeout)
             raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import reshard
+from reshard.torch._sync import agree
 
 from .metadata import Description, Piece, describe, span
 from .names import MegatronNames, Names, Part
@@ -49,9 +50,16 @@ def local_layout(model: Any, rank: int, num_ranks: int, names: Names | None = No
 def side(model: Any, comm: reshard.Comm, names: Names | None = None, timeout: float = 60.0) -> Side:
     """The layout of all ranks of `comm`. Collective: each rank gives its own module. timeout: seconds.
 
-    Raises as local_layout; reshard.LayoutMismatch where ranks name the same tensor with different shapes.
+    Raises, on every rank when one rank has it, as local_layout; reshard.LayoutMismatch where ranks name the same tensor
+    with different shapes.
     """
-    local = local_layout(model, comm.rank, comm.size, names)
+    problem, local = None, None
+    try:
+        local = local_layout(model, comm.rank, comm.size, names)
+    except Exception as error:  # whatever it is, the other ranks must not wait for this one
+        problem = error
+    agree(comm, problem, timeout)
+    assert local is not None
     return Side(local.layout.exchange(comm, timeout), local.buffers, local.tensors)
 
 

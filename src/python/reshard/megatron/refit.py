@@ -34,10 +34,16 @@ class Refit:
         """Starts a run; every rank must. The Run gives the groups (layers, from 0: what comes before the first) as they
         are complete here, or call its finish().
 
-        Raises reshard.InvalidState, naming the parameter, where one has moved since it was bound: make another Refit.
+        Raises reshard.InvalidState, naming the parameter, where one has moved since it was bound; the other ranks are told
+        (reshard.Abandoned). All ranks then make another Refit.
         """
-        self._src.check_unmoved()
-        self._dst.check_unmoved()
+        try:
+            self._src.check_unmoved()
+            self._dst.check_unmoved()
+        except reshard.InvalidState:
+            self.session.run(stream, timeout)
+            self.session.close()  # in the middle of the run: peers hear of it
+            raise
         return self.session.run(stream, timeout)
 
     def close(self) -> None:

@@ -59,7 +59,8 @@ class ReshardCheckpointEngine(CheckpointEngine):
         """What build_topology is told: which comm this rank has, and, of the master, the id of the next one."""
         if self.is_master and self._spare_id is None:
             self._spare_id = reshard.unique_id(ray.util.get_node_ip_address())
-        return {"unique_id": self._spare_id, "token": self._token, "rank": self.comm.rank if self.comm else -1}
+        rank, size = (self.comm.rank, self.comm.size) if self.comm else (-1, 0)
+        return {"unique_id": self._spare_id, "token": self._token, "rank": rank, "size": size}
 
     @classmethod
     def build_topology(cls, actor_wg_world_size: int, rollout_world_size: int,
@@ -70,8 +71,9 @@ class ReshardCheckpointEngine(CheckpointEngine):
         if len(metadata) != size or len(ids) != 1:
             raise reshard.InvalidArgument(f"{len(metadata)} workers of {size}, {len(ids)} of them masters; "
                                           "actor rank 0 must be the one that is made with is_master")
-        tokens = {data["token"] for data in metadata}
-        is_kept = "" not in tokens and len(tokens) == 1 and [data["rank"] for data in metadata] == list(range(size))
+        token = metadata[0]["token"]
+        is_kept = token and all((data["token"], data["rank"], data["size"]) == (token, rank, size)
+                                for rank, data in enumerate(metadata))
         common = {"world_size": size, "num_actors": actor_wg_world_size, "unique_id": b"" if is_kept else ids[0]}
 
         def of(ranks: Iterable[int]) -> dict[str, list[Any]]:
