@@ -35,6 +35,9 @@ struct Snapshot {
 /// those of which something new is known on a third, for whoever draws conclusions.
 class Control {
  public:
+  /// Telling the peers what there is to tell takes a driver at most this long.
+  static constexpr std::int64_t kAnnounceUs = 20'000;
+
   /// `peers` ascending; a peer is called by its index in them from here on. `tag` is the binding's own.
   Control(std::vector<std::int32_t> peers, std::uint64_t tag, Messenger* messenger);
   Control(const Control&) = delete;

@@ -11,10 +11,8 @@
 namespace reshard {
 namespace {
 
-// Giving a run up takes at most this long for telling the peers, and Messenger::kCancelUs for taking messages back.
-constexpr std::int64_t kAnnounceUs = 20'000;
-
-// And at most this long for copies that a device has begun: the longest batch takes milliseconds.
+// Giving a run up takes at most Control::kAnnounceUs for telling the peers, Messenger::kCancelUs for taking messages
+// back, and this long for copies that a device has begun: the longest batch takes milliseconds.
 constexpr std::int64_t kDrainUs = 100'000;
 
 // How long the last messages of a rank that has left may be under way without a sign of them.
@@ -216,7 +214,7 @@ std::string Flight::missing() const {
 void Flight::abandon() {
   // First, so that nobody who still reads the source takes what it reads for the run's.
   if (wiring_.word != nullptr) RunWord(wiring_.word).set(0);
-  wiring_.control->announce(Snapshot::kAbandoned, Deadline(kAnnounceUs));
+  wiring_.control->announce(Snapshot::kAbandoned, Deadline(Control::kAnnounceUs));
   std::vector<Request*> requests;
   messages_.add_pending(&requests);
   messenger_->cancel_all(requests, Deadline(Messenger::kCancelUs));

@@ -12,9 +12,6 @@
 namespace reshard {
 namespace {
 
-// Telling the peers what there is to tell takes at most this long.
-constexpr std::int64_t kAnnounceUs = 20'000;
-
 // Looking for lost peers costs a system call, and idle turns are many.
 constexpr auto kLookPause = std::chrono::milliseconds(1);
 
@@ -58,7 +55,7 @@ Status PollDriver::start(void* stream) {
   num_groups_complete_ = 0;
   if (!status.ok()) {
     control_->begin(num_runs_);
-    control_->announce(Snapshot::kAbandoned, Deadline(kAnnounceUs));
+    control_->announce(Snapshot::kAbandoned, Deadline(Control::kAnnounceUs));
     return failure_ = std::move(status).with_context(fmt::format("run {} could not begin", num_runs_));
   }
   sweep();
@@ -173,7 +170,7 @@ bool PollDriver::retire() {
   for (const std::shared_ptr<Flight>& flight : {flight_, stuck_}) {
     if (flight != nullptr && !flight->is_idle()) transport_->keep(flight);
   }
-  control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
+  control_->announce(Snapshot::kLeft, Deadline(Control::kAnnounceUs));
   return true;
 }
 

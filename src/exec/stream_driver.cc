@@ -15,10 +15,10 @@
 namespace reshard {
 namespace {
 
-// Giving a run up takes at most all of these together: the word in device memory, what the peers are told, the end of
-// the communicator, and then what the streams still do, over memory that nobody reads any more.
+// Giving a run up takes at most all of these together: the word in device memory, what the peers are told
+// (Control::kAnnounceUs), the end of the communicator, and then what the streams still do, over memory that nobody
+// reads any more.
 constexpr std::int64_t kWithdrawUs = 50'000;
-constexpr std::int64_t kAnnounceUs = 20'000;
 constexpr std::int64_t kGiveUpUs = 350'000;
 constexpr std::int64_t kDrainUs = 380'000;
 
@@ -276,7 +276,7 @@ void StreamDriver::abandon() {
   static_cast<void>(work_->signals->withdraw(num_good_, Deadline(kWithdrawUs)).ok());
   // There will be no other run of this binding: whoever begins the next one needs to know, too.
   for (std::size_t peer = 0; peer < control_->peers().size(); ++peer) control_->say(peer, Snapshot::kAbandoned);
-  control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
+  control_->announce(Snapshot::kLeft, Deadline(Control::kAnnounceUs));
   end_work();
   const Deadline drained(kDrainUs);
   for (int turn = 1; !is_idle() && !drained.expired(); ++turn) {
@@ -302,7 +302,7 @@ Result<void*> StreamDriver::group_event(std::int32_t group) const {
 bool StreamDriver::retire() {
   const bool is_under_way = is_started_ || (has_graph_ && work_->signals->num_begun() > num_good_);
   if (is_under_way && !is_broken_ && !is_idle()) abandon();
-  if (!is_broken_) control_->announce(Snapshot::kLeft, Deadline(kAnnounceUs));
+  if (!is_broken_) control_->announce(Snapshot::kLeft, Deadline(Control::kAnnounceUs));
   static auto& kept = *new std::vector<std::shared_ptr<void>>;
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
