@@ -28,8 +28,8 @@
  *    (reshard_layout_num_*, _get_*) and binding one plan are allowed on several threads at once. So are a comm and its
  *    bindings, each binding on one thread at a time: their calls take turns, those that wait for a run step by step.
  *    Collective calls (reshard_comm_allgather, reshard_layout_exchange, reshard_machine_discover,
- *    reshard_binding_create) hold the comm until they return, and runs on other threads stand still meanwhile; they
- *    must come in the same order on all ranks.
+ *    reshard_binding_create, reshard_binding_update) hold the comm until they return, and runs on other threads stand
+ * still meanwhile; they must come in the same order on all ranks.
  *  - Structs begin with struct_size and version. Call the struct's init function, then set what differs. It is inline,
  *    and hands on the size that the struct has in this header: reshard_*_init_sized writes no more than that, so that a
  *    program stays right when it was compiled with an older header. What such a program sets is taken as its version
@@ -180,7 +180,7 @@ RESHARD_API reshard_status_t reshard_plan_replan(reshard_plan_t old, reshard_lay
  * same source: reshard_plan_replan, after a check that nothing else has changed. What is untouched keeps its ways; the
  * report's "replanned" says how many tensors and bytes are not. What a run delivers is what it delivers of a plan made
  * anew; the way there may differ, and so does the hash: every rank updates, or none, and whoever binds an older table
- * than the others is refused (RESHARD_ERR_PLAN_MISMATCH at reshard_binding_create).
+ * than the others is refused (RESHARD_ERR_PLAN_MISMATCH at reshard_binding_create and reshard_binding_update).
  * Errors as reshard_plan_replan; RESHARD_ERR_LAYOUT_MISMATCH names a tensor whose shape, dtype, group or scales differ.
  */
 RESHARD_API reshard_status_t reshard_plan_update(reshard_plan_t old, reshard_layout_t dst, reshard_plan_t* plan);
@@ -569,6 +569,27 @@ static inline void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
  * how much).
  */
 RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t* desc, reshard_binding_t* binding);
+
+/**
+ * Binds to another plan of the same ranks in place of the binding's, as after reshard_plan_update: what has not changed
+ * is used again, namely the comm and the driver, buffers that are not given, what peers have mapped of them, the
+ * staging where it is large enough, and, over NCCL, the communicator. Keys of memory that moved are exchanged and
+ * mapped, and those for ranks that did not read each other before; this rank's program is made anew. Collective, in two
+ * phases, as reshard_binding_create. Runs are counted from 0 again. Graphs that captured runs of the binding must be
+ * gone.
+ * @param desc plan: the new one. comm: NULL, or the binding's. Buffers: only those that lie elsewhere than before (also
+ *   where memory was freed and allocated again at the same address), and those that the older plan's layouts have not
+ *   got; a buffer that is not given is that of the same id and name. timeout_us as there. The rest as
+ *   reshard_binding_desc_init has it.
+ * Errors, on every rank when one rank has them, and the binding is as it was, on every rank:
+ * those of reshard_binding_create, among them RESHARD_ERR_PLAN_MISMATCH with the hashes of both plans where a rank
+ * comes with a stale one; RESHARD_ERR_INVALID_STATE in a run; RESHARD_ERR_INVALID_ARGUMENT for a buffer that is not
+ * given and had another name, for another comm or driver;
+ * RESHARD_ERR_NOT_SUPPORTED where a rank that had no buffers gets some on a device. Over NCCL an error that NCCL itself
+ * has may take the communicator with it; then the next start says so. After a run that failed over NCCL an update is
+ * allowed, and makes a new communicator. Until it returns both programs are in memory, and over NCCL both stagings.
+ */
+RESHARD_API reshard_status_t reshard_binding_update(reshard_binding_t binding, const reshard_binding_desc_t* desc);
 
 /**
  * Who runs the binding. [out] driver RESHARD_DRIVER_POLL or RESHARD_DRIVER_NCCL; [out] reason a sentence that says why,

@@ -21,6 +21,7 @@
 #include "src/transport/cuda_peer_memory.h"
 
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
+using reshard::api::BufferPlace;
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
 using reshard::api::guard;
@@ -28,13 +29,6 @@ using reshard::api::kDefaultTimeoutUs;
 using reshard::api::read_versioned;
 
 namespace {
-
-/// The memory of all buffers of a rank's binding.
-struct BufferPlace {
-  reshard_memory_kind_t memory = RESHARD_MEMORY_HOST;
-  std::int32_t device = -1;
-  std::string first;  ///< the buffer that said so; empty: none yet
-};
 
 /// What the driver says of a buffer counts, not what the caller believes: host code that reads device memory dies, and
 /// a kernel that reads the host's ends all work of the process on that device.
@@ -108,9 +102,23 @@ Status settle_device(std::int32_t device, BufferPlace* place) {
                   device, place->first, static_cast<int>(place->memory), place->device));
 }
 
+/// What this rank gives to an update: buffers in the same memory as those of the binding.
+Status to_update(const reshard_binding_desc_t& desc, const reshard_binding& binding, UpdateOptions* options) {
+  RESHARD_TRY(check_not_null(desc.plan, "plan"));
+  options->plan = desc.plan->plan;
+  RESHARD_TRY(check_timeout(desc.timeout_us));
+  RESHARD_TRY(reshard::api::check_update(desc, binding));
+  BufferPlace place = binding.place;
+  RESHARD_TRY(options->src, to_buffers(desc.src_buffers, desc.num_src_buffers, "source buffers", &place));
+  RESHARD_TRY(options->dst, to_buffers(desc.dst_buffers, desc.num_dst_buffers, "destination buffers", &place));
+  if (place.memory == binding.place.memory && place.device == binding.place.device) return {};
+  return {RESHARD_ERR_NOT_SUPPORTED,
+          fmt::format("{} is memory of kind {}, device {}, and this rank had no buffers in the binding; bind anew",
+                      place.first, static_cast<int>(place.memory), place.device)};
+}
+
 /// What this rank gives. Binding is collective, so an error here is not returned at once but shared with all ranks.
-Status to_options(const reshard_binding_desc_t& desc, reshard_binding* made, BufferPlace* buffers,
-                  BindOptions* options) {
+Status to_options(const reshard_binding_desc_t& desc, reshard_binding* made, BindOptions* options) {
   RESHARD_TRY(check_not_null(desc.plan, "plan"));
   options->plan = desc.plan->plan;
   RESHARD_TRY(check_timeout(desc.timeout_us));
@@ -118,7 +126,7 @@ Status to_options(const reshard_binding_desc_t& desc, reshard_binding* made, Buf
   RESHARD_TRY(options->src, to_buffers(desc.src_buffers, desc.num_src_buffers, "source buffers", &place));
   RESHARD_TRY(options->dst, to_buffers(desc.dst_buffers, desc.num_dst_buffers, "destination buffers", &place));
   RESHARD_TRY(settle_device(desc.device, &place));
-  *buffers = place;
+  made->place = place;
   if (place.memory != RESHARD_MEMORY_CUDA) return {};
   options->make_copier = cuda_copier_maker(place.device, options->transport);
   RESHARD_TRY(made->peer_memory, CudaPeerMemory::create(place.device));
@@ -157,11 +165,10 @@ Status reshard::api::bind(const reshard_binding_desc_t& desc, Status arguments, 
   // A bad timeout must not keep this rank from telling the others: it takes part under the comm's and fails after.
   options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : desc.comm->timeout_us;
   // From here on an error is this rank's vote, and Binding::create returns it after all ranks have heard of it.
-  BufferPlace place;
   options.arguments = std::move(arguments);
-  if (options.arguments.ok()) options.arguments = to_options(desc, made, &place, &options);
+  if (options.arguments.ok()) options.arguments = to_options(desc, made, &options);
   if (options.arguments.ok() && amend) options.arguments = amend(&options);
-  RESHARD_TRY(choose(desc, device_of(place), made, &options));
+  RESHARD_TRY(choose(desc, device_of(made->place), made, &options));
   RESHARD_TRY(made->binding, Binding::create(options));
   return {};
 }
@@ -194,6 +201,20 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* given, res
     auto made = std::make_unique<reshard_binding>();
     RESHARD_TRY(reshard::api::bind(desc, check_not_null(binding, "binding"), {}, made.get()));
     *binding = made.release();
+    return {};
+  });
+}
+
+reshard_status_t reshard_binding_update(reshard_binding_t binding, const reshard_binding_desc_t* given) {
+  return guard([&]() -> Status {
+    const ProfileRange range("update");
+    RESHARD_TRY(check_not_null(binding, "binding"));
+    RESHARD_TRY(const reshard_binding_desc_t desc, reshard::api::read_binding_desc(given));
+    UpdateOptions options;
+    // A bad timeout must not keep this rank from telling the others, as at a bind.
+    options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : kDefaultTimeoutUs;
+    options.arguments = to_update(desc, *binding, &options);
+    RESHARD_TRY(binding->binding, Binding::update(*binding->binding, std::move(options)));
     return {};
   });
 }

@@ -58,6 +58,26 @@ Result<reshard_binding_desc_t> read_binding_desc(const reshard_binding_desc_t* g
   return desc;
 }
 
+Status check_update(const reshard_binding_desc_t& desc, const reshard_binding& binding) {
+  if (desc.comm != nullptr && desc.comm->transport != binding.transport) {
+    return invalid_argument("the update is over another comm than the binding; give NULL, or bind anew");
+  }
+  const auto fixed = [](const char* field) {
+    return invalid_argument(
+        fmt::format("an update keeps what the binding was made with, and {} is set; leave it as the "
+                    "init function has it, or bind anew",
+                    field));
+  };
+  if (desc.driver != RESHARD_DRIVER_AUTO && desc.driver != binding.driver) return fixed("another driver");
+  if (desc.nccl_comm != nullptr) return fixed("nccl_comm");
+  if (desc.may_revoke_nccl_comm != 0) return fixed("may_revoke_nccl_comm");
+  if (desc.capturable != 0) return fixed("capturable");
+  if (desc.max_ctas != 0) return fixed("max_ctas");
+  if (desc.traffic_class != -1) return fixed("traffic_class");
+  if (desc.device != -1 && desc.device != binding.place.device) return fixed("another device");
+  return {};
+}
+
 Status choose(const reshard_binding_desc_t& desc, const Result<std::int32_t>& device, reshard_binding* made,
               BindOptions* options) {
   const Result<DriverWish> wish = wish_of(desc);

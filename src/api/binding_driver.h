@@ -15,4 +15,7 @@ Result<reshard_binding_desc_t> read_binding_desc(const reshard_binding_desc_t* g
 Status choose(const reshard_binding_desc_t& desc, const Result<std::int32_t>& device, reshard_binding* made,
               BindOptions* options);
 
+/// Whether the description of an update leaves the comm and the driver of the binding as they are.
+Status check_update(const reshard_binding_desc_t& desc, const reshard_binding& binding);
+
 }  // namespace reshard::api

@@ -138,11 +138,23 @@ struct reshard_comm {
   std::int64_t timeout_us = 0;
 };
 
+namespace reshard::api {
+
+/// The memory of all buffers of a rank's binding.
+struct BufferPlace {
+  reshard_memory_kind_t memory = RESHARD_MEMORY_HOST;
+  std::int32_t device = -1;
+  std::string first;  ///< the buffer that said so; empty: none yet
+};
+
+}  // namespace reshard::api
+
 struct reshard_binding {
   std::shared_ptr<reshard::Transport> transport;
   std::shared_ptr<reshard::api::DeviceAllocations> device_memory;
   std::shared_ptr<reshard::BindingNumbers> numbers;
   std::unique_ptr<reshard::PeerMemory> peer_memory;  // of buffers on a device; null: the transport's
+  reshard::api::BufferPlace place;
   reshard_driver_t driver = RESHARD_DRIVER_POLL;
   std::string driver_reason;
   std::unique_ptr<reshard::Binding> binding;  // destroyed first

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <set>
 
 #include "src/base/bytes.h"
 #include "src/exec/bind_streams.h"
@@ -26,6 +27,7 @@ struct Answer {
   std::int64_t driver = 0;  ///< 1: in streams
   std::int64_t src_digest = 0;
   std::int64_t dst_digest = 0;  ///< of the layouts that the plan is for: says what of it differs
+  std::int64_t updates = 0;     ///< 1: a binding follows an older one; 2: whose communicator is of use, too
 
   std::vector<std::byte> write() const {
     ByteWriter writer;
@@ -36,6 +38,7 @@ struct Answer {
     writer.add(driver);
     writer.add(src_digest);
     writer.add(dst_digest);
+    writer.add(updates);
     return writer.take();
   }
   static Answer read(ByteReader* reader) {
@@ -47,6 +50,7 @@ struct Answer {
     answer.driver = reader->number();
     answer.src_digest = reader->number();
     answer.dst_digest = reader->number();
+    answer.updates = reader->number();
     return answer;
   }
 };
@@ -70,6 +74,11 @@ Status compare(const std::vector<Answer>& answers, const Answer& mine) {
     if (answer.driver != mine.driver) {
       return invalid_argument(fmt::format("rank {} binds {}, and this rank {}; choose the same driver on every rank", r,
                                           driver_name(answer), driver_name(mine)));
+    }
+    if ((answer.updates == 0) != (mine.updates == 0)) {
+      return invalid_argument(fmt::format("rank {} {} a binding, and this rank {} one; do the same on every rank", r,
+                                          answer.updates == 0 ? "creates" : "updates",
+                                          mine.updates == 0 ? "creates" : "updates"));
     }
     if (answer.hash != mine.hash) {
       return {
@@ -114,8 +123,7 @@ std::int64_t BindingNumbers::propose() const {
 
 Result<std::unique_ptr<Binding>> Binding::create(const BindOptions& options) {
   const std::lock_guard turn(options.transport->turn());
-  std::unique_ptr<Binding> binding(new Binding(options, options.numbers));
-  if (binding->numbers_ == nullptr) binding->numbers_ = &binding->own_numbers_;
+  std::unique_ptr<Binding> binding(new Binding(options));
   RESHARD_TRY(binding->agree(options));
   const Status prepared = options.nccl.has_value() ? binding->prepare_streams(options) : binding->prepare(options);
   // Either all ranks could prepare, or none has a binding.
@@ -126,11 +134,81 @@ Result<std::unique_ptr<Binding>> Binding::create(const BindOptions& options) {
   return voted;
 }
 
+Binding::Binding(const BindOptions& options)
+    : plan_(options.plan),
+      transport_(options.transport),
+      numbers_(options.numbers),
+      make_copier_(options.make_copier),
+      nccl_(options.nccl),
+      peer_memory_(options.peer_memory == nullptr ? options.transport : options.peer_memory),
+      holds_groups_(options.holds_groups),
+      src_(options.src),
+      dst_(options.dst) {
+  if (numbers_ != nullptr) return;
+  own_numbers_ = options.older == nullptr ? std::make_shared<BindingNumbers>() : options.older->own_numbers_;
+  numbers_ = own_numbers_.get();
+}
+
+namespace {
+
+/// Adds to the buffers that are given those of the older binding that the layout still has.
+Status keep_buffers(const std::vector<BoundBuffer>& older, const ModelLayout& before, const ModelLayout& layout,
+                    const char* side, std::int32_t rank, std::vector<BoundBuffer>* buffers) {
+  std::set<std::int64_t> given;
+  for (const BoundBuffer& buffer : *buffers) given.insert(buffer.id);
+  const std::vector<std::int64_t> wanted = layout.buffers_of(rank);
+  for (const BoundBuffer& buffer : older) {
+    if (given.count(buffer.id) > 0 || !std::binary_search(wanted.begin(), wanted.end(), buffer.id)) continue;
+    const std::string& was = at(before.buffers(), buffer.id).name;
+    const std::string& is = at(layout.buffers(), buffer.id).name;
+    if (was != is) {
+      return invalid_argument(fmt::format(
+          "{} buffer {} of rank {} was \"{}\" and is \"{}\" in the new plan's layout; give it with the update", side,
+          buffer.id, rank, was, is));
+    }
+    buffers->push_back(buffer);
+    buffers->back().is_kept = true;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Binding>> Binding::update(const Binding& older, UpdateOptions options) {
+  BindOptions all;
+  all.older = &older;
+  all.transport = older.transport_;
+  all.numbers = older.own_numbers_ == nullptr ? older.numbers_ : nullptr;
+  all.make_copier = older.make_copier_;
+  all.nccl = older.nccl_;
+  all.peer_memory = older.peer_memory_;
+  all.holds_groups = older.holds_groups_;
+  all.plan = std::move(options.plan);
+  all.src = std::move(options.src);
+  all.dst = std::move(options.dst);
+  all.timeout_us = options.timeout_us;
+  all.arguments = std::move(options.arguments);
+  if (all.arguments.ok()) all.arguments = older.check_follower(&all);
+  return create(all);
+}
+
+/// Whether a binding can follow now; completes its buffers.
+Status Binding::check_follower(BindOptions* options) const {
+  if (driver_->is_running()) {
+    return {RESHARD_ERR_INVALID_STATE, "a run of the binding has not finished; call finish first"};
+  }
+  const Plan& plan = *options->plan;
+  const std::int32_t rank = transport_->rank();
+  if (plan.num_ranks != plan_->num_ranks) return {};  // as check_bind_options() says of any binding
+  RESHARD_TRY(keep_buffers(src_, *plan_->src, *plan.src, "source", rank, &options->src));
+  return keep_buffers(dst_, *plan_->dst, *plan.dst, "destination", rank, &options->dst);
+}
+
 /// First phase: arguments, plans and the binding's number. A rank takes part whatever is wrong with its arguments.
 Status Binding::agree(const BindOptions& options) {
   sweep_deserted();
   Status arguments = check_bind_options(options, &memory_);
-  if (arguments.ok()) arguments = allocate_scratch(options);
+  if (arguments.ok()) arguments = allocate_scratch();
   const std::int64_t hash = plan_ == nullptr ? 0 : static_cast<std::int64_t>(plan_->hash);
   const std::int64_t driver = options.nccl.has_value() ? 1 : 0;
   Answer mine{arguments.code(), arguments.message(), hash, numbers_->propose(), driver};
@@ -138,6 +216,7 @@ Status Binding::agree(const BindOptions& options) {
     mine.src_digest = static_cast<std::int64_t>(plan_->src->digest());
     mine.dst_digest = static_cast<std::int64_t>(plan_->dst->digest());
   }
+  if (options.older != nullptr) mine.updates = options.older->driver_->sound_comm() != nullptr ? 2 : 1;
   RESHARD_TRY(const auto blobs, transport_->allgather(mine.write(), Deadline(options.timeout_us)));
   std::vector<Answer> answers;
   std::int64_t number = 0;
@@ -152,18 +231,16 @@ Status Binding::agree(const BindOptions& options) {
   // A rank whose own arguments are wrong says so in its own words.
   if (!arguments.ok()) return arguments;
   RESHARD_TRY(compare(answers, mine));
+  const auto has_comm = [](const Answer& answer) { return answer.updates == 2; };
+  shares_comm_ = std::all_of(answers.begin(), answers.end(), has_comm);
   number_ = number;
   numbers_->alive.insert(number_);
   return {};
 }
 
-PeerMemory* Binding::tensor_memory(const BindOptions& options) const {
-  return options.peer_memory == nullptr ? transport_ : options.peer_memory;
-}
-
 /// Before the first exchange, since memory that is missing is to be told before anybody waits for this rank's keys.
-Status Binding::allocate_scratch(const BindOptions& options) {
-  RESHARD_TRY(scratch_.allocate(*plan_, transport_->rank(), tensor_memory(options)));
+Status Binding::allocate_scratch() {
+  RESHARD_TRY(scratch_.allocate(*plan_, transport_->rank(), peer_memory_));
   for (const BoundBuffer& buffer : scratch_.src()) at(memory_.src, buffer.id) = buffer.data;
   for (const BoundBuffer& buffer : scratch_.dst()) at(memory_.dst, buffer.id) = buffer.data;
   return {};
@@ -180,8 +257,9 @@ Status Binding::prepare(const BindOptions& options) {
   }
   links.stages_all = !transport_->moves(copier->tensor_space());
   adopt(build_schedule(*plan_, transport_->rank(), links));
-  volume_.staging_bytes = schedule_.staging_bytes();
-  RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight());
+  const Copier* const older = options.older == nullptr ? nullptr : options.older->driver_->idle_copier();
+  RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight(older));
+  volume_.staging_bytes = static_cast<std::int64_t>(flight->bound.copier->staging_bytes());
   driver_ = std::make_unique<PollDriver>(
       std::move(flight), [this] { return build_flight(); }, control_.get(), transport_);
   return {};
@@ -191,9 +269,14 @@ Status Binding::prepare(const BindOptions& options) {
 /// here before.
 Status Binding::prepare_streams(const BindOptions& options) {
   Status connected = connect(options);
-  const StreamBindOptions stages{
-      *plan_,  transport_,     tensor_memory(options), *options.nccl, tag_of(number_, 0, TagKind::kKeys),
-      memory_, shared_.links()};
+  const StreamBindOptions stages{*plan_,
+                                 transport_,
+                                 peer_memory_,
+                                 *options.nccl,
+                                 tag_of(number_, 0, TagKind::kKeys),
+                                 memory_,
+                                 shared_.links(),
+                                 shares_comm_ ? options.older->driver_->sound_comm() : nullptr};
   RESHARD_TRY(std::shared_ptr<StreamWork> work,
               bind_streams(stages, std::move(connected), Deadline(options.timeout_us)));
   adopt(work->stages().schedule);
@@ -209,8 +292,9 @@ Status Binding::connect(const BindOptions& options) {
   src.insert(src.end(), scratch_.src().begin(), scratch_.src().end());
   dst.insert(dst.end(), scratch_.dst().begin(), scratch_.dst().end());
   const std::uint64_t tag = tag_of(number_, 0, TagKind::kKeys);
-  const KeyExchange exchange{*plan_, transport_, tensor_memory(options), tag, src, dst};
-  RESHARD_TRY(shared_.connect(exchange, Deadline(options.timeout_us)));
+  const KeyExchange exchange{*plan_, transport_, peer_memory_, tag, src, dst};
+  const SharedMemory* const older = options.older == nullptr ? nullptr : &options.older->shared_;
+  RESHARD_TRY(shared_.connect(exchange, older, Deadline(options.timeout_us)));
   memory_.peer_src = shared_.sources();
   memory_.peer_dst = shared_.destinations();
   return {};
@@ -224,8 +308,13 @@ void Binding::adopt(Schedule schedule) {
   control_ = std::make_shared<Control>(peers_of(schedule_), tag_of(number_, 0, TagKind::kControl), transport_);
 }
 
-Result<std::shared_ptr<Flight>> Binding::build_flight() const {
+/// `older`: whose staging may be used.
+Result<std::shared_ptr<Flight>> Binding::build_flight(const Copier* older) const {
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
+  const auto fits = [this](std::size_t size_bytes) {
+    return static_cast<std::int64_t>(size_bytes) <= plan_->options.staging_bytes;
+  };
+  if (older != nullptr && fits(older->staging_bytes())) copier->share_staging(*older);
   RESHARD_TRY(BoundSchedule bound, bind_schedule(*plan_, schedule_, memory_, std::move(copier)));
   Wiring wiring{number_, control_.get(), shared_.word(), shared_.words()};
   auto flight = std::make_shared<Flight>(std::move(bound), std::move(wiring), transport_);

@@ -44,6 +44,8 @@ struct NcclChoice {
   NcclOptions comm;
 };
 
+class Binding;
+
 struct BindOptions {
   std::shared_ptr<const Plan> plan;
   Transport* transport = nullptr;  ///< must outlive the binding
@@ -58,6 +60,18 @@ struct BindOptions {
   /// be open with it, since groups stay open until Driver::release_groups(). For the polling driver.
   bool holds_groups = false;
   Status arguments = {};  ///< what the caller found wrong already; then only transport and timeout_us need be set
+  /// The binding that this one is to follow, on all ranks or on none: see Binding::update(). Only read, and only while
+  /// this one is created.
+  const Binding* older = nullptr;
+};
+
+/// What differs from a binding in one that follows it.
+struct UpdateOptions {
+  std::shared_ptr<const Plan> plan;
+  std::vector<BoundBuffer> src;  ///< that lie elsewhere, or that the older plan has not got
+  std::vector<BoundBuffer> dst;
+  std::int64_t timeout_us = 0;
+  Status arguments = {};  ///< as in BindOptions
 };
 
 /// Whether plan and buffers fit this rank; on success fills in the buffers.
@@ -70,6 +84,15 @@ class Binding {
   /// ranks compare plans and arguments. Then memory keys go to the ranks that read them, every rank builds its schedule
   /// and allocates its memory, and all say whether they could. Errors as reshard_binding_create documents.
   static Result<std::unique_ptr<Binding>> create(const BindOptions& options);
+
+  /// Collective: a binding to another plan, of the same ranks, that uses again what `older` has: buffers that are not
+  /// given, peers' mappings of them, RunWord and staging, the communicator in streams. Only keys of what moved, and
+  /// those for new readers, are exchanged. Its schedule and copies are made anew. On success the older one is to be
+  /// destroyed before the new one is started; on failure, which is every rank's, it is as it was.
+  /// Errors: those of create(); RESHARD_ERR_INVALID_STATE in a run of `older`; RESHARD_ERR_INVALID_ARGUMENT for a
+  /// buffer that is not given and was another one.
+  static Result<std::unique_ptr<Binding>> update(const Binding& older, UpdateOptions options);
+
   ~Binding();
   Binding(const Binding&) = delete;
   Binding& operator=(const Binding&) = delete;
@@ -77,6 +100,7 @@ class Binding {
   Driver& driver() { return *driver_; }
   const Plan& plan() const { return *plan_; }
   const Schedule& schedule() const { return schedule_; }
+  const SharedMemory& shared_memory() const { return shared_; }
 
   /// The group at this position of the order in which this rank gets them, as the caller numbers groups.
   std::int64_t group_at(std::int64_t position) const;
@@ -99,36 +123,34 @@ class Binding {
   const Volume& volume() const { return volume_; }
 
  private:
-  Binding(const BindOptions& options, BindingNumbers* numbers)
-      : plan_(options.plan),
-        transport_(options.transport),
-        numbers_(numbers),
-        make_copier_(options.make_copier),
-        holds_groups_(options.holds_groups),
-        space_(tensor_memory(options)->space()) {}
+  explicit Binding(const BindOptions& options);
 
+  Status check_follower(BindOptions* options) const;
   Status agree(const BindOptions& options);
-  PeerMemory* tensor_memory(const BindOptions& options) const;
-  Status allocate_scratch(const BindOptions& options);
+  Status allocate_scratch();
   Status check_verifiable() const;
   Status compare_hashes(const std::vector<std::uint64_t>& sums, const Deadline& deadline);
   Status prepare(const BindOptions& options);
   Status prepare_streams(const BindOptions& options);
   Status connect(const BindOptions& options);
   void adopt(Schedule schedule);
-  Result<std::shared_ptr<Flight>> build_flight() const;
+  Result<std::shared_ptr<Flight>> build_flight(const Copier* older = nullptr) const;
   void sweep_deserted();
   void release();
 
   std::shared_ptr<const Plan> plan_;
   Transport* transport_;
-  BindingNumbers own_numbers_;  // where none are given
+  std::shared_ptr<BindingNumbers> own_numbers_;  // where none are given; of a binding and those that follow it
   BindingNumbers* numbers_;
   MakeCopier make_copier_;
+  std::optional<NcclChoice> nccl_;
+  PeerMemory* peer_memory_;  // of the buffers
   bool holds_groups_;
-  MemorySpace space_;        // of the buffers
-  std::int64_t number_ = 0;  // 0: none was agreed on
-  bool is_bound_ = false;    // on all ranks
+  std::vector<BoundBuffer> src_;  // the caller's
+  std::vector<BoundBuffer> dst_;
+  std::int64_t number_ = 0;   // 0: none was agreed on
+  bool is_bound_ = false;     // on all ranks
+  bool shares_comm_ = false;  // all ranks can use that of the older binding again
   RankMemory memory_;
   Scratch scratch_;
   SharedMemory shared_;

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "src/base/bytes.h"
+#include "src/transport/vote.h"
 
 namespace reshard {
 namespace {
@@ -67,8 +68,7 @@ class StreamBinder {
   StreamBinder(const StreamBindOptions& options, const Deadline& deadline) : options_(options), deadline_(deadline) {}
 
   Result<std::shared_ptr<StreamWork>> bind(Status mine) {
-    RESHARD_TRY(comm_, NcclComm::create(options_.transport, options_.choice.device, options_.choice.comm, deadline_,
-                                        std::move(mine)));
+    RESHARD_TRY(take_comm(std::move(mine)));
     RESHARD_TRY(bool is_mapped, make_work(options_.links));
     if (!is_mapped) {
       RESHARD_TRY(is_mapped, make_work({}));
@@ -79,6 +79,17 @@ class StreamBinder {
   }
 
  private:
+  /// Collective. Says as NcclComm::create() does whether all ranks have come here well.
+  Status take_comm(Status mine) {
+    if (options_.comm == nullptr) {
+      RESHARD_TRY(comm_, NcclComm::create(options_.transport, options_.choice.device, options_.choice.comm, deadline_,
+                                          std::move(mine)));
+      return {};
+    }
+    comm_ = options_.comm;
+    return vote(options_.transport, mine, deadline_);
+  }
+
   /// False: some rank could not map what it needs, and nobody has anything of this.
   Result<bool> make_work(const RankLinks& links) {
     const Plan& plan = options_.plan;
@@ -130,7 +141,7 @@ class StreamBinder {
 
   const StreamBindOptions& options_;
   const Deadline& deadline_;
-  std::unique_ptr<NcclComm> comm_;
+  std::shared_ptr<NcclComm> comm_;
   std::shared_ptr<StreamWork> work_;
 };
 

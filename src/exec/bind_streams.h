@@ -18,6 +18,7 @@ struct StreamBindOptions {
   std::uint64_t tag;  ///< of messages while a binding is made
   const RankMemory& memory;
   const RankLinks& links;
+  std::shared_ptr<NcclComm> comm = nullptr;  ///< of the binding before, on all ranks; null on all: a new one
 };
 
 /// Collective; every rank has its stages, with memory, flags and a communicator whose connections are made, or every

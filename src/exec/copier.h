@@ -47,8 +47,15 @@ class Copier {
   virtual MemorySpace tensor_space() const = 0;
   virtual MemorySpace staging_space() const = 0;
 
+  /// Before allocate_staging(), which then takes the staging of `older`, if it is of the same kind and large enough.
+  /// Both may then live, but only one of them may have copies or messages under way.
+  virtual void share_staging(const Copier& /*older*/) {}
+
   /// The memory of all staging slots, once; lives as long as the copier. RESHARD_ERR_OUT_OF_MEMORY.
   virtual Result<std::byte*> allocate_staging(std::size_t size_bytes) = 0;
+
+  /// What allocate_staging() allocated or took: at least what it was asked for.
+  virtual std::size_t staging_bytes() const = 0;
 
   /// Takes a list whose addresses are final. An empty list is CopyBatch::kNone. `hint`: see StoreHint; no promise.
   virtual CopyBatch add(CopyList copies, StoreHint hint) = 0;
@@ -94,6 +101,8 @@ class HostCopier final : public Copier {
 
   MemorySpace tensor_space() const override { return MemorySpace::kHost; }
   MemorySpace staging_space() const override { return MemorySpace::kHost; }
+  void share_staging(const Copier& older) override;
+  std::size_t staging_bytes() const override { return staging_bytes_; }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override;
   CopyBatch add(CopyList copies, StoreHint hint) override;
   CopyBatch add(ScaleList scales) override;
@@ -119,7 +128,8 @@ class HostCopier final : public Copier {
   };
   const Batch& of(CopyBatch batch) const { return batches_[static_cast<std::size_t>(batch)]; }
 
-  std::unique_ptr<std::byte[]> staging_;
+  std::shared_ptr<std::byte[]> staging_;
+  std::size_t staging_bytes_ = 0;
   // Tens of thousands: a vector that grows would leave as much memory again behind, which the heap then keeps.
   std::deque<Batch> batches_;
 };

@@ -27,13 +27,32 @@ CudaCopier::~CudaCopier() {
   }
 }
 
+void CudaCopier::share_staging(const Copier& older) {
+  const auto* other = dynamic_cast<const CudaCopier*>(&older);
+  if (other == nullptr || other->staging_space_ != staging_space_ || other->copies_.device() != copies_.device())
+    return;
+  device_staging_ = other->device_staging_;
+  pinned_staging_ = other->pinned_staging_;
+  staging_bytes_ = other->staging_bytes_;
+}
+
 Result<std::byte*> CudaCopier::allocate_staging(std::size_t size_bytes) {
+  const bool is_there = device_staging_ != nullptr || pinned_staging_ != nullptr;
+  if (!is_there || staging_bytes_ < size_bytes) RESHARD_TRY(make_staging(size_bytes));
+  void* const data = device_staging_ != nullptr ? device_staging_->data() : pinned_staging_->data();
+  return static_cast<std::byte*>(data);
+}
+
+Status CudaCopier::make_staging(std::size_t size_bytes) {
   if (staging_space_ == MemorySpace::kDevice) {
-    RESHARD_TRY(device_staging_, DeviceMemory::allocate(copies_.device(), size_bytes));
-    return static_cast<std::byte*>(device_staging_.data());
+    RESHARD_TRY(DeviceMemory memory, DeviceMemory::allocate(copies_.device(), size_bytes));
+    device_staging_ = std::make_shared<DeviceMemory>(std::move(memory));
+  } else {
+    RESHARD_TRY(PinnedMemory memory, PinnedMemory::allocate(copies_.device(), size_bytes));
+    pinned_staging_ = std::make_shared<PinnedMemory>(std::move(memory));
   }
-  RESHARD_TRY(pinned_staging_, PinnedMemory::allocate(copies_.device(), size_bytes));
-  return static_cast<std::byte*>(pinned_staging_.data());
+  staging_bytes_ = size_bytes;
+  return {};
 }
 
 CopyBatch CudaCopier::add(CopyList copies, StoreHint /*hint: kernels leave the cache to the device*/) {

@@ -23,6 +23,8 @@ class CudaCopier final : public Copier {
 
   MemorySpace tensor_space() const override { return MemorySpace::kDevice; }
   MemorySpace staging_space() const override { return staging_space_; }
+  void share_staging(const Copier& older) override;
+  std::size_t staging_bytes() const override { return staging_bytes_; }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override;
   CopyBatch add(CopyList copies, StoreHint hint) override;
   CopyBatch add(ScaleList scales) override { return copies_.add(scales); }
@@ -51,14 +53,17 @@ class CudaCopier final : public Copier {
 
   CudaCopier(DeviceCopies copies, MemorySpace staging, Event gate)
       : copies_(std::move(copies)), staging_space_(staging), gate_(std::move(gate)) {}
+  Status make_staging(std::size_t size_bytes);
   Status start(CopyJob* job);
 
   DeviceCopies copies_;
   MemorySpace staging_space_;
   Event gate_;  // behind what the caller's stream held when the run began
   std::vector<Ticket> tickets_;
-  DeviceMemory device_staging_;
-  PinnedMemory pinned_staging_;
+  // Of one of the two kinds; shared with the copier of a binding that this one's follows.
+  std::shared_ptr<DeviceMemory> device_staging_;
+  std::shared_ptr<PinnedMemory> pinned_staging_;
+  std::size_t staging_bytes_ = 0;
 };
 
 }  // namespace reshard

@@ -3,11 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "src/base/status.h"
 #include "src/transport/deadline.h"
 
 namespace reshard {
+
+class Copier;
+class NcclComm;
 
 /// Runs one rank's bound schedule, again and again. What stands behind it decides who does the work and when: the
 /// thread that calls (PollDriver), or streams of a device.
@@ -48,6 +52,13 @@ class Driver {
   /// RESHARD_ERR_NOT_SUPPORTED for buffers of the host, RESHARD_ERR_INVALID_STATE while it is not known when it will
   /// be.
   virtual Result<void*> group_event(std::int32_t group) const = 0;
+
+  /// Who copies, where nothing of a run, a failed one included, uses its staging any more, so that a binding that
+  /// follows may have it. Null: there is none.
+  virtual const Copier* idle_copier() const { return nullptr; }
+
+  /// The communicator, where a binding that follows may have it: no run has ended it. Null: there is none.
+  virtual std::shared_ptr<NcclComm> sound_comm() const { return nullptr; }
 
   /// Ends a run under way and tells the peers that there will be no other. What the transport may still read is given
   /// to it to keep. To be called once, with the transport's turn.

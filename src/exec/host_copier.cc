@@ -9,7 +9,16 @@
 
 namespace reshard {
 
+void HostCopier::share_staging(const Copier& older) {
+  const auto* other = dynamic_cast<const HostCopier*>(&older);
+  if (other == nullptr) return;
+  staging_ = other->staging_;
+  staging_bytes_ = other->staging_bytes_;
+}
+
 Result<std::byte*> HostCopier::allocate_staging(std::size_t size_bytes) {
+  if (staging_ != nullptr && staging_bytes_ >= size_bytes) return staging_.get();
+  staging_bytes_ = size_bytes;
   staging_.reset(new (std::nothrow) std::byte[size_bytes]);
   if (staging_ == nullptr) {
     return Status{RESHARD_ERR_OUT_OF_MEMORY, fmt::format("no memory for {} bytes of staging", size_bytes)};

@@ -19,17 +19,36 @@ constexpr std::byte kNo{0};
 // Keys of a rank take a few hundred bytes for each buffer.
 constexpr std::int64_t kMostKeysBytes = std::int64_t{1} << 30;
 
-/// The keys of buffers; nothing where one of them cannot be mapped.
-std::vector<std::byte> write_keys(PeerMemory* memory, const std::vector<BoundBuffer>& buffers) {
+/// How a letter speaks of a buffer, or of the RunWord.
+enum class Told : std::int64_t {
+  kNothing = 0,
+  kKey = 1,   ///< its key follows
+  kKept = 2,  ///< the reader has it mapped for the binding before this one
+};
+
+/// `has_new_reader`: one that has not mapped those of them that are kept.
+BufferKeys export_keys(PeerMemory* memory, const std::vector<BoundBuffer>& buffers, bool has_new_reader) {
+  std::vector<MemoryKey> keys;
+  for (const BoundBuffer& buffer : buffers) {
+    MemoryKey& key = keys.emplace_back();
+    if (buffer.size_bytes == 0 || (buffer.is_kept && !has_new_reader)) continue;
+    key = memory->export_memory(buffer.data, static_cast<std::size_t>(buffer.size_bytes));
+    if (key.empty()) return std::nullopt;
+  }
+  return keys;
+}
+
+/// Of one side, for a reader that has mapped the buffers that are kept, or not.
+std::vector<std::byte> write_keys(const BufferKeys& keys, const std::vector<BoundBuffer>& buffers, bool has_kept) {
+  if (!keys.has_value()) return {};
   ByteWriter writer;
   writer.add(static_cast<std::int64_t>(buffers.size()));
-  for (const BoundBuffer& buffer : buffers) {
-    writer.add(buffer.id);
-    writer.add(buffer.size_bytes);
-    if (buffer.size_bytes == 0) continue;
-    const MemoryKey key = memory->export_memory(buffer.data, static_cast<std::size_t>(buffer.size_bytes));
-    if (key.empty()) return {};
-    writer.add(key);
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    const bool is_kept = buffers[i].is_kept && has_kept;
+    const Told told = buffers[i].size_bytes == 0 ? Told::kNothing : is_kept ? Told::kKept : Told::kKey;
+    writer.add(buffers[i].id);
+    writer.add(static_cast<std::int64_t>(told));
+    if (told == Told::kKey) writer.add((*keys)[i]);
   }
   return writer.take();
 }
@@ -47,93 +66,130 @@ std::vector<std::int32_t> sharing(const KeyExchange& exchange, const std::vector
   return {both.begin(), both.end()};
 }
 
+PeerMappingPtr find(const std::map<std::int32_t, std::map<std::int64_t, PeerMappingPtr>>& mappings, std::int32_t peer,
+                    std::int64_t buffer) {
+  const auto of_peer = mappings.find(peer);
+  if (of_peer == mappings.end()) return nullptr;
+  const auto found = of_peer->second.find(buffer);
+  return found == of_peer->second.end() ? nullptr : found->second;
+}
+
 Status malformed(std::int32_t peer) {
   return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent malformed memory keys", peer)};
 }
 
 }  // namespace
 
-Result<void*> SharedMemory::map(PeerMemory* memory, std::int32_t peer, MemoryKey key, std::vector<Mapping>* mappings) {
+/// Null where it cannot be mapped.
+Result<PeerMappingPtr> SharedMemory::map(PeerMemory* memory, std::int32_t peer, MemoryKey key) {
   RESHARD_TRY(void* ptr, memory->map(peer, key));
-  if (ptr != nullptr) mappings->push_back({memory, peer, std::move(key), ptr});
-  return ptr;
-}
-
-void SharedMemory::unmap(std::vector<Mapping>* mappings) {
-  for (const Mapping& mapping : *mappings) mapping.memory->unmap(mapping.peer, mapping.key, mapping.ptr);
-  mappings->clear();
+  if (ptr == nullptr) return PeerMappingPtr();
+  ++num_mapped_;
+  return PeerMappingPtr(std::make_shared<const PeerMapping>(memory, peer, std::move(key), ptr));
 }
 
 /// Maps one side of a peer. False: not all of it can be; then nothing is.
 Result<bool> SharedMemory::map_side(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& keys,
-                                    BufferTable* table) {
+                                    const Side* older, BufferTable table, Side* side) {
   ByteReader reader(keys);
-  std::vector<Mapping> mappings;
+  std::map<std::int64_t, PeerMappingPtr> mappings;
   for (std::int64_t i = reader.number(); i > 0; --i) {
     const std::int64_t id = reader.number();
-    const bool is_empty = reader.number() == 0;
-    if (!reader.ok() || id < 0 || id >= static_cast<std::int64_t>(table->size())) {
-      unmap(&mappings);
-      return malformed(peer);
+    const auto told = static_cast<Told>(reader.number());
+    if (!reader.ok() || id < 0 || id >= static_cast<std::int64_t>(table.size())) return malformed(peer);
+    if (told == Told::kNothing) continue;
+    PeerMappingPtr mapping;
+    if (told == Told::kKept) {
+      mapping = older == nullptr ? nullptr : find(older->mappings, peer, id);
+      if (mapping == nullptr) return malformed(peer);
+    } else {
+      RESHARD_TRY(mapping, map(exchange.tensors, peer, reader.blob()));
+      if (mapping == nullptr) return false;
     }
-    if (is_empty) continue;
-    Result<void*> ptr = map(exchange.tensors, peer, reader.blob(), &mappings);
-    if (!ptr.ok() || *ptr == nullptr) {
-      unmap(&mappings);
-      if (!ptr.ok()) return ptr.take_status();
-      return false;
-    }
-    at(*table, id) = static_cast<std::byte*>(*ptr);
+    at(table, id) = static_cast<std::byte*>(mapping->ptr());
+    mappings.emplace(id, std::move(mapping));
   }
-  mappings_.insert(mappings_.end(), mappings.begin(), mappings.end());
+  side->mappings.emplace(peer, std::move(mappings));
+  side->tables.emplace(peer, std::move(table));
   return true;
 }
 
 /// What a reader is told: in what memory the buffers are, the word's key, and the keys of each side that it may read.
 /// An empty part: nothing of it.
 std::vector<std::byte> SharedMemory::letter_to(const KeyExchange& exchange, const InPlacePeers& peers,
-                                               std::int32_t reader) const {
+                                               std::int32_t reader, const SharedMemory* older) const {
+  const bool has_source = older != nullptr && RankLinks::has(older->links_.source_read_by, reader);
+  const bool has_destination = older != nullptr && RankLinks::has(older->links_.destination_read_by, reader);
+  const bool has_word = (has_source || has_destination) && word_ == older->word_;
   ByteWriter writer;
   writer.add(static_cast<std::int64_t>(exchange.tensors->space()));
-  writer.add(word_ == nullptr ? MemoryKey() : exchange.transport->export_memory(word_, sizeof(std::int64_t)));
-  writer.add(contains(peers.source_readers, reader) ? source_keys_ : std::vector<std::byte>());
-  writer.add(contains(peers.destination_readers, reader) ? destination_keys_ : std::vector<std::byte>());
+  writer.add(static_cast<std::int64_t>(word_ == nullptr ? Told::kNothing : has_word ? Told::kKept : Told::kKey));
+  if (word_ != nullptr && !has_word) writer.add(exchange.transport->export_memory(word_.get(), sizeof(std::int64_t)));
+  const bool reads_source = contains(peers.source_readers, reader);
+  const bool reads_destination = contains(peers.destination_readers, reader);
+  writer.add(reads_source ? write_keys(source_keys_, exchange.src, has_source) : std::vector<std::byte>());
+  writer.add(reads_destination ? write_keys(destination_keys_, exchange.dst, has_destination)
+                               : std::vector<std::byte>());
   return writer.take();
 }
 
-Status SharedMemory::read_letter(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& letter) {
+/// Where it cannot be mapped, words_ lacks it. `key`: none if it is kept.
+Status SharedMemory::read_word(const KeyExchange& exchange, std::int32_t peer, const MemoryKey* key,
+                               const SharedMemory* older) {
+  PeerMappingPtr mapping;
+  if (key != nullptr) {
+    RESHARD_TRY(mapping, map(exchange.transport, peer, *key));
+    if (mapping == nullptr) return {};
+  } else {
+    if (older == nullptr || older->word_mappings_.count(peer) == 0) return malformed(peer);
+    mapping = older->word_mappings_.at(peer);
+  }
+  words_.emplace(peer, mapping->ptr());
+  word_mappings_.emplace(peer, std::move(mapping));
+  return {};
+}
+
+Status SharedMemory::read_letter(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& letter,
+                                 const SharedMemory* older) {
   ByteReader reader(letter);
   const auto space = static_cast<MemorySpace>(reader.number());
-  const MemoryKey word_key = reader.blob();
+  const auto told = static_cast<Told>(reader.number());
+  const MemoryKey word_key = told == Told::kKey ? reader.blob() : MemoryKey();
   const std::vector<std::byte> source_keys = reader.blob();
   const std::vector<std::byte> destination_keys = reader.blob();
   if (!reader.ok()) return malformed(peer);
   // A kernel does not read the host's tensors, nor the host a device's.
   if (space != exchange.tensors->space()) return {};
-  if (word_key.empty() || (source_keys.empty() && destination_keys.empty())) return {};
-  RESHARD_TRY(void* word, map(exchange.transport, peer, word_key, &mappings_));
-  if (word == nullptr) return {};
-  words_.emplace(peer, word);
+  if (told == Told::kNothing || (source_keys.empty() && destination_keys.empty())) return {};
+  RESHARD_TRY(read_word(exchange, peer, told == Told::kKept ? nullptr : &word_key, older));
+  if (words_.count(peer) == 0) return {};
   if (!source_keys.empty()) {
     BufferTable table(exchange.plan.src->buffers().size(), nullptr);
-    RESHARD_TRY(links_.reads_source[RankId(peer)], map_side(exchange, peer, source_keys, &table));
-    if (links_.reads_source[RankId(peer)]) sources_.emplace(peer, std::move(table));
+    RESHARD_TRY(links_.reads_source[RankId(peer)],
+                map_side(exchange, peer, source_keys, older == nullptr ? nullptr : &older->sources_, std::move(table),
+                         &sources_));
   }
   if (!destination_keys.empty()) {
     BufferTable table(exchange.plan.dst->buffers().size(), nullptr);
-    RESHARD_TRY(links_.reads_destination[RankId(peer)], map_side(exchange, peer, destination_keys, &table));
-    if (links_.reads_destination[RankId(peer)]) destinations_.emplace(peer, std::move(table));
+    RESHARD_TRY(links_.reads_destination[RankId(peer)],
+                map_side(exchange, peer, destination_keys, older == nullptr ? nullptr : &older->destinations_,
+                         std::move(table), &destinations_));
   }
   return {};
 }
 
-Status SharedMemory::allocate_word(Transport* transport) {
-  words_memory_ = transport;
-  RESHARD_TRY(word_, transport->allocate(sizeof(std::int64_t)));
+/// Bindings that follow each other run one after the other, so that one word serves both.
+Status SharedMemory::make_word(Transport* transport, const SharedMemory* older) {
+  if (older != nullptr && older->word_ != nullptr) {
+    word_ = older->word_;
+    return {};
+  }
+  RESHARD_TRY(void* word, transport->allocate(sizeof(std::int64_t)));
+  word_ = std::shared_ptr<void>(word, [transport](void* ptr) { static_cast<void>(transport->free(ptr).ok()); });
   return {};
 }
 
-Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadline) {
+Status SharedMemory::connect(const KeyExchange& exchange, const SharedMemory* older, const Deadline& deadline) {
   Transport* transport = exchange.transport;
   const InPlacePeers peers = in_place_peers(exchange.plan, transport->rank());
   const std::vector<std::int32_t> lenders = sharing(exchange, peers.sources, peers.destinations);
@@ -145,11 +201,19 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
   // No step ends before all letters of it are sent, whatever went wrong here: the others wait for them, and all learn
   // of it by the vote.
   Status status;
-  if (!readers.empty()) status = allocate_word(transport);
-  if (!peers.source_readers.empty()) source_keys_ = write_keys(exchange.tensors, exchange.src);
-  if (!peers.destination_readers.empty()) destination_keys_ = write_keys(exchange.tensors, exchange.dst);
+  if (!readers.empty()) status = make_word(transport, older);
+  const auto export_side = [&](const std::vector<BoundBuffer>& buffers, const std::vector<std::int32_t>& side_readers,
+                               RankFlags RankLinks::*read_by) -> BufferKeys {
+    if (side_readers.empty()) return std::nullopt;
+    const bool has_new = std::any_of(side_readers.begin(), side_readers.end(), [&](std::int32_t reader) {
+      return older == nullptr || !RankLinks::has(older->links_.*read_by, reader);
+    });
+    return export_keys(exchange.tensors, buffers, has_new);
+  };
+  source_keys_ = export_side(exchange.src, peers.source_readers, &RankLinks::source_read_by);
+  destination_keys_ = export_side(exchange.dst, peers.destination_readers, &RankLinks::destination_read_by);
   std::vector<std::vector<std::byte>> mine;
-  for (const std::int32_t reader : readers) mine.push_back(letter_to(exchange, peers, reader));
+  for (const std::int32_t reader : readers) mine.push_back(letter_to(exchange, peers, reader, older));
 
   // The sizes of the letters, the letters, and what of them could be used.
   Mail sizes(transport, exchange.tag, deadline);
@@ -175,7 +239,7 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
   Mail answers(transport, exchange.tag, deadline);
   for (const std::int32_t peer : readers) RESHARD_TRY(answers.recv(peer, 2));
   for (std::size_t i = 0; i < lenders.size(); ++i) {
-    if (status.ok()) status = read_letter(exchange, lenders[i], letters.received(i));
+    if (status.ok()) status = read_letter(exchange, lenders[i], letters.received(i), older);
     const RankId peer(lenders[i]);
     RESHARD_TRY(answers.send(lenders[i],
                              {links_.reads_source[peer] ? kYes : kNo, links_.reads_destination[peer] ? kYes : kNo}));
@@ -189,8 +253,11 @@ Status SharedMemory::connect(const KeyExchange& exchange, const Deadline& deadli
 }
 
 void SharedMemory::disconnect() {
-  unmap(&mappings_);
-  if (word_ != nullptr) static_cast<void>(words_memory_->free(std::exchange(word_, nullptr)).ok());
+  sources_ = {};
+  destinations_ = {};
+  word_mappings_.clear();
+  words_.clear();
+  word_.reset();
 }
 
 }  // namespace reshard

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <map>
+#include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "src/exec/bound_schedule.h"
@@ -15,6 +18,7 @@ struct BoundBuffer {
   std::int64_t id = -1;
   std::byte* data = nullptr;
   std::int64_t size_bytes = 0;
+  bool is_kept = false;  ///< by the binding that this one follows: whoever has mapped it for that one has it mapped
 };
 
 struct KeyExchange {
@@ -29,8 +33,35 @@ struct KeyExchange {
   bool shares_memory(std::int32_t peer) const { return transport->shares_memory(peer) && tensors->shares_memory(peer); }
 };
 
+/// A peer's memory as this rank sees it; unmapped with the last binding that uses it.
+class PeerMapping {
+ public:
+  PeerMapping(PeerMemory* memory, std::int32_t peer, MemoryKey key, void* ptr)
+      : memory_(memory), peer_(peer), key_(std::move(key)), ptr_(ptr) {}
+  ~PeerMapping() { memory_->unmap(peer_, key_, ptr_); }
+  PeerMapping(const PeerMapping&) = delete;
+  PeerMapping& operator=(const PeerMapping&) = delete;
+
+  void* ptr() const { return ptr_; }
+
+ private:
+  PeerMemory* memory_;
+  std::int32_t peer_;
+  MemoryKey key_;
+  void* ptr_;
+};
+using PeerMappingPtr = std::shared_ptr<const PeerMapping>;
+
+/// Of a rank's buffers, in their order; an empty key of one that all its readers have mapped already. None: not all of
+/// them can be mapped.
+using BufferKeys = std::optional<std::vector<MemoryKey>>;
+
 /// Whose memory this rank reads in place, and who reads its own. Keys go only from a rank to those that may read it
 /// (InPlacePeers), those of its source and of its destination each to whom they concern.
+///
+/// What a binding that came before has mapped stays mapped: for a buffer that is kept, a reader that has it is told so
+/// instead of a key. The lender decides which, for it alone knows what moved, and it knows what the reader has mapped
+/// by the reader's answer of then.
 class SharedMemory {
  public:
   SharedMemory() = default;
@@ -40,40 +71,43 @@ class SharedMemory {
 
   /// Exchanges keys with the ranks concerned, all of which must call it. A side of a peer is read in place when all its
   /// buffers could be mapped, else it sends everything: half of each would cost both protocols.
-  Status connect(const KeyExchange& exchange, const Deadline& deadline);
+  /// `older`: of the binding that this one follows, on all ranks or on none (null). It is left as it is.
+  Status connect(const KeyExchange& exchange, const SharedMemory* older, const Deadline& deadline);
   void disconnect();
 
-  const std::map<std::int32_t, BufferTable>& sources() const { return sources_; }  ///< base addresses, by rank
-  const std::map<std::int32_t, BufferTable>& destinations() const { return destinations_; }
+  const std::map<std::int32_t, BufferTable>& sources() const { return sources_.tables; }  ///< base addresses, by rank
+  const std::map<std::int32_t, BufferTable>& destinations() const { return destinations_.tables; }
   const std::map<std::int32_t, void*>& words() const { return words_; }  ///< their RunWords, by rank
   const RankLinks& links() const { return links_; }                      ///< who reads whom
-  void* word() const { return word_; }  ///< this rank's RunWord; null when nobody may read its memory
+  void* word() const { return word_.get(); }  ///< this rank's RunWord; null when nobody may read its memory
+  std::int64_t num_mapped() const { return num_mapped_; }  ///< mappings that were made for this binding, words included
 
  private:
-  struct Mapping {
-    PeerMemory* memory = nullptr;
-    std::int32_t peer = -1;
-    MemoryKey key;
-    void* ptr = nullptr;
+  /// Of all peers: one side of what this rank has mapped of them.
+  struct Side {
+    std::map<std::int32_t, BufferTable> tables;                               ///< by rank, and buffer
+    std::map<std::int32_t, std::map<std::int64_t, PeerMappingPtr>> mappings;  ///< the same
   };
 
-  Status allocate_word(Transport* transport);
-  std::vector<std::byte> letter_to(const KeyExchange& exchange, const InPlacePeers& peers, std::int32_t reader) const;
-  Status read_letter(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& letter);
+  Status make_word(Transport* transport, const SharedMemory* older);
+  std::vector<std::byte> letter_to(const KeyExchange& exchange, const InPlacePeers& peers, std::int32_t reader,
+                                   const SharedMemory* older) const;
+  Status read_letter(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& letter,
+                     const SharedMemory* older);
+  Status read_word(const KeyExchange& exchange, std::int32_t peer, const MemoryKey* key, const SharedMemory* older);
   Result<bool> map_side(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& keys,
-                        BufferTable* table);
-  static Result<void*> map(PeerMemory* memory, std::int32_t peer, MemoryKey key, std::vector<Mapping>* mappings);
-  static void unmap(std::vector<Mapping>* mappings);
+                        const Side* older, BufferTable table, Side* side);
+  Result<PeerMappingPtr> map(PeerMemory* memory, std::int32_t peer, MemoryKey key);
 
-  PeerMemory* words_memory_ = nullptr;  // of word_
-  void* word_ = nullptr;
-  std::vector<std::byte> source_keys_;  // of this rank's buffers; empty: not all can be mapped
-  std::vector<std::byte> destination_keys_;
-  std::map<std::int32_t, BufferTable> sources_;
-  std::map<std::int32_t, BufferTable> destinations_;
+  std::shared_ptr<void> word_;
+  BufferKeys source_keys_;  // of this rank
+  BufferKeys destination_keys_;
+  Side sources_;
+  Side destinations_;
+  std::map<std::int32_t, PeerMappingPtr> word_mappings_;
   std::map<std::int32_t, void*> words_;
   RankLinks links_;
-  std::vector<Mapping> mappings_;
+  std::int64_t num_mapped_ = 0;
 };
 
 }  // namespace reshard

@@ -163,6 +163,10 @@ std::int32_t PollDriver::num_groups_complete() const {
   return failure_.ok() ? flight_->num_groups_complete() : num_groups_complete_;
 }
 
+const Copier* PollDriver::idle_copier() const {
+  return !is_running_ && stuck_ == nullptr && flight_->is_idle() ? flight_->bound.copier.get() : nullptr;
+}
+
 /// What a device still copies ends by itself, and soon: memory that is freed waits for it.
 bool PollDriver::retire() {
   if (is_running_) flight_->abandon();

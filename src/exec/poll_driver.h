@@ -37,6 +37,7 @@ class PollDriver final : public Driver {
   std::int64_t num_runs() const override { return num_runs_; }
   std::int32_t num_groups_complete() const override;
   Result<void*> group_event(std::int32_t group) const override;
+  const Copier* idle_copier() const override;
   bool retire() override;
 
  private:

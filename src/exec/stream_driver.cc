@@ -295,6 +295,11 @@ Result<void*> StreamDriver::group_event(std::int32_t group) const {
   return work_->event(at(work_->program().group_events, position)).handle();
 }
 
+std::shared_ptr<NcclComm> StreamDriver::sound_comm() const {
+  const bool is_sound = !is_broken_ && !is_started_ && !work_->comm->is_given_up() && work_->comm->poll().ok();
+  return is_sound ? work_->comm : nullptr;
+}
+
 /// Where a run failed, here or at a peer, streams may still be at it when nobody waits for them any more, and raise
 /// flags of other ranks or look at them: the flags then stay for good, a few KiB. Else they stay until the transport is
 /// gone, unless all peers have left: one may be in a run that this rank takes no part in. What the device may still

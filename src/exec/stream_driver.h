@@ -49,6 +49,7 @@ class StreamDriver final : public Driver {
   std::int64_t num_runs() const override { return num_runs_; }
   std::int32_t num_groups_complete() const override { return num_groups_complete_; }
   Result<void*> group_event(std::int32_t group) const override;
+  std::shared_ptr<NcclComm> sound_comm() const override;
   bool retire() override;
 
  private:

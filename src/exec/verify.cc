@@ -75,14 +75,18 @@ class PieceHasher {
     }
     const std::vector<Block>& blocks = dst_blocks_.blocks(id);
     piece.hash = hash_of({&blocks, &memory_.dst, wanted.dtype, {}}, wanted, atom);
-    // An element that the rank has twice was hashed where it stands first; the others must be equal to it.
+    // An element that the rank has twice was hashed where it stands first; the others must be equal to it. Each
+    // difference has a weight of its own: taken once, that of a block that holds all of the atom would cancel what was
+    // hashed of the first.
     for (const Block& block : blocks) {
       if (block.kind != BlockKind::kData) continue;
       const Atom part{intersect(block.box, atom.box), atom.bundle};
       if (part.box.empty() || &block == first_holder(blocks, part.box)) continue;
       const std::vector<Block> one = {block};
-      piece.hash += hash_of({&one, &memory_.dst, wanted.dtype, {}}, wanted, part) -
-                    hash_of({&blocks, &memory_.dst, wanted.dtype, {}}, wanted, part);
+      const std::int64_t number = &block - blocks.data();
+      piece.hash +=
+          XXH3_64bits(&number, sizeof number) * (hash_of({&one, &memory_.dst, wanted.dtype, {}}, wanted, part) -
+                                                 hash_of({&blocks, &memory_.dst, wanted.dtype, {}}, wanted, part));
     }
     visit_(piece);
   }

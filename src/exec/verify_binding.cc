@@ -43,7 +43,7 @@ std::vector<std::int64_t> indices_of_others_than_0(const std::vector<std::uint64
 }  // namespace
 
 Status Binding::check_verifiable() const {
-  if (space_ != MemorySpace::kHost) {
+  if (peer_memory_->space() != MemorySpace::kHost) {
     return {RESHARD_ERR_NOT_SUPPORTED, "hashes are taken of memory of the host only, and the buffers lie on a device"};
   }
   if (holds_groups_) {

@@ -24,7 +24,7 @@ struct KeyHead {
 UcxMemory::~UcxMemory() {
   // The peers' segments first: detaching them needs nothing of ours, and ours may still be mapped by peers, for whom
   // the kernel keeps it.
-  for (const Mapping& mapping : mappings_) ucp_rkey_destroy(mapping.rkey);
+  for (const auto& [ptr, rkey] : mappings_) ucp_rkey_destroy(rkey);
   for (const auto& [begin, range] : allocations_) ucp_mem_unmap(worker_->context(), range.value);
 }
 
@@ -94,14 +94,14 @@ Result<void*> UcxMemory::map(std::int32_t peer, const MemoryKey& key) {
     ucp_rkey_destroy(rkey);
     return nullptr;
   }
-  mappings_.push_back({ptr, rkey});
+  mappings_.emplace(ptr, rkey);
   return ptr;
 }
 
 void UcxMemory::unmap(void* ptr) {
-  const auto it = std::find_if(mappings_.begin(), mappings_.end(), [&](const Mapping& m) { return m.ptr == ptr; });
+  const auto it = mappings_.find(ptr);
   if (it == mappings_.end()) return;
-  ucp_rkey_destroy(it->rkey);
+  ucp_rkey_destroy(it->second);
   mappings_.erase(it);
 }
 

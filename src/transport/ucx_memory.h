@@ -4,7 +4,7 @@
 
 #include <ucp/api/ucp.h>
 
-#include <vector>
+#include <unordered_map>
 
 #include "src/transport/range_map.h"
 #include "src/transport/ucx_worker.h"
@@ -28,16 +28,12 @@ class UcxMemory {
   void unmap(void* ptr);
 
  private:
-  struct Mapping {
-    void* ptr;
-    ucp_rkey_h rkey;  // keeps the segment attached
-  };
-
   UcxWorker* const worker_;
   const std::int32_t rank_;
   RangeMap<ucp_mem_h> allocations_;
-  // By no key: the same segment may be mapped more than once, and each mapping has an rkey of its own.
-  std::vector<Mapping> mappings_;
+  // By address, for there may be thousands: rkeys, which keep the segments attached. The same segment may be mapped
+  // more than once, each time with an rkey of its own.
+  std::unordered_multimap<void*, ucp_rkey_h> mappings_;
 };
 
 }  // namespace reshard

@@ -343,19 +343,75 @@ TEST(PlanUpdateApiTest, KeepsWhatIsTheSameAndRefusesOtherTensors) {
   reshard_plan_destroy(plan);
 }
 
+/// A binding of all of a rank's buffers.
+reshard_binding_desc_t binding_desc(const Rank& mine, reshard_plan_t plan, reshard_comm_t comm) {
+  reshard_binding_desc_t desc;
+  reshard_binding_desc_init(&desc);
+  desc.plan = plan;
+  desc.comm = comm;
+  desc.num_src_buffers = mine.desc.num_src_buffers;
+  desc.src_buffers = mine.desc.src_buffers;
+  desc.num_dst_buffers = mine.desc.num_dst_buffers;
+  desc.dst_buffers = mine.desc.dst_buffers;
+  return desc;
+}
+
+/// A run, and that it brought what rank 0 to 3 have of round `round`.
+void run_and_verify(reshard_binding_t binding, Rank* mine, std::int32_t rank, int round) {
+  mine->train(rank, round);
+  EXPECT_EQ(reshard_binding_start(binding, nullptr), RESHARD_OK) << reshard_last_error();
+  EXPECT_EQ(reshard_binding_finish(binding, kTimeoutUs), RESHARD_OK) << reshard_last_error();
+  EXPECT_EQ(reshard_binding_verify(binding, kTimeoutUs), RESHARD_OK) << reshard_last_error();
+}
+
+/// The binding is updated in place, or is as it was: what one rank gives wrong, all refuse.
+TEST(BindingUpdateApiTest, FollowsAPlanOrStaysAsItIs) {
+  const Sides sides(replicating_spec(12, 5));
+  const Sides others(replicating_spec(12, 6));
+  reshard_plan_t plan = plan_of(sides, 0);
+  reshard_plan_t other_plan = plan_of(others, 0);
+  reshard_plan_t updated = nullptr;
+  ASSERT_EQ(reshard_plan_update(plan, sides.dst, &updated), RESHARD_OK) << reshard_last_error();
+  run_on_local_comms(kNumRanks, [&](reshard_comm_t comm, std::int32_t rank) {
+    Rank mine(sides, comm, rank);
+    reshard_binding_desc_t desc = binding_desc(mine, plan, comm);
+    reshard_binding_t binding = nullptr;
+    ASSERT_EQ(reshard_binding_create(&desc, &binding), RESHARD_OK) << reshard_last_error();
+    run_and_verify(binding, &mine, rank, 0);
+    EXPECT_EQ(reshard_binding_update(nullptr, &desc), RESHARD_ERR_INVALID_ARGUMENT);
+    const auto refuse = [&](reshard_status_t code, const char* text, const std::function<void()>& spoil) {
+      reshard_binding_desc_init(&desc);
+      desc.plan = updated;
+      if (rank == 2) spoil();
+      EXPECT_EQ(reshard_binding_update(binding, &desc), code) << text;
+      EXPECT_THAT(reshard_last_error(), HasSubstr(text));
+    };
+    refuse(RESHARD_ERR_INVALID_ARGUMENT, "plan is NULL", [&] { desc.plan = nullptr; });
+    refuse(RESHARD_ERR_INVALID_ARGUMENT, "timeout_us is 0", [&] { desc.timeout_us = 0; });
+    refuse(RESHARD_ERR_INVALID_ARGUMENT, "capturable is set", [&] { desc.capturable = 1; });
+    refuse(RESHARD_ERR_INVALID_ARGUMENT, "another driver is set", [&] { desc.driver = RESHARD_DRIVER_NCCL; });
+    refuse(RESHARD_ERR_INVALID_ARGUMENT, "there are -1 source buffers", [&] { desc.num_src_buffers = -1; });
+    refuse(RESHARD_ERR_BUFFER_TOO_SMALL, "its layout needs", [&] { desc.plan = other_plan; });
+    run_and_verify(binding, &mine, rank, 1);
+    reshard_binding_desc_init(&desc);
+    desc.plan = updated;
+    ASSERT_EQ(reshard_binding_update(binding, &desc), RESHARD_OK) << reshard_last_error();
+    run_and_verify(binding, &mine, rank, 2);
+    reshard_binding_stats_t stats;
+    reshard_binding_stats_init(&stats);
+    EXPECT_EQ(reshard_binding_get_stats(binding, &stats), RESHARD_OK);
+    EXPECT_EQ(stats.num_runs, 1);
+    reshard_binding_destroy(binding);
+  });
+  for (reshard_plan_t each : {plan, other_plan, updated}) reshard_plan_destroy(each);
+}
+
 TEST(VerifyApiTest, AChangedElementIsFoundByAllRanks) {
   const Sides sides(replicating_spec(12, 5));
   reshard_plan_t plan = plan_of(sides, 0);
   run_on_local_comms(kNumRanks, [&](reshard_comm_t comm, std::int32_t rank) {
     Rank mine(sides, comm, rank);
-    reshard_binding_desc_t desc;
-    reshard_binding_desc_init(&desc);
-    desc.plan = plan;
-    desc.comm = comm;
-    desc.num_src_buffers = mine.desc.num_src_buffers;
-    desc.src_buffers = mine.desc.src_buffers;
-    desc.num_dst_buffers = mine.desc.num_dst_buffers;
-    desc.dst_buffers = mine.desc.dst_buffers;
+    const reshard_binding_desc_t desc = binding_desc(mine, plan, comm);
     reshard_binding_t binding = nullptr;
     ASSERT_EQ(reshard_binding_create(&desc, &binding), RESHARD_OK) << reshard_last_error();
     EXPECT_EQ(reshard_binding_verify(binding, kTimeoutUs), RESHARD_ERR_INVALID_STATE);

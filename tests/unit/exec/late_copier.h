@@ -22,6 +22,7 @@ class LateCopier final : public Copier {
 
   MemorySpace tensor_space() const override { return MemorySpace::kHost; }
   MemorySpace staging_space() const override { return MemorySpace::kHost; }
+  std::size_t staging_bytes() const override { return host_.staging_bytes(); }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override { return host_.allocate_staging(size_bytes); }
   CopyBatch add(CopyList copies, StoreHint hint) override { return host_.add(std::move(copies), hint); }
   CopyBatch add(ScaleList scales) override { return host_.add(std::move(scales)); }

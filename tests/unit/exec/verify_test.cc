@@ -26,6 +26,7 @@ class DamagingCopier final : public Copier {
   explicit DamagingCopier(bool* damages) : damages_(damages) {}
   MemorySpace tensor_space() const override { return host_.tensor_space(); }
   MemorySpace staging_space() const override { return host_.staging_space(); }
+  std::size_t staging_bytes() const override { return staging_bytes_; }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override {
     staging_bytes_ = size_bytes;
     RESHARD_TRY(staging_, host_.allocate_staging(size_bytes));
@@ -135,6 +136,30 @@ RC_GTEST_PROP(VerifyTest, AFlippedBitIsFoundAndItsTensorAndRankAreNamed, ()) {
     RC_ASSERT(status.code() == RESHARD_ERR_DATA_MISMATCH);
     RC_ASSERT(status.message().find(fmt::format("\"{}\"", place.tensor)) != std::string::npos);
     RC_ASSERT(status.message().find(fmt::format("not on ranks {};", place.rank)) != std::string::npos);
+  }
+}
+
+/// A tensor that stands twice on its rank, whole each time, as a tied embedding does: neither place hides the other.
+TEST(VerifyTest, BothPlacesOfATensorThatStandsTwiceAreLookedAt) {
+  auto src = std::make_shared<ModelLayout>(2);
+  auto dst = std::make_shared<ModelLayout>(2);
+  testing::add_sharded(src.get(), {"w", DType::kBF16, {6, 4}, 0}, 0, 1, 1);
+  const std::int64_t tensor = *dst->add_tensor({"w", DType::kBF16, {6, 4}, 0});
+  for (const char* name : {"embedding", "output"}) {
+    Placement placement;
+    placement.mesh = *Mesh::create({{"r", 1}}, {1});
+    placement.dims.resize(2);
+    placement.buffer = dst->add_buffer(name, DType::kBF16);
+    ASSERT_TRUE(dst->place(tensor, placement).ok());
+  }
+  testing::RunOptions options;
+  options.scenario = {src, dst};
+  options.plan = std::make_shared<const Plan>(*create_plan(src, dst, {}));
+  for (const std::int64_t spoilt : {-1, 0, 1}) {
+    const auto said = verify_after(options, [&](std::int32_t rank, const std::vector<BoundBuffer>& buffers) {
+      if (rank == 1 && spoilt >= 0) at(buffers, spoilt).data[5] ^= std::byte{4};
+    });
+    for (const Status& status : said) EXPECT_EQ(status.ok(), spoilt < 0) << spoilt << ": " << status.message();
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "src/transport/local.h"
 
@@ -30,7 +31,7 @@ std::uint32_t encode(DType dtype, std::int64_t number) {
 }  // namespace
 
 RankBuffers::RankBuffers(const ModelLayout& layout, std::int32_t rank, Transport* transport, bool is_mappable)
-    : layout_(layout), rank_(rank) {
+    : layout_(&layout), rank_(rank), transport_(transport) {
   for (const std::int64_t id : layout.buffers_of(rank)) {
     const std::int64_t size = layout.buffer_size_bytes(rank, id);
     const std::size_t total = static_cast<std::size_t>(size) + 2 * kGuardBytes;
@@ -39,6 +40,16 @@ RankBuffers::RankBuffers(const ModelLayout& layout, std::int32_t rank, Transport
     bound_.push_back({id, memory.bound() + kGuardBytes, size});
   }
   publish();
+}
+
+BoundBuffer RankBuffers::move(std::int64_t buffer, bool is_mappable) {
+  const std::size_t i = index_of(buffer);
+  const std::size_t total = static_cast<std::size_t>(bound_[i].size_bytes) + 2 * kGuardBytes;
+  left_.push_back(std::exchange(memory_[i], BufferMemory::allocate(transport_, total, is_mappable)));
+  std::memset(memory_[i]->image(), static_cast<int>(kGuard), total);
+  memory_[i]->publish(0, total, false);
+  bound_[i].data = memory_[i]->bound() + kGuardBytes;
+  return bound_[i];
 }
 
 void RankBuffers::publish() {
@@ -62,9 +73,9 @@ std::byte* RankBuffers::base(std::int64_t buffer) const {
 }
 
 void RankBuffers::fill(std::int64_t salt) {
-  for (std::size_t t = 0; t < layout_.tensors().size(); ++t) {
-    const Tensor& tensor = layout_.tensors()[t];
-    for (const Block& block : layout_.blocks(rank_, static_cast<std::int64_t>(t))) {
+  for (std::size_t t = 0; t < layout_->tensors().size(); ++t) {
+    const Tensor& tensor = layout_->tensors()[t];
+    for (const Block& block : layout_->blocks(rank_, static_cast<std::int64_t>(t))) {
       if (block.kind != BlockKind::kData) continue;
       for_each_element(block, [&](const Dims& index, std::int64_t offset) {
         const std::uint32_t bits = encode(tensor.dtype, salt + flat_index(tensor.shape, index));
@@ -85,10 +96,10 @@ void RankBuffers::poison() {
 /// Nothing but its own bytes: what lies between belongs to groups that are arriving. In runs of bytes, as a device
 /// takes long for each.
 void RankBuffers::poison_group(std::int64_t group) {
-  for (std::size_t t = 0; t < layout_.tensors().size(); ++t) {
-    const Tensor& tensor = layout_.tensors()[t];
+  for (std::size_t t = 0; t < layout_->tensors().size(); ++t) {
+    const Tensor& tensor = layout_->tensors()[t];
     if (tensor.group != group) continue;
-    for (const Block& block : layout_.blocks(rank_, static_cast<std::int64_t>(t))) {
+    for (const Block& block : layout_->blocks(rank_, static_cast<std::int64_t>(t))) {
       if (block.kind == BlockKind::kData) poison_block(block, size_bytes(tensor.dtype));
     }
   }
@@ -115,10 +126,10 @@ void RankBuffers::poison_block(const Block& block, std::int64_t element_bytes) {
 }
 
 std::string RankBuffers::check_tensor(std::int64_t id, std::int64_t salt) const {
-  const Tensor& tensor = at(layout_.tensors(), id);
+  const Tensor& tensor = at(layout_->tensors(), id);
   const auto element_bytes = static_cast<std::size_t>(size_bytes(tensor.dtype));
   std::string wrong;
-  for (const Block& block : layout_.blocks(rank_, id)) {
+  for (const Block& block : layout_->blocks(rank_, id)) {
     for_each_element(block, [&](const Dims& index, std::int64_t offset) {
       std::uint32_t expected = 0x5A5A5A5A;
       if (block.kind == BlockKind::kData) expected = encode(tensor.dtype, salt + flat_index(tensor.shape, index));
@@ -150,7 +161,7 @@ std::string RankBuffers::check_guards() const {
 std::string RankBuffers::check(std::int64_t salt) const {
   fetch();
   std::string wrong;
-  for (std::size_t t = 0; t < layout_.tensors().size() && wrong.empty(); ++t) {
+  for (std::size_t t = 0; t < layout_->tensors().size() && wrong.empty(); ++t) {
     wrong = check_tensor(static_cast<std::int64_t>(t), salt);
   }
   return wrong.empty() ? check_guards() : wrong;
@@ -159,8 +170,8 @@ std::string RankBuffers::check(std::int64_t salt) const {
 std::string RankBuffers::check(std::int64_t salt, std::int64_t group) const {
   fetch();
   std::string wrong;
-  for (std::size_t t = 0; t < layout_.tensors().size() && wrong.empty(); ++t) {
-    if (layout_.tensors()[t].group == group) wrong = check_tensor(static_cast<std::int64_t>(t), salt);
+  for (std::size_t t = 0; t < layout_->tensors().size() && wrong.empty(); ++t) {
+    if (layout_->tensors()[t].group == group) wrong = check_tensor(static_cast<std::int64_t>(t), salt);
   }
   return wrong.empty() ? check_guards() : wrong;
 }

@@ -23,6 +23,13 @@ class RankBuffers {
 
   const std::vector<BoundBuffer>& bound() const { return bound_; }
 
+  /// From now on the same memory holds what another layout says, of buffers with the same ids and sizes.
+  void adopt(const ModelLayout& layout) { layout_ = &layout; }
+
+  /// The buffer lies elsewhere from now on, in memory that peers can map or not. The old memory stays as it was until
+  /// this object ends, so that whoever still writes there shows as missing here.
+  BoundBuffer move(std::int64_t buffer, bool is_mappable);
+
   /// From now on what is written is only queued, in callers_stream().
   void queue_writes() { is_queued_ = true; }
 
@@ -45,11 +52,13 @@ class RankBuffers {
   void poison_block(const Block& block, std::int64_t element_bytes);
   void publish();
 
-  const ModelLayout& layout_;
+  const ModelLayout* layout_;
   std::int32_t rank_;
+  Transport* transport_;
   bool is_queued_ = false;
   std::vector<BoundBuffer> bound_;
   std::vector<std::unique_ptr<BufferMemory>> memory_;  // of bound_, guards included
+  std::vector<std::unique_ptr<BufferMemory>> left_;
 };
 
 /// Runs body(transport) on every rank of a local world, each on a thread of its own; the bodies' texts, joined. Empty
