@@ -38,7 +38,7 @@ class StreamWork {
   std::int32_t device() const { return copies_.device(); }
 
   std::shared_ptr<StreamSignals> signals;  ///< set while the binding is made
-  std::shared_ptr<NcclComm> comm;  ///< may be that of the binding before, which is not in a run
+  std::shared_ptr<NcclComm> comm;          ///< may be that of the binding before, which is not in a run
 
   /// Queues the whole run behind what the caller's stream holds. `joins`: and has the stream wait for its end, as it
   /// must where it captures. `deadline` is for connections that NCCL has not made yet.

@@ -15,14 +15,14 @@ namespace reshard {
 namespace {
 
 using testing::Choices;
+using ::testing::HasSubstr;
 using testing::random_table;
+using testing::run_world;
+using testing::RunOptions;
 using testing::Servers;
 using testing::servers_layout;
 using testing::Tables;
 using testing::trainers_layout;
-using ::testing::HasSubstr;
-using testing::run_world;
-using testing::RunOptions;
 
 /// A plan that is updated again and again delivers every element of each table, as one made anew does; a table of
 /// which nothing is new changes nothing; and what is updated can be kept in a file.
