@@ -17,6 +17,7 @@ import subprocess
 
 import kernel_code
 import machine_figures
+import rebind_figures
 import reload_figures
 from tools import MODELS, SPECS, Tools
 
@@ -177,6 +178,7 @@ def machines(tools, figures):
 
 def reload(tools, figures):
     reload_figures.measure(tools, figures)
+    rebind_figures.measure(reload_figures.Library(tools.bin_dir), tools.bin_dir, figures)
 
 
 def processor():

@@ -61,8 +61,11 @@ class Library:
         return value
 
     def layout(self, model, text, num_ranks, num_layers=0):
+        return self.layout_of((MODELS / f"{model}.json").read_bytes(), text, num_ranks, num_layers)
+
+    def layout_of(self, config, text, num_ranks, num_layers=0):
         options = self.new(ModelOptions)
-        options.config = (MODELS / f"{model}.json").read_bytes()
+        options.config = config
         options.layout, options.num_ranks, options.num_layers = text.encode(), num_ranks, num_layers
         return self.make("layout_create_from_model", ctypes.byref(options))
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The reshard authors
+"""What a new table of experts costs who is bound: an update of the binding beside binding anew.
+
+DeepSeek-V3 with all its layers, experts and buffers, its widths made small so that 8 ranks fit one machine: a rank has some
+thousands of buffers, of which its peers read all. Between threads, and between processes over UCX."""
+import ctypes
+import json
+import multiprocessing
+import pathlib
+import statistics
+import tempfile
+import threading
+import time
+
+from reload_figures import HANDLE, I32, I64, TIMEOUT_US, BindingDesc, Buffer, BufferInfo, Library, random_tables
+from tools import MODELS
+
+NUM_RANKS = 8
+ROUNDS = 7
+SOURCE = "megatron:tp=2,dp=4,ep=8"
+SERVER = "vllm:tp=2,dp=4,ep=8,eplb="
+SMALL = {"hidden_size": 64, "vocab_size": 1024, "num_attention_heads": 4, "intermediate_size": 128, "q_lora_rank": 32,
+         "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+         "moe_intermediate_size": 32}
+
+
+def small_config():
+    config = json.loads((MODELS / "DeepSeek-V3.json").read_text(encoding="utf-8"))
+    return json.dumps(config | SMALL).encode()
+
+
+def plans_of(library, folder):
+    """A plan, and the one after one table of 58 is new: the same on every rank, as every rank makes them alike."""
+    tables = random_tables(1)
+    layouts = []
+    for number in range(2):
+        if number == 1:
+            tables[10] = random_tables(2)[10]
+        path = pathlib.Path(folder) / f"{number}.json"
+        path.write_text(json.dumps({"physical_to_logical": tables}), encoding="utf-8")
+        layouts.append(library.layout_of(small_config(), SERVER + str(path), NUM_RANKS))
+    source = library.layout_of(small_config(), SOURCE, NUM_RANKS)
+    first = library.make("plan_create", source, layouts[0], None)
+    return source, layouts[0], [first, library.make("plan_update", first, layouts[1])]
+
+
+def description(library, comm, rank, layouts):
+    """Of all the rank's buffers, in memory that peers can map."""
+    sides, memory = [], []
+    for layout in layouts:
+        count = I64()
+        library.call("layout_num_buffers", layout, I32(rank), ctypes.byref(count))
+        buffers = (Buffer * max(1, count.value))()
+        total = 0
+        for i in range(count.value):
+            info = library.new(BufferInfo)
+            library.call("layout_get_buffer", layout, I32(rank), I64(i), ctypes.byref(info))
+            buffers[i] = library.new(Buffer)
+            buffers[i].id, buffers[i].size_bytes, buffers[i].ptr = info.id, info.size_bytes, total
+            total += (info.size_bytes + 63) // 64 * 64
+        arena = HANDLE()
+        library.call("alloc", comm, ctypes.c_size_t(total), ctypes.byref(arena))
+        for i in range(count.value):
+            buffers[i].ptr = (buffers[i].ptr or 0) + arena.value
+        memory.append(arena)
+        sides.append((count.value, buffers))
+    desc = library.new(BindingDesc)
+    desc.comm = comm
+    desc.num_src, desc.src = sides[0][0], ctypes.cast(sides[0][1], HANDLE).value
+    desc.num_dst, desc.dst = sides[1][0], ctypes.cast(sides[1][1], HANDLE).value
+    return desc, (sides, memory)
+
+
+def run_once(library, binding):
+    library.call("binding_start", binding, None)
+    library.call("binding_finish", binding, TIMEOUT_US)
+    library.call("binding_verify", binding, TIMEOUT_US)
+
+
+def measure_rank(library, comm, rank, layouts, plans):
+    """Seconds of updates, and of binding anew, each from the moment at which all ranks are there, with runs between that
+    are verified."""
+    desc, keep = description(library, comm, rank, layouts)
+    desc.plan = plans[0]
+    binding = library.make("binding_create", ctypes.byref(desc))
+    run_once(library, binding)
+    change = library.new(BindingDesc)
+    everybody = (ctypes.c_char * NUM_RANKS)()
+    seconds = ([], [])
+    for round_number in range(2 * ROUNDS):
+        plan = plans[(round_number + 1) % 2]
+        change.plan = desc.plan = plan
+        for anew in (False, True):
+            library.call("comm_allgather", comm, b"x", everybody, ctypes.c_size_t(1), TIMEOUT_US)
+            begin = time.perf_counter()
+            if anew:
+                library.destroy(binding=binding)
+                binding = library.make("binding_create", ctypes.byref(desc))
+            else:
+                library.call("binding_update", binding, ctypes.byref(change))
+            seconds[anew].append(time.perf_counter() - begin)
+        run_once(library, binding)
+    library.destroy(binding=binding)
+    del keep
+    return seconds
+
+
+def between_threads(library):
+    with tempfile.TemporaryDirectory() as folder:
+        source, server, plans = plans_of(library, folder)
+        comms = (HANDLE * NUM_RANKS)()
+        library.call("comm_create_local", I32(NUM_RANKS), None, comms)
+        results = [None] * NUM_RANKS
+
+        def rank_thread(rank):
+            try:
+                results[rank] = measure_rank(library, HANDLE(comms[rank]), rank, (source, server), plans)
+            except RuntimeError as error:
+                results[rank] = error
+        threads = [threading.Thread(target=rank_thread, args=(rank,)) for rank in range(NUM_RANKS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return results
+
+
+def rank_process(bin_dir, rank, ids, results):
+    library = Library(bin_dir)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source, server, plans = plans_of(library, folder)
+            unique_id = ctypes.create_string_buffer(128)
+            if rank == 0:
+                library.call("unique_id_create", None, unique_id)
+                for _ in range(NUM_RANKS - 1):
+                    ids.put(unique_id.raw)
+            else:
+                unique_id.raw = ids.get()
+            comm = HANDLE()
+            library.call("comm_create_from_id", unique_id, I32(rank), I32(NUM_RANKS), None, ctypes.byref(comm))
+            results.put((rank, measure_rank(library, comm, rank, (source, server), plans)))
+            library.destroy(comm=comm)
+    except RuntimeError as error:
+        results.put((rank, error))
+
+
+def between_processes(library, bin_dir):
+    del library
+    context = multiprocessing.get_context("spawn")  # a process that has had comms is not to be forked
+    ids, results = context.Queue(), context.Queue()
+    processes = [context.Process(target=rank_process, args=(bin_dir, rank, ids, results)) for rank in range(NUM_RANKS)]
+    for process in processes:
+        process.start()
+    found = dict(results.get(timeout=300) for _ in processes)
+    for process in processes:
+        process.join()
+    return [found[rank] for rank in range(NUM_RANKS)]
+
+
+def measure(library, bin_dir, figures):
+    for name, results in (("threads", between_threads(library)), ("processes over UCX", between_processes(library, bin_dir))):
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        # Of each round the slowest rank; both kinds alternate, so that what drifts drifts for both.
+        update, anew = ([max(times) for times in zip(*(result[kind] for result in results))] for kind in (0, 1))
+        ratios = [a / b for a, b in zip(update, anew)]
+        key = f"reload.rebind.{name.split()[0]}"
+        figures.add(key, f"{NUM_RANKS} {name}, one table of 58 new: update of a binding / binding anew",
+                    statistics.median(ratios), samples=ratios)
+        figures.add(f"{key}.update", "the same, update", statistics.median(update) * 1e3, " ms")
+        figures.add(f"{key}.anew", "the same, binding anew", statistics.median(anew) * 1e3, " ms")
