@@ -17,7 +17,7 @@ from reload_figures import HANDLE, I32, I64, TIMEOUT_US, BindingDesc, Buffer, Bu
 from tools import MODELS
 
 NUM_RANKS = 8
-ROUNDS = 7
+ROUNDS = 6  # each a change of one table, to and fro
 SOURCE = "megatron:tp=2,dp=4,ep=8"
 SERVER = "vllm:tp=2,dp=4,ep=8,eplb="
 SMALL = {"hidden_size": 64, "vocab_size": 1024, "num_attention_heads": 4, "intermediate_size": 128, "q_lora_rank": 32,
@@ -79,8 +79,8 @@ def run_once(library, binding):
 
 
 def measure_rank(library, comm, rank, layouts, plans):
-    """Seconds of updates, and of binding anew, each from the moment at which all ranks are there, with runs between that
-    are verified."""
+    """Seconds of updates and of binding anew, as (wall, own processor) each, from the moment at which all ranks are there;
+    with runs between that are verified."""
     desc, keep = description(library, comm, rank, layouts)
     desc.plan = plans[0]
     binding = library.make("binding_create", ctypes.byref(desc))
@@ -88,25 +88,25 @@ def measure_rank(library, comm, rank, layouts, plans):
     change = library.new(BindingDesc)
     everybody = (ctypes.c_char * NUM_RANKS)()
     seconds = ([], [])
-    for round_number in range(2 * ROUNDS):
+    for round_number in range(ROUNDS):
         plan = plans[(round_number + 1) % 2]
         change.plan = desc.plan = plan
         for anew in (False, True):
             library.call("comm_allgather", comm, b"x", everybody, ctypes.c_size_t(1), TIMEOUT_US)
-            begin = time.perf_counter()
+            begin, own_begin = time.perf_counter(), time.thread_time()
             if anew:
                 library.destroy(binding=binding)
                 binding = library.make("binding_create", ctypes.byref(desc))
             else:
                 library.call("binding_update", binding, ctypes.byref(change))
-            seconds[anew].append(time.perf_counter() - begin)
+            seconds[anew].append((time.perf_counter() - begin, time.thread_time() - own_begin))
         run_once(library, binding)
     library.destroy(binding=binding)
     del keep
     return seconds
 
 
-def between_threads(library):
+def between_threads(library, _bin_dir):
     with tempfile.TemporaryDirectory() as folder:
         source, server, plans = plans_of(library, folder)
         comms = (HANDLE * NUM_RANKS)()
@@ -146,8 +146,7 @@ def rank_process(bin_dir, rank, ids, results):
         results.put((rank, error))
 
 
-def between_processes(library, bin_dir):
-    del library
+def between_processes(_library, bin_dir):
     context = multiprocessing.get_context("spawn")  # a process that has had comms is not to be forked
     ids, results = context.Queue(), context.Queue()
     processes = [context.Process(target=rank_process, args=(bin_dir, rank, ids, results)) for rank in range(NUM_RANKS)]
@@ -160,15 +159,17 @@ def between_processes(library, bin_dir):
 
 
 def measure(library, bin_dir, figures):
-    for name, results in (("threads", between_threads(library)), ("processes over UCX", between_processes(library, bin_dir))):
+    for name, between in (("threads", between_threads), ("processes over UCX", between_processes)):
+        results = between(library, bin_dir)
         for result in results:
             if isinstance(result, Exception):
                 raise result
-        # Of each round the slowest rank; both kinds alternate, so that what drifts drifts for both.
-        update, anew = ([max(times) for times in zip(*(result[kind] for result in results))] for kind in (0, 1))
-        ratios = [a / b for a, b in zip(update, anew)]
+        # Both kinds alternate, so that what drifts drifts for both. Of wall time that of the slowest rank counts.
         key = f"reload.rebind.{name.split()[0]}"
-        figures.add(key, f"{NUM_RANKS} {name}, one table of 58 new: update of a binding / binding anew",
-                    statistics.median(ratios), samples=ratios)
-        figures.add(f"{key}.update", "the same, update", statistics.median(update) * 1e3, " ms")
-        figures.add(f"{key}.anew", "the same, binding anew", statistics.median(anew) * 1e3, " ms")
+        text = f"{NUM_RANKS} {name}, one table of 58 new: update of a binding / anew"
+        for clock, merge, suffix, unit in ((0, max, "", "time"), (1, sum, ".work", "work of all ranks")):
+            update, anew = ([merge(times[clock] for times in of_round) for of_round in
+                             zip(*(result[kind] for result in results))] for kind in (0, 1))
+            ratios = [a / b for a, b in zip(update, anew)]
+            figures.add(key + suffix, f"{text}, {unit}", statistics.median(ratios), samples=ratios)
+            figures.add(f"{key}{suffix}.anew", f"the same, anew, {unit}", statistics.median(anew) * 1e3, " ms")

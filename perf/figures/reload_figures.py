@@ -37,7 +37,7 @@ BufferInfo = struct("buffer_info", [("id", I64), ("name", TEXT), ("size_bytes", 
 BindingDesc = struct("binding_desc", [("plan", HANDLE), ("comm", HANDLE), ("num_src", I64), ("src", HANDLE),
                                       ("num_dst", I64), ("dst", HANDLE), ("timeout_us", I64), ("driver", I32),
                                       ("nccl_comm", HANDLE), ("may_revoke", I32), ("capturable", I32),
-                                      ("max_ctas", I32), ("traffic_class", I32)])
+                                      ("max_ctas", I32), ("traffic_class", I32), ("device", I32)])
 TIMEOUT_US = I64(60_000_000)
 
 
