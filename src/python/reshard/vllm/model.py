@@ -164,7 +164,8 @@ def checkpoint_format(modules: dict[str, nn.Module]) -> Iterator[dict[str, torch
     Tensors that are one (tied embeddings) stay one, and are yielded under the first name. At the end the modules have
     exactly the tensors that they had.
     """
-    modules = {name: module for module, name in {module: name for name, module in reversed(modules.items())}.items()}
+    first = {module: name for name, module in reversed(modules.items())}
+    modules = {name: module for name, module in modules.items() if first[module] == name}
     before = {name: (dict(module._parameters), dict(module._buffers), set(module._non_persistent_buffers_set))
               for name, module in modules.items()}
     same: dict[int, torch.Tensor] = {}

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reshard.vllm.boxes import NotABox, View
-from reshard.vllm.space import ZERO, Computed, Origin, Space, Tensor
+from reshard.vllm.boxes import NotABox, View, dense_strides
+from reshard.vllm.space import ZERO, Computed, Origin, Space, Tensor, Zero
 
 aten = torch.ops.aten
 _WRITES_ZERO = {aten.zero_.default, aten.fill_.Scalar, aten.fill_.Tensor}
@@ -96,7 +96,7 @@ class Recorder(TorchDispatchMode):
     def _read(self, tensor: torch.Tensor, to: View) -> list[tuple[Origin, View, View]]:
         """The origins of what a tensor holds, each part with its place in the view `to`."""
         storage, view = storage_of(tensor), view_of(tensor)
-        if storage in self.sources:
+        if storage in self.sources and storage not in self.made:
             return [(self.sources[storage], view, to)]
         if storage in self.parameters:
             return list(self.parameters[storage][1].read(view, to))
@@ -129,7 +129,14 @@ class Recorder(TorchDispatchMode):
     def _space(self, tensor: torch.Tensor) -> Space | Computed | None:
         """The space in which a tensor lies; None for memory in which nobody is interested."""
         storage = storage_of(tensor)
-        return self.parameters[storage][1] if storage in self.parameters else self.made.get(storage)
+        if storage in self.parameters:
+            return self.parameters[storage][1]
+        if storage in self.sources and storage not in self.made:  # a loader changes what it was given
+            source = self.sources[storage]
+            space = self.made[storage] = Space(source.shape, dense_strides(source.shape))
+            whole = View(0, source.shape, space.strides)
+            space.write([(source, whole, whole)])
+        return self.made.get(storage)
 
     def _write(self, tensor: torch.Tensor, parts: Callable[[View], list[tuple[Origin, View, View]]]) -> None:
         view, space = view_of(tensor), self._space(tensor)
@@ -148,7 +155,16 @@ class Recorder(TorchDispatchMode):
     def _copy(self, into: torch.Tensor, tensor: torch.Tensor) -> None:
         if tensor.shape != into.shape:
             tensor = tensor.expand(into.shape)
+        if not into.numel():
+            self._note_nothing(into, tensor)
+            return
         self._write(into, lambda view: self._read(tensor, view))
+
+    def _note_nothing(self, into: torch.Tensor, tensor: torch.Tensor) -> None:
+        """A rank that has only the padding of a tensor still belongs to it."""
+        space, source = self._space(into), self.sources.get(storage_of(tensor))
+        if isinstance(space, Space) and source is not None:
+            space.beside = source
 
     def _fill(self, func: Any, into: torch.Tensor, value: Any = 0) -> torch.Tensor:
         if isinstance(value, torch.Tensor):
@@ -158,7 +174,7 @@ class Recorder(TorchDispatchMode):
             origin: Origin = mark[0]
             theirs = View(mark[1].offset, tuple(into.shape), (0,) * into.dim())
         else:
-            origin = ZERO if value == 0 else Computed(f"{func} with {value}")
+            origin = Zero(self.sources.get(storage_of(into))) if value == 0 else Computed(f"{func} with {value}")
             theirs = View(0, tuple(into.shape), (0,) * into.dim())
         if self._space(into) is not None:
             self._write(into, lambda view: [(origin, theirs, view)])

@@ -86,7 +86,7 @@ def blocks_of(name: str, space: Space, is_complete: bool) -> list[Block]:
 
     is_complete: every element must have been written; else what was not is left as it is.
     """
-    found, zeros = [], []
+    found, zeros, besides = [], [], [space.beside]
     pieces = space.settled()
     missing = space.num_elements - sum(piece.num_elements for piece in pieces)
     if missing and is_complete:
@@ -100,10 +100,15 @@ def blocks_of(name: str, space: Space, is_complete: bool) -> list[Block]:
             found += _data_blocks(name, piece.origin, View(piece.offset, piece.shape, piece.strides), place)
         else:
             zeros.append(place)
-    if zeros and not found:
-        raise RecordingError(f"{name} cannot be recorded: its loader puts nothing but zeros there")
+            besides.append(piece.origin.beside)
     merged = _merge(found)
-    return merged + [_zero_block(merged[0], place) for place in zeros]
+    if not zeros:
+        return merged
+    beside = next((tensor for tensor in besides if tensor is not None), None)
+    if not merged and beside is None:
+        raise RecordingError(f"{name} cannot be recorded: its loader puts nothing but zeros there")
+    tensor, dims = (merged[0].tensor, len(merged[0].begin)) if merged else (beside.name, len(beside.shape))
+    return merged + [_zero_block(tensor, dims, place) for place in zeros]
 
 
 def _data_blocks(name: str, origin: Tensor, theirs: View, place: View) -> list[Block]:
@@ -114,16 +119,16 @@ def _data_blocks(name: str, origin: Tensor, theirs: View, place: View) -> list[B
     return [Block(origin.name, box.begin, box.shape, box.offset, box.strides) for box in cut]
 
 
-def _zero_block(beside: Block, place: View) -> Block:
+def _zero_block(tensor: str, dims: int, place: View) -> Block:
     """Padding belongs to a tensor, of whose number of dims its own is."""
-    dims, own = len(beside.begin), [(n, s) for n, s in zip(place.shape, place.strides) if n > 1]
+    own = [(n, s) for n, s in zip(place.shape, place.strides) if n > 1]
     while len(own) > dims:  # a dense end joins
         (outer, outer_stride), (inner, stride) = own[-2:]
         if outer_stride != inner * stride:
-            raise RecordingError(f"{beside.tensor}: padding beside it has more dims than it")
+            raise RecordingError(f"{tensor}: padding beside it has more dims than it")
         own[-2:] = [(outer * inner, stride)]
     own = [(1, 0)] * (dims - len(own)) + own
-    return Block(beside.tensor, (0,) * dims, tuple(n for n, _ in own), place.offset, tuple(s for _, s in own), True)
+    return Block(tensor, (0,) * dims, tuple(n for n, _ in own), place.offset, tuple(s for _, s in own), True)
 
 
 def _merge(blocks: list[Block]) -> list[Block]:

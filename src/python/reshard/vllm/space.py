@@ -10,11 +10,6 @@ from reshard.vllm.boxes import View
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Zero:
-    """Origin of padding that a loader fills with zeros."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Computed:
     """Origin of what is no copy: `how` says what it is, e.g. "aten.exp of model.layers.0.A_log"."""
 
@@ -27,6 +22,13 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Zero:
+    """Origin of padding that a loader fills with zeros; beside: the tensor that it has put them in place of."""
+
+    beside: Tensor | None = None
 
 
 Origin = Zero | Computed | Tensor
@@ -71,6 +73,7 @@ class Space:
             raise boxes.NotABox(f"memory of shape {[n for n, _ in pairs]} and strides {[s for _, s in pairs]} has gaps")
         self.strides = dense
         self.pieces: list[Piece] = []
+        self.beside: Tensor | None = None  # a tensor of which a loader had nothing for this memory
 
     @property
     def num_elements(self) -> int:
