@@ -10,6 +10,7 @@ same tensors and expert tables, and when the checkpoint has the same for both; t
 recorded, and must have the same blocks, or all are.
 """
 import contextlib
+import dataclasses
 import gc
 import re
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ def record(model: nn.Module, tensors: Sequence[CheckpointTensor], every_layer: b
     try:
         # With a shared module (rotary embeddings) in each layer that has it, so that layers do not differ by it.
         modules = dict(model.named_modules(remove_duplicate=False))
+        tensors = _as_in_files(modules, tensors)
         layers = _Layers(modules, tensors)
         if every_layer or not layers.is_worth_it():
             return _record(model, modules, tensors)
@@ -56,6 +58,18 @@ def _record_once(model: nn.Module, modules: dict[str, nn.Module], tensors: Seque
     # Of the last layer only those experts are asked for that the first one took: that is all that can fit in.
     last = _record(model, *_chosen(modules, tensors, layers.last()), layers.experts(first))
     return layers.repeat(first, last)
+
+
+def _as_in_files(modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor]) -> Sequence[CheckpointTensor]:
+    """Marks the experts' tensors that the model expects the other way around: published files of Qwen3-VL-MoE hold them
+    as [experts, in, out], transformers 5 as [experts, out, in]. Of gate and up (2 F) and down (F) the shapes tell."""
+    if not any(getattr(module, "is_fused_checkpoint_transposed", False) for module in modules.values()):
+        return tensors
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    turned = {name for name in shapes if name.endswith(".experts.gate_up_proj")
+              and shapes[name][1] == 2 * shapes[name.replace("gate_up_proj", "down_proj")][2]}
+    turned |= {name.replace("gate_up_proj", "down_proj") for name in turned}
+    return [dataclasses.replace(tensor, is_turned=tensor.name in turned) for tensor in tensors]
 
 
 def _chosen(modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor],

@@ -53,6 +53,7 @@ class Recorder(TorchDispatchMode):
         self.made: dict[int, Space | Computed] = {}
         self.keep: list[torch.Tensor] = []  # identities of storages hold while these live
         self.marks: dict[float, tuple[Tensor, View]] = {}
+        self.values: dict[int, torch.Tensor] = {}  # of small tensors (tables of experts) that loaders moved to `meta`
 
     def add_parameter(self, name: str, tensor: torch.Tensor) -> None:
         """Records what is written into the tensor. Errors: RecordingError for memory with gaps."""
@@ -118,11 +119,19 @@ class Recorder(TorchDispatchMode):
         if not tensor.is_meta:
             return func(tensor)
         storage = storage_of(tensor)
+        if storage in self.values:
+            return func(self._value(tensor))
         if storage not in self.sources:
             raise RecordingError(f"cannot be recorded: a loader asks for the value of {self.describe(tensor) or 'a tensor'}")
         mark = _MARK * (1.0 + len(self.marks) * 2.0 ** -40)
         self.marks[mark] = (self.sources[storage], view_of(tensor))
         return mark if tensor.dtype.is_floating_point else int(mark)
+
+    def _value(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What a tensor holds that is no weight: its own memory, or that from which a loader copied it to `meta`."""
+        if not tensor.is_meta:
+            return tensor
+        return self.values[storage_of(tensor)].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     # -- what is written --------------------------------------------------------------------------------------------
 
@@ -199,6 +208,10 @@ class Recorder(TorchDispatchMode):
         """Remembers what a new tensor is: empty, zeros, a copy of others, or computed from a tensor we know."""
         known = [tensor for tensor in _flat(args) + _flat(tuple(kwargs.values())) if self._is_known(tensor)]
         is_zero, is_empty = func in _MADE_OF_ZEROS, func in _MADE_EMPTY
+        if func is aten._to_copy.default and out.is_meta and not args[0].is_meta and not out.is_floating_point():
+            self.keep.append(out)
+            self.values[storage_of(out)] = args[0].to(out.dtype).clone(memory_format=torch.contiguous_format)
+            return
         if not known and not (is_zero or is_empty):
             return
         self.keep.append(out)
@@ -224,6 +237,8 @@ class Recorder(TorchDispatchMode):
         if func is aten.stack.default:
             dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % out.dim()
             return self._joined([tensor.unsqueeze(dim) for tensor in args[0]], out, dim)
+        if func in (aten.index_select.default, aten.index.Tensor):
+            return self._selected(func, args, out)
         if func is aten.constant_pad_nd.default and (len(args) < 3 or args[2] == 0):
             return self._padded(args[0], args[1], out)
         return None
@@ -234,6 +249,22 @@ class Recorder(TorchDispatchMode):
             if tensor.numel():
                 parts += self._read(tensor, view_of(out.narrow(dim, begin, tensor.shape[dim])))
                 begin += tensor.shape[dim]
+        return parts
+
+    def _selected(self, func: Any, args: tuple, out: torch.Tensor) -> list[tuple[Origin, View, View]] | None:
+        """By a list of indices along one dim, such as the experts of a rank."""
+        if func is aten.index_select.default:
+            dim, index = args[1] % args[0].dim(), args[2]
+        else:
+            given = [(dim, index) for dim, index in enumerate(args[1]) if index is not None]
+            if len(given) != 1:
+                return None
+            dim, index = given[0]
+        if index.dim() != 1 or index.dtype == torch.bool or (index.is_meta and storage_of(index) not in self.values):
+            return None
+        parts = []
+        for place, chosen in enumerate(self._value(index).tolist()):
+            parts += self._read(args[0].select(dim, chosen), view_of(out.select(dim, place)))
         return parts
 
     def _padded(self, tensor: torch.Tensor, pad: list[int], out: torch.Tensor) -> list[tuple[Origin, View, View]] | None:

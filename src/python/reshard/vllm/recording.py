@@ -24,6 +24,7 @@ class CheckpointTensor:
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
+    is_turned: bool = False  # files have its last two dims the other way around
 
     @property
     def is_stacked(self) -> bool:
@@ -32,7 +33,7 @@ class CheckpointTensor:
     def files(self, source: torch.Tensor, experts: Collection[int] | None = None) -> Iterable[tuple[str, torch.Tensor]]:
         """Names and tensors as a checkpoint's files have them, as views of `source`; experts: only these, None: all."""
         if not self.is_stacked:
-            yield self.name, source
+            yield self.name, source.transpose(-1, -2) if self.is_turned else source
             return
         before, after = self.name.split(".experts.")
         for expert, tensor in enumerate(source.unbind()):
