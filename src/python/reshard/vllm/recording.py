@@ -102,7 +102,7 @@ def blocks_of(name: str, space: Space, is_complete: bool) -> list[Block]:
         else:
             zeros.append(place)
             besides.append(piece.origin.beside)
-    merged = _merge(found)
+    merged = merge(found)
     if not zeros:
         return merged
     beside = next((tensor for tensor in besides if tensor is not None), None)
@@ -132,7 +132,7 @@ def _zero_block(tensor: str, dims: int, place: View) -> Block:
     return Block(tensor, (0,) * dims, tuple(n for n, _ in own), place.offset, tuple(s for _, s in own), True)
 
 
-def _merge(blocks: list[Block]) -> list[Block]:
+def merge(blocks: list[Block]) -> list[Block]:
     """Joins boxes that follow each other along the first dim, as the experts of one tensor do."""
     merged: list[Block] = []
     for block in sorted(blocks, key=lambda block: (block.tensor, block.begin[1:], block.shape[1:], block.begin[:1],
