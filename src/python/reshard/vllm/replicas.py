@@ -3,6 +3,7 @@
 """The servers that a trainer feeds, each with its control plane; which of them are there."""
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -71,6 +72,12 @@ class Control:
     def present(self) -> list[int]:
         """Starts an update on all replicas that answer, and tells which these are."""
         return self.end(self.begin(range(len(self.clients)), lambda _, client: client.start_weight_update()))
+
+    def give_back(self, members: Sequence[int]) -> None:
+        """Ends an update that failed on replicas that still count it as under way, so that another may start."""
+        for future in self.begin(members, lambda _, client: client.finish_weight_update()).values():
+            with contextlib.suppress(Exception):  # gone, or not under way there any more
+                future.result(self.timeout)
 
     def explain(self) -> str:
         return "; ".join(f"replica {member}: {type(error).__name__}: {error}" for member, error in self.problems.items())

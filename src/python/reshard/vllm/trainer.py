@@ -170,6 +170,8 @@ class TrainerEngine(TrainerWeightTransferEngine[ReshardTrainerInitInfo]):
             logger.warning("reshard: an update failed and is tried again with the servers that are left: %s; %s", problem,
                            self._why())
         self.shutdown()
+        if self.control:
+            self.control.give_back(members)
         if isinstance(problem, PeerError):  # a server says no: it would say so again
             raise RuntimeError(f"a server refuses: {problem}") from problem
         return False
