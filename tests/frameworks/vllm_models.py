@@ -53,11 +53,26 @@ def save(model, folder):
     return str(folder)
 
 
+def start_quickly():
+    """Engine cores and workers are forked from this process, which has imported what each of them would import anew for
+    10 s of a core. vLLM spawns them on a CPU, for the sake of threads that are not used here."""
+    from vllm.model_executor.models import registry
+    from vllm.platforms.cpu import CpuPlatform
+    import vllm.v1.worker.cpu_worker  # noqa: F401
+    registry._run_in_subprocess = lambda function: function()
+    check = CpuPlatform.check_and_update_config.__func__
+
+    def check_and_fork(cls, config):
+        check(cls, config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    CpuPlatform.check_and_update_config = classmethod(check_and_fork)
+
+
 def engine(folder, tp, **options):
     """A live engine of vLLM."""
     import vllm
-    from vllm.model_executor.models import registry
-    registry._run_in_subprocess = lambda function: function()  # a process more would import everything anew
+    start_quickly()
     return vllm.LLM(model=str(folder), skip_tokenizer_init=True, dtype="bfloat16", tensor_parallel_size=tp,
                     enforce_eager=True, max_model_len=64, max_num_seqs=4, disable_log_stats=True, **options)
 

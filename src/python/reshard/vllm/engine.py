@@ -81,8 +81,7 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             recording = experts.apply(recording, self._tables)
             self._landing = Landing(self.model, recording)
         layout = layout_of(recording, source, rank, num_ranks)
-        return Side(layout, self._landing.memory, self._landing.scratch,
-                    self.device.index if self.device.type == "cuda" else None)
+        return Side(layout, self._landing.memory, self.device.index if self.device.type == "cuda" else None)
 
     def start_weight_update(self) -> None:
         """Nothing: the weights in use change when their layer arrives."""

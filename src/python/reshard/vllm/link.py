@@ -9,7 +9,7 @@ for one that is gone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import reshard
@@ -29,11 +29,11 @@ class LinkOptions:
 
 @dataclasses.dataclass
 class Side:
-    """What a rank brings to one side: its blocks, and its memory by buffer; scratch: buffers that lie in scratch alone."""
+    """What a rank brings to one side: its blocks, and its memory by buffer; of a destination, buffers without memory lie
+    in scratch alone, on `device`."""
 
     layout: reshard.Layout
     memory: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    scratch: Collection[str] = ()
     device: int | None = None
 
 
@@ -87,7 +87,7 @@ class Link:
         if self._reload is not None:
             self._reload.close()
         self._reload = reshard.Reload(self.plan, self.comm, self._src.memory, self._dst.memory,
-                                      scratch=self._dst.scratch, device=self._dst.device, timeout=self.options.timeout)
+                                      device=self._dst.device, lands_directly=True, timeout=self.options.timeout)
 
     def _agreed(self, make: Callable[[], Side]) -> Side:
         made, problem = None, None

@@ -68,6 +68,7 @@ class Recorder(TorchDispatchMode):
         """A checkpoint tensor without memory; it, or views of it, are to be given to the loaders."""
         tensor = torch.empty(shape, dtype=dtype, device="meta")
         self.sources[storage_of(tensor)] = Tensor(name, tuple(shape))
+        self.made.pop(storage_of(tensor), None)  # where it was made while recording
         self.keep.append(tensor)
         return tensor
 
@@ -199,7 +200,7 @@ class Recorder(TorchDispatchMode):
             storage = storage_of(tensor)
             if storage in self.parameters and tensor is args[0]:
                 raise RecordingError(f"{self.parameters[storage][0]} cannot be recorded: a loader changes it by {func}")
-            if storage in self.made and tensor is args[0]:
+            if (storage in self.made or storage in self.sources) and tensor is args[0]:
                 self.made[storage] = Computed(f"{func} of {self.describe(tensor)}")
 
     # -- what is made on the way ------------------------------------------------------------------------------------
