@@ -6,7 +6,8 @@
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/reshard)
 
 install(TARGETS reshard EXPORT reshard-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/reshard DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN *.h)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/reshard DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} 
+  FILES_MATCHING PATTERN *.h PATTERN *.hpp)
 install(EXPORT reshard-targets NAMESPACE reshard:: DESTINATION ${package_dir})
 
 set(config ${PROJECT_SOURCE_DIR}/src/reshard-config.cmake.in)

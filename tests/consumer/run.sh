@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-# usage: run.sh SOURCE_DIR BUILD_DIR WORK_DIR install|cmake_c|cmake_cxx|pkg_config
+# usage: run.sh SOURCE_DIR BUILD_DIR WORK_DIR install|cmake_c|cmake_cxx|cmake_hpp|pkg_config
 set -euo pipefail
 source_dir=$1 build_dir=$2 work_dir=$3 way=$4
 prefix=$work_dir/moved
@@ -21,6 +21,7 @@ case $way in
     ;;
   cmake_c) build_with_cmake c ;;
   cmake_cxx) build_with_cmake cxx ;;
+  cmake_hpp) build_with_cmake hpp ;;
   pkg_config)
     pc=$(find "$prefix" -name reshard.pc)
     export PKG_CONFIG_PATH=${pc%/*}

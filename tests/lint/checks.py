@@ -12,8 +12,8 @@ import pathlib
 import re
 import sys
 
-TOP_FOLDERS = ["include", "src", "topology", "kernels", "perf", "tests"]
-CODE_SUFFIXES = {".h", ".c", ".cc", ".cu", ".cuh"}
+TOP_FOLDERS = ["include", "src", "topology", "kernels", "perf", "examples", "tests"]
+CODE_SUFFIXES = {".h", ".hpp", ".c", ".cc", ".cu", ".cuh"}
 SCRIPT_SUFFIXES = {".py", ".sh", ".cmake"}
 TEXT_SUFFIXES = CODE_SUFFIXES | SCRIPT_SUFFIXES | {".md", ".txt", ".in", ".json", ".xml"}
 
@@ -95,6 +95,8 @@ def refused_include(name, included):
     if name.startswith("perf/"):
         inside = included.startswith("perf/") or pathlib.Path(name).name.startswith("bench_")
         return None if inside else "tools use the public headers only"
+    if name.startswith("examples/"):
+        return "examples include what an installed package has: the public headers"
     if room is None:
         return None
     if target is None:

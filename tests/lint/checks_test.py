@@ -37,11 +37,14 @@ class ChecksTest(unittest.TestCase):
             "perf/bench_copy.cc": '#include "kernels/copy_list.h"\n#include <cuda_runtime_api.h>\n',
             "src/transport/nccl/j.cc": '#include <nccl.h>\n#include <cuda.h>\n#include "src/transport/deadline.h"\n',
             "src/transport/k.cc": '#include <ucp/api/ucp.h>\n#include <nccl.h>\n#include "src/transport/nccl/j.h"\n',
+            "examples/m.c": '#include <reshard/reshard.h>\n#include "src/layout/a.h"\n',
+            "include/reshard/cpp/n.hpp": '#include <reshard/reshard.h>\n#include "src/layout/a.h"\n',
             "src/device/l.cc": '#include <cuda.h>\n#include <cudaTypedefs.h>\n',
         }
         expected = ["include/reshard/reshard.h:1", "src/layout/b.cc:1", "src/plan/c.cc:3", "src/plan/g.cc:1",
                     "src/plan/report/h.cc:2", "src/transport/nccl/j.cc:2", "src/transport/k.cc:2",
-                    "src/transport/k.cc:3", "src/exec/d.cc:2", "kernels/e.cc:1", "perf/tool.cc:2"]
+                    "src/transport/k.cc:3", "examples/m.c:2",
+                    "include/reshard/cpp/n.hpp:2", "src/exec/d.cc:2", "kernels/e.cc:1", "perf/tool.cc:2"]
         self.assertCountEqual(self.findings("includes", tree), [(True, place) for place in expected])
 
     def test_every_source_file_has_its_spdx_lines(self):

@@ -4,5 +4,5 @@
 # usage: format.sh ROOT     fails, naming the places, when clang-format would change a file of the tree
 set -euo pipefail
 cd "$1"
-find include src topology kernels perf tests -regextype posix-extended -regex '.*\.(h|c|cc|cu|cuh)' -print0 |
+find include src topology kernels perf examples tests -regextype posix-extended -regex '.*\.(h|hpp|c|cc|cu|cuh)' -print0 |
   xargs -0 clang-format --dry-run --Werror

@@ -76,7 +76,7 @@ ROWS = """
 54|Plans that run again and again|all
 """
 ELSEWHERE = {
-    21: ["perf/example_reload.c", "ReloadApiTest.OutputsAreMadeOfLayersInScratchOfAsManyAsMayBeOpen"],
+    21: ["examples/reload.c", "ReloadApiTest.OutputsAreMadeOfLayersInScratchOfAsManyAsMayBeOpen"],
     35: ["RelayTest.ContiguousRelaysNeedNoStagingAndSendWhatTheyReceive", "RunTest.ContiguousWindowsNeedNoStaging"],
     42: ["UnmatchedTest.AreListedWhenSkippedAlsoBySavedPlans",
          "UnmatchedSidesTest.ABiasThatTheServerHasNoParameterForIsRefused"],
