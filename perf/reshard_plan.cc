@@ -7,6 +7,7 @@
 #include "perf/engine/options.h"
 #include "perf/engine/output.h"
 #include "perf/engine/plan_details.h"
+#include "perf/engine/plan_layouts.h"
 #include "perf/engine/plan_page.h"
 #include "perf/engine/plan_report.h"
 #include "perf/engine/plan_trace.h"
@@ -25,14 +26,15 @@ Plan obtain_plan(const PlanToolOptions& options, const Job& job) {
   return Plan(plan);
 }
 
-/// The plan after the loss of some ranks, made around the plan that was there.
-Plan plan_without(const std::vector<std::int32_t>& lost, const PlanToolOptions& options, Plan plan) {
+/// The plan after the loss of some ranks, made around the plan that was there. The job is then without them, too.
+Plan plan_without(const std::vector<std::int32_t>& lost, const PlanToolOptions& options, Plan plan, Job* whole) {
   if (lost.empty()) return plan;
-  const Job job = make_job(options.job);
+  Job job = make_job(options.job);
   check(reshard_layout_remove_ranks(job.dst.get(), static_cast<std::int32_t>(lost.size()), lost.data()),
         "removing the lost ranks");
   reshard_plan_t changed = nullptr;
   check(reshard_plan_replan(plan.get(), job.src.get(), job.dst.get(), &changed), "planning without the lost ranks");
+  *whole = std::move(job);
   return Plan(changed);
 }
 
@@ -56,24 +58,26 @@ struct Outputs {
   explicit Outputs(const PlanToolOptions& options) : json(options.job.json), html(options.html), trace(options.trace) {}
 };
 
-void write_details(const PlanToolOptions& options, reshard_plan_t plan, const nlohmann::json& report,
+void write_details(const PlanToolOptions& options, const Job& job, reshard_plan_t plan, const nlohmann::json& report,
                    Outputs* outputs) {
   if (!outputs->html.is_wanted() && !outputs->trace.is_wanted()) return;
   const nlohmann::json details = plan_details(plan, options.bundle);
-  if (outputs->html.is_wanted()) outputs->html.write(plan_page(report, details));
+  if (outputs->html.is_wanted()) {
+    outputs->html.write(plan_page(report, details, layout_pictures(job.src.get(), job.dst.get())));
+  }
   if (outputs->trace.is_wanted()) outputs->trace.write(json_text(plan_trace(details)));
 }
 
 void run(const PlanToolOptions& options) {
   Outputs outputs(options);
-  const Job job = make_job(options.job);
+  Job job = make_job(options.job);
   show_warnings(job, "reshard_plan");
-  const Plan plan = plan_without(options.lost, options, obtain_plan(options, job));
+  const Plan plan = plan_without(options.lost, options, obtain_plan(options, job), &job);
   if (!options.save.empty()) check(reshard_plan_save(plan.get(), options.save.c_str()), "saving the plan");
   const nlohmann::json report = make_report(options, job, plan.get());
   print_report(plan_report_text(options.job, report));
   outputs.json.write(json_text(report, 2) + "\n");
-  write_details(options, plan.get(), report, &outputs);
+  write_details(options, job, plan.get(), report, &outputs);
 }
 
 }  // namespace

@@ -24,14 +24,14 @@ std::string script_safe(const nlohmann::json& data) {
 
 }  // namespace
 
-std::string plan_page(const nlohmann::json& report, const nlohmann::json& details) {
+std::string plan_page(const nlohmann::json& report, const nlohmann::json& details, const nlohmann::json& layouts) {
   nlohmann::json shown = details;
   shown.erase("flows");  // for the trace; the page draws none of them
   const std::string_view page = page_template();
   const std::size_t at = page.find(kPlaceholder);
   if (at == std::string_view::npos) fail("the page built into this tool has no place for the data");
   std::string out(page.substr(0, at));
-  out += script_safe({{"report", report}, {"details", std::move(shown)}});
+  out += script_safe({{"report", report}, {"details", std::move(shown)}, {"layouts", layouts}});
   out += page.substr(at + kPlaceholder.size());
   return out;
 }

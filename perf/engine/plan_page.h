@@ -10,8 +10,9 @@
 
 namespace reshard::perf {
 
-/// A page that needs nothing but itself: what plan_report_json and plan_details gave, and the script that draws it.
-std::string plan_page(const nlohmann::json& report, const nlohmann::json& details);
+/// A page that needs nothing but itself: what plan_report_json, plan_details and layout_pictures gave, and the script
+/// that draws it.
+std::string plan_page(const nlohmann::json& report, const nlohmann::json& details, const nlohmann::json& layouts);
 
 /// perf/html/page.html, as the build found it.
 std::string_view page_template();

@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 import checks
+import hpp
 import rows
 
 SPDX = "// SPDX-License-Identifier: Apache-2.0\n// SPDX-FileCopyrightText: The reshard authors\n"
@@ -75,6 +76,25 @@ class ChecksTest(unittest.TestCase):
         expected = [(False, "src/file.cc:1"), (True, "src/huge.cc:1"), (False, "src/longer.cc:2"),
                     (True, "src/longer.cc:63")]
         self.assertCountEqual(self.findings("sizes", tree), expected)
+
+
+class HppTest(unittest.TestCase):
+    C_API = ("RESHARD_API int reshard_a(void);\nRESHARD_API int reshard_b(int x);\nRESHARD_API void "
+             "reshard_c_init_sized(int x);\n")
+
+    def faults(self, layer):
+        with tempfile.TemporaryDirectory() as folder:
+            inside = pathlib.Path(folder) / "reshard"
+            inside.mkdir()
+            (inside / "reshard.h").write_text(self.C_API, encoding="utf-8")
+            (inside / "reshard.hpp").write_text(layer, encoding="utf-8")
+            return [text.split(" ")[0].rstrip(",") for text in hpp.faults(folder)]
+
+    def test_that_what_the_layer_has_or_leaves_is_all_there_is(self):
+        self.assertEqual(self.faults("/// Left to C, say: reshard_b.\n\nint x = reshard_a();\n"), [])
+        self.assertEqual(self.faults("/// reshard_b\n\nint x = reshard_a();\n"), ["reshard_b"])
+        self.assertEqual(self.faults("/// Left to C, say: reshard_b, reshard_d.\n\nint x = reshard_a();\n"), ["reshard_d"])
+        self.assertEqual(self.faults("/// Left to C, say: reshard_a.\n\nint x = reshard_a(reshard_b(1));\n"), ["reshard_a"])
 
 
 class RowsTest(unittest.TestCase):

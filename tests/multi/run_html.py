@@ -22,12 +22,31 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.S)
 FOREIGN = re.compile(r"""(?:https?:)?//[\w.-]+\.\w|\bhref\b|"""
                      r"""\.src\b\s*=[^=]|<\w[^>]*\ssrc\s*=|url\(|@import|\bfetch\(|\bimport\b""")
-TITLES = ["How far from the limit", "Traffic between domains", "Use of the links over time", "Chains",
-          "Message sizes", "Against other ways", "The plan"]
+TITLES = ["The words of this page", "How far from the limit", "Who holds what", "Traffic between domains",
+          "Use of the links over time", "Progress by group", "Chains", "Message sizes", "Against other ways", "The plan"]
+WORDS = ["bundle", "window", "domain", "round", "group", "open group", "bound, LB"]  # that the page explains
+NARROW = 480  # pixels, at which nothing may stick out but what scrolls by itself
+# A window of so many pixels, which browsers do not open themselves, with the page in it; what the page notes is told.
+WINDOW = """<!doctype html><html><body><iframe id="page" style="width:%dpx;height:1000px;border:0" srcdoc="%s"></iframe>
+<script>document.getElementById("page").onload = (event) => {
+  Object.assign(document.documentElement.dataset, event.target.contentDocument.documentElement.dataset);
+};</script></body></html>"""
+# Notes how wide the window is, how wide the page, and what sticks out: what no part of the page that scrolls contains.
+MEASURE = """<script>
+const width = document.documentElement.clientWidth;
+const end = (node) => Math.max(node.getBoundingClientRect().right,
+  node instanceof HTMLElement ? node.getBoundingClientRect().left + node.scrollWidth : 0);
+const out = [...document.querySelectorAll("main *")].filter((node) => !node.closest(".scroll, #tip") && end(node) > width + 0.5).map((node) => node.tagName + "." + (node.getAttribute("class") || ""));
+document.documentElement.dataset.width = width;
+document.documentElement.dataset.page = document.documentElement.scrollWidth;
+document.documentElement.dataset.out = out.slice(0, 5).join(" ");
+</script></body>"""
 
 # Ranks, what the tool plans, and a text that the page must show.
 JOBS = [
-    (8, ["--model", "Qwen3-0.6B", "--from", "fsdp:shard=4", "--to", "vllm:tp=2,replicas=2"], "2 domains"),
+    (8, ["--model", "Qwen3-0.6B", "--from", "fsdp:shard=4", "--to", "vllm:tp=2,replicas=2", "--open-groups", "2"],
+     "[2048, 1024]; dim 0 down, 1 across source: 4 parts, each on 1 rank [0:512, 0:1024] BF16 on rank 0 0 "
+     "[512:1024, 0:1024] BF16 on rank 1 1"),
     (8, ["--model", "Qwen3-0.6B", "--from", "fsdp:shard=8", "--to", "vllm:tp=2,replicas=4", "--colocated"], "1 domain"),
     (4096, ["--model", "Kimi-K2-Instruct", "--from", "megatron:tp=8,pp=8,dp=32,ep=32", "--to",
             "vllm:tp=8,ep=32,replicas=64"], "512 domains"),
@@ -68,6 +87,27 @@ def open_page(browser, path, folder):
     return out
 
 
+def check_narrow(browser, page, folder):
+    """At NARROW pixels the page is no wider than its window."""
+    path = os.path.join(folder, "narrow.html")
+    check(page.count("</body>") == 1, "the page has one end")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(WINDOW % (NARROW, html.escape(page.replace("</body>", MEASURE))))
+    opening = re.search(r"<html[^>]*>", open_page(browser, path, folder)).group(0)
+    found = dict(re.findall(r'data-(\w+)="([^"]*)"', opening))
+    check(int(found["width"]) <= NARROW, "the browser's window is wider than asked for: %s" % opening)
+    check(int(found["page"]) <= int(found["width"]) and not found["out"],
+          "at %s pixels the page is %s wide; %s sticks out" % (found["width"], found["page"], found["out"]))
+
+
+def check_counts(data, opening):
+    """As many cells, kinds of tensors and groups are drawn as the data have."""
+    expected = {"cells": expected_cells(data["details"]), "kinds": len(data["layouts"]["kinds"]),
+                "groups": len(data["details"]["groups"])}
+    for what, number in expected.items():
+        check('data-%s="%d"' % (what, number) in opening, "%d %s expected, but %s" % (number, what, opening))
+
+
 def check_page(browser, path, folder, texts):
     with open(path, encoding="utf-8") as file:
         page = file.read()
@@ -78,14 +118,16 @@ def check_page(browser, path, folder, texts):
     opening = re.search(r"<html[^>]*>", shown).group(0)
     check("data-error" not in opening, "the script of the page fails: %s" % html.unescape(opening))
     check('data-ready="1"' in opening, "the script of the page did not come to its end: %s" % opening)
-    cells = expected_cells(data["details"])
-    check('data-cells="%d"' % cells in opening, "%d cells expected, but %s" % (cells, opening))
+    check_counts(data, opening)
+    for word in WORDS:
+        check("<dt>%s</dt>" % word in shown, "the page does not explain %r" % word)
     body = html.unescape(re.sub(r"<[^>]*>", " ", DATA.sub("", shown)))
     body = re.sub(r"\s+", " ", re.sub(r"<script.*?</script>", "", body, flags=re.S))
     for text in TITLES + [data["report"]["job"], data["report"]["bound_name"], data["report"]["hash"]] + texts:
         check(text in body, "the page does not show %r" % text)
     for bad in ("NaN", "undefined", "Infinity"):
         check(bad not in shown[shown.index("<main"):shown.index("</main>")], "the page shows %s" % bad)
+    check_narrow(browser, page, folder)
     return data
 
 
@@ -105,8 +147,24 @@ def made_up(num_domains, hops, cells, name):
               "destinations": [hop["dst"] for hop in hops], "routes": [{"bytes": 1 << 20, "hops": hops}] * 5}
     details = {"seconds": 2.5, "domains": [{"name": "d%d" % i, "ranks": 8} for i in range(num_domains)], "cells": cells,
                "timeline": {"bucket_seconds": 0.5, "classes": [{"class": "nic out", "utilisation": [0, 1, 0.5, 1, 0]}]},
+               "groups": [{"group": 7 * i, "bytes": 5, "start": i / 100, "end": i / 50} for i in range(100)] if hops else [],
                "bundle": bundle if hops else None}
-    return {"report": report, "details": details}
+    return {"report": report, "details": details, "layouts": {"left_out": 3, "kinds": made_up_kinds() if hops else []}}
+
+
+def made_up_kinds():
+    """A scalar, tensors that one side lacks or nobody holds, one that is cut along three dims, and names that are long."""
+    def kind(name, shape, src, dst):
+        return {"kind": name, "tensor": name.replace("*", "0"), "tensors": 7, "shape": shape, "src": src, "dst": dst}
+
+    def side(*boxes):
+        return {"dtype": "BF16", "num_boxes": len(boxes) + (300 if len(boxes) > 3 else 0), "boxes": [
+            {"begin": begin, "end": end, "ranks": ranks, "num_ranks": 2} for begin, end, ranks in boxes]}
+    eighths = side(*[([i, j, k], [i + 1, j + 1, k + 1], "%d-%d" % (i, 1000 + i + 2 * j + 4 * k))
+                     for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+    long_name = "model." + "a_name_without_any_place_to_break_it" * 4 + ".*.weight"
+    return [kind("scalar", [], side(([], [], "0, 5")), None), kind("empty", [0, 4], side(), side()),
+            kind(long_name, [2, 2, 2], eighths, side(([0, 0, 0], [2, 2, 2], "0-63")))]
 
 
 def hop(src, dst, parent):
@@ -116,9 +174,11 @@ def hop(src, dst, parent):
 
 def made_up_pages():
     """(data, texts that must be seen)"""
-    yield made_up(1, [], [], "nothing moves"), ["Nothing moves between ranks", "Nothing crosses the network"]
+    yield made_up(1, [], [], "nothing moves"), ["Nothing moves between ranks", "Nothing crosses the network",
+                                                "every group is complete at once"]
     chain = [hop(8 * i, 8 * i + 8, i - 1) for i in range(40)]
-    yield made_up(41, chain, [[i, i + 1, 1 << i] for i in range(40)], "a chain of 40"), ["33 more ranks", "rank 56"]
+    yield made_up(41, chain, [[i, i + 1, 1 << i] for i in range(40)], "a chain of 40"), ["33 more ranks", "rank 56", "groups 0 to 14", "has no such tensor", "also cut along dim 2",
+                                        "308 parts, the first 8 drawn", "no rank holds any of it", "3 further kinds are left out"]
     fan = [hop(0, 8 * i, -1) for i in range(1, 21)] + [hop(8, 8 + k, 0) for k in range(1, 8)]
     yield made_up(21, fan, [[0, 20, 5]], "a fan </script><b>"), ["14 more ranks", " 7 ranks in d1", "5 routes"]
     cells = [[src, (src * 7 + k) % 1021, 1 + src] for src in range(1021) for k in range(3)]

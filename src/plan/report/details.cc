@@ -13,6 +13,7 @@
 #include <numeric>
 
 #include "src/plan/estimate.h"
+#include "src/plan/report/group_times.h"
 
 namespace reshard {
 namespace {
@@ -23,6 +24,7 @@ using nlohmann::json;
 constexpr std::size_t kMostFlows = 20'000;
 constexpr std::size_t kMostRoutes = 2'000;
 constexpr std::size_t kMostTensors = 20;
+constexpr std::size_t kMostGroups = 2'000;
 
 json domains_json(const Machine& machine) {
   json out = json::array();
@@ -61,6 +63,19 @@ json timeline_json(const Simulation& simulation) {
     classes.push_back({{"class", name(static_cast<ResourceKind>(k))}, {"utilisation", values}});
   }
   return {{"bucket_seconds", simulation.bucket_seconds}, {"classes", std::move(classes)}};
+}
+
+/// When each group moved, the first ones of a plan that has very many.
+json groups_json(const Plan& plan, const Simulation& simulation) {
+  json out = json::array();
+  for (const GroupTime& time : group_times(plan, simulation)) {
+    if (out.size() == kMostGroups) break;
+    out.push_back({{"group", at(plan.groups, time.group)},
+                   {"bytes", time.moved_bytes},
+                   {"start", time.start_s},
+                   {"end", time.finish_s}});
+  }
+  return out;
 }
 
 /// A route as the edges of a tree: a picture hangs each hop under its parent.
@@ -161,6 +176,7 @@ Result<std::string> details_json(const Plan& plan, const Simulation& simulation,
                     {"domains", domains_json(*plan.options.machine)},
                     {"cells", cells_json(plan)},
                     {"timeline", timeline_json(simulation)},
+                    {"groups", groups_json(plan, simulation)},
                     {"bundle", bundle_json(plan, bundle < 0 ? largest_crossing(plan) : bundle)},
                     {"flows", flows_json(plan, simulation)}};
   return out.dump();

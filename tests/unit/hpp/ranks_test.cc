@@ -14,6 +14,7 @@
 namespace hpp_test {
 namespace {
 
+using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -136,6 +137,26 @@ TEST(HppRanksTest, AUniqueIdJoinsItsRanks) {
   ASSERT_TRUE(comm) << comm.error().message;
   EXPECT_EQ(must(comm->size()), 1);
   must(reshard::destroy_unique_id(id));
+}
+
+TEST(HppRanksTest, WhoComesAloneWaitsAsLongAsItSays) {
+  auto comms = must(reshard::Comm::local(2));
+  const auto layouts = must(reshard::Layout::from_spec(kRowsToColumns));
+  const auto plan = must(reshard::Plan::create(layouts.src, layouts.dst));
+  std::vector<float> rows(8), columns(8);
+  const std::vector<reshard::Buffer> src = {{.ptr = rows.data(), .size_bytes = 32}},
+                                     dst = {{.ptr = columns.data(), .size_bytes = 32}};
+  const auto binding = reshard::Binding::create(plan, comms[0], {.src = src, .dst = dst, .timeout = 50ms});
+  ASSERT_FALSE(binding);
+  EXPECT_EQ(binding.error().status, RESHARD_ERR_TIMEOUT);
+  auto others = must(reshard::Comm::local(2));
+  const auto reload = reshard::Reload::create(plan, others[0], {.src = src, .dst = dst, .timeout = 50ms});
+  ASSERT_FALSE(reload);
+  EXPECT_EQ(reload.error().status, RESHARD_ERR_TIMEOUT);
+  const auto id = must(reshard::create_unique_id());
+  const auto comm = reshard::Comm::from_id(id, 0, 2, {.timeout = 50ms});
+  ASSERT_FALSE(comm);
+  EXPECT_TRUE(comm.error().status == RESHARD_ERR_TIMEOUT || comm.error().status == RESHARD_ERR_NOT_SUPPORTED);
 }
 
 TEST(HppRanksTest, AServerTakesLayersOneByOneAndKeepsItsPointers) {

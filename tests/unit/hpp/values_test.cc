@@ -191,7 +191,8 @@ TEST(HppValuesTest, APlanAnswersAsTheCApiDoes) {
   EXPECT_EQ(must(machine.num_ranks()), 2);
   EXPECT_THAT(must(machine.warnings()), IsEmpty());
   EXPECT_THAT(must(machine.report_json()), HasSubstr("hgx-h100"));
-  auto plan = must(reshard::Plan::create(src, dst, {.staging_bytes = 1 << 20, .machine = &machine}));
+  auto plan = must(reshard::Plan::create(
+      src, dst, {.staging_bytes = 1 << 20, .machine = &machine, .group_order = RESHARD_ORDER_ANY, .open_groups = 3}));
   const auto info = must(plan.info());
   EXPECT_EQ(info.num_ranks, 2);
   EXPECT_EQ(info.bytes_crossed, 24);
@@ -199,6 +200,8 @@ TEST(HppValuesTest, APlanAnswersAsTheCApiDoes) {
   EXPECT_THAT(must(plan.groups()), ElementsAre(5));
   EXPECT_GT(must(plan.simulate()), 0);
   EXPECT_THAT(must(plan.report_json()), HasSubstr("\"staging_budget_bytes\":1048576"));
+  EXPECT_THAT(must(plan.report_json()), HasSubstr("\"group_order\":\"any\""));
+  EXPECT_THAT(must(plan.report_json()), HasSubstr("\"open_groups\":3"));
   EXPECT_THAT(must(plan.details_json()), HasSubstr("timeline"));
   EXPECT_THAT(must(plan.advise_json()), HasSubstr("moved_bytes_now"));
   EXPECT_THAT(must(plan.stream_json(22907)), HasSubstr("operations_limit"));

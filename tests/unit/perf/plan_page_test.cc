@@ -22,26 +22,29 @@ std::string data_of(const std::string& page) {
 TEST(PlanPage, HoldsItsDataAsTheyAre) {
   const json report = {{"job", "a -> b"}, {"estimate_seconds", 1.25}};
   const json details = {{"cells", {{0, 1, 7}}}};
-  const json data = json::parse(data_of(plan_page(report, details)));
+  const json layouts = {{"kinds", {{{"kind", "w"}}}}};
+  const json data = json::parse(data_of(plan_page(report, details, layouts)));
   EXPECT_EQ(data.at("report"), report);
   EXPECT_EQ(data.at("details"), details);
+  EXPECT_EQ(data.at("layouts"), layouts);
 }
 
 TEST(PlanPage, NoNameEndsTheScript) {
   const json report = {{"job", "</script><script>alert(1)</script><!-- <script>"}};
-  const std::string text = data_of(plan_page(report, json::object()));
+  const std::string text = data_of(plan_page(report, json::object(), json::object()));
   EXPECT_EQ(text.find('<'), std::string::npos);
   EXPECT_EQ(json::parse(text).at("report"), report);
 }
 
 TEST(PlanPage, BrokenTextIsShownNotRefused) {
   const json report = {{"job", "\xff.json"}};
-  EXPECT_NO_THROW(json::parse(data_of(plan_page(report, json::object()))));
+  EXPECT_NO_THROW(json::parse(data_of(plan_page(report, json::object(), json::object()))));
 }
 
 TEST(PlanPage, LeavesOutTheFlowsThatItDoesNotDraw) {
   const json details = {{"seconds", 1.0}, {"flows", {1, 2, 3}}};
-  EXPECT_EQ(json::parse(data_of(plan_page(json::object(), details))).at("details"), json({{"seconds", 1.0}}));
+  EXPECT_EQ(json::parse(data_of(plan_page(json::object(), details, json::object()))).at("details"),
+            json({{"seconds", 1.0}}));
 }
 
 TEST(PlanPage, IsWhatTheTreeHolds) {
