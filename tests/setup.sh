@@ -21,7 +21,7 @@ build_packages=(
 page_packages=(chromium)  # opens the pages of reshard_plan --html without a window, to see that they draw
 gpu_packages=(libbenchmark-dev)  # bench_kernels, which measures on a GPU and is built on any machine with the CUDA toolkit
 framework_packages=(python3-venv)  # tests/families/environment.sh: torch, vLLM and Megatron-Core, from PyPI
-lint_packages=(binutils clang-format clang-tidy)
+lint_packages=(binutils clang-format clang-tidy doxygen)  # the last makes the reference of the headers
 mpi_packages=(libopenmpi-dev openmpi-bin)  # the baseline of perf/figures.sh, and launch under mpirun
 
 is_installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }

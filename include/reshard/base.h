@@ -19,11 +19,14 @@ extern "C" {
 #if defined(_WIN32)
 #define RESHARD_API
 #else
-#define RESHARD_API __attribute__((visibility("default")))
+#define RESHARD_API __attribute__((visibility("default"))) /**< what the library exports */
 #endif
 
+/** Of these headers; before 1.0 a minor version may change what callers see. */
 #define RESHARD_VERSION_MAJOR 0
+/** Of these headers. */
 #define RESHARD_VERSION_MINOR 2
+/** Of these headers; it changes nothing that callers see. */
 #define RESHARD_VERSION_PATCH 0
 
 /** Most dimensions a tensor may have. */

@@ -65,22 +65,22 @@ typedef enum reshard_rule {
 
 /** Half-open range of indices that a coordinate holds; ranges of one coordinate keep their order. */
 typedef struct reshard_table_entry {
-  int64_t coordinate;
-  int64_t begin;
-  int64_t end;
+  int64_t coordinate; /**< on the axis of the mesh, from 0 */
+  int64_t begin;      /**< first index of the dimension */
+  int64_t end;        /**< one past the last */
 } reshard_table_entry_t;
 
 /** What one mesh axis does to the tensor; the init function gives RESHARD_REPLICATE. */
 typedef struct reshard_axis_placement {
   size_t struct_size;
   uint32_t version;
-  reshard_rule_t rule;
-  int32_t dim;      /**< dimension divided; ignored by RESHARD_REPLICATE */
-  int64_t block;    /**< RESHARD_SHARD_CYCLIC: elements per block, >= 1 */
-  int64_t num_cuts; /**< RESHARD_SHARD_CUTS: axis size + 1 */
-  const int64_t* cuts;
-  int64_t num_entries; /**< RESHARD_SHARD_TABLE */
-  const reshard_table_entry_t* entries;
+  reshard_rule_t rule;                  /**< how the axis divides the dimension */
+  int32_t dim;                          /**< dimension divided; ignored by RESHARD_REPLICATE */
+  int64_t block;                        /**< RESHARD_SHARD_CYCLIC: elements per block, >= 1 */
+  int64_t num_cuts;                     /**< RESHARD_SHARD_CUTS: axis size + 1 */
+  const int64_t* cuts;                  /**< RESHARD_SHARD_CUTS: num_cuts indices, from 0 to the dimension's extent */
+  int64_t num_entries;                  /**< RESHARD_SHARD_TABLE */
+  const reshard_table_entry_t* entries; /**< RESHARD_SHARD_TABLE: num_entries of them, in the local order */
 } reshard_axis_placement_t;
 
 /**
@@ -114,22 +114,22 @@ typedef enum reshard_block_kind {
 typedef struct reshard_block {
   size_t struct_size;
   uint32_t version;
-  reshard_block_kind_t kind;
-  int32_t rank;
-  int64_t tensor;
-  int64_t buffer;                        /**< id of the buffer it lies in */
-  int64_t begin[RESHARD_MAX_DIMS];       /**< first global index per dim; padding: zeros */
-  int64_t end[RESHARD_MAX_DIMS];         /**< one past the last global index; padding: its extent */
-  int64_t local_begin[RESHARD_MAX_DIMS]; /**< place of the block in the rank's local tensor. Out only */
-  int64_t offset_bytes;
-  int64_t strides_bytes[RESHARD_MAX_DIMS];
+  reshard_block_kind_t kind;               /**< elements, or padding */
+  int32_t rank;                            /**< that holds it */
+  int64_t tensor;                          /**< index that reshard_layout_add_tensor gave */
+  int64_t buffer;                          /**< id of the buffer it lies in */
+  int64_t begin[RESHARD_MAX_DIMS];         /**< first global index per dim; padding: zeros */
+  int64_t end[RESHARD_MAX_DIMS];           /**< one past the last global index; padding: its extent */
+  int64_t local_begin[RESHARD_MAX_DIMS];   /**< place of the block in the rank's local tensor. Out only */
+  int64_t offset_bytes;                    /**< of the first element, from the begin of the buffer */
+  int64_t strides_bytes[RESHARD_MAX_DIMS]; /**< from one element to the next along each dim */
 } reshard_block_t;
 
 /** One allocation of one rank. */
 typedef struct reshard_buffer_info {
   size_t struct_size;
   uint32_t version;
-  int64_t id;
+  int64_t id;         /**< by which bindings are told where it lies: reshard_buffer_t */
   const char* name;   /**< valid while the layout lives */
   int64_t size_bytes; /**< smallest size that holds all blocks */
 } reshard_buffer_info_t;
@@ -138,11 +138,11 @@ typedef struct reshard_buffer_info {
 typedef struct reshard_tensor_info {
   size_t struct_size;
   uint32_t version;
-  const char* name; /**< valid while the layout lives */
-  reshard_dtype_t dtype;
-  int32_t num_dims;
-  int64_t shape[RESHARD_MAX_DIMS];
-  int64_t group;
+  const char* name;                /**< valid while the layout lives */
+  reshard_dtype_t dtype;           /**< of this side's elements */
+  int32_t num_dims;                /**< 0 for a scalar */
+  int64_t shape[RESHARD_MAX_DIMS]; /**< of the whole tensor, in elements; num_dims of them count */
+  int64_t group;                   /**< completion group */
 } reshard_tensor_info_t;
 
 /** Options of reshard_layout_create_from_model. */
@@ -264,8 +264,13 @@ RESHARD_API reshard_status_t reshard_layout_add_flat_range(reshard_layout_t layo
 RESHARD_API reshard_status_t reshard_layout_remove_ranks(reshard_layout_t layout, int32_t num_ranks,
                                                          const int32_t* ranks);
 
+/** The size of the world. */
 RESHARD_API reshard_status_t reshard_layout_num_ranks(reshard_layout_t layout, int32_t* num_ranks);
+
+/** How many tensors were added; their indices are 0 to num_tensors - 1. */
 RESHARD_API reshard_status_t reshard_layout_num_tensors(reshard_layout_t layout, int64_t* num_tensors);
+
+/** Describes a tensor. Errors: RESHARD_ERR_INVALID_ARGUMENT for an index that there is not. */
 RESHARD_API reshard_status_t reshard_layout_get_tensor(reshard_layout_t layout, int64_t tensor,
                                                        reshard_tensor_info_t* info);
 
@@ -274,6 +279,8 @@ RESHARD_API reshard_status_t reshard_layout_find_tensor(reshard_layout_t layout,
 
 /** The buffers that `rank` must bring, in the order of their ids. */
 RESHARD_API reshard_status_t reshard_layout_num_buffers(reshard_layout_t layout, int32_t rank, int64_t* num_buffers);
+
+/** Buffer `index` of [0, num_buffers) of the rank. Errors: RESHARD_ERR_INVALID_ARGUMENT for another index. */
 RESHARD_API reshard_status_t reshard_layout_get_buffer(reshard_layout_t layout, int32_t rank, int64_t index,
                                                        reshard_buffer_info_t* info);
 
@@ -285,9 +292,11 @@ RESHARD_API reshard_status_t reshard_layout_get_buffer(reshard_layout_t layout, 
 RESHARD_API reshard_status_t reshard_layout_get_local_shape(reshard_layout_t layout, int32_t rank, int64_t tensor,
                                                             int32_t* is_present, int64_t* local_shape);
 
-/** The blocks, padding included, of one tensor on one rank. Block i of n. */
+/** How many blocks, padding included, the rank has of the tensor. */
 RESHARD_API reshard_status_t reshard_layout_num_blocks(reshard_layout_t layout, int32_t rank, int64_t tensor,
                                                        int64_t* num_blocks);
+
+/** Block `index` of [0, num_blocks) of them. Errors: RESHARD_ERR_INVALID_ARGUMENT for another index. */
 RESHARD_API reshard_status_t reshard_layout_get_block(reshard_layout_t layout, int32_t rank, int64_t tensor,
                                                       int64_t index, reshard_block_t* block);
 

@@ -67,6 +67,8 @@ static inline void reshard_manifest_piece_init(reshard_manifest_piece_t* piece) 
  * Errors: RESHARD_ERR_INVALID_ARGUMENT for a rank outside the plan.
  */
 RESHARD_API reshard_status_t reshard_manifest_create(reshard_plan_t plan, int32_t rank, reshard_manifest_t* manifest);
+
+/** Frees the manifest, and the names that it handed out. NULL is allowed. */
 RESHARD_API void reshard_manifest_destroy(reshard_manifest_t manifest);
 
 /** Destination tensors of which the rank has anything, in the order of the layout. */
@@ -98,25 +100,26 @@ typedef struct reshard_reload* reshard_reload_t;
 typedef struct reshard_reload_output {
   size_t struct_size;
   uint32_t version;
-  int64_t group; /**< with which it is made and committed */
-  void* ptr;     /**< where it stays; memory of the same kind as the buffers, owned by the caller */
-  size_t size_bytes;
+  int64_t group;     /**< with which it is made and committed */
+  void* ptr;         /**< where it stays; memory of the same kind as the buffers, owned by the caller */
+  size_t size_bytes; /**< of all that lies at ptr */
 } reshard_reload_output_t;
 
+/** What reshard_reload_create makes a reload of, as a rank has it. */
 typedef struct reshard_reload_desc {
   size_t struct_size;
   uint32_t version;
-  reshard_plan_t plan; /**< kept alive by the reload */
-  reshard_comm_t comm; /**< of exactly the plan's number of ranks; kept alive by the reload */
-  int64_t num_src_buffers;
+  reshard_plan_t plan;                 /**< kept alive by the reload */
+  reshard_comm_t comm;                 /**< of exactly the plan's number of ranks; kept alive by the reload */
+  int64_t num_src_buffers;             /**< length of src_buffers */
   const reshard_buffer_t* src_buffers; /**< every buffer of this rank in the source layout, in any order */
-  int64_t num_dst_buffers;
+  int64_t num_dst_buffers;             /**< length of dst_buffers */
   /**
    * Every buffer of this rank in the destination layout, in any order: ptr is where it stays. NULL: it lies in scratch
    * alone, and what the caller makes of it are outputs; device and memory must then be given all the same.
    */
   const reshard_buffer_t* dst_buffers;
-  int64_t num_outputs;
+  int64_t num_outputs;                    /**< length of outputs */
   const reshard_reload_output_t* outputs; /**< of this rank, in any order */
   /**
    * Not 0: buffers whose ptr is not NULL are written where they stay, with no scratch and no copy; a run that fails may
@@ -130,14 +133,14 @@ typedef struct reshard_reload_desc {
 typedef struct reshard_reload_layer {
   size_t struct_size;
   uint32_t version;
-  int64_t group;
-  int64_t num_buffers;
+  int64_t group;       /**< by which it is committed */
+  int64_t num_buffers; /**< length of buffers */
   /**
    * The destination buffers of the layer: id, and ptr where it landed, in scratch or where it stays. Owned by the
    * reload; the caller may read and change what lies there until he commits the layer.
    */
   const reshard_buffer_t* buffers;
-  int64_t num_outputs;
+  int64_t num_outputs; /**< length of outputs */
   /** In the order of reshard_reload_desc_t.outputs: scratch to be filled before the layer is committed. As `buffers`.
    */
   const reshard_buffer_t* outputs;

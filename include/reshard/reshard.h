@@ -74,6 +74,8 @@ RESHARD_API reshard_status_t reshard_machine_create(const char* text, int32_t nu
 
 /** Frees the machine. Plans made for it keep what they need. NULL is allowed. */
 RESHARD_API void reshard_machine_destroy(reshard_machine_t machine);
+
+/** How many ranks fill it: the sum of its segments. */
 RESHARD_API reshard_status_t reshard_machine_num_ranks(reshard_machine_t machine, int32_t* num_ranks);
 
 /**
@@ -114,6 +116,7 @@ typedef enum reshard_unmatched {
   RESHARD_UNMATCHED_SKIP = 1    /**< they are left as they are, and listed: reshard_plan_get_unmatched */
 } reshard_unmatched_t;
 
+/** What a plan is to heed; the init function gives the defaults. */
 typedef struct reshard_plan_options {
   size_t struct_size;
   uint32_t version;
@@ -125,20 +128,21 @@ typedef struct reshard_plan_options {
   reshard_unmatched_t unmatched; /**< tensors that only one side has */
 } reshard_plan_options_t;
 
+/** What a plan is, in numbers. */
 typedef struct reshard_plan_info {
   size_t struct_size;
   uint32_t version;
-  uint64_t hash; /**< of everything the plan decides; equal plans have equal hashes */
-  int32_t num_ranks;
-  int64_t num_tensors;
-  int64_t num_groups;
-  int64_t num_atoms;
-  int64_t num_bundles;
-  int64_t num_messages;  /**< windows that cross ranks */
-  int64_t bytes_crossed; /**< bytes that cross ranks, in wire dtypes */
-  int64_t bytes_local;   /**< bytes that stay on their rank, in wire dtypes */
-  int64_t staging_bytes; /**< most staging that any rank uses */
-  double planning_seconds;
+  uint64_t hash;           /**< of everything the plan decides; equal plans have equal hashes */
+  int32_t num_ranks;       /**< of the world */
+  int64_t num_tensors;     /**< that both sides have */
+  int64_t num_groups;      /**< reshard_plan_get_group */
+  int64_t num_atoms;       /**< boxes on which neither side's holders change */
+  int64_t num_bundles;     /**< sets of atoms with the same holders on both sides */
+  int64_t num_messages;    /**< windows that cross ranks */
+  int64_t bytes_crossed;   /**< bytes that cross ranks, in wire dtypes */
+  int64_t bytes_local;     /**< bytes that stay on their rank, in wire dtypes */
+  int64_t staging_bytes;   /**< most staging that any rank uses */
+  double planning_seconds; /**< that making it took */
   double estimate_seconds; /**< on the options' machine; 0 without one */
   double bound_seconds;    /**< no plan can be faster on it; 0 without one */
 } reshard_plan_info_t;
@@ -184,15 +188,21 @@ RESHARD_API reshard_status_t reshard_plan_replan(reshard_plan_t old, reshard_lay
  * Errors as reshard_plan_replan; RESHARD_ERR_LAYOUT_MISMATCH names a tensor whose shape, dtype, group or scales differ.
  */
 RESHARD_API reshard_status_t reshard_plan_update(reshard_plan_t old, reshard_layout_t dst, reshard_plan_t* plan);
+
+/** Frees the plan; bindings and manifests keep what they need of it. NULL is allowed. */
 RESHARD_API void reshard_plan_destroy(reshard_plan_t plan);
+
+/** Describes the plan. */
 RESHARD_API reshard_status_t reshard_plan_get_info(reshard_plan_t plan, reshard_plan_info_t* info);
+
+/** How many tensors RESHARD_UNMATCHED_SKIP left out. */
+RESHARD_API reshard_status_t reshard_plan_num_unmatched(reshard_plan_t plan, int64_t* num_unmatched);
 
 /**
  * The tensors that RESHARD_UNMATCHED_SKIP left out: those of the source, then those of the destination, each in the
  * order of their layout. [out] name is owned by the plan; [out] is_at_source 0 for a tensor that only the destination
  * has and that therefore receives nothing, its padding neither. Either may be NULL.
  */
-RESHARD_API reshard_status_t reshard_plan_num_unmatched(reshard_plan_t plan, int64_t* num_unmatched);
 RESHARD_API reshard_status_t reshard_plan_get_unmatched(reshard_plan_t plan, int64_t index, const char** name,
                                                         int32_t* is_at_source);
 
@@ -257,7 +267,7 @@ typedef struct reshard_comm* reshard_comm_t;
  * each other: whoever sees it can join, and nobody else.
  */
 typedef struct reshard_unique_id {
-  char data[128];
+  char data[128]; /**< opaque, to be copied as it is */
 } reshard_unique_id_t;
 
 /**
@@ -267,6 +277,7 @@ typedef struct reshard_unique_id {
  */
 typedef int (*reshard_allgather_fn)(const void* in, void* out, size_t size_bytes, void* user);
 
+/** Of the functions that make a comm; the init function gives the defaults. */
 typedef struct reshard_comm_options {
   size_t struct_size;
   uint32_t version;
@@ -351,7 +362,11 @@ RESHARD_API reshard_status_t reshard_comm_create_local(int32_t num_ranks, const 
  * included: it lasts until the last of them is destroyed.
  */
 RESHARD_API void reshard_comm_destroy(reshard_comm_t comm);
+
+/** Which rank this is, from 0. */
 RESHARD_API reshard_status_t reshard_comm_rank(reshard_comm_t comm, int32_t* rank);
+
+/** How many ranks there are. */
 RESHARD_API reshard_status_t reshard_comm_size(reshard_comm_t comm, int32_t* num_ranks);
 
 /**
@@ -478,14 +493,15 @@ typedef enum reshard_driver {
   RESHARD_DRIVER_NCCL = 2
 } reshard_driver_t;
 
+/** What reshard_binding_create binds, as a rank has it. */
 typedef struct reshard_binding_desc {
   size_t struct_size;
   uint32_t version;
-  reshard_plan_t plan; /**< kept alive by the binding */
-  reshard_comm_t comm; /**< of exactly the plan's number of ranks; kept alive by the binding */
-  int64_t num_src_buffers;
+  reshard_plan_t plan;                 /**< kept alive by the binding */
+  reshard_comm_t comm;                 /**< of exactly the plan's number of ranks; kept alive by the binding */
+  int64_t num_src_buffers;             /**< length of src_buffers */
   const reshard_buffer_t* src_buffers; /**< every buffer of this rank in the source layout, in any order */
-  int64_t num_dst_buffers;
+  int64_t num_dst_buffers;             /**< length of dst_buffers */
   const reshard_buffer_t* dst_buffers; /**< every buffer of this rank in the destination layout, in any order */
   int64_t timeout_us;                  /**< for the exchange with the other ranks; default 60 s */
   /* Since version 2; version 1 ended here and is still taken, as if the rest had its defaults. */
@@ -684,6 +700,7 @@ RESHARD_API reshard_status_t reshard_binding_finish(reshard_binding_t binding, i
  */
 RESHARD_API reshard_status_t reshard_binding_verify(reshard_binding_t binding, int64_t timeout_us);
 
+/** This rank's counters, of the binding and of its last run. */
 RESHARD_API reshard_status_t reshard_binding_get_stats(reshard_binding_t binding, reshard_binding_stats_t* stats);
 
 #ifdef __cplusplus

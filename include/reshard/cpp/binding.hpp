@@ -42,8 +42,8 @@ struct Progress {
 
 /// Who runs a binding, and why, in words that are the binding's.
 struct Driver {
-  reshard_driver_t driver = RESHARD_DRIVER_AUTO;
-  const char* reason = nullptr;
+  reshard_driver_t driver = RESHARD_DRIVER_AUTO;  ///< RESHARD_DRIVER_POLL or RESHARD_DRIVER_NCCL
+  const char* reason = nullptr;                   ///< why, and with which library
 };
 
 namespace detail {

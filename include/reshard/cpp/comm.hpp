@@ -28,10 +28,12 @@ inline constexpr std::chrono::microseconds kInfinite{RESHARD_TIMEOUT_INFINITE};
 class Memory {
  public:
   Memory() noexcept = default;
+  /// Takes it over: `other` has nothing any more.
   Memory(Memory&& other) noexcept
       : comm_(other.comm_),
         ptr_(std::exchange(other.ptr_, nullptr)),
         size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+  /// Frees what it has and takes the other's.
   Memory& operator=(Memory&& other) noexcept {
     if (this == &other) return *this;
     reset();
@@ -50,7 +52,9 @@ class Memory {
     size_bytes_ = 0;
   }
 
+  /// Its address; NULL where there is none.
   [[nodiscard]] void* data() const noexcept { return ptr_; }
+  /// As asked for.
   [[nodiscard]] std::size_t size_bytes() const noexcept { return size_bytes_; }
   /// As elements of T; what does not fill one is left out. Of memory of a device only the address may be used.
   template <typename T>

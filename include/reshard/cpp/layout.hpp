@@ -21,13 +21,17 @@ inline namespace RESHARD_HPP_NAMESPACE {
 class Extents {
  public:
   constexpr Extents() = default;
+  /// As `{4, 6}`.
   constexpr Extents(std::initializer_list<std::int64_t> values)
       : Extents(std::span<const std::int64_t>(values.begin(), values.size())) {}
+  /// Of as many dimensions as there are values.
   constexpr Extents(std::span<const std::int64_t> values) : size_(static_cast<std::int32_t>(values.size())) {
     std::copy_n(values.begin(), std::min(values.size(), values_.size()), values_.begin());
   }
 
+  /// How many were given.
   [[nodiscard]] constexpr std::int32_t size() const noexcept { return size_; }
+  /// RESHARD_MAX_DIMS numbers, zeros behind those given.
   [[nodiscard]] constexpr const std::int64_t* data() const noexcept { return values_.data(); }
 
  private:
@@ -165,8 +169,8 @@ class Layout : public detail::Handle<reshard_layout_t, reshard_layout_destroy> {
 
 /// Both sides of a transfer.
 struct LayoutPair {
-  Layout src;
-  Layout dst;
+  Layout src;  ///< where the bytes come from
+  Layout dst;  ///< where they are wanted
 };
 
 inline Result<Layout> Layout::from_model(const ModelOptions& options) {

@@ -69,8 +69,8 @@ struct PlanOptions {
 
 /// A tensor that only one side has; the name is the plan's.
 struct Unmatched {
-  const char* name = nullptr;
-  bool is_at_source = false;
+  const char* name = nullptr;  ///< as its layout has it
+  bool is_at_source = false;   ///< else only the destination has it
 };
 
 /// Which bytes go where, in which order: reshard_plan_t. Reports live until the next one of their kind.

@@ -51,15 +51,15 @@ struct ReloadOptions {
 
 /// A layer that has landed. The memory is the reload's; it may be read and changed until the layer is committed.
 struct Layer {
-  std::int64_t group = 0;
-  std::span<const reshard_buffer_t> buffers = {};
+  std::int64_t group = 0;                          ///< as the plan numbers it
+  std::span<const reshard_buffer_t> buffers = {};  ///< its destination buffers, where they landed
   std::span<const reshard_buffer_t> outputs = {};  ///< in the order of ReloadOptions::outputs
 };
 
 /// Counters of a reload.
 struct ReloadStats {
-  reshard_binding_stats_t binding = {};
-  std::int64_t scratch_bytes = 0;  ///< memory of the open layers
+  reshard_binding_stats_t binding = {};  ///< as of a binding
+  std::int64_t scratch_bytes = 0;        ///< memory of the open layers
 };
 
 /// A binding whose layers land in scratch and are committed one by one: reshard_reload_t.

@@ -18,8 +18,10 @@
 // one name in both, so everything here lies in an inline namespace that says which Result it means.
 #if defined(__cpp_lib_expected) && __cpp_lib_expected >= 202202L
 #include <expected>
+/// The inline namespace of everything in reshard.hpp.
 #define RESHARD_HPP_NAMESPACE with_std_expected
 #else
+/// The inline namespace of everything in reshard.hpp.
 #define RESHARD_HPP_NAMESPACE with_own_expected
 #endif
 
@@ -30,8 +32,8 @@ inline namespace RESHARD_HPP_NAMESPACE {
 
 /// Why a call failed.
 struct Error {
-  reshard_status_t status = RESHARD_ERR_INTERNAL;
-  std::string message;  ///< what failed, the values, what to do
+  reshard_status_t status = RESHARD_ERR_INTERNAL;  ///< what the call of the C API returned
+  std::string message;                             ///< what failed, the values, what to do
 };
 
 #if defined(__cpp_lib_expected) && __cpp_lib_expected >= 202202L
@@ -48,9 +50,13 @@ using Result = std::expected<T, Error>;
 /// What a failed function returns: `return Failure(result.error());`
 class Failure {
  public:
+  /// With this error.
   explicit Failure(Error error) : error_(std::move(error)) {}
+  /// @{
+  /// The error.
   [[nodiscard]] const Error& error() const& noexcept { return error_; }
   [[nodiscard]] Error&& error() && noexcept { return std::move(error_); }
+  /// @}
 
  private:
   Error error_;
@@ -61,27 +67,39 @@ class Failure {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  using value_type = T;
-  using error_type = Error;
+  using value_type = T;      ///< what it holds when the call succeeded
+  using error_type = Error;  ///< what else
 
+  /// Of a value.
   template <typename U = T>
   requires(std::is_constructible_v<T, U> && !std::is_same_v<std::remove_cvref_t<U>, Result> &&
            !std::is_same_v<std::remove_cvref_t<U>, Failure>) explicit(!std::is_convertible_v<U, T>) Result(U&& value)
       : state_(std::in_place_index<0>, std::forward<U>(value)) {}
+  /// Of an error.
   Result(Failure failure) : state_(std::in_place_index<1>, std::move(failure).error()) {}
 
+  /// Whether there is a value.
   [[nodiscard]] bool has_value() const noexcept { return state_.index() == 0; }
+  /// Whether there is a value.
   explicit operator bool() const noexcept { return has_value(); }
 
+  /// @{
+  /// The value. @pre there is one
   [[nodiscard]] T& operator*() & noexcept { return *std::get_if<0>(&state_); }
   [[nodiscard]] const T& operator*() const& noexcept { return *std::get_if<0>(&state_); }
   [[nodiscard]] T&& operator*() && noexcept { return std::move(*std::get_if<0>(&state_)); }
   [[nodiscard]] T* operator->() noexcept { return std::get_if<0>(&state_); }
   [[nodiscard]] const T* operator->() const noexcept { return std::get_if<0>(&state_); }
+  /// @}
 
+  /// @{
+  /// The error. @pre there is no value
   [[nodiscard]] const Error& error() const& noexcept { return *std::get_if<1>(&state_); }
   [[nodiscard]] Error&& error() && noexcept { return std::move(*std::get_if<1>(&state_)); }
+  /// @}
 
+  /// @{
+  /// The value, or another one where there is none.
   template <typename U>
   [[nodiscard]] T value_or(U&& other) const& {
     return has_value() ? **this : static_cast<T>(std::forward<U>(other));
@@ -90,6 +108,7 @@ class [[nodiscard]] Result {
   [[nodiscard]] T value_or(U&& other) && {
     return has_value() ? *std::move(*this) : static_cast<T>(std::forward<U>(other));
   }
+  /// @}
 
  private:
   std::variant<T, Error> state_;
@@ -99,17 +118,25 @@ class [[nodiscard]] Result {
 template <>
 class [[nodiscard]] Result<void> {
  public:
-  using value_type = void;
-  using error_type = Error;
+  using value_type = void;   ///< nothing
+  using error_type = Error;  ///< what it holds when the call failed
 
+  /// Of success.
   Result() = default;
+  /// Of an error.
   Result(Failure failure) : error_(std::in_place_index<1>, std::move(failure).error()) {}
 
+  /// Whether the call succeeded.
   [[nodiscard]] bool has_value() const noexcept { return error_.index() == 0; }
+  /// Whether the call succeeded.
   explicit operator bool() const noexcept { return has_value(); }
+  /// Nothing. @pre the call succeeded
   void operator*() const noexcept {}
+  /// @{
+  /// The error. @pre the call failed
   [[nodiscard]] const Error& error() const& noexcept { return *std::get_if<1>(&error_); }
   [[nodiscard]] Error&& error() && noexcept { return std::move(*std::get_if<1>(&error_)); }
+  /// @}
 
  private:
   std::variant<std::monostate, Error> error_;
