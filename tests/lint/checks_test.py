@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 import checks
+import docs
 import hpp
 import rows
 
@@ -95,6 +96,42 @@ class HppTest(unittest.TestCase):
         self.assertEqual(self.faults("/// reshard_b\n\nint x = reshard_a();\n"), ["reshard_b"])
         self.assertEqual(self.faults("/// Left to C, say: reshard_b, reshard_d.\n\nint x = reshard_a();\n"), ["reshard_d"])
         self.assertEqual(self.faults("/// Left to C, say: reshard_a.\n\nint x = reshard_a(reshard_b(1));\n"), ["reshard_a"])
+
+
+class DocsTest(unittest.TestCase):
+    CONSOLE = "```console\n$ reshard_plan x\n{}\n```\n"
+
+    def faults(self, page, output="one\n  two  2.5\nthree\n"):
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder).resolve()
+            tree = {"docs/page.md": page, "README.md": "# Top\n", "include/reshard/reshard.h": "int reshard_a(int x);\n",
+                    "examples/e.c": "int main(void) {\n  return reshard_a(1);\n}\n",
+                    "bin/reshard_plan": f"#!/bin/sh\nprintf '{output}'\n"}
+            for name, text in tree.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(text, encoding="utf-8")
+            (root / "bin/reshard_plan").chmod(0o755)
+            return len(list(docs.faults(root, root / "bin")))
+
+    def test_that_links_lead_somewhere(self):
+        self.assertEqual(self.faults("[a](../README.md) [b](../README.md#top) [c](#head) [d](https://x.y/z)\n# Head\n"), 0)
+        self.assertEqual(self.faults("[a](../READ.md) [b](../README.md#down) [c](#tail)\n# Head\n"), 3)
+
+    def test_that_names_are_declared(self):
+        self.assertEqual(self.faults("`reshard_a`, reshard_plan, `reshard_*_init`\n"), 0)
+        self.assertEqual(self.faults("`reshard_b`, `RESHARD_ERR_NONE`, `reshard.torch`\n"), 3)
+
+    def test_that_quoted_code_stands_in_its_file(self):
+        quote = "From [e](../examples/e.c):\n\n```c\n{}\n```\n"
+        self.assertEqual(self.faults(quote.format("return   reshard_a(1);")), 0)
+        self.assertEqual(self.faults(quote.format("return reshard_a(2);")), 1)
+
+    def test_that_commands_print_what_is_shown(self):
+        for shown in ("one\n...", "...\n  two  2.5\n...", "one\n...\nthree", "one\n  two  2.5\nthree"):
+            self.assertEqual(self.faults(self.CONSOLE.format(shown)), 0, shown)
+        for shown in ("two", "...\n  two  2.6\n...", "...\nthree\n...\none\n...", "one\nthree", "  two  2.5\n...", "one\n  two  2.5"):
+            self.assertEqual(self.faults(self.CONSOLE.format(shown)), 1, shown)
+        self.assertEqual(self.faults(self.CONSOLE.format("one\n..."), "one\n'; exit 3; '"), 1)
 
 
 class RowsTest(unittest.TestCase):
