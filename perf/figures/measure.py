@@ -17,6 +17,7 @@ import subprocess
 
 import kernel_code
 import machine_figures
+import megatron_figures
 import rebind_figures
 import reload_figures
 from tools import MODELS, SPECS, Tools
@@ -210,7 +211,8 @@ def main():
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, reload, kernels)
+    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, reload, kernels,
+             megatron_figures.megatron)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)

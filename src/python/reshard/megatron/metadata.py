@@ -57,8 +57,11 @@ def describe(model: Any) -> Description:
         prefix = f"{index}." if len(chunks) > 1 else ""
         _check_config(chunk.config)
         num_layers = chunk.config.num_layers
-        for name, tensor, sharded in _entries(chunk):
-            found = [_piece(prefix + name, tensor, part) for part in _parts(name, tensor, sharded)]
+        entries = list(_entries(chunk))
+        with _CopiesAreViews():  # once, since entering it takes longer than all that is asked within
+            parts = [_parts(name, tensor, sharded) for name, tensor, sharded in entries]
+        for (name, tensor, _), described in zip(entries, parts):
+            found = [_piece(prefix + name, tensor, part) for part in described]
             if sum(math.prod(piece.shape) for piece in found) != tensor.numel():
                 raise reshard.NotSupported(f"{name}: its pieces are not all of its {tensor.numel()} elements")
             tensors[prefix + name] = tensor
@@ -90,8 +93,11 @@ def _entries(chunk: Any) -> Iterator[tuple[str, torch.Tensor, Any]]:
     buffers = dict(chunk.named_buffers())
     for name, entry in sharded.items():
         tensor = parameters.get(name, buffers.get(name))
-        if tensor is not None:  # else an _extra_state
-            yield name, tensor, entry
+        if tensor is None:  # an _extra_state
+            continue
+        if type(tensor.data) is not torch.Tensor:
+            raise reshard.NotSupported(f"{name}: a {type(tensor.data).__name__}, not plain memory")
+        yield name, tensor, entry
 
 
 class _CopiesAreViews(TorchDispatchMode):
@@ -105,13 +111,10 @@ class _CopiesAreViews(TorchDispatchMode):
 
 def _parts(name: str, tensor: torch.Tensor, sharded: Any) -> list[Any]:
     """The ShardedTensors of one entry, on a tensor without memory that has the parameter's strides."""
-    if type(tensor.data) is not torch.Tensor:
-        raise reshard.NotSupported(f"{name}: a {type(tensor.data).__name__}, not plain memory")
     if not hasattr(sharded, "build_fn"):
         return [sharded]
     shadow = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-    with _CopiesAreViews():
-        built = sharded.build_fn(sharded.key, shadow, sharded.replica_id, None)
+    built = sharded.build_fn(sharded.key, shadow, sharded.replica_id, None)
     parts = built if isinstance(built, list) else list(built.values()) if isinstance(built, dict) else [built]
     for part in parts:
         if part.data.untyped_storage()._cdata != shadow.untyped_storage()._cdata:
