@@ -37,12 +37,27 @@ def candidates() -> Iterator[str]:
     yield SONAME
 
 
+def opened(path: str) -> Any:
+    """The library at a path. Where the system has no UCX, that of the package libucx from PyPI is loaded first."""
+    try:
+        return ffi.dlopen(path)
+    except OSError as problem:
+        if "libuc" not in str(problem):
+            raise
+        try:
+            import libucx  # type: ignore[import-not-found]
+        except ImportError:
+            raise OSError(f"{problem}; install UCX, or libucx-cu13 from PyPI") from None
+        libucx.load_library()
+        return ffi.dlopen(path)
+
+
 def load() -> Any:
     """Raises ImportError that says what was tried, and for a library of another version."""
     problems = []
     for path in candidates():
         try:
-            found = ffi.dlopen(path)
+            found = opened(path)
         except OSError as problem:
             problems.append(f"{path}: {problem}")
             continue
