@@ -13,7 +13,7 @@ using nlohmann::json;
 
 /// Two layers of a matrix: rows on ranks 0 and 1, then columns on 2 and 3, whole on 4; a vector that only the source
 /// has.
-constexpr char kSpec[] = R"({"version": 1, "ranks": 5, "tensors": [
+constexpr char kTwoLayers[] = R"({"version": 1, "ranks": 5, "tensors": [
   {"name": "layers.0.w", "group": 0, "shape": [4, 6],
    "src": {"dtype": "F32", "mesh": {"axes": [["x", 2]], "ranks": [0, 1]}, "placements": [{"shard": 0}]},
    "dst": [{"dtype": "BF16", "mesh": {"axes": [["x", 2]], "ranks": [2, 3]}, "placements": [{"shard": 1}], "pad_to": [4, 4]},
@@ -34,7 +34,7 @@ json pictures(const char* spec) {
 }
 
 TEST(PlanLayouts, TheFirstTensorOfAKindStandsForAll) {
-  const json found = pictures(kSpec);
+  const json found = pictures(kTwoLayers);
   EXPECT_EQ(found["left_out"], 0);
   ASSERT_EQ(found["kinds"].size(), 2U);
   const json& matrix = found["kinds"][0];
@@ -53,7 +53,7 @@ TEST(PlanLayouts, TheFirstTensorOfAKindStandsForAll) {
 }
 
 TEST(PlanLayouts, RanksThatHoldTheSameAreListedTogether) {
-  const json vector = pictures(kSpec)["kinds"][1];
+  const json vector = pictures(kTwoLayers)["kinds"][1];
   EXPECT_EQ(vector["src"]["boxes"], json::parse(R"([{"begin": [0], "end": [3], "ranks": "0-2, 4", "num_ranks": 4}])"));
   EXPECT_TRUE(vector["dst"].is_null());
 }
