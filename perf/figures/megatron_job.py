@@ -32,10 +32,10 @@ ROUNDS = 7
 LIVE = {"model_type": "llama", "num_hidden_layers": 12, "hidden_size": 1024, "intermediate_size": 4096, "head_dim": 64,
         "vocab_size": 32768, "num_attention_heads": 16, "num_key_value_heads": 8}
 SOURCE, TARGET = "megatron:tp=2,pp=2", "megatron:tp=4"
-# Layers and heads of Llama 3.1 8B; widths do not matter to a planner.
-PAPER = {"model_type": "llama", "num_hidden_layers": 32, "hidden_size": 128, "intermediate_size": 512, "head_dim": 4,
+# Heads of Llama 3.1 8B and half of its layers; to a planner widths do not matter.
+PAPER = {"model_type": "llama", "num_hidden_layers": 16, "hidden_size": 128, "intermediate_size": 512, "head_dim": 4,
          "vocab_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
-PAPER_RANKS, PAPER_SOURCE, PAPER_TARGET = 128, "megatron:tp=8,pp=4,dp=4", "megatron:tp=4,pp=1,dp=32"
+PAPER_RANKS, PAPER_SOURCE, PAPER_TARGET = 256, "megatron:tp=8,pp=4,dp=8", "megatron:tp=4,pp=1,dp=64"
 
 
 def without_cuda():
