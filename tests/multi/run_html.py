@@ -26,20 +26,22 @@ TITLES = ["The words of this page", "How far from the limit", "Who holds what", 
           "Use of the links over time", "Progress by group", "Chains", "Message sizes", "Against other ways", "The plan"]
 WORDS = ["bundle", "window", "domain", "round", "group", "open group", "bound, LB"]  # that the page explains
 NARROW = 480  # pixels, at which nothing may stick out but what scrolls by itself
-# A window of so many pixels, which browsers do not open themselves, with the page in it; what the page notes is told.
-WINDOW = """<!doctype html><html><body><iframe id="page" style="width:%dpx;height:1000px;border:0" srcdoc="%s"></iframe>
-<script>document.getElementById("page").onload = (event) => {
-  Object.assign(document.documentElement.dataset, event.target.contentDocument.documentElement.dataset);
+# Windows of so many pixels, which browsers do not open themselves, with a page in each; what a page notes is told as
+# data-page0, data-page1, ...
+WINDOW = """<iframe id="page%d" style="width:%dpx;height:1000px;border:0" srcdoc="%s"></iframe>"""
+WINDOWS = """<!doctype html><html><body>%s<script>window.onload = () => {
+  for (const window of document.querySelectorAll("iframe"))
+    document.documentElement.dataset[window.id] = window.contentDocument.documentElement.dataset.measured;
 };</script></body></html>"""
 # Notes how wide the window is, how wide the page, and what sticks out: what no part of the page that scrolls contains.
 MEASURE = """<script>
-const width = document.documentElement.clientWidth;
+for (const folded of document.querySelectorAll("details")) folded.open = true;
+const root = document.documentElement, width = root.clientWidth;
 const end = (node) => Math.max(node.getBoundingClientRect().right,
   node instanceof HTMLElement ? node.getBoundingClientRect().left + node.scrollWidth : 0);
-const out = [...document.querySelectorAll("main *")].filter((node) => !node.closest(".scroll, #tip") && end(node) > width + 0.5).map((node) => node.tagName + "." + (node.getAttribute("class") || ""));
-document.documentElement.dataset.width = width;
-document.documentElement.dataset.page = document.documentElement.scrollWidth;
-document.documentElement.dataset.out = out.slice(0, 5).join(" ");
+const out = [...document.querySelectorAll("main *")].filter((node) => !node.closest(".scroll, #tip") &&
+  end(node) > width + 0.5).map((node) => node.tagName + "." + (node.getAttribute("class") || ""));
+root.dataset.measured = JSON.stringify({ width, page: root.scrollWidth, out: out.slice(0, 5) });
 </script></body>"""
 
 # Ranks, what the tool plans, and a text that the page must show.
@@ -87,17 +89,24 @@ def open_page(browser, path, folder):
     return out
 
 
-def check_narrow(browser, page, folder):
-    """At NARROW pixels the page is no wider than its window."""
-    path = os.path.join(folder, "narrow.html")
-    check(page.count("</body>") == 1, "the page has one end")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(WINDOW % (NARROW, html.escape(page.replace("</body>", MEASURE))))
-    opening = re.search(r"<html[^>]*>", open_page(browser, path, folder)).group(0)
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', opening))
-    check(int(found["width"]) <= NARROW, "the browser's window is wider than asked for: %s" % opening)
-    check(int(found["page"]) <= int(found["width"]) and not found["out"],
-          "at %s pixels the page is %s wide; %s sticks out" % (found["width"], found["page"], found["out"]))
+def check_narrow(browser, paths, folder):
+    """At NARROW pixels no page is wider than its window. One start of the browser for all of them."""
+    windows = []
+    for number, path in enumerate(paths):
+        with open(path, encoding="utf-8") as file:
+            page = file.read()
+        check(page.count("</body>") == 1, "%s: the page has one end" % path)
+        windows.append(WINDOW % (number, NARROW, html.escape(page.replace("</body>", MEASURE))))
+    with open(os.path.join(folder, "narrow.html"), "w", encoding="utf-8") as file:
+        file.write(WINDOWS % "".join(windows))
+    opening = re.search(r"<html[^>]*>", open_page(browser, file.name, folder)).group(0)
+    measured = dict(re.findall(r'data-page(\d+)="([^"]*)"', opening))
+    check(len(measured) == len(paths), "%d pages, of which %d could be measured" % (len(paths), len(measured)))
+    for number, text in measured.items():
+        found = json.loads(html.unescape(text))
+        check(0.9 * NARROW < found["width"] <= NARROW, "the window is %d pixels wide" % found["width"])
+        check(found["page"] <= found["width"] and not found["out"], "%s: in a window of %d pixels the page is %d wide; "
+              "%s sticks out" % (paths[int(number)], found["width"], found["page"], found["out"]))
 
 
 def check_counts(data, opening):
@@ -127,7 +136,6 @@ def check_page(browser, path, folder, texts):
         check(text in body, "the page does not show %r" % text)
     for bad in ("NaN", "undefined", "Infinity"):
         check(bad not in shown[shown.index("<main"):shown.index("</main>")], "the page shows %s" % bad)
-    check_narrow(browser, page, folder)
     return data
 
 
@@ -238,7 +246,7 @@ def main():
         print("skipped: none of %s is installed" % ", ".join(BROWSERS))
         return SKIPPED
     folder = tool.scratch("html")
-    pages = 0
+    pages = []
     try:
         for source in (pages_made_up(args.template, folder), pages_of_the_tool(args.plan, folder)):
             for path, texts in source:
@@ -248,12 +256,13 @@ def main():
                         check_cells(data)
                 except tool.ToolFailure as error:
                     raise tool.ToolFailure("%s: %s" % (path, error)) from error
-                pages += 1
+                pages.append(path)
+        check_narrow(browser, pages, folder)
     except tool.ToolFailure as error:
         print("FAILED  %s" % error)
         return 1
     shutil.rmtree(folder, ignore_errors=True)
-    print("%d pages right" % pages)
+    print("%d pages right" % len(pages))
     return 0
 
 
