@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
 """Layouts, machines and plans of the Python package: what goes in comes out, and faults are exceptions of their status."""
+import html.parser
 import json
 import pathlib
 import pickle
+import subprocess
 import tempfile
 import unittest
 
 import numpy as np
 
 import reshard
-from reshard import _dtypes, _errors, _layout, _library
+from reshard import __main__ as reshard_main
+from reshard import _dtypes, _errors, _library
 
 CONFIG = {"model_type": "qwen3", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 96,
           "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "torch_dtype": "bfloat16",
@@ -201,6 +204,50 @@ class PlanTest(unittest.TestCase):
         self.assertIn(f"{first.hash:016x}", repr(first))
         with self.assertRaises(AttributeError):
             first.bytes_lost
+
+    def test_a_plan_prints_as_the_tool_does(self):
+        try:
+            tool = reshard_main.tool("reshard_plan")
+        except SystemExit as problem:
+            self.skipTest(str(problem))
+        names = ["--from", "fsdp:shard=4", "--to", "vllm:tp=2,quant=mxfp8"]
+        dst = reshard.Layout.from_text(CONFIG, names[3], first_rank=4)
+        machine = reshard.Machine("hgx-h100", [4, 2])
+        with tempfile.TemporaryDirectory() as folder:
+            config = pathlib.Path(folder) / "config.json"
+            config.write_text(json.dumps(CONFIG))
+            for options, made in (([], None), (["--cluster", "hgx-h100", "--simulate"], machine)):
+                plan = reshard.plan(self.src, dst, made)
+                if made:
+                    plan.simulate()
+                done = subprocess.run([tool, "--model", config, *names, *options], capture_output=True, text=True, check=True)
+                lines = [text for text in str(plan).splitlines() if text and "planning took" not in text]
+                self.assertGreater(len(lines), 15)
+                self.assertEqual([text for text in lines if text not in done.stdout.splitlines()], [])
+        self.assertIn("converted", str(plan))
+        self.assertIn("lower bounds", str(plan))
+
+    def test_a_plan_in_a_notebook_is_a_piece_of_html(self):
+        class Reader(html.parser.HTMLParser):
+            def __init__(self):
+                super().__init__()
+                self.open, self.text = [], ""
+
+            def handle_starttag(self, tag, _attributes):
+                self.open.append(tag)
+
+            def handle_endtag(self, tag):
+                assert self.open.pop() == tag, tag
+
+            def handle_data(self, data):
+                self.text += data
+
+        for machine in (None, reshard.Machine("hgx-h100", [4, 2])):
+            plan, reader = reshard.plan(self.src, self.dst, machine), Reader()
+            reader.feed(plan._repr_html_())
+            self.assertEqual(reader.open, [])
+            self.assertIn(str(plan), reader.text)
+            self.assertEqual("estimate" in reader.text, machine is not None)
 
     def test_a_plan_is_kept_in_a_file(self):
         plan = reshard.plan(self.src, self.dst)

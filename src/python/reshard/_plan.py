@@ -11,6 +11,7 @@ from ._errors import InvalidArgument
 from ._layout import Layout
 from ._library import chars, check, created, ffi, lib, struct, text, text_of, value
 from ._machine import Machine
+from ._report import report_html, report_text
 
 ORDERS = {"fixed": 0, "rotated": 1, "any": 2}  # reshard_group_order_t
 INFO_FIELDS = ("hash", "num_ranks", "num_tensors", "num_groups", "num_atoms", "num_bundles", "num_messages",
@@ -88,6 +89,12 @@ class Plan:
         handle = created("plan", lib.reshard_plan_load, chars(path), src.handle, dst.handle,
                          machine.handle if machine else ffi.NULL)
         return cls(handle, src, dst, machine, None)
+
+    def __str__(self) -> str:
+        return report_text(self.json())
+
+    def _repr_html_(self) -> str:
+        return report_html(self.json())
 
     def __repr__(self) -> str:
         return f"<reshard.Plan {self.hash:016x}, {self.num_ranks} ranks, {self.num_tensors} tensors>"
