@@ -233,8 +233,10 @@ class FaultTest(unittest.TestCase):
                 session.finish()
                 np.testing.assert_array_equal(dst, expected)
                 run = session.run()
+                self.assertEqual([next(run), next(run), next(run)], [0, 1, 2])
                 run.finish()
-                run.finish()
+                comm.barrier()
+                self.assertEqual(list(run), [])  # once is enough: a second one would wait for a run that is not there
                 self.assertEqual(list(session.run()), [0, 1, 2])
 
         checked(on_ranks(2, move))

@@ -26,9 +26,11 @@ CACHED_SESSIONS = 4
 def comm(group: Any = None, *, timeout: float = 60.0, net_devices: str | None = None) -> Comm:
     """A Comm of the ranks of a process group, numbered as there. Collective over the group; None: the default group.
 
-    Its addresses travel by the group's all_gather_object, over gloo or NCCL; weights do not. timeout: seconds.
+    Its addresses travel by the group's all_gather_object, over gloo or NCCL; weights do not. timeout: seconds from when
+    all ranks have called this: for one that is late the others wait as long as the group itself does.
     """
     rank, size = dist.get_rank(group), dist.get_world_size(group)
+    dist.barrier(group)
 
     def allgather(data: bytes) -> Sequence[bytes]:
         gathered: list[Any] = [None] * size
