@@ -21,7 +21,7 @@ SONAME = "libreshard.so.0"
 FOLDER = pathlib.Path(__file__).resolve().parent
 INFINITE_US = 2**63 - 1  # RESHARD_TIMEOUT_INFINITE
 
-ffi = cffi.FFI()
+ffi: Any = cffi.FFI()
 ffi.cdef((FOLDER / "_declarations.txt").read_text(encoding="utf-8"))
 
 
