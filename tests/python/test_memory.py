@@ -9,7 +9,7 @@ import unittest
 import numpy as np
 
 import reshard
-from reshard import _library, _memory
+from reshard import _library, _memory, _session
 
 new_capsule = ctypes.pythonapi.PyCapsule_New
 new_capsule.restype, new_capsule.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
@@ -111,6 +111,18 @@ class MemoryTest(unittest.TestCase):
                 _memory.memory_of(given)
         with self.assertRaisesRegex(reshard.InvalidArgument, "no array"):
             _memory.memory_of([1, 2])
+
+    def test_streams_of_many_kinds_are_addresses(self):
+        class Pointer:
+            value = 0x30
+
+        class Stream:
+            def __init__(self, **attributes):
+                self.__dict__.update(attributes)
+
+        for given, address in ((None, 0), (0x10, 0x10), (Stream(cuda_stream=0x20), 0x20), (Stream(ptr=0x21), 0x21),
+                               (Stream(handle=Pointer()), 0x30), (Stream(cuda_stream=0), 0)):
+            self.assertEqual(int(_library.ffi.cast("uintptr_t", _session.stream_pointer(given))), address)
 
     def test_a_buffer_of_the_library_is_filled(self):
         for given, expected in ((reshard.Memory(0x10, 7, 5), (1, 5)), (np.zeros(3), (0, -1))):
