@@ -34,6 +34,13 @@ struct BindingOptions {
   std::int32_t device = -1;
 };
 
+/// What changes when a binding goes on to another plan: see reshard_binding_update.
+struct UpdateOptions {
+  std::vector<Buffer> src = {};                                  ///< those that lie elsewhere than before, or are new
+  std::vector<Buffer> dst = {};                                  ///< those that lie elsewhere than before, or are new
+  std::chrono::microseconds timeout = std::chrono::seconds(60);  ///< for the exchange with the other ranks
+};
+
 /// How far a run has come: see reshard_binding_poll.
 struct Progress {
   std::int64_t num_groups = 0;  ///< how many are complete
@@ -89,6 +96,21 @@ class Binding : public detail::Handle<reshard_binding_t, reshard_binding_destroy
     desc.traffic_class = options.traffic_class;
     desc.device = options.device;
     return detail::created<Binding>(reshard_binding_create, static_cast<const reshard_binding_desc_t*>(&desc));
+  }
+
+  /// Collective: goes on with another plan of the same ranks, on every rank or on none.
+  [[nodiscard]] Result<void> update(const Plan& plan, const UpdateOptions& options = {}) {
+    const std::vector<reshard_buffer_t> src = detail::to_c(options.src);
+    const std::vector<reshard_buffer_t> dst = detail::to_c(options.dst);
+    reshard_binding_desc_t desc;
+    reshard_binding_desc_init(&desc);
+    desc.plan = plan.get();
+    desc.num_src_buffers = static_cast<std::int64_t>(src.size());
+    desc.src_buffers = src.data();
+    desc.num_dst_buffers = static_cast<std::int64_t>(dst.size());
+    desc.dst_buffers = dst.data();
+    desc.timeout_us = options.timeout.count();
+    return detail::outcome(reshard_binding_update(get(), &desc));
   }
 
   /// Returns at once. `stream`: of device memory, a cudaStream_t.

@@ -61,6 +61,41 @@ TEST(HppRanksTest, RowsBecomeColumnsAgainAndAgain) {
   });
 }
 
+TEST(HppRanksTest, ABindingGoesOnWithAnotherPlanAndAnotherPlace) {
+  auto comms = must(reshard::Comm::local(2));
+  on_all(comms, [](reshard::Comm& comm, std::int32_t rank) {
+    const auto layouts = must(reshard::Layout::from_spec(kRowsToColumns));
+    const auto plan = must(reshard::Plan::create(layouts.src, layouts.dst));
+    std::vector<float> rows(8), columns(8, -1.0F), elsewhere(8, -1.0F);
+    for (std::size_t i = 0; i < 8; ++i) rows[i] = static_cast<float>(8 * rank) + static_cast<float>(i);
+    auto binding = must(reshard::Binding::create(
+        plan, comm,
+        {.src = {{.ptr = rows.data(), .size_bytes = 32}}, .dst = {{.ptr = columns.data(), .size_bytes = 32}}}));
+
+    auto swapped = must(reshard::Layout::create(2));  // rank 0 gets the last columns
+    const auto tensor = must(swapped.add_tensor({.name = "w", .shape = {4, 4}}));
+    must(swapped.place(tensor, {.axes = {{.size = 2, .rule = RESHARD_SHARD_CHUNK, .dim = 1}}, .ranks = {1, 0}}));
+    const auto other = must(plan.update(swapped));
+    must(binding.update(other, {.dst = {{.ptr = elsewhere.data(), .size_bytes = 32}}, .timeout = 10s}));
+    must(binding.start());
+    must(binding.finish(10s));
+    for (std::size_t i = 0; i < 8; ++i) {
+      const auto row = static_cast<int>(i / 2), column = static_cast<int>(i % 2) + 2 * (1 - rank);
+      EXPECT_EQ(elsewhere[i], static_cast<float>(4 * row + column)) << i;
+    }
+    EXPECT_EQ(columns, std::vector<float>(8, -1.0F));
+    must(binding.update(other, {.dst = {{.ptr = columns.data(), .size_bytes = 32}}}));  // the same plan, moved memory
+    must(binding.start());
+    must(binding.finish(10s));
+    EXPECT_EQ(columns, elsewhere);
+    std::byte all[2] = {};  // a barrier: the peer may still read the rows
+    const std::byte mine{1};
+    must(comm.allgather({&mine, 1}, all, 10s));
+  });
+  reshard::Binding none;
+  EXPECT_EQ(none.update(reshard::Plan()).error().status, RESHARD_ERR_INVALID_ARGUMENT);
+}
+
 TEST(HppRanksTest, PollingTellsWhichGroupsAreCompleteUntilTheRunIs) {
   auto comms = must(reshard::Comm::local(2));
   on_all(comms, [](reshard::Comm& comm, std::int32_t) {
