@@ -20,10 +20,6 @@ CASES = [("dense", 1), ("dense", 2), ("experts", 1), ("experts", 2)]
 CASES_OF_CI = [("dense", 2), ("experts", 1)]
 
 
-def pointers(model):
-    return {name: tensor.data_ptr() for name, tensor in model.named_parameters() if tensor.numel()}
-
-
 class Case:
     """A live engine with the weights of seed 1, and what fresh engines with those of seeds 1 and 2 say."""
 
@@ -65,10 +61,10 @@ class EngineTest(unittest.TestCase):
         from reshard.vllm.source import ShardSource
         from reshard.vllm.trainer import ReshardTrainerInitInfo
         from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
-        import reshard.vllm.plugin
-        reshard.vllm.plugin.register()
+        import reshard_vllm_plugin
+        reshard_vllm_plugin.register()
         self.assertNotEqual(case.before, case.fresh)
-        where = case.llm.apply_model(pointers)
+        where = case.llm.apply_model(vllm_models.pointers)
         trainer = vllm_models.make(case.kind, 2).float()
         engine = WeightTransferTrainerFactory.trainer_init(
             ReshardTrainerInitInfo(rank=0, workers_per_replica=case.tp), client=LLMClient(case.llm),
@@ -79,7 +75,7 @@ class EngineTest(unittest.TestCase):
         trainer.load_state_dict(vllm_models.make(case.kind, 1).float().state_dict())
         engine.send_weights()
         self.assertEqual(vllm_models.generate(case.llm), case.before)
-        self.assertEqual(case.llm.apply_model(pointers), where)
+        self.assertEqual(case.llm.apply_model(vllm_models.pointers), where)
         engine.shutdown()
 
 

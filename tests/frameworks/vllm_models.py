@@ -17,7 +17,7 @@ def prepare(folder):
     installed = pathlib.Path(folder) / "installed/reshard-0.0.0.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: reshard\nVersion: 0.0.0\n", encoding="utf-8")
-    (installed / "entry_points.txt").write_text("[vllm.general_plugins]\nreshard = reshard.vllm.plugin:register\n",
+    (installed / "entry_points.txt").write_text("[vllm.general_plugins]\nreshard = reshard_vllm_plugin:register\n",
                                                 encoding="utf-8")
     paths = [str(ROOT / "src/python"), str(ROOT / "tests/frameworks"), str(installed.parent)]
     sys.path[:0] = paths
@@ -85,6 +85,11 @@ def stop(llm):
 def transfer_config():
     from vllm.config import WeightTransferConfig
     return WeightTransferConfig(backend="reshard")
+
+
+def pointers(model):
+    """For LLM.apply_model: where the live parameters lie."""
+    return {name: tensor.data_ptr() for name, tensor in model.named_parameters() if tensor.numel()}
 
 
 def generate(llm):

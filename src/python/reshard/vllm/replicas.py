@@ -80,4 +80,4 @@ class Control:
                 future.result(self.timeout)
 
     def explain(self) -> str:
-        return "; ".join(f"replica {member}: {type(error).__name__}: {error}" for member, error in self.problems.items())
+        return "; ".join(f"replica {member}: {type(error).__name__}: {error}" for member, error in sorted(self.problems.items()))
