@@ -20,6 +20,7 @@ import machine_figures
 import megatron_figures
 import python_figures
 import rebind_figures
+import recording_figures
 import reload_figures
 from tools import MODELS, SPECS, Tools
 
@@ -213,7 +214,7 @@ def main():
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
     parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, reload, kernels,
-             megatron_figures.megatron, python_figures.python)
+             megatron_figures.megatron, python_figures.python, recording_figures.recording)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)

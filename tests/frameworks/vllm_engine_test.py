@@ -67,7 +67,7 @@ class EngineTest(unittest.TestCase):
         where = case.llm.apply_model(vllm_models.pointers)
         trainer = vllm_models.make(case.kind, 2).float()
         engine = WeightTransferTrainerFactory.trainer_init(
-            ReshardTrainerInitInfo(rank=0, workers_per_replica=case.tp), client=LLMClient(case.llm),
+            ReshardTrainerInitInfo(rank=0, workers_per_replica=case.tp, timeout=120), client=LLMClient(case.llm),
             source=ShardSource.of_module(trainer))
         engine.send_weights(weight_version="2")
         self.assertEqual(vllm_models.generate(case.llm), case.fresh)

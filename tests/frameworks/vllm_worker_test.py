@@ -158,6 +158,11 @@ class ServersTest(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        # Once for all processes; reshard is loaded in each, for UCX does not like to be forked.
+        import vllm.config  # noqa: F401
+        import vllm.distributed.weight_transfer.base  # noqa: F401
+        import vllm.model_executor.layers.attention  # noqa: F401
+        import vllm.model_executor.model_loader.reload  # noqa: F401
         cls.first, cls.second, cls.third, cls.computing = Client(), Client(), Client(), Client(is_computing=True)
 
     @classmethod
@@ -168,7 +173,7 @@ class ServersTest(unittest.TestCase):
     def make(self, client, module):
         from reshard.vllm.source import ShardSource
         from reshard.vllm.trainer import ReshardTrainerInitInfo, TrainerEngine
-        return TrainerEngine.trainer_init(ReshardTrainerInitInfo(rank=0, timeout=20), client=client,
+        return TrainerEngine.trainer_init(ReshardTrainerInitInfo(rank=0, timeout=60), client=client,
                                           source=ShardSource.of_module(module))
 
     def test_servers_come_and_go(self):
