@@ -167,7 +167,7 @@ def main():
             failures += bool(lines)
             print("".join(line + "\n" for line in lines[:8]), end="", flush=True)
     if not RESHARD_ALL and not sys.argv[1:]:
-        print("RESHARD_ALL=1 compares all families, settings and ranks (half an hour)")
+        print("RESHARD_ALL=1 compares all families, settings and ranks (minutes)")
     print(f"workers: {count}, {failures} differ; the longest recording took {1e3 * longest:.0f} ms")
     sys.exit(failures > 0 or count == 0)
 

@@ -12,6 +12,7 @@ recorded, and must have the same blocks, or all are.
 import contextlib
 import dataclasses
 import gc
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -21,8 +22,8 @@ from vllm.model_executor.model_loader.mtp_validation import disable_mtp_complete
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.model_executor.model_loader.reload.meta import restore_layer_on_meta
 
-from reshard.vllm.recorder import Recorder, RecordingError
-from reshard.vllm.recording import STACKED, Block, CheckpointTensor, Parameter, Recording, blocks_of
+from reshard.vllm.recorder import Recorder, RecordingError, storage_of
+from reshard.vllm.recording import Block, CheckpointTensor, Parameter, Recording, blocks_of
 
 LAYER = re.compile(r"\.(\d+)\.")
 
@@ -53,11 +54,11 @@ def record(model: nn.Module, tensors: Sequence[CheckpointTensor], every_layer: b
 
 def _record_once(model: nn.Module, modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor],
                  layers: "_Layers") -> Recording:
-    """The first of equal layers with all that is not in a layer, then the last, and all others as these."""
-    first = _record(model, *_chosen(modules, tensors, layers.first()))
-    # Of the last layer only those experts are asked for that the first one took: that is all that can fit in.
-    last = _record(model, *_chosen(modules, tensors, layers.last()), layers.experts(first))
-    return layers.repeat(first, last)
+    """The first and the last of equal layers, with all that is not in a layer; all others as the first."""
+    chosen = layers.chosen()
+    return layers.repeat(_record(model, {name: module for name, module in modules.items()
+                                         if layer_of(name + ".") in chosen},
+                                 [tensor for tensor in tensors if layer_of(tensor.name) in chosen], layers.firsts()))
 
 
 def _as_in_files(modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor]) -> Sequence[CheckpointTensor]:
@@ -70,12 +71,6 @@ def _as_in_files(modules: dict[str, nn.Module], tensors: Sequence[CheckpointTens
               and shapes[name][1] == 2 * shapes[name.replace("gate_up_proj", "down_proj")][2]}
     turned |= {name.replace("gate_up_proj", "down_proj") for name in turned}
     return [dataclasses.replace(tensor, is_turned=tensor.name in turned) for tensor in tensors]
-
-
-def _chosen(modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor],
-            indices: set[int | None]) -> tuple[dict[str, nn.Module], list[CheckpointTensor]]:
-    return ({name: module for name, module in modules.items() if layer_of(name + ".") in indices},
-            [tensor for tensor in tensors if layer_of(tensor.name) in indices])
 
 
 def layer_of(name: str) -> int | None:
@@ -110,61 +105,59 @@ class _Layers:
     def is_worth_it(self) -> bool:
         return any(len(equal) > 2 for equal in self.classes)
 
-    def first(self) -> set[int | None]:
-        return {None, *(equal[0] for equal in self.classes)}
+    def chosen(self) -> set[int | None]:
+        return {None, *(equal[0] for equal in self.classes), *(equal[-1] for equal in self.classes)}
 
-    def last(self) -> set[int | None]:
-        return {equal[-1] for equal in self.classes if len(equal) > 1}
+    def firsts(self) -> dict[int, int]:
+        """The first layer of those that are like a last one."""
+        return {equal[-1]: equal[0] for equal in self.classes if len(equal) > 1}
 
-    def experts(self, first: Recording) -> dict[str, set[int]]:
-        """The experts that the first layers took, by the tensors of the last ones."""
-        ends = {equal[0]: equal[-1] for equal in self.classes}
-        found: dict[str, set[int]] = {}
-        for blocks in first.blocks.values():
-            for block in blocks:
-                if STACKED.search(block.tensor):
-                    index = layer_of(block.tensor)
-                    name = _renamed(block.tensor, index, ends.get(index, index))
-                    found.setdefault(name, set()).update(range(block.begin[0], block.begin[0] + block.shape[0]))
-        return found
-
-    def repeat(self, first: Recording, last: Recording) -> Recording:
+    def repeat(self, some: Recording) -> Recording:
         """The recording of all layers. Raises _NotEqual where a last one is not as its first one."""
         whole = Recording()
         by_index: dict[int | None, list[str]] = {}
-        for name in first.parameters:
+        for name in some.parameters:
             by_index.setdefault(layer_of(name + "."), []).append(name)
-        _take(whole, first, by_index.get(None, []), None, None)
+        for index, names in by_index.items():
+            if any(layer_of(block.tensor) != index for name in names for block in some.blocks[name]):
+                raise _NotEqual
+        for name in by_index.get(None, []):
+            whole.parameters[name], whole.blocks[name] = some.parameters[name], some.blocks[name]
         for equal in self.classes:
-            for index in equal:
-                _take(whole, first, by_index.get(equal[0], []), equal[0], index)
-        if any(last.parameters[name] != whole.parameters.get(name) or last.blocks[name] != whole.blocks[name]
-               for name in last.parameters):
+            for name in by_index.get(equal[0], []):
+                _repeat(whole, some.parameters[name], some.blocks[name], equal)
+        if any(some.parameters[name] != whole.parameters.get(name) or some.blocks[name] != whole.blocks[name]
+               for name in some.parameters):
             raise _NotEqual
-        if sum(layer_of(name + ".") in self.last() for name in whole.parameters) != len(last.parameters):
+        last = self.firsts()
+        if sum(layer_of(name + ".") in last for name in whole.parameters) != sum(len(by_index.get(i, ())) for i in last):
             raise _NotEqual
         return whole
 
 
-def _take(whole: Recording, some: Recording, names: list[str], old: int | None, new: int | None) -> None:
-    for name in names:
-        if any(layer_of(block.tensor) != old for block in some.blocks[name]):
-            raise _NotEqual
-        parameter, renamed = some.parameters[name], _renamed(name, old, new)
-        whole.parameters[renamed] = parameter if old == new else Parameter(renamed, parameter.shape, parameter.strides,
-                                                                           parameter.dtype)
-        whole.blocks[renamed] = some.blocks[name] if old == new else [
-            Block(_renamed(block.tensor, old, new), block.begin, block.shape, block.offset, block.strides, block.is_zero)
-            for block in some.blocks[name]]
+def _repeat(whole: Recording, parameter: Parameter, blocks: list[Block], layers: list[int]) -> None:
+    """Puts a parameter of the first of equal layers into all of them."""
+    head, tail = _around(parameter.name)
+    parts = [(*_around(block.tensor), block) for block in blocks]
+    for index in layers:
+        name = f"{head}{index}{tail}"
+        whole.parameters[name] = Parameter(name, parameter.shape, parameter.strides, parameter.dtype)
+        whole.blocks[name] = [Block(f"{before}{index}{behind}", block.begin, block.shape, block.offset, block.strides,
+                                    block.is_zero) for before, behind, block in parts]
 
 
-def _renamed(name: str, old: int | None, new: int | None) -> str:
-    return name if old == new else LAYER.sub(f".{new}.", name + ".", count=1)[:-1]
+def _around(name: str) -> tuple[str, str]:
+    """What stands before and behind the number of a name's layer."""
+    match = LAYER.search(name + ".")
+    assert match is not None
+    return name[:match.start(1)], name[match.end(1):]
 
 
 def _look(module: nn.Module) -> tuple:
     """What must be equal in modules of equal layers."""
-    kept = get_layerwise_info(module).restore_metadata if module._parameters or module._buffers else ({}, {})
+    if not (module._parameters or module._buffers):
+        return (type(module),)
+    kept = get_layerwise_info(module).restore_metadata
     tensors = tuple((name, tensor.shape, tensor.stride(), tensor.dtype) for kind in kept for name, tensor in kind.items())
     table = getattr(module, "_expert_map", None)
     return (type(module), type(getattr(module, "quant_method", None)), tensors,
@@ -214,16 +207,16 @@ def checkpoint_format(modules: dict[str, nn.Module]) -> Iterator[dict[str, torch
 
 
 def _record(model: nn.Module, modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor],
-            experts: dict[str, set[int]] | None = None) -> Recording:
-    """Records these modules with these tensors; experts: by the tensor's name, where only some are wanted."""
-    recorder, at, chosen = Recorder(), [""], experts or {}
-    files = [file for tensor in tensors
-             for file in tensor.files(recorder.source(tensor.name, tensor.shape, tensor.dtype), chosen.get(tensor.name))]
+            firsts: dict[int, int] | None = None) -> Recording:
+    """Records these modules with these tensors. firsts: see _wanted."""
+    recorder, at = Recorder(), [""]
+    sources = {tensor.name: recorder.source(tensor.name, tensor.shape, tensor.dtype) for tensor in tensors}
 
     def weights() -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in files:
-            at[0] = name
-            yield name, tensor
+        for tensor in tensors:
+            for name, part in tensor.files(sources[tensor.name], _wanted(recorder, tensor, sources, firsts or {})):
+                at[0] = name
+                yield name, part
 
     with checkpoint_format(modules) as found:
         for name, parameter in found.items():
@@ -237,6 +230,19 @@ def _record(model: nn.Module, modules: dict[str, nn.Module], tensors: Sequence[C
                 raise RecordingError(f"{at[0]}: its loader in {type(model).__name__} fails on a tensor without memory: "
                                      f"{type(error).__name__}: {error}") from error
         return _recording(recorder, found)
+
+
+def _wanted(recorder: Recorder, tensor: CheckpointTensor, sources: dict[str, torch.Tensor],
+            firsts: dict[int, int]) -> set[int] | None:
+    """Of a layer that is like an earlier one only those experts are given that the earlier one has taken: others would
+    be passed over again. None: all, also where the earlier layer's have not been loaded yet."""
+    layer = layer_of(tensor.name) if tensor.is_stacked else None
+    if layer not in firsts:
+        return None
+    before, behind = _around(tensor.name)
+    taken = recorder.taken.get(storage_of(sources[f"{before}{firsts[layer]}{behind}"]), set())
+    step = math.prod(tensor.shape[1:])
+    return {offset // step for offset in taken} or None
 
 
 def _recording(recorder: Recorder, found: dict[str, torch.Tensor]) -> Recording:

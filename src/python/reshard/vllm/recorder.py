@@ -51,6 +51,7 @@ class Recorder(TorchDispatchMode):
         self.parameters: dict[int, tuple[str, Space]] = {}  # by storage
         self.sources: dict[int, Tensor] = {}
         self.made: dict[int, Space | Computed] = {}
+        self.taken: dict[int, set[int]] = {}  # by storage of a source: where views of it began that were copied
         self.keep: list[torch.Tensor] = []  # identities of storages hold while these live
         self.marks: dict[float, tuple[Tensor, View]] = {}
         self.values: dict[int, torch.Tensor] = {}  # of small tensors (tables of experts) that loaders moved to `meta`
@@ -99,6 +100,7 @@ class Recorder(TorchDispatchMode):
         """The origins of what a tensor holds, each part with its place in the view `to`."""
         storage, view = storage_of(tensor), view_of(tensor)
         if storage in self.sources and storage not in self.made:
+            self.taken.setdefault(storage, set()).add(view.offset)
             return [(self.sources[storage], view, to)]
         if storage in self.parameters:
             return list(self.parameters[storage][1].read(view, to))
