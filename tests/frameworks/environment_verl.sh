@@ -17,6 +17,7 @@ if [ -e "$folder/complete" ]; then exit; fi
 "$oracles/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
   "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/frameworks.pth"
 "$python" -m pip install --quiet --no-deps verl==0.9.1 ray==2.56 tensordict==0.10.0 codetiming==1.4.0 hydra-core==1.3.2 \
-  omegaconf==2.3.0 antlr4-python3-runtime==4.9.3 torchdata msgpack orjson pyvers importlib_metadata zipp
+  omegaconf==2.3.0 antlr4-python3-runtime==4.9.3 torchdata==0.11.0 msgpack==1.2.4 orjson==3.13.0 \
+  pyvers==0.2.3 importlib_metadata==10.2.0 zipp==4.1.2
 "$python" -c 'import ray, verl.checkpoint_engine' 2> /dev/null
 touch "$folder/complete"
