@@ -9,6 +9,7 @@ What a rank must hold afterwards is computed by torch itself, with distribute_te
 elements; destinations are filled with -1 first.
 """
 import argparse
+import itertools
 import random
 
 import torch
@@ -22,6 +23,8 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 import reshard
 import reshard.torch
+from reshard.torch._pieces import held_on_mesh
+from reshard.torch._placements import held
 from torch_case import run_ranks
 
 NUM_RANKS = 4
@@ -115,6 +118,39 @@ def check_uneven_tensor_parallel():
         dst = distribute_tensor(torch.full(shape, -1, dtype=torch.bfloat16), mesh, [Shard(1), Shard(0)])
         reshard.torch.sync({"w": src}, {"w": dst})
         same(src.full_tensor().bfloat16(), dst.full_tensor(), f"{shape}")
+
+
+class Coordinate:
+    """A DeviceMesh as one rank sees it, of more ranks than this test has."""
+
+    def __init__(self, sizes, place):
+        self.sizes, self.place, self.ndim = sizes, place, len(sizes)
+
+    def get_coordinate(self):
+        return self.place
+
+    def size(self, axis):
+        return self.sizes[axis]
+
+
+def check_fsdp2_over_uneven_tensor_parallelism():
+    """FSDP2 chunks what tensor parallelism left on the rank, also where its own placements say something else."""
+    num_differing = 0
+    for extent, dp, tp in itertools.product(range(1, 12), range(1, 5), range(2, 5)):
+        placements = [_StridedShard(0, split_factor=tp), Shard(0)]
+        for place in itertools.product(range(dp), range(tp)):
+            rows = list(range(extent))
+            for size, index in ((tp, place[1]), (dp, place[0])):
+                each = -(-len(rows) // size)
+                rows = rows[index * each:(index + 1) * each]
+            mesh = Coordinate([dp, tp], list(place))
+            dims = held_on_mesh("w", torch.empty(len(rows), 2), (extent, 2), mesh, placements, None, True)
+            found = [row for begin, end in dims[0] for row in range(begin, end)]
+            assert found == rows, (extent, dp, tp, place, found, rows)
+            order = list(range(2))
+            ranges = held((extent, 2), placements, [dp, tp], list(place), order)[0]
+            num_differing += [row for begin, end in ranges for row in range(begin, end)] != rows
+    assert num_differing  # else this would test nothing
 
 
 def check_plain_tensors():
@@ -216,8 +252,11 @@ def check_fsdp2():
             reshard.torch.sync(model, copy)
             for name, value in model.state_dict().items():
                 same(value.full_tensor() if isinstance(value, DTensor) else value, copy[name], f"{what} trained: {name}")
+            with torch.no_grad():
+                model(torch.ones(3, 5))  # without a backward pass the root stays unsharded
         back = filled(Model(inner=inner), first=3)
         reshard.torch.sync(back, model)  # into the live parameters
+        model.reshard()  # the sharded ones, which would forget what only the unsharded root got
         reshard.torch.sync(model, copy)
         for name, value in back.state_dict().items():
             same(value, copy[name], f"{what}, into it: {name}")
@@ -291,6 +330,13 @@ def check_refusals():
             assert word in str(error), error
         else:
             raise AssertionError(f"nothing was raised where {word!r} is wrong")
+    with reshard.torch.comm() as comm:
+        try:
+            reshard.torch.layout(good if rank != 3 else {"w": "text"}, comm, timeout=20)
+        except reshard.InvalidArgument as error:
+            assert "str" in str(error), error
+        else:
+            raise AssertionError("a layout of a text")
     target = {"w": torch.zeros(4, 4)}
     target["v"] = target["w"]  # a second name, which the source has not got
     reshard.torch.sync(good, dict(reversed(target.items())))
@@ -313,6 +359,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=25)
     arguments = parser.parse_args()
+    check_fsdp2_over_uneven_tensor_parallelism()
     print(f"torch {torch.__version__}, seed {arguments.seed}, {arguments.rounds} rounds", flush=True)
     run_ranks(NUM_RANKS, rank_main, arguments.seed, arguments.rounds)
     print("all as torch has it")
