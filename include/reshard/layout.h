@@ -151,7 +151,7 @@ typedef struct reshard_model_options {
   uint32_t version;
   const char* config_json; /**< text of a Hugging Face config.json */
   const char* layout;      /**< "fsdp:shard=8,replicate=2", "megatron:tp=2,pp=2,dp=2,ep=4,etp=1", "vllm:tp=2,dp=4",
-                                "checkpoint" */
+                                "sglang:tp=4,ep=4", "checkpoint" */
   int64_t num_layers;      /**< keep only the first N decoder layers; 0: all */
   int32_t first_rank;      /**< rank i of the layout is rank first_rank + i of the world */
   int32_t num_ranks;       /**< size of the world; 0: one more than the layout's greatest rank */

@@ -590,9 +590,9 @@ RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t
  * Binds to another plan of the same ranks in place of the binding's, as after reshard_plan_update: what has not changed
  * is used again, namely the comm and the driver, buffers that are not given, what peers have mapped of them, the
  * staging where it is large enough, and, over NCCL, the communicator. Keys of memory that moved are exchanged and
- * mapped, and those for ranks that did not read each other before; this rank's program is made anew. Collective, in two
- * phases, as reshard_binding_create. Runs are counted from 0 again. Graphs that captured runs of the binding must be
- * gone.
+ * mapped, and those for ranks that did not read each other before; copies of layers that stayed are kept. Collective,
+ * in two phases, as reshard_binding_create. Runs are counted from 0 again. Graphs that captured runs of the binding
+ * must be gone.
  * @param desc plan: the new one. comm: NULL, or the binding's. Buffers: only those that lie elsewhere than before (also
  *   where memory was freed and allocated again at the same address), and those that the older plan's layouts have not
  *   got; a buffer that is not given is that of the same id and name. timeout_us as there. The rest as

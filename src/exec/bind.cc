@@ -13,6 +13,7 @@
 #include "src/exec/cuda_copier.h"
 #include "src/exec/stream_driver.h"
 #include "src/exec/tags.h"
+#include "src/plan/replan.h"
 #include "src/transport/vote.h"
 
 namespace reshard {
@@ -257,8 +258,7 @@ Status Binding::prepare(const BindOptions& options) {
   }
   links.stages_all = !transport_->moves(copier->tensor_space());
   adopt(build_schedule(*plan_, transport_->rank(), links));
-  const Copier* const older = options.older == nullptr ? nullptr : options.older->driver_->idle_copier();
-  RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight(older));
+  RESHARD_TRY(std::shared_ptr<Flight> flight, build_flight(options.older));
   volume_.staging_bytes = static_cast<std::int64_t>(flight->bound.copier->staging_bytes());
   driver_ = std::make_unique<PollDriver>(
       std::move(flight), [this] { return build_flight(); }, control_.get(), transport_);
@@ -308,14 +308,33 @@ void Binding::adopt(Schedule schedule) {
   control_ = std::make_shared<Control>(peers_of(schedule_), tag_of(number_, 0, TagKind::kControl), transport_);
 }
 
-/// `older`: whose staging may be used.
-Result<std::shared_ptr<Flight>> Binding::build_flight(const Copier* older) const {
+/// By tensor of this plan: whether it lies where it did, on both sides, under the same numbers.
+std::vector<bool> Binding::unchanged_tensors(const Plan& older) const {
+  const std::vector<bool> src = same_places(*older.src, *plan_->src);
+  const std::vector<bool> dst = same_places(*older.dst, *plan_->dst);
+  std::vector<bool> is_unchanged;
+  for (const PlanTensor& tensor : plan_->tensors) {
+    is_unchanged.push_back(tensor.src >= 0 && tensor.dst >= 0 && at(src, tensor.src) && at(dst, tensor.dst));
+  }
+  return is_unchanged;
+}
+
+/// `older`: the binding before, whose lists of copies are taken where they are the same, and whose staging where
+/// nothing uses it.
+Result<std::shared_ptr<Flight>> Binding::build_flight(const Binding* older) const {
   RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier_());
-  const auto fits = [this](std::size_t size_bytes) {
-    return static_cast<std::int64_t>(size_bytes) <= plan_->options.staging_bytes;
-  };
-  if (older != nullptr && fits(older->staging_bytes())) copier->share_staging(*older);
-  RESHARD_TRY(BoundSchedule bound, bind_schedule(*plan_, schedule_, memory_, std::move(copier)));
+  std::optional<OlderSchedule> lists;
+  if (older != nullptr) {
+    const Copier* const idle = older->driver_->idle_copier();
+    const auto budget = static_cast<std::size_t>(plan_->options.staging_bytes);
+    if (idle != nullptr && idle->staging_bytes() <= budget) copier->share_staging(*idle);
+    if (older->driver_->bound() != nullptr) {
+      lists.emplace(
+          OlderSchedule{*older->plan_, *older->driver_->bound(), older->memory_, unchanged_tensors(*older->plan_)});
+    }
+  }
+  const OlderSchedule* const kept = lists.has_value() ? &*lists : nullptr;
+  RESHARD_TRY(BoundSchedule bound, bind_schedule(*plan_, schedule_, memory_, std::move(copier), kept));
   Wiring wiring{number_, control_.get(), shared_.word(), shared_.words()};
   auto flight = std::make_shared<Flight>(std::move(bound), std::move(wiring), transport_);
   if (holds_groups_) flight->hold_groups();

@@ -87,10 +87,11 @@ class Binding {
 
   /// Collective: a binding to another plan, of the same ranks, that uses again what `older` has: buffers that are not
   /// given, peers' mappings of them, RunWord and staging, the communicator in streams. Only keys of what moved, and
-  /// those for new readers, are exchanged. Its schedule and copies are made anew. On success the older one is to be
-  /// destroyed before the new one is started; on failure, which is every rank's, it is as it was.
-  /// Errors: those of create(); RESHARD_ERR_INVALID_STATE in a run of `older`; RESHARD_ERR_INVALID_ARGUMENT for a
-  /// buffer that is not given and was another one.
+  /// those for new readers, are exchanged. Its schedule is made anew, and of the copies, which take longest, those of
+  /// windows and of what changed: lists of whole groups, within the rank and out of peers, are kept (OlderSchedule). On
+  /// success the older one is to be destroyed before the new one is started; on failure, which is every rank's, it is
+  /// as it was. Errors: those of create(); RESHARD_ERR_INVALID_STATE in a run of `older`; RESHARD_ERR_INVALID_ARGUMENT
+  /// for a buffer that is not given and was another one.
   static Result<std::unique_ptr<Binding>> update(const Binding& older, UpdateOptions options);
 
   ~Binding();
@@ -134,7 +135,8 @@ class Binding {
   Status prepare_streams(const BindOptions& options);
   Status connect(const BindOptions& options);
   void adopt(Schedule schedule);
-  Result<std::shared_ptr<Flight>> build_flight(const Copier* older = nullptr) const;
+  std::vector<bool> unchanged_tensors(const Plan& older) const;
+  Result<std::shared_ptr<Flight>> build_flight(const Binding* older = nullptr) const;
   void sweep_deserted();
   void release();
 

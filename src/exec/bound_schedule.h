@@ -46,12 +46,23 @@ struct BoundSchedule {
   std::vector<CopyBatch> pulls;                ///< as Schedule::pulls
   CopyBatch scales_before = CopyBatch::kNone;  ///< before anything of the sources is read in a run
   std::vector<BoundFinish> finishes;           ///< as Schedule::finishes
+  std::vector<std::uint64_t> local_digests;    ///< as Schedule::local: what the list copies (GroupList)
+  std::vector<std::uint64_t> pull_digests;     ///< as Schedule::pulls
+  std::int64_t num_kept_lists = 0;             ///< of local and pulls: taken over from an older schedule
   std::unique_ptr<Copier> copier;              ///< has the batches and the slots
 };
 
+/// A bound schedule of another plan, whose lists may be taken where they are the same.
+struct OlderSchedule {
+  const Plan& plan;
+  const BoundSchedule& bound;
+  const RankMemory& memory;
+  std::vector<bool> is_unchanged;  ///< by tensor of the new plan: lies where it did, on both sides
+};
+
 /// Gives the steps of a schedule of this plan their addresses, and the copies to the copier, which allocates the
-/// staging. Errors: those of the copier, RESHARD_ERR_OUT_OF_MEMORY among them.
+/// staging. `older`: null where there is none. Errors: those of the copier, RESHARD_ERR_OUT_OF_MEMORY among them.
 Result<BoundSchedule> bind_schedule(const Plan& plan, Schedule schedule, const RankMemory& memory,
-                                    std::unique_ptr<Copier> copier);
+                                    std::unique_ptr<Copier> copier, const OlderSchedule* older = nullptr);
 
 }  // namespace reshard

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 
 #include "kernels/copy_list.h"
 #include "kernels/scale_list.h"
@@ -60,6 +61,10 @@ class Copier {
   /// Takes a list whose addresses are final. An empty list is CopyBatch::kNone. `hint`: see StoreHint; no promise.
   virtual CopyBatch add(CopyList copies, StoreHint hint) = 0;
 
+  /// The same list as a batch of `older`, whose addresses hold here, too: kNone where it has none. Nothing where lists
+  /// cannot be taken over; then the list is made and added.
+  virtual std::optional<CopyBatch> take(const Copier& /*older*/, CopyBatch /*batch*/) { return std::nullopt; }
+
   /// The same of scales that are computed. A batch of copies that use them is started when they are done.
   virtual CopyBatch add(ScaleList scales) = 0;
 
@@ -105,6 +110,7 @@ class HostCopier final : public Copier {
   std::size_t staging_bytes() const override { return staging_bytes_; }
   Result<std::byte*> allocate_staging(std::size_t size_bytes) override;
   CopyBatch add(CopyList copies, StoreHint hint) override;
+  std::optional<CopyBatch> take(const Copier& older, CopyBatch batch) override;
   CopyBatch add(ScaleList scales) override;
   Status prepare() override { return {}; }
 

@@ -10,6 +10,7 @@
 
 namespace reshard {
 
+struct BoundSchedule;
 class Copier;
 class NcclComm;
 
@@ -56,6 +57,9 @@ class Driver {
   /// Who copies, where nothing of a run, a failed one included, uses its staging any more, so that a binding that
   /// follows may have it. Null: there is none.
   virtual const Copier* idle_copier() const { return nullptr; }
+
+  /// What it runs, where the calling thread does the work; null: in streams.
+  virtual const BoundSchedule* bound() const { return nullptr; }
 
   /// The communicator, where a binding that follows may have it: no run has ended it. Null: there is none.
   virtual std::shared_ptr<NcclComm> sound_comm() const { return nullptr; }

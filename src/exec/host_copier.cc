@@ -32,6 +32,13 @@ CopyBatch HostCopier::add(CopyList copies, StoreHint hint) {
   return static_cast<CopyBatch>(batches_.size() - 1);
 }
 
+/// The two share the list's table, which neither changes any more.
+std::optional<CopyBatch> HostCopier::take(const Copier& older, CopyBatch batch) {
+  const auto* other = dynamic_cast<const HostCopier*>(&older);
+  if (other == nullptr) return std::nullopt;
+  return batch == CopyBatch::kNone ? batch : add(other->of(batch).copies, other->of(batch).hint);
+}
+
 CopyBatch HostCopier::add(ScaleList scales) {
   if (scales.empty()) return CopyBatch::kNone;
   batches_.push_back({{}, StoreHint::kAuto, std::move(scales)});

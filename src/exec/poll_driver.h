@@ -38,6 +38,7 @@ class PollDriver final : public Driver {
   std::int32_t num_groups_complete() const override;
   Result<void*> group_event(std::int32_t group) const override;
   const Copier* idle_copier() const override;
+  const BoundSchedule* bound() const override { return &flight_->bound; }
   bool retire() override;
 
  private:

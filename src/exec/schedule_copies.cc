@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/exec/schedule_copies.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -33,6 +35,7 @@ class CopyMaker {
         peer_src_blocks_(*plan.src, schedule.rank),
         peer_dst_blocks_(*plan.dst, schedule.rank),
         table_(std::make_shared<CopyTable>()),
+        group_table_(taker.keeps ? std::make_shared<CopyTable>() : table_),
         copies_(table_) {}
 
   void make() {
@@ -62,26 +65,74 @@ class CopyMaker {
     return static_cast<std::size_t>(schedule_.position_of(at(plan_.tensors, tensor).group));
   }
   std::vector<CopyListBuilder> lists_of_groups() const {
-    return std::vector<CopyListBuilder>(plan_.groups.size(), CopyListBuilder(table_));
+    return std::vector<CopyListBuilder>(plan_.groups.size(), CopyListBuilder(group_table_));
   }
 
-  void add_local() {
-    std::vector<CopyListBuilder> of_position = lists_of_groups();
-    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
-      const auto tensor = static_cast<std::int64_t>(t);
-      append_zero_fill(own_destination(tensor), &of_position[position_of(tensor)]);
+  /// Adds to the list of its group what of a tensor is copied: by its numbers in the layouts, which stay, and the
+  /// elements. A sum, as bundles come in another order in another plan.
+  void note(std::int64_t tensor, const Fragment* fragment, std::vector<GroupList>* lists) const {
+    const PlanTensor& placed = at(plan_.tensors, tensor);
+    std::vector<std::int64_t> words = {placed.src, placed.dst};
+    if (fragment != nullptr) {
+      const Box& box = fragment->atom->box;
+      words.insert(words.end(), {fragment->begin, fragment->end});
+      words.insert(words.end(), box.begin.values, box.begin.values + box.num_dims);
+      words.insert(words.end(), box.end.values, box.end.values + box.num_dims);
     }
+    GroupList& list = (*lists)[position_of(tensor)];
+    list.digest += XXH3_64bits(words.data(), words.size() * sizeof(std::int64_t));
+    list.is_unchanged = list.is_unchanged && taker_.is_unchanged(tensor);
+  }
+
+  /// By position: whether the taker keeps the list of one of these steps. `peer`: of pulls; -1: within the rank.
+  std::vector<bool> ask_to_keep(std::vector<GroupList> lists, const std::vector<GroupStep>& steps, std::int32_t peer) {
+    std::vector<bool> is_kept(plan_.groups.size());
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      if (steps[i].peer != peer) continue;
+      GroupList& list = at(lists, steps[i].position);
+      list.is_pull = peer >= 0;
+      list.index = i;
+      is_kept[static_cast<std::size_t>(steps[i].position)] = taker_.keeps(list);
+    }
+    return is_kept;
+  }
+
+  template <typename Visit>
+  void for_each_local_fragment(const Visit& visit) const {
     const std::int32_t rank = schedule_.rank;
     for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
       const Bundle& bundle = plan_.bundles[b];
       if (!plan_.sets.contains(bundle.sources, rank) || !plan_.sets.contains(bundle.destinations, rank)) continue;
       for (const Fragment& fragment : fragments_of(plan_, static_cast<std::int32_t>(b), 0, bundle.size_bytes)) {
-        append_move(own_source(fragment.tensor), own_destination(fragment.tensor), fragment,
-                    &of_position[position_of(fragment.tensor)]);
+        visit(fragment);
       }
     }
+  }
+
+  std::vector<bool> kept_local() {
+    std::vector<GroupList> lists(plan_.groups.size());
+    if (!taker_.keeps) return std::vector<bool>(lists.size());
+    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) note(static_cast<std::int64_t>(t), nullptr, &lists);
+    for_each_local_fragment([&](const Fragment& fragment) { note(fragment.tensor, &fragment, &lists); });
+    return ask_to_keep(std::move(lists), schedule_.local, -1);
+  }
+
+  void add_local() {
+    const std::vector<bool> is_kept = kept_local();
+    std::vector<CopyListBuilder> of_position = lists_of_groups();
+    for (std::size_t t = 0; t < plan_.tensors.size(); ++t) {
+      const auto tensor = static_cast<std::int64_t>(t);
+      if (is_kept[position_of(tensor)]) continue;
+      append_zero_fill(own_destination(tensor), &of_position[position_of(tensor)]);
+    }
+    for_each_local_fragment([&](const Fragment& fragment) {
+      if (is_kept[position_of(fragment.tensor)]) return;
+      append_move(own_source(fragment.tensor), own_destination(fragment.tensor), fragment,
+                  &of_position[position_of(fragment.tensor)]);
+    });
     for (std::size_t i = 0; i < schedule_.local.size(); ++i) {
-      taker_.local(i, at(of_position, schedule_.local[i].position).take());
+      const auto position = static_cast<std::size_t>(schedule_.local[i].position);
+      if (!is_kept[position]) taker_.local(i, of_position[position].take());
     }
   }
 
@@ -97,22 +148,41 @@ class CopyMaker {
     std::sort(routes.begin(), routes.end());
     for (std::size_t i = 0; i < routes.size();) {
       const std::int32_t peer = routes[i].first;
-      std::vector<CopyListBuilder> of_position = lists_of_groups();
-      for (; i < routes.size() && routes[i].first == peer; ++i) add_pulled_route(routes[i].second, peer, &of_position);
-      for (std::size_t p = 0; p < schedule_.pulls.size(); ++p) {
-        if (schedule_.pulls[p].peer == peer) taker_.pull(p, at(of_position, schedule_.pulls[p].position).take());
+      std::vector<std::int64_t> of_peer;
+      for (; i < routes.size() && routes[i].first == peer; ++i) of_peer.push_back(routes[i].second);
+      add_pulls_of(peer, of_peer);
+    }
+  }
+
+  template <typename Visit>
+  void for_each_pulled_fragment(const std::vector<std::int64_t>& routes, const Visit& visit) const {
+    for (const std::int64_t id : routes) {
+      for (const Range& range : plan_.ranges_of(at(plan_.routes, id))) {
+        for (const Fragment& fragment : fragments_of(plan_, range.bundle, range.begin, range.end)) visit(fragment);
       }
     }
   }
 
-  void add_pulled_route(std::int64_t id, std::int32_t peer, std::vector<CopyListBuilder>* of_position) {
+  std::vector<bool> kept_pulls(std::int32_t peer, const std::vector<std::int64_t>& routes) {
+    std::vector<GroupList> lists(plan_.groups.size());
+    if (!taker_.keeps) return std::vector<bool>(lists.size());
+    for_each_pulled_fragment(routes, [&](const Fragment& fragment) { note(fragment.tensor, &fragment, &lists); });
+    return ask_to_keep(std::move(lists), schedule_.pulls, peer);
+  }
+
+  void add_pulls_of(std::int32_t peer, const std::vector<std::int64_t>& routes) {
     if (peer_src_blocks_.rank() != peer) peer_src_blocks_ = BlockCache(*plan_.src, peer);
     const BufferTable& buffers = memory_.peer_src.at(peer);
-    for (const Range& range : plan_.ranges_of(at(plan_.routes, id))) {
-      for (const Fragment& fragment : fragments_of(plan_, range.bundle, range.begin, range.end)) {
-        append_move(source(fragment.tensor, &peer_src_blocks_, buffers), own_destination(fragment.tensor), fragment,
-                    &(*of_position)[position_of(fragment.tensor)]);
-      }
+    const std::vector<bool> is_kept = kept_pulls(peer, routes);
+    std::vector<CopyListBuilder> of_position = lists_of_groups();
+    for_each_pulled_fragment(routes, [&](const Fragment& fragment) {
+      if (is_kept[position_of(fragment.tensor)]) return;
+      append_move(source(fragment.tensor, &peer_src_blocks_, buffers), own_destination(fragment.tensor), fragment,
+                  &of_position[position_of(fragment.tensor)]);
+    });
+    for (std::size_t p = 0; p < schedule_.pulls.size(); ++p) {
+      const auto position = static_cast<std::size_t>(schedule_.pulls[p].position);
+      if (schedule_.pulls[p].peer == peer && !is_kept[position]) taker_.pull(p, of_position[position].take());
     }
   }
 
@@ -241,8 +311,9 @@ class CopyMaker {
   BlockCache dst_blocks_;       // of this rank
   BlockCache peer_src_blocks_;  // of the peer whose source was read last
   BlockCache peer_dst_blocks_;
-  std::shared_ptr<CopyTable> table_;  // of all lists
-  CopyListBuilder copies_;            // of one window at a time
+  std::shared_ptr<CopyTable> table_;  // of all lists but those that a later binding may keep, and with them their table
+  std::shared_ptr<CopyTable> group_table_;
+  CopyListBuilder copies_;  // of one window at a time
 };
 
 }  // namespace

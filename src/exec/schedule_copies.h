@@ -18,8 +18,22 @@ struct WindowCopies {
   CopyList copies;            ///< pack, unpack, or the copy out of the peer; empty: none is needed
 };
 
+/// The list of a group that needs no message: what is moved within the rank, or read out of one peer's source. It is
+/// the same from plan to plan where its tensors lie as they did and the same of them is copied.
+struct GroupList {
+  bool is_pull = false;
+  std::size_t index = 0;     ///< in Schedule::pulls, or in Schedule::local
+  std::uint64_t digest = 0;  ///< of elements, tensors, and not of addresses; in whatever order
+  bool is_unchanged = true;  ///< CopyTaker::is_unchanged of all its tensors
+};
+
 /// Who takes the copies of a schedule, and says where staging slots are.
 struct CopyTaker {
+  /// Asked before a list of a group is made: whether the taker has it already, so that it is neither made nor handed
+  /// over. Null: never.
+  std::function<bool(const GroupList& list)> keeps;
+  std::function<bool(std::int64_t tensor)> is_unchanged;  ///< of the plan's tensors; set where keeps is
+
   std::function<void(std::size_t index, CopyList copies)> local;  ///< by index in Schedule::local
   std::function<void(std::size_t index, CopyList copies)> pull;   ///< by index in Schedule::pulls
   std::function<void(WindowCopies window)> window;

@@ -118,24 +118,26 @@ Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
         fmt::format("block of tensor {}, which does not exist; there are {}", block.tensor, tensors_.size()));
   }
   const Tensor& tensor = at(tensors_, block.tensor);
-  const std::string where =
-      fmt::format("block {} of tensor \"{}\" on rank {}", to_string(block.box), tensor.name, rank);
+  // Made for errors alone: flat units of thousands of ranks are blocks by the million.
+  const auto where = [&] {
+    return fmt::format("block {} of tensor \"{}\" on rank {}", to_string(block.box), tensor.name, rank);
+  };
   if (rank < 0 || rank >= num_ranks_) {
-    return invalid_argument(fmt::format("{}: ranks are 0 to {}", where, num_ranks_ - 1));
+    return invalid_argument(fmt::format("{}: ranks are 0 to {}", where(), num_ranks_ - 1));
   }
   if (block.buffer < 0 || block.buffer >= static_cast<std::int64_t>(buffers_.size()) ||
       at(buffers_, block.buffer).rank != rank) {
-    return invalid_argument(fmt::format("{}: buffer {} is not a buffer of this rank", where, block.buffer));
+    return invalid_argument(fmt::format("{}: buffer {} is not a buffer of this rank", where(), block.buffer));
   }
   if (block.box.num_dims != static_cast<int>(tensor.shape.size())) {
     return invalid_argument(
-        fmt::format("{}: {} dims where the tensor has {}", where, block.box.num_dims, tensor.shape.size()));
+        fmt::format("{}: {} dims where the tensor has {}", where(), block.box.num_dims, tensor.shape.size()));
   }
   for (int d = 0; d < block.box.num_dims; ++d) {
     // Boxes of padding count local indices, which may go beyond the tensor's shape.
     const bool outside = block.kind == BlockKind::kData && block.box.end[d] > at(tensor.shape, d);
     if (block.box.begin[d] < 0 || block.box.end[d] < block.box.begin[d] || outside) {
-      return invalid_argument(fmt::format("{}: outside the shape [{}]", where, fmt::join(tensor.shape, ", ")));
+      return invalid_argument(fmt::format("{}: outside the shape [{}]", where(), fmt::join(tensor.shape, ", ")));
     }
   }
   if (block.box.empty()) return {};
@@ -145,7 +147,7 @@ Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
       strides_fit(block) ? byte_span(block, size_bytes(tensor.dtype)) : ByteSpan{INT64_MIN, INT64_MAX};
   if (low < 0 || high > have) {
     return {RESHARD_ERR_BUFFER_TOO_SMALL,
-            fmt::format("{}: its strides reach bytes [{}, {}) of buffer \"{}\", which has {}", where, low, high,
+            fmt::format("{}: its strides reach bytes [{}, {}) of buffer \"{}\", which has {}", where(), low, high,
                         at(buffers_, block.buffer).name, have)};
   }
   at(rank_blocks_, block.tensor).push_back({rank, block});

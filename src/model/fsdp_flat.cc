@@ -142,7 +142,12 @@ class FlatPlacer {
                      const std::string& name) {
     const std::int64_t first = rank % settings_.shard * chunk, last = first + chunk;
     std::optional<std::int64_t> buffer;
-    for (const FlatPiece& piece : unit.pieces) {
+    // Pieces ascend, and a chunk has few of the thousands of a unit with experts.
+    const auto front = std::partition_point(unit.pieces.begin(), unit.pieces.end(), [first](const FlatPiece& piece) {
+      return piece.at + piece.count <= first;
+    });
+    for (auto it = front; it != unit.pieces.end() && it->at < last; ++it) {
+      const FlatPiece& piece = *it;
       const std::optional<std::size_t>& choice = choice_of_[piece.param];
       const std::int64_t begin = std::max(first, piece.at), end = std::min(last, piece.at + piece.count);
       if (!choice.has_value() || begin >= end) continue;

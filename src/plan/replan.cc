@@ -415,6 +415,18 @@ Result<Plan> replan_with(const Plan& old, std::shared_ptr<const ModelLayout> src
 
 }  // namespace
 
+std::vector<bool> same_places(const ModelLayout& old, const ModelLayout& now) {
+  std::vector<bool> is_same(now.tensors().size(), &old == &now);
+  if (&old == &now) return is_same;
+  TensorComparison comparison(old, now);
+  for (std::size_t t = 0; t < std::min(old.tensors().size(), is_same.size()); ++t) {
+    const auto tensor = static_cast<std::int64_t>(t);
+    is_same[t] = old.tensors()[t].shape == now.tensors()[t].shape && old.tensors()[t].dtype == now.tensors()[t].dtype &&
+                 old.scales(tensor) == now.scales(tensor) && comparison.is_same(tensor);
+  }
+  return is_same;
+}
+
 Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                     Changes* changes) {
   return replan_with(old, std::move(src), std::move(dst), nullptr, changes);

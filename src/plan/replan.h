@@ -23,6 +23,10 @@ struct Changes {
 Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                     Changes* changes);
 
+/// By tensor of `now`: whether the tensor with its number in `old` has the same shape, dtype and scales, and the same
+/// elements in the same places on every rank, buffers by number.
+std::vector<bool> same_places(const ModelLayout& old, const ModelLayout& now);
+
 /// The same for a destination whose tensors lie elsewhere, as after a new table of experts: the source is that of
 /// `old`. Errors as replan(), and RESHARD_ERR_LAYOUT_MISMATCH where a tensor is not what it was.
 Result<Plan> update_plan(const Plan& old, const std::shared_ptr<const ModelLayout>& dst, Changes* changes);
