@@ -72,6 +72,8 @@ LOADERS = {
     "a number": (lambda p, t: p.fill_(t.item()), (1,), (1,)),
     "a buffer on the way": (lambda p, t: (lambda b: (b[:2].copy_(t[1:]), b[2:].copy_(t[:1]), p.copy_(b)))(
         torch.empty(3, 4, device=t.device, dtype=t.dtype)), (3, 4), (3, 4)),
+    "zeros on the way": (lambda p, t: (lambda b: (b[1:].copy_(t), p.copy_(b)))(
+        torch.zeros(4, 3, device=t.device, dtype=t.dtype)), (3, 3), (4, 3)),
     "zeroed before it is copied": (lambda p, t: (t[1:].zero_(), p.copy_(t)), (3, 4), (3, 4)),
     "widened": (lambda p, t: p.copy_(t.to(torch.float64)), (3, 4), (3, 4)),
     "scalar": (lambda p, t: p.copy_(t), (), ()),

@@ -233,6 +233,49 @@ class StepsTest(unittest.TestCase):
             steps.run("part", layer, {"weight": torch.ones(6, 4)})
 
 
+class Stack(nn.Module):
+    """Five layers that look equal; the loader takes the rows of some in another order."""
+
+    def __init__(self, turned):
+        from vllm.model_executor.model_loader.reload import record_metadata_for_reloading
+        super().__init__()
+        self.turned, self.asked, method = turned, [], methods()["plain"]
+        self.layers = nn.ModuleList(Layer((4, 3), method()) for _ in range(5))
+        record_metadata_for_reloading(self)
+
+    def load_weights(self, weights):
+        for name, tensor in weights:
+            layer = int(name.split(".")[1])
+            self.asked.append(layer)
+            into = self.layers[layer].weight.data
+            if layer in self.turned:
+                into[:2].copy_(tensor[2:])
+                into[2:].copy_(tensor[:2])
+            else:
+                into.copy_(tensor)
+
+
+class LayersTest(unittest.TestCase):
+
+    def test_equal_layers_are_loaded_twice_and_others_all(self):
+        from reshard.vllm.model import record
+        from reshard.vllm.recording import CheckpointTensor
+        tensors = [CheckpointTensor(f"layers.{layer}.weight", (4, 3), torch.float32) for layer in range(5)]
+        for turned, asked in (((), [0, 4]), ((4,), [0, 4, 0, 1, 2, 3, 4]), (range(5), [0, 4])):
+            model = Stack(turned)
+            found = record(model, tensors)
+            self.assertEqual(model.asked, asked)
+            self.assertEqual(found, record(model, tensors, every_layer=True))
+            self.assertEqual(list(found.parameters), [f"layers.{layer}.weight" for layer in range(5)])
+            self.assertTrue(all(layer.weight.eq(0).all() for layer in model.layers))
+
+    def test_a_missing_tensor_names_the_parameter(self):
+        from reshard.vllm.model import record
+        from reshard.vllm.recorder import RecordingError
+        with self.assertRaisesRegex(RecordingError, "layers.0.weight cannot be recorded: 12 of its 12 elements are filled"):
+            record(Stack(()), [])
+
+
 class SourceTest(unittest.TestCase):
     """Experts of transformers 5 under the names of files."""
 
