@@ -4,11 +4,15 @@
 """Layouts, machines and plans of the Python package: what goes in comes out, and faults are exceptions of their status."""
 import html.parser
 import json
+import os
 import pathlib
 import pickle
 import subprocess
+import sys
 import tempfile
+import types
 import unittest
+import unittest.mock
 
 import numpy as np
 
@@ -188,6 +192,36 @@ class LayoutTest(unittest.TestCase):
             builder.build()
         with self.assertRaises(reshard.InvalidArgument):
             reshard.LayoutBuilder(0)
+
+
+class LibraryTest(unittest.TestCase):
+    def test_a_library_that_is_not_there_is_an_import_error_that_says_what_to_do(self):
+        with unittest.mock.patch.dict(os.environ, {"RESHARD_LIBRARY": "/nowhere/libreshard.so"}):
+            with self.assertRaisesRegex(ImportError, "RESHARD_LIBRARY.*/nowhere/libreshard.so"):
+                _library.load()
+        with unittest.mock.patch.object(_library, "VERSION", "9.9.0"):
+            with self.assertRaisesRegex(ImportError, "this package is of 9.9.0"):
+                _library.load()
+
+    def test_ucx_of_pypi_is_loaded_where_the_system_has_none(self):
+        calls = []
+
+        class Loader:
+            def dlopen(self, path):
+                calls.append(path)
+                if "ucx" not in calls:
+                    raise OSError("libucp.so.0: cannot open shared object file")
+                return "the library"
+
+        ucx = types.SimpleNamespace(load_library=lambda: calls.append("ucx"))
+        with unittest.mock.patch.object(_library, "ffi", Loader()):
+            with unittest.mock.patch.dict(sys.modules, {"libucx": ucx}):
+                self.assertEqual(_library.opened("it"), "the library")
+            self.assertEqual(calls, ["it", "ucx", "it"])
+            calls.clear()
+            with unittest.mock.patch.dict(sys.modules, {"libucx": None}):
+                with self.assertRaisesRegex(OSError, "libucx-cu13"):
+                    _library.opened("it")
 
 
 class PlanTest(unittest.TestCase):
