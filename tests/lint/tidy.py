@@ -3,7 +3,9 @@
 # SPDX-FileCopyrightText: The reshard authors
 """Runs clang-tidy over the library's own sources, one process per core; those that passed as they are now are skipped.
 
-usage: tidy.py ROOT BUILD_DIR [--all] [--update]     BUILD_DIR holds compile_commands.json
+usage: tidy.py ROOT BUILD_DIR [--alone] [--all] [--update]     BUILD_DIR holds compile_commands.json
+
+--alone: BUILD_DIR compiles several sources as one; the commands are those of the preset dev, where each is compiled alone.
 
 tests/data/tidy_passed.json keeps, for each source that passed, a hash of what clang-tidy saw of it: its text and that of
 the project's headers that it includes, the checks, the flags, and the version of the tool. --update keeps the hashes of
@@ -38,6 +40,13 @@ def commands_of(root, build):
             flags = re.sub(r"-o .*", "", flags.replace(str(build), "BUILD").replace(str(root), "ROOT"))
             found[name.relative_to(root).as_posix()] = flags
     return found
+
+
+def configure_alone(root, build):
+    """A folder with the compile commands of the library's sources one by one. Nothing is built there."""
+    options = ("-DBUILD_TESTING=OFF", "-DRESHARD_BUILD_TOOLS=OFF")
+    subprocess.run(["cmake", "--preset", "dev", "-B", str(build), *options], cwd=root, capture_output=True, check=True)
+    return build
 
 
 class Texts:
@@ -87,10 +96,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=pathlib.Path)
     parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--update", action="store_true")
     arguments = parser.parse_args()
     root, build = arguments.root.resolve(), arguments.build.resolve()
+    if arguments.alone:
+        build = configure_alone(root, build / "alone")
     commands = commands_of(root, build)
     if not commands:
         sys.exit(f"no sources of the library in {build}/compile_commands.json; configure first")

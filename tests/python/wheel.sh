@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-# usage: wheel.sh BUILD_DIR BUILD_TYPE FLAGS CC CXX RESHARD_CUDA
+# usage: wheel.sh BUILD_DIR BUILD_TYPE FLAGS CC CXX RESHARD_CUDA RESHARD_JOIN_SOURCES RESHARD_PRECOMPILE
 #
 # Builds a wheel with the tree's own CMake, looks at what is in it, and uses it in an environment that has nothing else of
 # reshard. Beside BUILD_DIR and with its compilers and flags, so that ccache has what was built there: without ccache, or
@@ -25,7 +25,9 @@ python=$work/environment/bin/python
   { cat "$work/pip.log" && skip "pip cannot install scikit-build-core, cffi and numpy"; }
 
 "$python" -m pip wheel --no-deps --no-build-isolation "$root/src/python" --wheel-dir "$work" -C build-dir="$tree" \
-  -C cmake.define.RESHARD_WARNINGS_AS_ERRORS=ON -C cmake.define.RESHARD_CUDA="$6" -C cmake.build-type="$type" -C "cmake.define.CMAKE_CXX_FLAGS_${type^^}=$flags" -C "cmake.define.CMAKE_C_FLAGS_${type^^}=$flags" \
+  -C cmake.define.RESHARD_WARNINGS_AS_ERRORS=ON -C cmake.define.RESHARD_CUDA="$6" \
+  -C cmake.define.RESHARD_JOIN_SOURCES="$7" -C cmake.define.RESHARD_PRECOMPILE="$8" \
+  -C cmake.build-type="$type" -C "cmake.define.CMAKE_CXX_FLAGS_${type^^}=$flags" -C "cmake.define.CMAKE_C_FLAGS_${type^^}=$flags" \
   > "$work/wheel.log" 2>&1 || { tail -n 50 "$work/wheel.log" && fail "no wheel"; }
 wheel=$(ls "$work"/*.whl)
 [[ $wheel == *-py3-none-linux_*.whl ]] || fail "the tag of $wheel is not py3-none-<platform>"
