@@ -13,6 +13,7 @@ from ._library import chars, check, created, ffi, lib, microseconds, struct, tex
 
 logger = logging.getLogger("reshard")
 Allgather = Callable[[bytes], Sequence[bytes]]
+TOLD_BYTES = 992  # of the message by which a rank tells the others what is wrong with it
 
 
 def unique_id(address: str | None = None) -> bytes:
@@ -144,3 +145,14 @@ class Comm:
 
     def __repr__(self) -> str:
         return f"<reshard.Comm rank {self.rank} of {self.size}>"
+
+
+def agree(comm: Comm, problem: Exception | None, timeout: float, others: type[Exception] = InvalidArgument) -> None:
+    """Raises `problem`, and on the other ranks an error of type `others` that tells of it. Collective; timeout: seconds."""
+    text_of_it = str(problem).encode()[:TOLD_BYTES] if problem else b""
+    told = comm.allgather(text_of_it.ljust(TOLD_BYTES, b"\0"), timeout)
+    if problem:
+        raise problem
+    for rank, message in enumerate(told):
+        if message.strip(b"\0"):
+            raise others(f"rank {rank} gave up: {message.rstrip(bytes(1)).decode(errors='replace')}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import reshard
-from reshard.torch._sync import agree
+from reshard._comm import agree
 
 from .metadata import Description, Piece, describe, span
 from .names import MegatronNames, Names, Part

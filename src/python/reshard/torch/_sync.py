@@ -9,8 +9,8 @@ from typing import Any, Mapping, Sequence, Union
 import torch
 import torch.distributed as dist
 
-from .._comm import Comm
-from .._errors import InvalidArgument, LayoutMismatch
+from .._comm import Comm, agree
+from .._errors import LayoutMismatch
 from .._layout import Layout
 from .._memory import Memory
 from .._plan import plan
@@ -19,7 +19,6 @@ from ._modules import held_of_module
 from ._pieces import GroupOf, Held, held_of_state, layer_of, local_layout, without_ties
 
 State = Union[torch.nn.Module, Mapping[str, Any], None]
-TOLD_BYTES = 480  # of the message by which a rank tells the others what is wrong with it
 CACHED_SESSIONS = 4
 
 
@@ -67,17 +66,6 @@ def layout(state: State, comm: Comm, *, group_of: GroupOf = layer_of, timeout: f
     agree(comm, problem, timeout)
     assert made is not None
     return made[0].exchange(comm, timeout), made[1]
-
-
-def agree(comm: Comm, problem: Exception | None, timeout: float) -> None:
-    """Raises `problem`, and on the other ranks an error that tells of it. Collective."""
-    text = str(problem).encode()[:TOLD_BYTES] if problem else b""
-    told = comm.allgather(text.ljust(TOLD_BYTES, b"\0"), timeout)
-    if problem:
-        raise problem
-    for rank, message in enumerate(told):
-        if message.strip(b"\0"):
-            raise InvalidArgument(f"rank {rank} gave up: {message.rstrip(bytes(1)).decode(errors='replace')}")
 
 
 def session(src: State, dst: State, comm: Comm, *, machine: Any = None, group_of: GroupOf = layer_of,

@@ -14,7 +14,7 @@ from typing import Any
 
 import reshard
 
-TOLD_BYTES = 992  # of a message that tells what is wrong with a rank
+from .._comm import agree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +39,6 @@ class Side:
 
 class PeerError(RuntimeError):
     """Another rank cannot take part. The message names it and says why."""
-
-
-def agree(comm: reshard.Comm, problem: Exception | None, timeout: float) -> None:
-    """Raises `problem`, and on all other ranks a PeerError that tells of it. Collective."""
-    text = f"{problem}".encode()[:TOLD_BYTES] if problem else b""
-    told = comm.allgather(text.ljust(TOLD_BYTES, b"\0"), timeout)
-    if problem:
-        raise problem
-    for rank, message in enumerate(told):
-        if message.strip(b"\0"):
-            raise PeerError(f"rank {rank} gave up: {message.rstrip(bytes(1)).decode(errors='replace')}")
 
 
 class Link:
@@ -95,7 +84,7 @@ class Link:
             made = make()
         except Exception as error:  # whatever it is, the other ranks must not wait for this one
             problem = error
-        agree(self.comm, problem, self.options.timeout)
+        agree(self.comm, problem, self.options.timeout, PeerError)
         assert made is not None
         return made
 
