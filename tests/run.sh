@@ -40,16 +40,25 @@ test_preset() {
     selection=(--label-regex '^(unit|readers)$')
   fi
   configure_options=("-DRESHARD_CUDA=$configure_cuda" "${more[@]}")
+  local begin=$SECONDS
   build_preset "$preset" "${targets[@]}" || return
+  echo "$preset: built in $((SECONDS - begin)) s" >> "$results/times"
+  begin=$SECONDS
   wait_for_frameworks
+  echo "$preset: waited $((SECONDS - begin)) s for packages of frameworks" >> "$results/times"
+  begin=$SECONDS
   heading "testing preset $preset"
   # Of this many places a test takes two, but one that mostly waits for deadlines takes one (PROCESSORS): it leaves the
   # core to another.
-  ctest --preset "$preset" -j "$((2 * $(nproc)))" "${selection[@]}" --output-junit "$results/$preset.xml"
+  local status=0
+  ctest --preset "$preset" -j "$((2 * $(nproc)))" "${selection[@]}" --output-junit "$results/$preset.xml" || status=$?
+  echo "$preset: tested in $((SECONDS - begin)) s" >> "$results/times"
+  return $status
 }
 
 install_missing "${build_packages[@]}" "${lint_packages[@]}" "${mpi_packages[@]}" "${page_packages[@]}" \
   "${gpu_packages[@]}" "${framework_packages[@]}"
+installed=$SECONDS
 # The frameworks' packages come over the network while the compiler works; their tests say so where they did not.
 (tests/families/environment.sh > "$results/frameworks.log" 2>&1 || true; touch "$results/frameworks.tried") &
 is_divided=no
@@ -60,6 +69,8 @@ for preset in "$@"; do
 done
 
 heading "result"
+echo "installed in $installed s"
+cat "$results/times"
 [ ${#broken[@]} -eq 0 ] || echo "failed presets: ${broken[*]}"
 python3 -B tests/lint/count_tests.py "$results"/*.xml
 [ ${#broken[@]} -eq 0 ]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""Sums the test cases of JUnit files; exits 1 when one failed or none passed.
+"""Sums the test cases of JUnit files and names the longest; exits 1 when one failed or none passed.
 
 usage: count_tests.py FILE...
 """
@@ -17,15 +17,19 @@ def is_skip(case):
 
 
 def main():
-    passed, failed = 0, []
+    passed, failed, seconds = 0, [], []
     for name in sys.argv[1:]:
         if not pathlib.Path(name).exists():
             continue
+        preset = pathlib.Path(name).stem
         for case in xml.etree.ElementTree.parse(name).iter("testcase"):
+            seconds.append((float(case.get("time", 0)), f"{preset}: {case.get('name')}"))
             if case.get("status") == "run":
                 passed += 1
             elif not is_skip(case):
-                failed.append(f"{pathlib.Path(name).stem}: {case.get('name')}")
+                failed.append(f"{preset}: {case.get('name')}")
+    longest = sorted(seconds, reverse=True)[:15]
+    print("longest: " + ", ".join(f"{name} {time:.0f} s" for time, name in longest))
     for name in failed:
         print(f"failed: {name}")
     print(f"{passed} passed, {len(failed)} failed")
