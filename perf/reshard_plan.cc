@@ -43,7 +43,7 @@ nlohmann::json make_report(const PlanToolOptions& options, const Job& job, resha
   // The report tells the simulated time once the plan was simulated.
   if (options.simulate) simulate(plan);
   nlohmann::json report = plan_report_json(options.job, plan_report(plan), job.layout_seconds);
-  report["streams"] = plan_streams(plan);
+  if (options.count_streams) report["streams"] = plan_streams(plan);
   report["warnings"] = job.warnings;
   if (options.advise) report["advice"] = plan_advice(plan);
   return report;

@@ -190,6 +190,7 @@ std::optional<int> parse_options(int argc, char** argv, PlanToolOptions* options
   add_text(
       app, "--lose", [options](const std::string& text) { options->lost = parse_rank_range(text); }, "A-B",
       "plan again without these destination ranks, e.g. 24-31");
+  add_value(app, "--streams", options->count_streams, "0|1", "0: leave out what a run in streams takes");
   add_machine_outputs(app, options);
   return parse(app, argc, argv);
 }

@@ -60,6 +60,7 @@ struct PlanToolOptions {
   std::string load;                ///< file that the plan is read from, instead of planning
   bool simulate = false;           ///< run the plan in the simulation of the machine
   bool advise = false;             ///< look for an order of the destination's ranks that moves fewer bytes
+  bool count_streams = true;       ///< say what the plan takes as a whole in streams; most of the time of large plans
   std::string html;                ///< file that the page is written to
   std::string trace;               ///< file that the simulated flows are written to, for a trace viewer
   std::int64_t bundle = -1;        ///< whose chains the page draws; -1: the largest that crosses the network

@@ -15,6 +15,7 @@ import platform
 import statistics
 import subprocess
 
+import clusters
 import kernel_code
 import machine_figures
 import megatron_figures
@@ -213,8 +214,8 @@ def main():
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, reload, kernels,
-             megatron_figures.megatron, python_figures.python, recording_figures.recording)
+    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, clusters.clusters,
+             reload, kernels, megatron_figures.megatron, python_figures.python, recording_figures.recording)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)
