@@ -39,6 +39,14 @@ SIZES = [
      "vllm:tp=1,replicas=128"),
 ]
 
+# Of the layouts above: on regular machines plans reach their bounds, and shall go on to do so. Two open groups make one
+# wait for senders that have nothing to send in their turn.
+OVER_BOUND = 1.01
+OVER_BOUND_IN_ORDER = 1.03
+OVER_BOUND_IRREGULAR = 1.03
+
+OVERSUBSCRIBED = "hgx-h100:leaf=32,oversub=2"
+
 NUM_EXPERTS = 384       # of Kimi-K2
 NUM_EXPERT_LAYERS = 60  # all but the first
 
@@ -61,7 +69,8 @@ def near_the_limit(tools, figures):
         report = plan(tools, model, src, dst, "--simulate", *options)
         text = f"{model}, {report['ranks']} ranks" + (", 2 groups open" if options else "")
         estimate, simulated = report["estimate_seconds"], report["simulated_seconds"]
-        figures.add(f"machine.{key}.over_bound", f"{text}, estimate / bound", over_bound(report), "", "<=", 1.05,
+        goal = OVER_BOUND_IN_ORDER if options else OVER_BOUND
+        figures.add(f"machine.{key}.over_bound", f"{text}, estimate / bound", over_bound(report), "", "<=", goal,
                     job=report["job"], estimate_seconds=estimate, bound_seconds=report["bound_seconds"],
                     bound_name=report["bound_name"], resource=report["binding_resource"])
         figures.add(f"machine.{key}.senders", f"{text}, busiest sender / best", report["senders_over_best"], "", "<=",
@@ -79,7 +88,7 @@ def sizes(tools, figures):
     for key, text, cluster, model, src, dst in SIZES:
         report = plan(tools, model, src, dst, cluster=cluster)
         unicast = next(times for name, times in other_ways(report).items() if name.startswith("unicast"))
-        figures.add(f"sizes.{key}.over_bound", f"{text}, estimate / bound", over_bound(report), "", "<=", 1.05,
+        figures.add(f"sizes.{key}.over_bound", f"{text}, estimate / bound", over_bound(report), "", "<=", OVER_BOUND,
                     job=report["job"], cluster=cluster, estimate_seconds=report["estimate_seconds"])
         figures.add(f"sizes.{key}.unicast", f"{text}, unicast", unicast, " x")
 
@@ -93,23 +102,41 @@ def permuted_experts(folder):
     return path
 
 
+def add_planning(figures, key, text, reports, goal_seconds, goal_megabytes):
+    seconds = [report["planning_seconds"] + report["estimating_seconds"] for report in reports]
+    figures.add(f"machine_planning.{key}.seconds", text, statistics.median(seconds), " s", "<=", goal_seconds,
+                samples=seconds)
+    megabytes = max(report["peak_rss_bytes"] for report in reports) / 1e6
+    figures.add(f"machine_planning.{key}.peak_mb", f"{text}, most memory resident", megabytes, " MB",
+                "<=" if goal_megabytes else None, goal_megabytes)
+    # A poor plan is made quickly.
+    figures.add(f"machine_planning.{key}.over_bound", f"{text}, estimate / bound", over_bound(reports[0]), "", "<=",
+                OVER_BOUND_IRREGULAR)
+
+
 def planning(tools, figures, rounds):
     print("\nPlanning and estimating for a machine, one thread")
+    src, dst = "megatron:tp=8,pp=8,dp=32,ep=32", "vllm:tp=8,ep=32,replicas=64"
     with tempfile.TemporaryDirectory() as folder:
         experts = permuted_experts(folder)
         jobs = [
-            ("kimi_permuted", "permuted experts", "megatron:tp=8,pp=8,dp=32,ep=32",
-             f"vllm:tp=8,ep=32,replicas=64,eplb={experts}", 1.0, 256),
-            ("kimi_16384", "experts in order", "megatron:tp=8,pp=8,dp=256,ep=32", "vllm:tp=8,ep=32,replicas=512", 10.0,
-             None),
+            ("kimi", "experts in order", "hgx-h100", src, dst, 0.5, 128),
+            ("kimi_permuted", "permuted experts", "hgx-h100", src, f"{dst},eplb={experts}", 0.5, 128),
+            ("kimi_oversub", "leaves oversubscribed twice", OVERSUBSCRIBED, src, dst, 1.5, None),
+            ("kimi_16384", "experts in order", "hgx-h100", "megatron:tp=8,pp=8,dp=256,ep=32",
+             "vllm:tp=8,ep=32,replicas=512", 10.0, None),
         ]
-        for key, what, src, dst, goal_seconds, goal_megabytes in jobs:
-            reports = [plan(tools, "Kimi-K2-Instruct", src, dst) for _ in range(rounds)]
-            seconds = [report["planning_seconds"] + report["estimating_seconds"] for report in reports]
-            text = f"Kimi-K2, {reports[0]['ranks']} ranks, {what}"
-            figures.add(f"machine_planning.{key}.seconds", text, statistics.median(seconds), " s", "<", goal_seconds,
-                        samples=seconds)
-            megabytes = max(report["peak_rss_bytes"] for report in reports) / 1e6
-            figures.add(f"machine_planning.{key}.peak_mb", f"{text}, most memory resident", megabytes, " MB",
-                        "<" if goal_megabytes else None, goal_megabytes)
-            figures.add(f"machine_planning.{key}.over_bound", f"{text}, estimate / bound", over_bound(reports[0]))
+        for key, what, cluster, src_text, dst_text, *goals in jobs:
+            reports = [plan(tools, "Kimi-K2-Instruct", src_text, dst_text, "--streams", "0", cluster=cluster)
+                       for _ in range(rounds)]
+            add_planning(figures, key, f"Kimi-K2, {reports[0]['ranks']} ranks, {what}", reports, *goals)
+
+
+def large_plans(tools, figures):
+    """65,536 trainers to 65,536 ranks of servers; a part of its own, as it needs a machine with memory to spare."""
+    print("\nPlanning and estimating for 131,072 ranks, one thread, once")
+    src, dst = "megatron:tp=8,pp=8,dp=1024,ep=32", "vllm:tp=8,ep=32,replicas=2048"
+    for key, what, cluster in [("kimi_65536", "experts in order", "hgx-h100"),
+                               ("kimi_65536_oversub", "leaves oversubscribed twice", OVERSUBSCRIBED)]:
+        report = plan(tools, "Kimi-K2-Instruct", src, dst, "--streams", "0", cluster=cluster)
+        add_planning(figures, key, f"Kimi-K2, {report['ranks']} ranks, {what}", [report], 10.0, 400)

@@ -19,6 +19,7 @@ import clusters
 import kernel_code
 import machine_figures
 import megatron_figures
+import near_limit
 import python_figures
 import rebind_figures
 import recording_figures
@@ -214,8 +215,9 @@ def main():
     arguments = parser.parse_args()
     tools, figures = Tools(arguments.bin_dir), Figures()
     print(f"Figures on {processor()}; medians of {ROUNDS} rounds")
-    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, clusters.clusters,
-             reload, kernels, megatron_figures.megatron, python_figures.python, recording_figures.recording)
+    parts = (host_copies, packing, planning, programs, balance, pieces, staging, stages, machines, near_limit.near_limit,
+             clusters.clusters, machine_figures.large_plans, reload, kernels, megatron_figures.megatron,
+             python_figures.python, recording_figures.recording)
     for measure in parts:
         if arguments.only in (None, measure.__name__):
             measure(tools, figures)

@@ -10,6 +10,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPECS = ROOT / "perf" / "specs"
 MODELS = ROOT / "perf" / "models"
+MACHINES = ROOT / "perf" / "machines"
 
 
 class Tools:
