@@ -15,7 +15,7 @@ build_packages=(
   libpugixml-dev libyaml-cpp-dev                   # what reads descriptions of machines
   libcli11-dev                                     # the tools
   libgtest-dev libgmock-dev librapidcheck-dev      # the tests
-  liblemon-dev libsimgrid-dev                      # independent answers that tests compare with
+  liblemon-dev libsimgrid-dev coinor-libclp-dev    # independent answers that tests compare with
   python3-numpy                                    # what frameworks hold, computed for the tests of whole models
 )
 page_packages=(chromium)  # opens the pages of reshard_plan --html without a window, to see that they draw
