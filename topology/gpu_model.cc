@@ -18,20 +18,25 @@ constexpr std::int32_t kLowestNvlinkPermille = 800;  // of those below
 // Speed of one link and direction: the data sheets' totals over both directions and all links (600 GB/s over 12 for
 // A100, 900 over 18 for H100, 1800 over 18 for B200), halved. Efficiency: what NCCL's tuning expects of a link, 20.0 of
 // 25 GB/s for NVLink 3, 20.6 of 25 for NVLink 4, 40.1 of 50 for NVLink 5, rounded down to 370 of 450 and 720 of 900
-// GB/s. Memory: the data sheets of P100, V100, A100 80 GB, A40, L40S, H100 SXM, B200 and B300.
+// GB/s. Memory: the data sheets of P100, V100, A100 80 GB, A40, L40S, H100 SXM, B200 and B300. Multicast by the switch
+// (NVLink SHARP, from the third generation of the switch on): what NCCL's tuning expects of it, 0.85 of the links on
+// Hopper and 0.74 on Blackwell.
 constexpr std::array<GpuModel, 8> kModels = {{
     {60, 4, {20'000'000'000, 900, kNvlinkLatencyNs}, 732'000'000'000},
     {70, 6, {25'000'000'000, 800, kNvlinkLatencyNs}, 900'000'000'000},
     {80, 12, {25'000'000'000, 800, kNvlinkLatencyNs}, 2'039'000'000'000},
     {86, 4, {14'062'500'000, 850, kNvlinkLatencyNs}, 696'000'000'000},
     {89, 0, {}, 864'000'000'000},  // L40S
-    {90, 18, {25'000'000'000, 822, kNvlinkLatencyNs}, 3'350'000'000'000},
-    {100, 18, {50'000'000'000, 800, kNvlinkLatencyNs}, 7'700'000'000'000},
-    {103, 18, {50'000'000'000, 800, kNvlinkLatencyNs}, 8'000'000'000'000},
+    {90, 18, {25'000'000'000, 822, kNvlinkLatencyNs}, 3'350'000'000'000, 850},
+    {100, 18, {50'000'000'000, 800, kNvlinkLatencyNs}, 7'700'000'000'000, 740},
+    {103, 18, {50'000'000'000, 800, kNvlinkLatencyNs}, 8'000'000'000'000, 740},
 }};
 // Like sm 9.0 and sm 10.0, but with more memory bandwidth: data sheets of H200 and of GB200.
-constexpr GpuModel kH200 = {90, 18, {25'000'000'000, 822, kNvlinkLatencyNs}, 4'800'000'000'000};
-constexpr GpuModel kGb200 = {100, 18, {50'000'000'000, 800, kNvlinkLatencyNs}, 8'000'000'000'000};
+constexpr GpuModel kH200 = {90, 18, {25'000'000'000, 822, kNvlinkLatencyNs}, 4'800'000'000'000, 850};
+constexpr GpuModel kGb200 = {100, 18, {50'000'000'000, 800, kNvlinkLatencyNs}, 8'000'000'000'000, 740};
+
+// Copies within a GPU's memory reach 80 to 90 % of what its data sheet says, reads and writes counted together.
+constexpr std::int32_t kMemoryEfficiencyPermille = 800;
 
 // Lane speed after line coding, times the width.
 constexpr std::array<std::int64_t, 6> kPcieBytesPerSPerLane = {250'000'000,   500'000'000,   984'375'000,
@@ -88,6 +93,10 @@ Link nvlinks(const GpuModel& model, std::int64_t count) {
 
 Link explicit_link(std::int64_t bytes_per_s) {
   return {bytes_per_s, kLowestNvlinkPermille, kNvlinkLatencyNs};
+}
+
+Link memory_link(std::int64_t bytes_per_s) {
+  return {bytes_per_s, kMemoryEfficiencyPermille, 0};
 }
 
 Link pcie_link(std::int32_t generation, std::int32_t width) {

@@ -12,8 +12,9 @@ namespace reshard {
 struct GpuModel {
   std::int32_t sm = 0;  ///< compute capability, 90 for 9.0
   std::int32_t num_nvlinks = 0;
-  Link nvlink;  ///< of one link, each direction
-  std::int64_t memory_bytes_per_s = 0;
+  Link nvlink;                          ///< of one link, each direction
+  std::int64_t memory_bytes_per_s = 0;  ///< what its data sheet says, reads and writes together
+  std::int32_t multicast_permille = 0;  ///< Machine::Gpu::multicast_permille, where a switch joins such GPUs
 };
 
 /// By compute capability: the newest generation that is not newer. nullptr below 6.0 and above 10.x.
@@ -27,6 +28,9 @@ Link nvlinks(const GpuModel& model, std::int64_t count);
 /// NVLink, to a GPU or to its CPU, of which only the speed is known: with the lowest efficiency that planning counts on
 /// of any NVLink.
 Link explicit_link(std::int64_t bytes_per_s);
+
+/// Memory of a GPU of which the speed of its data sheet is known; kUnlimited stays so.
+Link memory_link(std::int64_t bytes_per_s);
 
 /// PCIe of a generation 1 to 6 and a width in lanes.
 Link pcie_link(std::int32_t generation, std::int32_t width);

@@ -14,7 +14,8 @@
 namespace reshard {
 namespace {
 
-/// Where the resources of a kind begin, and how many there are: four kinds of GPUs, and two each of the others. All
+/// Where the resources of a kind begin, and how many there are: four kinds of GPUs, two each of the others, and at the
+/// end the GPUs' memory. All
 /// links of a machine are numbered in one row, kind after kind in the order of ResourceKind, so that loads, prices and
 /// rates are plain vectors by that number. A GPU without a port, or a link without a limit, keeps its number and goes
 /// unused: then numbers follow from counts alone.
@@ -33,7 +34,8 @@ Span span_of(const Machine& machine, int kind) {
   if (kind < static_cast<int>(ResourceKind::kNicOut)) return {kind * machine.num_ranks(), machine.num_ranks()};
   if (kind < static_cast<int>(ResourceKind::kLeafUp)) return {first_port + (kind - 4) * num_ports, num_ports};
   if (kind < static_cast<int>(ResourceKind::kPodUp)) return {first_leaf + (kind - 6) * num_leaves, num_leaves};
-  return {first_pod + (kind - 8) * num_pods, num_pods};
+  if (kind < static_cast<int>(ResourceKind::kMemory)) return {first_pod + (kind - 8) * num_pods, num_pods};
+  return {first_pod + 2 * num_pods, machine.num_ranks()};
 }
 
 void add(const Link& link, Hasher* hasher) {
@@ -46,8 +48,9 @@ void add(const Link& link, Hasher* hasher) {
 
 // In the order of ResourceKind.
 const char* name(ResourceKind kind) {
-  static constexpr std::array<const char*, kNumResourceKinds> kNames = {
-      "link out", "link in", "pcie out", "pcie in", "nic out", "nic in", "leaf up", "leaf down", "pod up", "pod down"};
+  static constexpr std::array<const char*, kNumResourceKinds> kNames = {"link out", "link in",  "pcie out", "pcie in",
+                                                                        "nic out",  "nic in",   "leaf up",  "leaf down",
+                                                                        "pod up",   "pod down", "memory"};
   return kNames.at(static_cast<std::size_t>(kind));
 }
 
@@ -56,7 +59,7 @@ std::int32_t Machine::resource(ResourceKind kind, std::int32_t index) const {
 }
 
 std::int32_t Machine::num_resources() const {
-  return resource(ResourceKind::kPodDown, pods.end_id());
+  return resource(ResourceKind::kMemory, num_ranks());
 }
 
 ResourceKind Machine::kind_of(std::int32_t resource) const {
@@ -64,7 +67,7 @@ ResourceKind Machine::kind_of(std::int32_t resource) const {
     const Span span = span_of(*this, k);
     if (resource < span.first + span.count) return static_cast<ResourceKind>(k);
   }
-  return ResourceKind::kPodDown;
+  return ResourceKind::kMemory;
 }
 
 std::int32_t Machine::index_of(std::int32_t resource) const {
@@ -90,8 +93,10 @@ const Link& Machine::link_of(std::int32_t resource) const {
       return leaves[LeafId(index)].down;
     case ResourceKind::kPodUp:
       return pods[PodId(index)].up;
-    default:
+    case ResourceKind::kPodDown:
       return pods[PodId(index)].down;
+    default:
+      return gpus[RankId(index)].memory;
   }
 }
 
@@ -162,6 +167,13 @@ void Machine::append_path(RankId src, RankId dst, std::vector<std::int32_t>* out
   pass(ResourceKind::kPcieIn, dst);
 }
 
+void Machine::append_uses(RankId src, RankId dst, std::vector<std::int32_t>* out) const {
+  append_path(src, dst, out);
+  for (const RankId end : {src, dst}) {
+    if (gpus[end].memory.is_limited()) out->push_back(resource(ResourceKind::kMemory, end));
+  }
+}
+
 // Up only as far as append_path() goes, but over links without a limit of their rate, too.
 std::int64_t Machine::latency_ns(RankId src, RankId dst) const {
   if (src == dst) return 0;
@@ -186,7 +198,7 @@ std::uint64_t Machine::digest() const {
     for (const std::int32_t value : {gpu.node.value(), gpu.domain.value(), gpu.port.value()}) hasher.add(value);
     add(gpu.link, &hasher);
     add(gpu.pcie, &hasher);
-    hasher.add(gpu.memory_bytes_per_s);
+    add(gpu.memory, &hasher);
   }
   for (const Port& port : ports) {
     for (const std::int32_t value : {port.node.value(), port.rail.value(), port.leaf.value()}) hasher.add(value);

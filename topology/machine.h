@@ -41,8 +41,9 @@ enum class ResourceKind : std::int8_t {
   kLeafDown,
   kPodUp,  ///< of a pod towards the core
   kPodDown,
+  kMemory,  ///< of a rank: reads and writes together. Of no path, see append_uses()
 };
-inline constexpr int kNumResourceKinds = 10;
+inline constexpr int kNumResourceKinds = 11;
 
 /// "nic out", "leaf up", ...
 const char* name(ResourceKind kind);
@@ -63,7 +64,10 @@ struct Machine {
     PortId port{};  ///< several GPUs may share one; -1: it has none, and the network is out of reach
     Link link;      ///< to its domain, each direction
     Link pcie;      ///< to its port, each direction
-    std::int64_t memory_bytes_per_s = kUnlimited;  ///< of its own memory
+    Link memory;    ///< its own, reads and writes together; of a process on a host what its core copies
+    /// What the domain's switch reaches of the link's rate when it copies what one GPU sends to several; 0: it cannot.
+    /// Estimates ask what it would gain; no plan uses it, hence it is not in the digest.
+    std::int32_t multicast_permille = 0;
   };
   struct Port {
     NodeId node{0};
@@ -116,6 +120,13 @@ struct Machine {
   /// The resources that bytes from one rank to another pass, those without a limit left out; empty within a rank.
   /// Between domains it is the way over the network. @pre same_domain(src, dst) or reaches(src, dst)
   void append_path(RankId src, RankId dst, std::vector<std::int32_t>* out) const;
+  /// The same, and memory at both ends, which is read at one and written at the other: all that a hop loads. Within a
+  /// rank a copy, which passes its memory twice.
+  ///
+  /// Memory is apart because a way is chosen by what lies between ranks: the bytes that a rank holds or wants pass its
+  /// memory whichever way they take. But it has a number like every resource, so that loads, bounds, simulation and
+  /// reports treat it like any other.
+  void append_uses(RankId src, RankId dst, std::vector<std::int32_t>* out) const;
   /// Sum of the latencies on that way.
   std::int64_t latency_ns(RankId src, RankId dst) const;
 

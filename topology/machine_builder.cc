@@ -150,7 +150,7 @@ class MachineBuilder {
     if (domain == machine_.domains.end_id()) machine_.domains.push_back({});
     machine_.domains[domain].ranks.push_back(machine_.num_ranks());
     if (port.valid()) machine_.domains[domain].ports.push_back(port);
-    machine_.gpus.push_back({rank.node, domain, port, gpu.link, gpu.pcie, gpu.memory_bytes_per_s});
+    machine_.gpus.push_back({rank.node, domain, port, gpu.link, gpu.pcie, gpu.memory, gpu.multicast_permille});
   }
 
   const IndexedVector<NodeId, PlacedNode>& nodes_;

@@ -12,6 +12,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr int kVersion = 2;  // 1: memory was a number, and there was no multicast
+
 // Ranks exchange these texts: a short array for each thing, in the order of the struct's members.
 Json to_json(const Link& link) {
   return {link.nominal_bytes_per_s, link.efficiency_permille, link.latency_ns};
@@ -46,12 +48,13 @@ Status read(const Json& value, const char* what, Link* link) {
 }
 
 Status read(const Json& value, NodeType::Gpu* gpu) {
-  RESHARD_TRY(expect_array(value, 5, "a GPU"));
+  RESHARD_TRY(expect_array(value, 6, "a GPU"));
   RESHARD_TRY(read(value[0], "a link group", &gpu->link_group));
   RESHARD_TRY(read(value[1], "a GPU's port", &gpu->port));
   RESHARD_TRY(read(value[2], "a GPU's link", &gpu->link));
   RESHARD_TRY(read(value[3], "a GPU's PCIe", &gpu->pcie));
-  return read(value[4], "a GPU's memory", &gpu->memory_bytes_per_s);
+  RESHARD_TRY(read(value[4], "a GPU's memory", &gpu->memory));
+  return read(value[5], "a GPU's multicast", &gpu->multicast_permille);
 }
 
 Status read(const Json& value, NodeType::Port* port) {
@@ -83,7 +86,8 @@ Status read_list(const Json& object, const char* key, std::vector<T>* list) {
 std::string to_text(const NodeType& node) {
   Json gpus = Json::array();
   for (const NodeType::Gpu& gpu : node.gpus) {
-    gpus.push_back({gpu.link_group, gpu.port, to_json(gpu.link), to_json(gpu.pcie), gpu.memory_bytes_per_s});
+    gpus.push_back(
+        {gpu.link_group, gpu.port, to_json(gpu.link), to_json(gpu.pcie), to_json(gpu.memory), gpu.multicast_permille});
   }
   Json ports = Json::array();
   for (const NodeType::Port& port : node.ports) {
@@ -91,7 +95,7 @@ std::string to_text(const NodeType& node) {
     for (const NodeType::Nic& nic : port.nics) nics.push_back(Json::array({nic.name, to_json(nic.link)}));
     ports.push_back(Json::array({port.rail, nics}));
   }
-  const Json object = {{"version", 1},
+  const Json object = {{"version", kVersion},
                        {"name", node.name},
                        {"gpus", gpus},
                        {"ports", ports},
@@ -109,7 +113,8 @@ Result<NodeType> node_from_text(const std::string& text) {
   }
   std::int64_t version = 0;
   RESHARD_TRY(read(object["version"], "the version", &version));
-  if (version != 1) return invalid_argument(fmt::format("node text: version {}; this is version 1", version));
+  if (version != kVersion)
+    return invalid_argument(fmt::format("node text: version {}; this is version {}", version, kVersion));
   NodeType node;
   RESHARD_TRY(read(object["name"], "the name", &node.name));
   RESHARD_TRY(read_list(object, "gpus", &node.gpus));

@@ -37,6 +37,10 @@ std::string port_name(const NodeType::Port& port) {
   return name;
 }
 
+Link memory_of_process(const Link& shared_memory) {
+  return {2 * shared_memory.nominal_bytes_per_s, shared_memory.efficiency_permille, 0};
+}
+
 NodeType with_processes(NodeType host, std::int32_t num_processes) {
   const auto num_ports = static_cast<std::int64_t>(host.ports.size());
   host.gpus.clear();
@@ -46,6 +50,7 @@ NodeType with_processes(NodeType host, std::int32_t num_processes) {
     // Ports in turn, as evenly as they divide: of four processes 0 and 1 share the first of two.
     process.port = num_ports == 0 ? -1 : static_cast<std::int32_t>(i * num_ports / num_processes);
     process.link = host.shared_memory;
+    process.memory = memory_of_process(host.shared_memory);
     host.gpus.push_back(process);
   }
   return host;
@@ -74,9 +79,10 @@ Status check_gpu(const NodeType& node, std::size_t index) {
   if (gpu.link_group < -1 || gpu.link_group >= kMaxPerNode) {
     return invalid_argument(fmt::format("{} has link group {}", what, gpu.link_group));
   }
-  if (gpu.memory_bytes_per_s < 0 || gpu.memory_bytes_per_s > kMaxBytesPerS) {
-    return invalid_argument(fmt::format("{} has a memory of {} bytes per second", what, gpu.memory_bytes_per_s));
+  if (gpu.multicast_permille < 0 || gpu.multicast_permille > 1000) {
+    return invalid_argument(fmt::format("{} has a multicast of {}/1000", what, gpu.multicast_permille));
   }
+  RESHARD_TRY(check_link(gpu.memory, what + ": its memory"));
   RESHARD_TRY(check_link(gpu.link, what + ": its link"));
   return check_link(gpu.pcie, what + ": its PCIe");
 }

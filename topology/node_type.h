@@ -30,7 +30,8 @@ struct NodeType {
     std::int32_t port = -1;  ///< -1: the network is out of reach
     Link link;
     Link pcie;
-    std::int64_t memory_bytes_per_s = kUnlimited;
+    Link memory;                          ///< reads and writes together
+    std::int32_t multicast_permille = 0;  ///< Machine::Gpu::multicast_permille
     bool operator==(const Gpu&) const = default;
   };
 
@@ -53,6 +54,9 @@ Link port_link(const NodeType::Port& port, const std::vector<std::int32_t>& perm
 
 /// "mlx5_0+mlx5_1"
 std::string port_name(const NodeType::Port& port);
+
+/// The memory of a process: a copy reads and writes each byte, at the rate at which its core copies.
+Link memory_of_process(const Link& shared_memory);
 
 /// A host without GPUs as `num_processes` that share its memory and, evenly, its ports.
 NodeType with_processes(NodeType host, std::int32_t num_processes);

@@ -39,8 +39,8 @@ NodeType make_node(const Row& row) {
   node.name = row.name;
   for (std::int32_t i = 0; i < row.num_gpus; ++i) {
     node.ports.push_back({i, {{fmt::format("mlx5_{}", i), nic_link(row.nic_bytes_per_s)}}});
-    node.gpus.push_back(
-        {0, i, nvlinks(model, model.num_nvlinks), pcie_link(row.pcie_generation, 16), model.memory_bytes_per_s});
+    node.gpus.push_back({0, i, nvlinks(model, model.num_nvlinks), pcie_link(row.pcie_generation, 16),
+                         memory_link(model.memory_bytes_per_s), model.multicast_permille});
   }
   return node;
 }

@@ -46,6 +46,10 @@ std::string time_text(const json& report) {
   std::string text = heading("time", "takes", "/ bound", "set by");
   text += row("estimate", format_seconds(estimate), ratio(estimate, bound), text_of(report.at("binding_resource")));
   text += row("  of it to fill chains", seconds(report.at("fill_seconds")), "", "");
+  if (report.contains("multicast_seconds")) {
+    text += row("  with multicast", seconds(report.at("multicast_seconds")), "",
+                "if the switch did it; nothing runs so yet");
+  }
   if (report.contains("simulated_seconds")) {
     const double simulated = report.at("simulated_seconds").get<double>();
     text += row("simulated", format_seconds(simulated), ratio(simulated, bound),

@@ -52,7 +52,7 @@ class BoundFinder {
   BoundFinder(const Plan& plan, const std::vector<std::int64_t>& loads)
       : plan_(plan), machine_(*plan.options.machine), loads_(loads), domains_(machine_, plan.sets) {
     count();
-    find_reached_ports();
+    find_senders();
   }
 
   std::vector<Bound> run() {
@@ -60,7 +60,7 @@ class BoundFinder {
     out.push_back(regions("LB5 leaf", blocks(), ResourceKind::kLeafUp));
     out.push_back(regions("LB5 pod", pods(), ResourceKind::kPodUp));
     if (machine_.rail_isolated) out.push_back(rails());
-    out.push_back(whole_domain());
+    out.push_back(shared_ports());
     out.push_back(memory());
     out.push_back(pcie());
     out.push_back(prices());
@@ -71,22 +71,27 @@ class BoundFinder {
 
  private:
   using PerDomain = std::vector<std::int64_t>;
+  using Sums = std::map<std::int32_t, std::int64_t>;  // bytes per second by rail
 
-  /// Fills the sums that most bounds share, in one pass over bundles: what each rank lacks, what nobody in a domain
-  /// has, what only one domain has, and the first of these by domain.
+  /// Fills the sums that most bounds share, in one pass over bundles: what each rank lacks, what passes its memory,
+  /// what nobody in a domain has, and what only one domain has.
   void count() {
     needed_.resize(machine_.gpus.size());
+    in_memory_.resize(machine_.gpus.size());
     entering_.resize(machine_.domains.size());
     leaving_.resize(machine_.domains.size());
-    needed_inside_.resize(machine_.domains.size());
     for (const Bundle& bundle : plan_.bundles) {
       const RanksByDomain& sources = domains_.of(bundle.sources);
       const RanksByDomain& wanted = domains_.of(bundle.destinations);
+      const std::vector<std::int32_t>& holders = plan_.sets.ranks(bundle.sources);
+      bool is_sent = false;
       for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
-        if (plan_.sets.contains(bundle.sources, rank)) continue;
-        at(needed_, rank) += bundle.size_bytes;
-        at(needed_inside_, at(machine_.gpus, rank).domain) += bundle.size_bytes;
+        const bool is_local = plan_.sets.contains(bundle.sources, rank);
+        at(in_memory_, rank) += (is_local ? 2 : 1) * bundle.size_bytes;  // a copy is read and written
+        if (!is_local) at(needed_, rank) += bundle.size_bytes;
+        is_sent = is_sent || !is_local;
       }
+      if (is_sent && holders.size() == 1) at(in_memory_, holders.front()) += bundle.size_bytes;
       bool is_remote = false;
       for (const std::int32_t domain : wanted.domains) {
         if (domains_.touches(bundle.sources, domain)) continue;
@@ -119,35 +124,50 @@ class BoundFinder {
     return fmt::format("domain {} ({})", domain, first == last ? first : first + " to " + last);
   }
 
-  /// What a port takes in: 0 where no port of another domain reaches it.
-  std::int64_t reached_in(std::int32_t port) const {
-    const Machine::Port& mine = at(machine_.ports, port);
-    return at(is_reached_, port) ? mine.in.bytes_per_s() : 0;
-  }
+  /// Ports that can reach each other have one rail here, where rails are joined all of them.
+  std::int32_t rail_of(const Machine::Port& port) const { return machine_.rail_isolated ? port.rail.value() : 0; }
 
-  /// A port is reached if another domain has one that sends, on its rail where rails are isolated. Others must not make
-  /// LB1 and LB7 smaller: in a machine of one domain nothing ever comes over the network, whatever its ports could
-  /// take.
-  void find_reached_ports() {
-    using Sums = std::map<std::int32_t, std::int64_t>;  // by rail; one entry where rails are joined
-    const auto rail_of = [&](const Machine::Port& port) { return machine_.rail_isolated ? port.rail : 0; };
-    Sums out_of_all;
-    for (const Machine::Port& port : machine_.ports) out_of_all[rail_of(port)] += port.out.bytes_per_s();
-    is_reached_.resize(machine_.ports.size());
+  /// What ports send, by rail: in all, and those of a domain that no other domain shares. Ports of no rank send
+  /// nothing.
+  void find_senders() {
+    num_domains_of_.resize(machine_.ports.size());
     for (const Machine::Domain& domain : machine_.domains) {
-      Sums out_of_mine;
+      for (const std::int32_t id : domain.ports) ++at(num_domains_of_, id);
+    }
+    for (std::size_t p = 0; p < machine_.ports.size(); ++p) {
+      const Machine::Port& port = at(machine_.ports, p);
+      if (num_domains_of_[p] > 0) sent_by_all_[rail_of(port)] += port.out.bytes_per_s();
+    }
+    for (const Machine::Domain& domain : machine_.domains) {
+      Sums& mine = sent_by_domain_.emplace_back();
       for (const std::int32_t id : domain.ports) {
-        out_of_mine[rail_of(at(machine_.ports, id))] += at(machine_.ports, id).out.bytes_per_s();
-      }
-      for (const std::int32_t id : domain.ports) {
-        const std::int32_t rail = rail_of(at(machine_.ports, id));
-        is_reached_[static_cast<std::size_t>(id)] = out_of_all[rail] > out_of_mine[rail];
+        const Machine::Port& port = at(machine_.ports, id);
+        if (at(num_domains_of_, id) == 1) mine[rail_of(port)] += port.out.bytes_per_s();
       }
     }
   }
 
-  /// What a rank needs and does not hold comes to it at least once, over its links from its domain or through its port.
-  /// Where it comes from, how often it was passed on, and what else comes to the rank to be passed on only adds to it.
+  /// What other domains' ports send on a rail: no more than that comes into this one by it. GPUs of another domain may
+  /// share a port of this one, and what they send to it comes in by the same port.
+  std::int64_t sent_by_others(std::int32_t domain, std::int32_t rail) const {
+    const auto all = sent_by_all_.find(rail);
+    if (all == sent_by_all_.end()) return 0;
+    const Sums& sums = at(sent_by_domain_, domain);
+    const auto mine = sums.find(rail);
+    return all->second - (mine == sums.end() ? 0 : mine->second);
+  }
+
+  /// What comes into a domain by a port: no more than others send, and so nothing where nobody reaches it. A port that
+  /// counted for more would make LB1 and LB7 smaller than they are: in a machine of one domain nothing ever comes over
+  /// the network, whatever its ports could take.
+  std::int64_t reached_in(std::int32_t domain, std::int32_t id) const {
+    const Machine::Port& port = at(machine_.ports, id);
+    return std::min(port.in.bytes_per_s(), sent_by_others(domain, rail_of(port)));
+  }
+
+  /// What a rank needs and does not hold comes to it at least once, over its links from its domain or through its port
+  /// and its PCIe. Where it comes from, how often it was passed on, and what else comes to the rank to be passed on
+  /// only adds to it.
   Bound gpu_ingress() const {
     Largest out("LB1 gpu ingress");
     for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
@@ -155,7 +175,8 @@ class BoundFinder {
       const std::int64_t link = gpu.link.bytes_per_s();
       const bool has_neighbours = at(machine_.domains, gpu.domain).ranks.size() > 1;
       if (has_neighbours && link == 0) continue;  // no limit
-      const std::int64_t port = gpu.port < 0 ? 0 : reached_in(gpu.port);
+      std::int64_t port = gpu.port < 0 ? 0 : reached_in(gpu.domain, gpu.port);
+      if (gpu.pcie.is_limited()) port = std::min(port, gpu.pcie.bytes_per_s());
       out.offer(at(needed_, r), (has_neighbours ? link : 0) + port,
                 [&] { return fmt::format("links and port into rank {}", r); });
     }
@@ -242,29 +263,68 @@ class BoundFinder {
     return out;
   }
 
-  /// Capacities of the switches of each region, up and down; 0 where nothing limits: one leaf of a block without a
-  /// limit lets everything past the others.
-  std::pair<PerDomain, PerDomain> uplinks(ResourceKind up, std::size_t num_regions) const {
-    PerDomain ups(num_regions);
-    PerDomain downs(num_regions);
-    if (up == ResourceKind::kPodUp) {
-      for (std::size_t p = 0; p < std::min(num_regions, machine_.pods.size()); ++p) {
-        ups[p] = at(machine_.pods, p).up.bytes_per_s();
-        downs[p] = at(machine_.pods, p).down.bytes_per_s();
-      }
-      return {ups, downs};
+  /// Bytes per second into and out of a region, by rail.
+  struct RegionRates {
+    Sums in;
+    Sums out;
+  };
+
+  /// A leaf carries no more than its uplink does, and no more than those of its ports that some rank has: leaves of
+  /// ports that nobody uses carry nothing. With limits on the leaves' sums for pods, which have uplinks of their own.
+  std::vector<RegionRates> region_rates(ResourceKind kind, std::size_t num_regions) const {
+    std::vector<RegionRates> of_leaf(machine_.leaves.size());
+    for (std::size_t p = 0; p < machine_.ports.size(); ++p) {
+      if (num_domains_of_[p] == 0) continue;
+      const Machine::Port& port = at(machine_.ports, p);
+      at(of_leaf, port.leaf).in[rail_of(port)] += port.in.bytes_per_s();
+      at(of_leaf, port.leaf).out[rail_of(port)] += port.out.bytes_per_s();
     }
-    std::vector<bool> is_limited(num_regions, true);
-    for (const Machine::Leaf& leaf : machine_.leaves) {
-      if (leaf.block >= static_cast<std::int32_t>(num_regions)) continue;
-      at(ups, leaf.block) += leaf.up.bytes_per_s();
-      at(downs, leaf.block) += leaf.down.bytes_per_s();
-      if (leaf.up.bytes_per_s() == 0 || leaf.down.bytes_per_s() == 0) at(is_limited, leaf.block) = false;
+    const auto limit = [](const Link& link, Sums* sums) {
+      for (auto& [rail, rate] : *sums) rate = link.is_limited() ? std::min(rate, link.bytes_per_s()) : rate;
+    };
+    std::vector<RegionRates> out(num_regions);
+    for (std::size_t l = 0; l < of_leaf.size(); ++l) {
+      const Machine::Leaf& leaf = at(machine_.leaves, l);
+      const std::int32_t region = kind == ResourceKind::kPodUp ? leaf.pod.value() : leaf.block;
+      if (region >= static_cast<std::int32_t>(num_regions)) continue;
+      limit(leaf.down, &of_leaf[l].in);
+      limit(leaf.up, &of_leaf[l].out);
+      for (const auto& [rail, rate] : of_leaf[l].in) at(out, region).in[rail] += rate;
+      for (const auto& [rail, rate] : of_leaf[l].out) at(out, region).out[rail] += rate;
     }
+    if (kind != ResourceKind::kPodUp) return out;
+    for (std::size_t p = 0; p < std::min(num_regions, machine_.pods.size()); ++p) {
+      limit(at(machine_.pods, p).down, &out[p].in);
+      limit(at(machine_.pods, p).up, &out[p].out);
+    }
+    return out;
+  }
+
+  /// What gets into a region in a second, and out of it: by rail, no more than the others send, or take.
+  std::pair<PerDomain, PerDomain> uplinks(ResourceKind kind, std::size_t num_regions) const {
+    const std::vector<RegionRates> rates = region_rates(kind, num_regions);
+    RegionRates all;
+    for (const RegionRates& region : rates) {
+      for (const auto& [rail, rate] : region.in) all.in[rail] += rate;
+      for (const auto& [rail, rate] : region.out) all.out[rail] += rate;
+    }
+    PerDomain ins;
+    PerDomain outs;
     for (std::size_t r = 0; r < num_regions; ++r) {
-      if (!is_limited[r]) ups[r] = downs[r] = 0;
+      std::int64_t in = 0;
+      std::int64_t out = 0;
+      // A rail that a leaf has ports of has both directions there.
+      for (const auto& [rail, rate] : rates[r].in) in += std::min(rate, all.out.at(rail) - rates[r].out.at(rail));
+      for (const auto& [rail, rate] : rates[r].out) out += std::min(rate, all.in.at(rail) - rates[r].in.at(rail));
+      if (kind == ResourceKind::kPodUp && r < machine_.pods.size()) {
+        const Machine::Pod& pod = at(machine_.pods, r);
+        if (pod.down.is_limited()) in = std::min(in, pod.down.bytes_per_s());
+        if (pod.up.is_limited()) out = std::min(out, pod.up.bytes_per_s());
+      }
+      ins.push_back(in);
+      outs.push_back(out);
     }
-    return {ups, downs};
+    return {ins, outs};
   }
 
   /// The larger of two bounds for each region: what is needed inside and held nowhere inside, over the links down into
@@ -297,7 +357,7 @@ class BoundFinder {
       }
       if (is_remote && held.size() == 1) at(leaving, held.front()) += bundle.size_bytes;
     }
-    const auto [ups, downs] = uplinks(kind, count);
+    const auto [downs, ups] = uplinks(kind, count);
     const char* what = kind == ResourceKind::kPodUp ? "pod" : "block";
     for (std::size_t r = 0; r < count; ++r) {
       out.offer(in[r], downs[r], [&] { return fmt::format("uplinks into {} {}", what, r); });
@@ -309,51 +369,64 @@ class BoundFinder {
   /// Where rails are isolated, what comes into a domain by a rail's ports has left another domain by that rail: in time
   /// T no more of it than the lesser of the two rates allows. LB2 with that in place of the ports.
   Bound rails() const {
-    std::map<std::int32_t, std::int64_t> out_of_all;
-    for (const Machine::Port& port : machine_.ports) out_of_all[port.rail] += port.out.bytes_per_s();
     Largest out("LB6 rail");
     for (std::size_t d = 0; d < entering_.size(); ++d) {
-      std::map<std::int32_t, std::pair<std::int64_t, std::int64_t>> mine;  // by rail: in, out
+      Sums in;
       for (const std::int32_t id : at(machine_.domains, d).ports) {
         const Machine::Port& port = at(machine_.ports, id);
-        mine[port.rail].first += port.in.bytes_per_s();
-        mine[port.rail].second += port.out.bytes_per_s();
+        in[port.rail] += port.in.bytes_per_s();
       }
       std::int64_t rate = 0;
-      for (const auto& [rail, rates] : mine) rate += std::min(rates.first, out_of_all[rail] - rates.second);
+      for (const auto& [rail, mine] : in) {
+        rate += std::min(mine, sent_by_others(static_cast<std::int32_t>(d), rail));
+      }
       out.offer(entering_[d], rate, [&] { return "rails into " + domain_name(static_cast<std::int32_t>(d)); });
     }
     return out.take();
   }
 
-  /// Every rank of a domain receives what it needs and does not hold, over its links or through a port; so their sum is
-  /// at most the time times all their links and ports. (Not over the links alone, beyond one copy that came through a
-  /// port: a plan may let the same byte in several times, and does where ports are faster than links.)
-  Bound whole_domain() const {
+  /// Of the ranks of a domain that share a port, those that need something receive it over their links or through the
+  /// port; so the sum of what they need is at most the time times their links and the port once. (Not over the links
+  /// alone, beyond one copy that came through a port: a plan may let the same byte in several times, and does where
+  /// ports are faster than links.) All ranks of the domain together bound nothing beyond that: the quotient of sums is
+  /// no larger than the largest of the quotients.
+  Bound shared_ports() const {
     Largest out("LB7 domain links and ports");
-    for (std::size_t d = 0; d < entering_.size(); ++d) {
+    for (std::size_t d = 0; d < machine_.domains.size(); ++d) {
       const std::vector<std::int32_t>& ranks = at(machine_.domains, d).ranks;
-      std::int64_t rate = 0;
-      bool is_limited = true;
+      struct Sharers {
+        std::int64_t needed = 0;
+        std::int64_t links = 0;
+        bool is_limited = true;
+      };
+      std::map<std::int32_t, Sharers> by_port;
       for (const std::int32_t rank : ranks) {
-        if (ranks.size() == 1) break;  // no links to anybody
-        rate += at(machine_.gpus, rank).link.bytes_per_s();
-        is_limited = is_limited && at(machine_.gpus, rank).link.bytes_per_s() > 0;
+        const Machine::Gpu& gpu = at(machine_.gpus, rank);
+        if (gpu.port < 0 || at(needed_, rank) == 0) continue;
+        Sharers& sharers = by_port[gpu.port];
+        sharers.needed += at(needed_, rank);
+        if (ranks.size() == 1) continue;  // no links to anybody
+        sharers.links += gpu.link.bytes_per_s();
+        sharers.is_limited = sharers.is_limited && gpu.link.is_limited();
       }
-      if (!is_limited) continue;
-      for (const std::int32_t port : at(machine_.domains, d).ports) rate += reached_in(port);
-      out.offer(needed_inside_[d], rate,
-                [&] { return "links and ports of " + domain_name(static_cast<std::int32_t>(d)); });
+      for (const auto& [port, sharers] : by_port) {
+        if (!sharers.is_limited) continue;
+        const auto domain = static_cast<std::int32_t>(d);
+        out.offer(sharers.needed, sharers.links + reached_in(domain, port), [&, id = port] {
+          return fmt::format("{} and links of its ranks, {}", at(machine_.ports, id).name, domain_name(domain));
+        });
+      }
     }
     return out.take();
   }
 
-  /// What a rank needs and does not hold is written to its memory once, beside what it stages.
+  /// What a rank needs and does not hold is written to its memory once, beside what it stages; what it needs and holds
+  /// is read there and written there; and what nobody else holds is read there at least once for all others.
   Bound memory() const {
     Largest out("LB8 memory");
     for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
-      out.offer(at(needed_, r), at(machine_.gpus, r).memory_bytes_per_s,
-                [&] { return fmt::format("memory of rank {}", r); });
+      out.offer(at(in_memory_, r), at(machine_.gpus, r).memory.bytes_per_s(),
+                [&] { return machine_.describe(machine_.resource(ResourceKind::kMemory, r)); });
     }
     return out.take();
   }
@@ -473,11 +546,13 @@ class BoundFinder {
   const Machine& machine_;
   const std::vector<std::int64_t>& loads_;
   DomainSets domains_;
-  std::vector<bool> is_reached_;      // by port: from another domain
-  std::vector<std::int64_t> needed_;  // by rank: what it needs and has not
-  PerDomain entering_;                // what nobody in the domain has
-  PerDomain leaving_;                 // what only it holds and others need
-  PerDomain needed_inside_;           // sum of needed_
+  std::vector<std::int32_t> num_domains_of_;  // by port: whose ranks have it
+  Sums sent_by_all_;
+  std::vector<Sums> sent_by_domain_;
+  std::vector<std::int64_t> needed_;     // by rank: what it needs and has not
+  std::vector<std::int64_t> in_memory_;  // by rank: what is read and written there, whatever the plan
+  PerDomain entering_;                   // what nobody in the domain has
+  PerDomain leaving_;                    // what only it holds and others need
 };
 
 }  // namespace

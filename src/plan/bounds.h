@@ -24,14 +24,14 @@ struct Bound {
 /// what a rank keeps. Whatever it does, a byte that is needed on one side of a cut and held only on the other crosses
 /// the cut at least once, so the bytes of a cut over what joins its sides is a bound. The proof of each stands at the
 /// function that computes it:
-///  LB1  a GPU: what it needs and has not, over its links and its port
+///  LB1  a GPU: what it needs and has not, over its links and its port, as far as others send to it
 ///  LB2  into a domain: over its ports
 ///  LB3  out of a domain: what nobody else holds
 ///  LB4  out of any set of domains: what only they hold (the certificate of water-filling over domains)
-///  LB5  into and out of the blocks behind leaf switches, and pods
+///  LB5  into and out of the blocks behind leaf switches, and pods, over uplinks as far as ports can use them
 ///  LB6  into a domain, rail by rail, where rails are isolated
-///  LB7  a domain's GPUs together: LB1 with a port that they share counted once
-///  LB8  a GPU's memory and a domain's PCIe
+///  LB7  GPUs of a domain that share a port: LB1 with the port counted once
+///  LB8  a GPU's memory, local copies included, and a domain's PCIe
 ///  LB9  prices: for any y >= 0, sum over bundles of bytes * least price of serving it / sum of capacity * y
 ///  LB10 latency: one crossing of the network (not one for each doubling of the domains that have a byte: a sender need
 ///       not wait for one copy to arrive before it sends the next)

@@ -9,59 +9,150 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
+
+#include "src/base/arithmetic.h"
 
 namespace reshard {
 namespace {
 
-/// The busiest resource of each block of k groups in the receivers' order, one block after the other: as if nobody
-/// began a block before all had ended the last one. Limits slide, so that a run may do better. Blocks differ in what
-/// binds: of a pipeline each has other senders, and the sum is then far above the busiest resource of the whole.
-double in_order(const Plan& plan) {
-  const Machine& machine = *plan.options.machine;
-  const std::int64_t k = plan.options.open_groups;
-  const std::size_t num_blocks = (plan.groups.size() + static_cast<std::size_t>(k) - 1) / static_cast<std::size_t>(k);
-  const GroupSplitter splitter(plan);
-  std::vector<std::vector<std::int64_t>> loads(num_blocks);
-  for (auto& of_block : loads) of_block.resize(static_cast<std::size_t>(machine.num_resources()));
-  std::vector<GroupBytes> parts;
-  std::vector<std::int32_t> path;
-  for (const Route& route : plan.routes) {
-    std::vector<std::int64_t> bytes(num_blocks);
-    for (const Range& range : plan.ranges_of(route)) {
-      parts.clear();
-      splitter.split(range, &parts);
-      for (const GroupBytes& part : parts) at(bytes, plan.position_of(part.group, route.first_group) / k) += part.bytes;
+/// Blocks of k groups in the receivers' order, one after the other; a single one where nothing limits open groups. As
+/// if nobody began a block before all had ended the last one. Limits slide, so that a run may do better. Blocks differ
+/// in what binds: of a pipeline each has other senders, and the sum of their times is then far above the busiest
+/// resource of the whole.
+class Blocks {
+ public:
+  explicit Blocks(const Plan& plan) : plan_(plan), groups_per_block_(plan.options.open_groups) {
+    if (groups_per_block_ == 0) return;
+    const auto num_groups = static_cast<std::int64_t>(plan.groups.size());
+    bytes_.resize(static_cast<std::size_t>(std::max<std::int64_t>(1, ceil_div(num_groups, groups_per_block_))));
+    splitter_.emplace(plan);
+  }
+
+  std::size_t size() const { return bytes_.size(); }
+
+  /// The bytes of a route in each block. Valid until the next call.
+  const std::vector<std::int64_t>& of_route(const Route& route) {
+    if (groups_per_block_ == 0) {
+      bytes_ = {route.size_bytes};
+      return bytes_;
     }
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      const Hop& hop = plan.begin_hops(route)[h];
-      path.clear();
-      machine.append_path(RankId(hop.src), RankId(hop.dst), &path);
-      for (std::size_t block = 0; block < num_blocks; ++block) {
-        if (bytes[block] == 0) continue;
-        for (const std::int32_t resource : path) at(loads[block], resource) += bytes[block];
-      }
+    std::fill(bytes_.begin(), bytes_.end(), 0);
+    for (const Range& range : plan_.ranges_of(route)) add(range, route.first_group);
+    return bytes_;
+  }
+
+  /// The same of a bundle that a rank copies within its memory.
+  const std::vector<std::int64_t>& of_local_copy(std::int32_t bundle, std::int32_t rank) {
+    const std::int64_t size_bytes = at(plan_.bundles, bundle).size_bytes;
+    if (groups_per_block_ == 0) {
+      bytes_ = {size_bytes};
+      return bytes_;
+    }
+    std::fill(bytes_.begin(), bytes_.end(), 0);
+    add({bundle, 0, size_bytes}, at(plan_.first_groups, rank));
+    return bytes_;
+  }
+
+ private:
+  void add(const Range& range, std::int32_t first_group) {
+    parts_.clear();
+    splitter_->split(range, &parts_);
+    for (const GroupBytes& part : parts_) {
+      at(bytes_, plan_.position_of(part.group, first_group) / groups_per_block_) += part.bytes;
     }
   }
+
+  const Plan& plan_;
+  std::int64_t groups_per_block_;  // 0: all
+  std::optional<GroupSplitter> splitter_;
+  std::vector<GroupBytes> parts_;
+  std::vector<std::int64_t> bytes_ = {0};
+};
+
+using BlockLoads = std::vector<std::vector<std::int64_t>>;  // [block][resource]
+
+void add_uses(const std::vector<std::int32_t>& uses, const std::vector<std::int64_t>& bytes, BlockLoads* loads) {
+  for (std::size_t block = 0; block < bytes.size(); ++block) {
+    if (bytes[block] == 0) continue;
+    for (const std::int32_t resource : uses) at((*loads)[block], resource) += bytes[block];
+  }
+}
+
+BlockLoads block_loads(const Plan& plan, Blocks* blocks) {
+  const Machine& machine = *plan.options.machine;
+  BlockLoads loads(blocks->size());
+  for (auto& of_block : loads) of_block.resize(static_cast<std::size_t>(machine.num_resources()));
+  std::vector<std::int32_t> uses;
+  for (const Route& route : plan.routes) {
+    uses.clear();
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      const Hop& hop = plan.begin_hops(route)[h];
+      machine.append_uses(RankId(hop.src), RankId(hop.dst), &uses);
+    }
+    add_uses(uses, blocks->of_route(route), &loads);
+  }
+  for_each_local_copy(plan, [&](std::int32_t bundle, std::int32_t rank) {
+    uses.clear();
+    machine.append_uses(RankId(rank), RankId(rank), &uses);
+    if (!uses.empty()) add_uses(uses, blocks->of_local_copy(bundle, rank), &loads);
+  });
+  return loads;
+}
+
+std::vector<std::int64_t> sum_of(const BlockLoads& blocks) {
+  std::vector<std::int64_t> out = blocks.front();
+  for (std::size_t block = 1; block < blocks.size(); ++block) {
+    for (std::size_t r = 0; r < out.size(); ++r) out[r] += blocks[block][r];
+  }
+  return out;
+}
+
+double seconds_of(const Machine& machine, const BlockLoads& blocks) {
   double seconds = 0;
-  for (const auto& of_block : loads) seconds += busiest(machine, of_block).seconds;
+  for (const auto& of_block : blocks) seconds += busiest(machine, of_block).seconds;
   return seconds;
 }
 
-/// The rank whose memory takes longest to write what comes to it. (Memory is no resource of the machine: it is far from
-/// the limit on any real one, but a file may say otherwise.)
-Busiest busiest_memory(const Plan& plan) {
-  std::vector<std::int64_t> bytes(static_cast<std::size_t>(plan.num_ranks));
+/// Of the hops of a route those that a switch could make of one: by rank that sends them, how many.
+std::map<std::int32_t, std::int64_t> stars_of(const Plan& plan, const Route& route) {
+  const Machine& machine = *plan.options.machine;
+  std::map<std::int32_t, std::int64_t> stars;
+  for (std::int32_t h = 0; h < route.num_hops; ++h) {
+    const Hop& hop = plan.begin_hops(route)[h];
+    const bool can = machine.same_domain(RankId(hop.src), RankId(hop.dst)) &&
+                     at(machine.gpus, hop.src).multicast_permille > 0 &&
+                     at(machine.gpus, hop.dst).multicast_permille > 0;
+    if (can) ++stars[hop.src];
+  }
+  std::erase_if(stars, [](const auto& star) { return star.second < 2; });
+  return stars;
+}
+
+/// Takes from the loads what switches that multicast would save: a rank reads and sends once what it sends to several,
+/// at what multicast reaches of the link's rate. Those who receive get as much as before. Whether that is anything.
+bool apply_multicast(const Plan& plan, Blocks* blocks, BlockLoads* loads) {
+  const Machine& machine = *plan.options.machine;
+  bool is_any = false;
   for (const Route& route : plan.routes) {
-    for (std::int32_t h = 0; h < route.num_hops; ++h) at(bytes, plan.begin_hops(route)[h].dst) += route.size_bytes;
+    for (const auto& [rank, num_hops] : stars_of(plan, route)) {
+      is_any = true;
+      const std::vector<std::int64_t>& bytes = blocks->of_route(route);
+      const Machine::Gpu& gpu = at(machine.gpus, rank);
+      for (std::size_t block = 0; block < bytes.size(); ++block) {
+        if (gpu.link.is_limited()) {
+          const Wide once = Wide{bytes[block]} * 1000 / gpu.multicast_permille;
+          at((*loads)[block], machine.resource(ResourceKind::kLinkOut, rank)) +=
+              static_cast<std::int64_t>(once) - num_hops * bytes[block];
+        }
+        if (gpu.memory.is_limited()) {
+          at((*loads)[block], machine.resource(ResourceKind::kMemory, rank)) -= (num_hops - 1) * bytes[block];
+        }
+      }
+    }
   }
-  Busiest out;
-  for (std::int32_t rank = 0; rank < plan.num_ranks; ++rank) {
-    const std::int64_t rate = at(plan.options.machine->gpus, rank).memory_bytes_per_s;
-    if (rate == 0) continue;
-    const double seconds = static_cast<double>(at(bytes, rank)) / static_cast<double>(rate);
-    if (seconds > out.seconds) out = {seconds, rank};
-  }
-  return out;
+  return is_any;
 }
 
 }  // namespace
@@ -93,20 +184,18 @@ double fill_seconds_of(const Plan& plan, const Route& route) {
 }
 
 Result<Estimate> estimate(const Plan& plan) {
+  const Machine& machine = *plan.options.machine;
   Estimate out;
-  out.loads = loads_of(plan);
-  const Busiest most = busiest(*plan.options.machine, out.loads);
-  out.seconds = most.seconds;
-  if (most.resource >= 0) out.resource = plan.options.machine->describe(most.resource);
-  const Busiest memory = busiest_memory(plan);
-  if (memory.seconds > out.seconds) {
-    out.seconds = memory.seconds;
-    out.resource = fmt::format("memory of rank {}", memory.resource);
+  Blocks blocks(plan);
+  BlockLoads loads = block_loads(plan, &blocks);
+  out.loads = sum_of(loads);
+  out.seconds = seconds_of(machine, loads);
+  if (const Busiest most = busiest(machine, out.loads); most.resource >= 0) {
+    out.resource = machine.describe(most.resource);
   }
-  // The sum over blocks is no less than the whole in one, but for memory, which it does not count.
-  if (plan.options.open_groups > 0) out.seconds = std::max(out.seconds, in_order(plan));
   for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(plan, route));
   out.seconds += out.fill_seconds;
+  if (apply_multicast(plan, &blocks, &loads)) out.multicast_seconds = seconds_of(machine, loads) + out.fill_seconds;
   out.bounds = find_bounds(plan, out.loads);
   out.bound = largest(out.bounds);
   // Integer divisions and sums of doubles differ in the last digits.

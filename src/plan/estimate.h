@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <optional>
+
 #include "src/plan/bounds.h"
 #include "src/plan/loads.h"
 
@@ -15,6 +17,9 @@ struct Estimate {
   std::vector<Bound> bounds;
   Bound bound;                      ///< the largest
   std::vector<std::int64_t> loads;  ///< bytes by resource
+  /// What `seconds` would be if the switch of a domain made the copies where a route has several hops from one rank
+  /// within it: the rank then sends once. Nothing runs so yet. Empty where the plan has no such hops, or no switch can.
+  std::optional<double> multicast_seconds;
 };
 
 /// The static estimate: every resource is shared without loss. Where receivers limit open groups, k groups at a time.

@@ -35,7 +35,21 @@ class GroupSplitter {
   std::vector<std::int32_t> pattern_of_;  // by bundle
 };
 
-/// Bytes that pass each resource of the plan's machine, in all.
+/// Calls visit(bundle, rank) for every rank that wants a bundle and holds it: in every plan it copies it from its
+/// memory to its memory.
+template <typename Visit>
+void for_each_local_copy(const Plan& plan, const Visit& visit) {
+  for (std::size_t b = 0; b < plan.bundles.size(); ++b) {
+    const Bundle& bundle = plan.bundles[b];
+    if (bundle.size_bytes == 0) continue;
+    for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) {
+      if (plan.sets.contains(bundle.sources, rank)) visit(static_cast<std::int32_t>(b), rank);
+    }
+  }
+}
+
+/// Bytes that pass each resource of the plan's machine, in all. Of memory what is read and what is written, but for
+/// packing into and out of staging: a window that is contiguous in memory needs none.
 std::vector<std::int64_t> loads_of(const Plan& plan);
 
 /// Whether the busiest resource takes longer with the loads `a` than with `b`. Exact, for choices rest on it.

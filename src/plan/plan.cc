@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 //
-// A plan is made in three steps: what follows from the layouts (prepare_plan), the choices (choose_routes), and the
-// proof of the choices (check_routes), which those that are loaded or made anew must pass as well.
+// A plan is made in steps: what follows from the layouts (prepare_plan), the choices (choose_routes), their proof
+// (check_routes), which plans that are loaded or made anew must pass as well, and the size of windows (fit_windows).
 #include "src/plan/plan.h"
 
 #include "src/base/hasher.h"
@@ -51,6 +51,7 @@ Result<Plan> create_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
   RESHARD_TRY(choose_routes(&plan));
   RESHARD_TRY(check_routes(plan));
+  fit_windows(&plan);
   plan.hash = hash_plan(plan);
   return plan;
 }

@@ -19,6 +19,7 @@
 
 #include "src/plan/prune.h"
 #include "src/plan/routing.h"
+#include "src/plan/windows.h"
 
 namespace reshard {
 namespace {
@@ -409,6 +410,7 @@ Result<Plan> replan_with(const Plan& old, std::shared_ptr<const ModelLayout> src
   // What is kept is proved again like all else: check_routes() does not know what is new.
   RESHARD_TRY(Replanner(old, &plan, changes).run());
   RESHARD_TRY(check_routes(plan));
+  fit_windows(&plan);
   plan.hash = hash_plan(plan);
   return plan;
 }

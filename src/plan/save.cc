@@ -17,6 +17,7 @@
 
 #include "src/base/json_fault.h"
 #include "src/base/text_position.h"
+#include "src/plan/windows.h"
 
 namespace reshard {
 namespace {
@@ -191,6 +192,7 @@ std::string save_plan(const Plan& plan) {
   json["skips_unmatched"] = plan.options.unmatched == Unmatched::kSkip ? 1 : 0;
   json["hash"] = hex(plan.hash);
   json["staging_bytes"] = plan.options.staging_bytes;
+  json["window_bytes"] = plan.window_bytes;
   json["most_in_flight"] = plan.most_in_flight;
   json["splits_slow_domains"] = plan.splits_slow_domains;
   json["certificate"] = {plan.certificate.level_bytes, plan.certificate.bound_bytes};
@@ -223,8 +225,11 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   std::int64_t skips_unmatched = 0;
   (void)read(json, "skips_unmatched", &skips_unmatched);  // plans saved before it existed skip nothing
   options.unmatched = skips_unmatched == 0 ? Unmatched::kRefuse : Unmatched::kSkip;
-  // Bundles, windows and slots as they were when the plan was made: they follow from layouts and options alone.
+  // Bundles and slots as they were when the plan was made: they follow from layouts and options alone.
   RESHARD_TRY(Plan plan, prepare_plan(std::move(src), std::move(dst), options));
+  const std::int64_t most_bytes = plan.window_bytes;
+  (void)read(json, "window_bytes", &plan.window_bytes);  // plans saved before it existed have the largest
+  if (plan.window_bytes < largest_element_bytes(plan) || plan.window_bytes > most_bytes) return damaged("window_bytes");
   std::int64_t most_in_flight = 0;
   if (!read(json, "most_in_flight", &most_in_flight) || most_in_flight < 1 || most_in_flight > kInt32) {
     return damaged("most_in_flight");

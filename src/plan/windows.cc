@@ -10,6 +10,9 @@
 
 #include <algorithm>
 
+#include "src/base/arithmetic.h"
+#include "src/plan/loads.h"
+
 namespace reshard {
 namespace {
 
@@ -20,6 +23,12 @@ constexpr std::int64_t kAloneBytes = std::int64_t{1} << 20;
 // Enough for a message: a window that holds this much does not wait for the next group.
 constexpr std::int64_t kWorthwhileBytes = std::int64_t{256} << 10;
 constexpr std::int32_t kMostSlots = 4;
+// The smallest that depth makes of windows, and what their size is a multiple of: below, messages cost more than it
+// gains that they overlap.
+constexpr std::int64_t kLeastFittedBytes = std::int64_t{64} << 10;
+constexpr std::int64_t kFittedStepBytes = std::int64_t{4} << 10;
+// Filling may take this part of the time, 1 / 100.
+constexpr std::int64_t kFillPart = 100;
 
 /// Where a window that starts at element `begin` of the atom should end: at most max_elements on, at a row boundary of
 /// the largest rows that fit, so that the fragment stays one box. A row of dim d is all that has the same indices in
@@ -172,9 +181,14 @@ std::vector<Window> windows_of(const Plan& plan, const Route& route) {
   return builder.take();
 }
 
+std::int64_t largest_element_bytes(const Plan& plan) {
+  std::int64_t bytes = 1;
+  for (const PlanTensor& tensor : plan.tensors) bytes = std::max(bytes, tensor.wire_bytes);
+  return bytes;
+}
+
 Status choose_windows(Plan* plan) {
-  std::int64_t element_bytes = 1;
-  for (const PlanTensor& tensor : plan->tensors) element_bytes = std::max(element_bytes, tensor.wire_bytes);
+  const std::int64_t element_bytes = largest_element_bytes(*plan);
   const std::int64_t budget = plan->options.staging_bytes;
   // Half of the budget is for sending, half for receiving; as many slots as leave windows worth a message.
   plan->num_slots = kMostSlots;
@@ -187,6 +201,93 @@ Status choose_windows(Plan* plan) {
                         budget, element_bytes, 2 * element_bytes)};
   }
   return {};
+}
+
+namespace {
+
+constexpr Wide kPicosecondsPerSecond = 1'000'000'000'000;
+
+std::int64_t picoseconds(std::int64_t bytes, std::int64_t bytes_per_s) {
+  return static_cast<std::int64_t>(Wide{bytes} * kPicosecondsPerSecond / bytes_per_s);
+}
+
+/// Of the busiest resource, filling apart. In integers, since ranks must agree on the windows to the byte.
+std::int64_t busiest_picoseconds(const Plan& plan) {
+  const Machine& machine = *plan.options.machine;
+  const std::vector<std::int64_t> loads = loads_of(plan);
+  std::int64_t most = 0;
+  for (std::int32_t r = 0; r < machine.num_resources(); ++r) {
+    if (at(loads, r) == 0 || !machine.link_of(r).is_limited()) continue;
+    most = std::max(most, picoseconds(at(loads, r), machine.link_of(r).bytes_per_s()));
+  }
+  return most;
+}
+
+/// How long the first bytes are under way to a hop's end, in picoseconds: latencies, and what ranks wait for whole
+/// windows before they send them on. The wait on the first hop is a part of what the busiest resource takes.
+struct Filling {
+  std::int64_t latency = 0;
+  std::int64_t waiting = 0;  ///< with windows of the plan's present size
+};
+
+/// The filling of each of a route's hops.
+class FillingCounter {
+ public:
+  explicit FillingCounter(const Plan& plan) : plan_(plan), machine_(*plan.options.machine) {}
+
+  const std::vector<Filling>& count(const Route& route) {
+    of_hop_.clear();
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      const Hop& hop = plan_.begin_hops(route)[h];
+      Filling its = hop.parent < 0 ? Filling{} : at(of_hop_, hop.parent);
+      its.latency += 1000 * machine_.latency_ns(RankId(hop.src), RankId(hop.dst));
+      if (hop.parent >= 0) its.waiting += window_picoseconds(hop);
+      of_hop_.push_back(its);
+    }
+    return of_hop_;
+  }
+
+ private:
+  std::int64_t window_picoseconds(const Hop& hop) {
+    path_.clear();
+    machine_.append_path(RankId(hop.src), RankId(hop.dst), &path_);
+    std::int64_t most = 0;
+    for (const std::int32_t resource : path_) {
+      most = std::max(most, picoseconds(plan_.window_bytes, machine_.link_of(resource).bytes_per_s()));
+    }
+    return most;
+  }
+
+  const Plan& plan_;
+  const Machine& machine_;
+  std::vector<std::int32_t> path_;
+  std::vector<Filling> of_hop_;
+};
+
+}  // namespace
+
+/// What a chain may wait: a hundredth of the time less its latencies, or as long as these where they are most of it
+/// already, for then smaller windows gain nothing. A route that is shorter than its window waits for its bytes alone.
+/// Slots stay as they are: a few windows that each take as long as a message's latency keep a link busy.
+void fit_windows(Plan* plan) {
+  if (plan->options.machine == nullptr || plan->routes.empty()) return;
+  const bool is_deep =
+      std::any_of(plan->hops.begin(), plan->hops.end(), [](const Hop& hop) { return hop.parent >= 0; });
+  if (!is_deep) return;
+  const std::int64_t allowed = busiest_picoseconds(*plan) / kFillPart;
+  FillingCounter counter(*plan);
+  std::int64_t fitted = plan->window_bytes;
+  for (const Route& route : plan->routes) {
+    for (const Filling& filling : counter.count(route)) {
+      const std::int64_t may_wait = std::max(allowed - filling.latency, filling.latency);
+      if (filling.waiting <= may_wait) continue;
+      const auto bytes = static_cast<std::int64_t>(Wide{plan->window_bytes} * may_wait / filling.waiting);
+      if (route.size_bytes > bytes) fitted = std::min(fitted, bytes);
+    }
+  }
+  if (fitted == plan->window_bytes) return;
+  fitted = std::max(fitted / kFittedStepBytes * kFittedStepBytes, kLeastFittedBytes);
+  plan->window_bytes = std::min(plan->window_bytes, fitted);
 }
 
 }  // namespace reshard

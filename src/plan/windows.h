@@ -62,7 +62,16 @@ std::vector<Fragment> fragments_of(const Plan& plan, std::int32_t bundle, std::i
 /// plan.window_bytes]
 std::vector<Window> windows_of(const Plan& plan, const Route& route);
 
+/// Of all tensors of the plan, on the wire: no window can be smaller.
+std::int64_t largest_element_bytes(const Plan& plan);
+
 /// Sets window_bytes and num_slots from the staging budget. RESHARD_ERR_STAGING_TOO_SMALL below one element each way.
 Status choose_windows(Plan* plan);
+
+/// Makes windows smaller where routes are so deep that filling them would take more than a hundredth of the plan's
+/// time: a rank sends a window on when it has all of it. It follows from machine and routes, so that all ranks make of
+/// the same anew has the same. Nothing changes without a machine. @pre choose_windows, and routes that check_routes()
+/// passed
+void fit_windows(Plan* plan);
 
 }  // namespace reshard

@@ -64,7 +64,8 @@ Result<NodeType> make_gpu_node(const std::vector<NvmlGpu>& gpus, const std::vect
                     fmt::format("GPU {} has NVLinks, and their speed is not known for sm {}", address, gpu.sm));
     }
     node.gpus.emplace_back();
-    node.gpus.back().memory_bytes_per_s = model == nullptr ? kUnlimited : model->memory_bytes_per_s;
+    node.gpus.back().memory = memory_link(model == nullptr ? kUnlimited : model->memory_bytes_per_s);
+    if (gpu.switch_links > 0) node.gpus.back().multicast_permille = model->multicast_permille;
     places.push_back(place_of(gpu, devices, warnings));
     links.push_back({address, gpu.switch_links > 0, gpu.peer_links, {}});
     if (count > 0) links.back().link = nvlinks(*model, count);

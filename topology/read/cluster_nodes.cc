@@ -21,13 +21,15 @@ namespace {
 constexpr std::int64_t kMaxLatencyNs = 1'000'000'000;
 
 Status read_gpus(const ConfigValue& value, NodeType* node) {
-  RESHARD_TRY(const ConfigMap map, ConfigMap::make(value, "gpus",
-                                                   {"count", "link", "link_efficiency", "link_latency_ns", "link_group",
-                                                    "pcie", "pcie_efficiency", "memory"}));
+  RESHARD_TRY(const ConfigMap map,
+              ConfigMap::make(value, "gpus",
+                              {"count", "link", "link_efficiency", "link_latency_ns", "link_group", "pcie",
+                               "pcie_efficiency", "memory", "memory_efficiency", "multicast"}));
   std::int32_t count = 1;
   NodeType::Gpu gpu;
   gpu.link_group = 0;
   gpu.link = explicit_link(0);
+  gpu.memory = memory_link(kUnlimited);
   gpu.pcie = pcie_link(5, 16);
   // The efficiency and latency of a usual PCIe link for the case that a speed follows; 0 stands for no limit.
   gpu.pcie.nominal_bytes_per_s = 0;
@@ -39,7 +41,9 @@ Status read_gpus(const ConfigValue& value, NodeType* node) {
   RESHARD_TRY(map.integer("link_group", -1, kMaxPerNode - 1, &gpu.link_group));
   RESHARD_TRY(map.bytes_per_s("pcie", false, &gpu.pcie.nominal_bytes_per_s));
   RESHARD_TRY(map.permille("pcie_efficiency", 1, 1000, &gpu.pcie.efficiency_permille));
-  RESHARD_TRY(map.bytes_per_s("memory", false, &gpu.memory_bytes_per_s));
+  RESHARD_TRY(map.bytes_per_s("memory", false, &gpu.memory.nominal_bytes_per_s));
+  RESHARD_TRY(map.permille("memory_efficiency", 1, 1000, &gpu.memory.efficiency_permille));
+  RESHARD_TRY(map.permille("multicast", 0, 1000, &gpu.multicast_permille));
   if (node->gpus.size() + static_cast<std::size_t>(count) > kMaxPerNode) {
     return value.error(fmt::format("more than {} GPUs", kMaxPerNode));
   }
@@ -157,19 +161,25 @@ Result<Preset> read_preset(const ConfigMap& map) {
   return preset;
 }
 
-Status set_speeds(const ConfigMap& map, NodeType* node) {
+/// `is_host`: GPUs are processes, whose links and memory are one: what a core copies.
+Status set_speeds(const ConfigMap& map, bool is_host, NodeType* node) {
   std::int64_t nic = 0;
   std::int64_t pcie = 0;
   std::int64_t link = 0;
+  std::int64_t memory = 0;
   RESHARD_TRY(map.bytes_per_s("nic", true, &nic));
   RESHARD_TRY(map.bytes_per_s("pcie", false, &pcie));
   RESHARD_TRY(map.bytes_per_s("link", false, &link));
+  RESHARD_TRY(map.bytes_per_s("memory", false, &memory));
   for (NodeType::Port& port : node->ports) {
     for (NodeType::Nic& each : port.nics) each.link.nominal_bytes_per_s = nic > 0 ? nic : each.link.nominal_bytes_per_s;
   }
   for (NodeType::Gpu& gpu : node->gpus) {
     if (pcie > 0) gpu.pcie.nominal_bytes_per_s = pcie;
     if (link > 0) gpu.link.nominal_bytes_per_s = link;
+    if (link > 0 && is_host) gpu.memory = memory_of_process(gpu.link);
+    if (memory > 0) gpu.memory.nominal_bytes_per_s = memory;
+    RESHARD_TRY(map.permille("multicast", 0, 1000, &gpu.multicast_permille));
   }
   return {};
 }
@@ -182,9 +192,9 @@ std::string beside(const std::string& file, const std::string& named) {
 
 Result<Preset> read_node_type(const ConfigValue& value, const std::string& name, const std::string& file,
                               std::vector<std::string>* warnings) {
-  RESHARD_TRY(
-      const ConfigMap map,
-      ConfigMap::make(value, "a node type", {"preset", "nccl_xml", "ranks", "nic", "pcie", "link", "gpus", "nics"}));
+  RESHARD_TRY(const ConfigMap map, ConfigMap::make(value, "a node type",
+                                                   {"preset", "nccl_xml", "ranks", "nic", "pcie", "link", "memory",
+                                                    "multicast", "gpus", "nics"}));
   const bool has_parts = map.find("gpus") != nullptr || map.find("nics") != nullptr;
   const bool has_base = map.find("preset") != nullptr || map.find("nccl_xml") != nullptr;
   if (has_parts && has_base) return map.error("gpus and nics go without preset and nccl_xml");
@@ -200,7 +210,7 @@ Result<Preset> read_node_type(const ConfigValue& value, const std::string& name,
     const Preset like = read;
     RESHARD_TRY(read, read_xml(*xml, file, map.find("preset") == nullptr ? nullptr : &like.node, warnings));
   }
-  RESHARD_TRY(set_speeds(map, &read.node));
+  RESHARD_TRY(set_speeds(map, read.node.name == "host", &read.node));
   read.node.name = name;
   if (Status checked = check(read.node); !checked.ok()) return value.error(checked.message());
   return read;

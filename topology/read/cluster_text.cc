@@ -71,7 +71,7 @@ class ClusterText {
     // One list for all kinds, so that a key of another kind gets the better message of only_of() than "unknown".
     static const std::vector<std::string> kKnown = {"nodes",   "domain",   "rails", "isolated", "leaf",     "pod",
                                                     "oversub", "oversub2", "ecmp",  "degraded", "topology", "nic",
-                                                    "link",    "ranks",    "nics",  "xml",      "pcie"};
+                                                    "link",    "ranks",    "nics",  "xml",      "pcie",     "memory"};
     if (item.empty()) return error("nothing between two commas, or in front of the first");
     const std::size_t equals = item.find('=');
     const std::string key(item.substr(0, equals));
@@ -122,11 +122,18 @@ Status set_speeds(const ClusterText& text, NodeType* node) {
   }
   if (const std::string* link = text.find("link")) {
     RESHARD_TRY(const std::int64_t bytes_per_s, parse_bytes_per_s(*link, false, text.what("link")));
-    for (NodeType::Gpu& gpu : node->gpus) gpu.link.nominal_bytes_per_s = bytes_per_s;
+    for (NodeType::Gpu& gpu : node->gpus) {
+      gpu.link.nominal_bytes_per_s = bytes_per_s;
+      if (text.kind() == "host") gpu.memory = memory_of_process(gpu.link);  // both are what a core copies
+    }
   }
   if (const std::string* pcie = text.find("pcie")) {
     RESHARD_TRY(const std::int64_t bytes_per_s, parse_bytes_per_s(*pcie, false, text.what("pcie")));
     for (NodeType::Gpu& gpu : node->gpus) gpu.pcie.nominal_bytes_per_s = bytes_per_s;
+  }
+  if (const std::string* memory = text.find("memory")) {
+    RESHARD_TRY(const std::int64_t bytes_per_s, parse_bytes_per_s(*memory, false, text.what("memory")));
+    for (NodeType::Gpu& gpu : node->gpus) gpu.memory.nominal_bytes_per_s = bytes_per_s;
   }
   return {};
 }

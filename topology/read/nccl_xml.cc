@@ -31,7 +31,11 @@ class NodeMaker {
     type.name = std::filesystem::path(file_).filename().string();
     for (std::size_t g = 0; g < node.gpus.size(); ++g) {
       type.gpus.emplace_back();
-      type.gpus.back().memory_bytes_per_s = memory_of(node.gpus[g]);
+      type.gpus.back().memory = memory_of(node.gpus[g]);
+      const GpuModel* model = model_of(node.gpus[g]);
+      if (model != nullptr && node.gpus[g].switch_links > 0) {
+        type.gpus.back().multicast_permille = model->multicast_permille;
+      }
     }
     RESHARD_TRY(set_nic_speeds(&node.nics));
     std::vector<DevicePlace> places;
@@ -58,10 +62,10 @@ class NodeMaker {
     return by_device != nullptr || !gpu.has_element ? by_device : find_gpu_model(gpu.sm);
   }
 
-  std::int64_t memory_of(const NcclGpu& gpu) const {
-    if (like_ != nullptr && !like_->gpus.empty()) return like_->gpus.front().memory_bytes_per_s;
+  Link memory_of(const NcclGpu& gpu) const {
+    if (like_ != nullptr && !like_->gpus.empty()) return like_->gpus.front().memory;
     const GpuModel* model = model_of(gpu);
-    return model == nullptr ? kUnlimited : model->memory_bytes_per_s;
+    return memory_link(model == nullptr ? kUnlimited : model->memory_bytes_per_s);
   }
 
   /// NICs of which the file says only that they are some.

@@ -126,6 +126,9 @@ class OtherWays {
   /// count, as frameworks do it, not by bytes or ports.
   OtherWay unicast() const {
     std::vector<std::int64_t> loads = no_load();
+    for_each_local_copy(plan_, [&](std::int32_t bundle, std::int32_t rank) {
+      add_leg(rank, rank, at(plan_.bundles, bundle).size_bytes, &loads);
+    });
     std::map<std::int32_t, std::size_t> next;  // by holders: whose turn it is
     for (const Bundle& bundle : plan_.bundles) {
       const std::vector<std::int32_t>& holders = plan_.sets.ranks(bundle.sources);
@@ -140,9 +143,9 @@ class OtherWays {
   }
 
   void add_leg(std::int32_t src, std::int32_t dst, std::int64_t bytes, std::vector<std::int64_t>* loads) const {
-    std::vector<std::int32_t> path;
-    machine_.append_path(RankId(src), RankId(dst), &path);
-    for (const std::int32_t resource : path) at(*loads, resource) += bytes;
+    std::vector<std::int32_t> uses;
+    machine_.append_uses(RankId(src), RankId(dst), &uses);
+    for (const std::int32_t resource : uses) at(*loads, resource) += bytes;
   }
 
   /// The ranks that bytes pass from the holder whose turn it is to the one that wants them. Where no port of the two

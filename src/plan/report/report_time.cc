@@ -132,26 +132,28 @@ json comparison_json(const Plan& plan, const Estimate& estimate) {
 
 json time_json(const Plan& plan, const Estimate& estimate) {
   const Machine& machine = *plan.options.machine;
-  return {{"machine", machine.name},
-          {"nodes", machine.nodes.size()},
-          {"domains", machine.domains.size()},
-          {"estimate_seconds", estimate.seconds},
-          {"fill_seconds", estimate.fill_seconds},
-          {"binding_resource", estimate.resource},
-          {"bound_seconds", estimate.bound.seconds},
-          {"bound_name", estimate.bound.name},
-          {"bound_resource", estimate.bound.resource},
-          {"bounds", bounds_json(estimate)},
-          {"link_classes", classes_json(machine, estimate)},
-          {"ports_out", ports_json(plan, estimate, ResourceKind::kNicOut)},
-          {"ports_in", ports_json(plan, estimate, ResourceKind::kNicIn)},
-          {"senders_over_best", senders_over_best(plan, estimate)},
-          {"traffic", routes_json(plan)},
-          {"comparison", comparison_json(plan, estimate)},
-          {"group_order", plan.options.order == GroupOrder::kFixed     ? "fixed"
-                          : plan.options.order == GroupOrder::kRotated ? "rotated"
-                                                                       : "any"},
-          {"open_groups", plan.options.open_groups}};
+  json out = {{"machine", machine.name},
+              {"nodes", machine.nodes.size()},
+              {"domains", machine.domains.size()},
+              {"estimate_seconds", estimate.seconds},
+              {"fill_seconds", estimate.fill_seconds},
+              {"binding_resource", estimate.resource},
+              {"bound_seconds", estimate.bound.seconds},
+              {"bound_name", estimate.bound.name},
+              {"bound_resource", estimate.bound.resource},
+              {"bounds", bounds_json(estimate)},
+              {"link_classes", classes_json(machine, estimate)},
+              {"ports_out", ports_json(plan, estimate, ResourceKind::kNicOut)},
+              {"ports_in", ports_json(plan, estimate, ResourceKind::kNicIn)},
+              {"senders_over_best", senders_over_best(plan, estimate)},
+              {"traffic", routes_json(plan)},
+              {"comparison", comparison_json(plan, estimate)},
+              {"group_order", plan.options.order == GroupOrder::kFixed     ? "fixed"
+                              : plan.options.order == GroupOrder::kRotated ? "rotated"
+                                                                           : "any"},
+              {"open_groups", plan.options.open_groups}};
+  if (estimate.multicast_seconds.has_value()) out["multicast_seconds"] = *estimate.multicast_seconds;
+  return out;
 }
 
 }  // namespace reshard

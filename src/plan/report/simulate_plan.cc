@@ -3,7 +3,8 @@
 //
 // Hands the plan to the fluid simulation of topology/fluid.h. One flow per route, for all of its hops move at the same
 // pace; where open groups are limited one per route and group, as groups begin at different times. A resource that
-// several hops of a route pass is used as often.
+// several hops of a route pass is used as often. What a rank takes from itself is a flow, too, through its memory
+// alone.
 #include "src/plan/report/simulate_plan.h"
 
 #include <algorithm>
@@ -24,6 +25,7 @@ class PlanSimulator {
     for (std::int32_t r = 0; r < num_resources; ++r) traffic_.bytes_per_s.push_back(machine_.link_of(r).bytes_per_s());
     traffic_.open_limit = static_cast<std::int32_t>(plan_.options.open_groups);
     for (std::size_t r = 0; r < plan_.routes.size(); ++r) add(static_cast<std::int64_t>(r));
+    add_local_copies();
     FluidOptions options;
     options.num_buckets = num_buckets;
     for (std::int32_t r = 0; r < num_resources; ++r)
@@ -53,12 +55,38 @@ class PlanSimulator {
     }
   }
 
+  /// One flow per rank, or per rank and group. They stand behind those of the routes and are not among the
+  /// simulation's flows, which tell of routes.
+  void add_local_copies() {
+    std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> bytes;  // by rank and place in the receivers' order
+    for_each_local_copy(plan_, [&](std::int32_t id, std::int32_t rank) {
+      if (!at(machine_.gpus, rank).memory.is_limited()) return;
+      const std::int64_t size_bytes = at(plan_.bundles, id).size_bytes;
+      if (plan_.options.open_groups == 0) {
+        bytes[{rank, 0}] += size_bytes;
+        return;
+      }
+      split_.clear();
+      splitter_.split({id, 0, size_bytes}, &split_);
+      for (const GroupBytes& part : split_) {
+        bytes[{rank, plan_.position_of(part.group, at(plan_.first_groups, rank))}] += part.bytes;
+      }
+    });
+    for (const auto& [place, sum] : bytes) {
+      const auto [rank, position] = place;
+      std::vector<Membership> memberships;
+      if (plan_.options.open_groups > 0) memberships.push_back({at(machine_.gpus, rank).domain, position});
+      traffic_.add({sum, static_cast<double>(sum), 0}, {{machine_.resource(ResourceKind::kMemory, rank), 2}},
+                   memberships);
+    }
+  }
+
   /// How often each resource is passed, over all hops of the route.
   std::vector<FluidUse> uses_of(const Route& route) {
     std::map<std::int32_t, std::int32_t> times;
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       path_.clear();
-      machine_.append_path(RankId(plan_.begin_hops(route)[h].src), RankId(plan_.begin_hops(route)[h].dst), &path_);
+      machine_.append_uses(RankId(plan_.begin_hops(route)[h].src), RankId(plan_.begin_hops(route)[h].dst), &path_);
       for (const std::int32_t resource : path_) ++times[resource];
     }
     std::vector<FluidUse> uses;

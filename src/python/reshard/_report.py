@@ -75,6 +75,9 @@ def machine_lines(report: Report) -> list[str]:
     lines = ["", row("time", "takes", "/ bound", "set by"),
              row("estimate", duration(estimate), ratio(estimate, bound), report["binding_resource"]),
              row("  of it to fill chains", duration(report["fill_seconds"]), "", "")]
+    if "multicast_seconds" in report:
+        lines.append(row("  with multicast", duration(report["multicast_seconds"]), "",
+                         "if the switch did it; nothing runs so yet"))
     if "simulated_seconds" in report:
         simulated = report["simulated_seconds"]
         lines.append(row("simulated", duration(simulated), ratio(simulated, bound),

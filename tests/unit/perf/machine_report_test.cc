@@ -50,6 +50,13 @@ TEST(MachineReport, ASimulatedTimeIsHeldAgainstBoundAndEstimate) {
   EXPECT_EQ(line_of(machine_report_text(report), "simulated"), "simulated 3.300 s 1.650 1.100 of the estimate");
 }
 
+TEST(MachineReport, WhatMulticastWouldTakeIsToldWhereThePlanCouldUseIt) {
+  nlohmann::json report = example();
+  EXPECT_EQ(line_of(machine_report_text(report), "  with multicast"), "");
+  report["multicast_seconds"] = 2.5;
+  EXPECT_NE(machine_report_text(report).find("    with multicast              2.500 s"), std::string::npos);
+}
+
 TEST(MachineReport, EveryBoundHasItsLine) {
   const std::string text = machine_report_text(example());
   EXPECT_EQ(line_of(text, "LB2 domain ingress"), "LB2 domain ingress 2.000 s 1.000 ports into B");

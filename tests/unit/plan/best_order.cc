@@ -44,10 +44,13 @@ class OrderedPlans {
       if (is_served(need, bytes)) continue;
       trees_[need] = all_trees(machine, need);
     }
+    for (const auto& [rank, bytes] : copied_bytes(machine.gpus.size(), needs)) {
+      if (!limits.rows_of_copy(rank).empty()) copies_[rank] = bytes;
+    }
   }
 
   double run() {
-    if (trees_.empty()) return 0;
+    if (trees_.empty() && copies_.empty()) return 0;
     for (const auto& [need, trees] : trees_) {
       if (trees.empty()) return -1;
     }
@@ -142,6 +145,18 @@ class OrderedPlans {
     }
     const std::size_t num_rows = limits_.capacity.size();
     const std::size_t num_phases = phases_.size();
+    for (const auto& [rank, bytes] : copies_) {  // whenever there is time
+      std::set<Uses> its;
+      for (std::size_t phase = 0; phase < num_phases; ++phase) {
+        Uses uses(num_phases * num_rows);
+        for (const std::int32_t row : limits_.rows_of_copy(rank)) {
+          ++uses[phase * num_rows + static_cast<std::size_t>(row)];
+        }
+        its.insert(std::move(uses));
+      }
+      scale = std::max(scale, static_cast<double>(bytes));
+      ways.emplace_back(static_cast<double>(bytes), std::move(its));
+    }
     std::size_t num_columns = 1 + num_phases;
     for (const auto& [bytes, its] : ways) num_columns += its.size();
     std::vector<std::vector<double>> rows(1, std::vector<double>(num_columns));
@@ -178,6 +193,7 @@ class OrderedPlans {
   std::size_t open_groups_;
   std::vector<std::vector<std::int64_t>> groups_;
   std::map<Need, std::vector<Tree>> trees_;
+  std::map<std::int32_t, std::int64_t> copies_;  // by rank
   std::vector<std::vector<std::size_t>> phases_;
   double best_rate_ = 0;
 };

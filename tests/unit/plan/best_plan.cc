@@ -156,7 +156,8 @@ class Simplex {
 
 Limits rank_limits(const Machine& machine, bool sends) {
   return {std::vector<double>(machine.gpus.size(), 1.0),
-          [sends](std::int32_t src, std::int32_t dst) { return std::vector<std::int32_t>{sends ? src : dst}; }};
+          [sends](std::int32_t src, std::int32_t dst) { return std::vector<std::int32_t>{sends ? src : dst}; },
+          [](std::int32_t) { return std::vector<std::int32_t>{}; }};
 }
 
 }  // namespace
@@ -171,17 +172,36 @@ double largest_first(std::vector<std::vector<double>> rows, std::vector<double> 
 
 Limits time_limits(const Machine& machine) {
   Limits out;
-  const std::int32_t num_resources = machine.num_resources();
-  for (std::int32_t r = 0; r < num_resources; ++r) {
+  const std::int32_t num_others = machine.num_resources() - machine.num_ranks();  // memories are the last
+  for (std::int32_t r = 0; r < num_others; ++r) {
     out.capacity.push_back(static_cast<double>(machine.link_of(r).bytes_per_s()));
   }
-  for (const Machine::Gpu& gpu : machine.gpus) out.capacity.push_back(static_cast<double>(gpu.memory_bytes_per_s));
-  out.rows_of_hop = [&machine, num_resources](std::int32_t src, std::int32_t dst) {
+  for (const Machine::Gpu& gpu : machine.gpus) out.capacity.push_back(static_cast<double>(gpu.memory.bytes_per_s()));
+  const auto memory_row = [&machine, num_others](std::int32_t rank, std::vector<std::int32_t>* rows) {
+    if (at(machine.gpus, rank).memory.bytes_per_s() > 0) rows->push_back(num_others + rank);
+  };
+  out.rows_of_hop = [&machine, memory_row](std::int32_t src, std::int32_t dst) {
     std::vector<std::int32_t> rows;
     machine.append_path(RankId(src), RankId(dst), &rows);
-    if (at(machine.gpus, dst).memory_bytes_per_s > 0) rows.push_back(num_resources + dst);
+    memory_row(src, &rows);  // is read
+    memory_row(dst, &rows);  // is written
     return rows;
   };
+  out.rows_of_copy = [memory_row](std::int32_t rank) {
+    std::vector<std::int32_t> rows;
+    for (int i = 0; i < 2; ++i) memory_row(rank, &rows);
+    return rows;
+  };
+  return out;
+}
+
+std::map<std::int32_t, std::int64_t> copied_bytes(std::size_t num_ranks, const std::map<Need, std::int64_t>& needs) {
+  std::map<std::int32_t, std::int64_t> out;
+  for (const auto& [need, bytes] : needs) {
+    for (std::int32_t rank = 0; rank < static_cast<std::int32_t>(num_ranks); ++rank) {
+      if (bytes > 0 && has(need.wanted & need.sources, rank)) out[rank] += bytes;
+    }
+  }
   return out;
 }
 
@@ -203,6 +223,14 @@ double least_time(const Machine& machine, const std::map<Need, std::int64_t>& ne
     rows.push_back({0});
     bounds.push_back(capacity / scale);
   }
+  // Copies are made in every plan: they take their part of a memory whatever the trees are.
+  bool has_copies = false;
+  for (const auto& [rank, bytes] : copied_bytes(machine.gpus.size(), needs)) {
+    for (const std::int32_t row : limits.rows_of_copy(rank)) {
+      at(rows, row)[0] += static_cast<double>(bytes) / scale;
+      has_copies = true;
+    }
+  }
   std::size_t num_columns = 1;
   for (const auto& [need, bytes] : needs) {
     if ((need.wanted & ~need.sources) == 0 || bytes == 0) continue;
@@ -217,7 +245,7 @@ double least_time(const Machine& machine, const std::map<Need, std::int64_t>& ne
       rows.back()[num_columns++] = -1;
     }
   }
-  if (num_columns == 1) return 0;
+  if (num_columns == 1 && !has_copies) return 0;
   for (std::size_t r = limits.capacity.size(); r-- > 0;) {  // what no tree uses, or what limits nothing
     const bool is_used = std::any_of(rows[r].begin(), rows[r].end(), [](double use) { return use > 0; });
     if (is_used) continue;

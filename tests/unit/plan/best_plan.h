@@ -16,6 +16,7 @@ namespace reshard::testing {
 struct Limits {
   std::vector<double> capacity;
   std::function<std::vector<std::int32_t>(std::int32_t src, std::int32_t dst)> rows_of_hop;
+  std::function<std::vector<std::int32_t>(std::int32_t rank)> rows_of_copy;  ///< what a rank takes from itself
 };
 
 /// By rank: whom it has the bytes from. kAbsent for holders and for ranks that the tree does not pass.
@@ -28,6 +29,9 @@ std::vector<Tree> all_trees(const Machine& machine, const Need& need);
 /// The greatest value of the first variable under rows * x <= limits, x >= 0; negative if there is none.
 /// @pre limits >= 0
 double largest_first(std::vector<std::vector<double>> rows, std::vector<double> limits);
+
+/// What each rank takes from itself: what it wants and holds.
+std::map<std::int32_t, std::int64_t> copied_bytes(std::size_t num_ranks, const std::map<Need, std::int64_t>& needs);
 
 /// Resources of the machine, and the memories of ranks: a unit of time is a second.
 Limits time_limits(const Machine& machine);

@@ -17,15 +17,17 @@ namespace {
 using testing::random_numbers;
 using testing::random_plan;
 
-/// What random machines leave out: PCIe and latencies, where one end may have none.
-std::shared_ptr<const Machine> with_pcie(const Machine& given, const std::vector<std::uint32_t>& numbers) {
+/// What random machines leave out: PCIe, memory and latencies, where one end may have none.
+std::shared_ptr<const Machine> with_the_rest(const Machine& given, const std::vector<std::uint32_t>& numbers) {
   testing::Choices choices(numbers);
   auto machine = std::make_shared<Machine>(given);
   const bool has_pcie = choices.pick(2) == 1;
+  const bool has_memory = choices.pick(2) == 1;
   const bool has_latency = choices.pick(3) > 0;
   const std::int64_t scale_ns = choices.pick(3) == 1 ? 1'000'000 : 1000;
   for (Machine::Gpu& gpu : machine->gpus) {
     if (has_pcie) gpu.pcie.nominal_bytes_per_s = std::int64_t{3'000'000} >> choices.pick(3);
+    if (has_memory) gpu.memory.nominal_bytes_per_s = std::int64_t{16'000'000} >> choices.pick(5);
     if (!has_latency) gpu.link.latency_ns = 0;
   }
   for (Machine::Port& port : machine->ports) {
@@ -42,7 +44,7 @@ std::optional<Plan> random_full_plan(std::int64_t open_groups) {
   const std::optional<Plan> first = random_plan(numbers);
   if (!first.has_value()) return std::nullopt;
   PlanOptions options = first->options;
-  options.machine = with_pcie(*options.machine, random_numbers());
+  options.machine = with_the_rest(*options.machine, random_numbers());
   if (open_groups >= 0) {
     options.open_groups = open_groups;
     options.order = GroupOrder::kFixed;
@@ -65,7 +67,7 @@ RC_GTEST_PROP(BoundTest, AreWhatCountingElementsSays, ()) {
   if (!plan.has_value()) return;
   auto machine = std::make_shared<Machine>(*plan->options.machine);
   const auto memory = std::int64_t{5'000'000} * *rc::gen::inRange(0, 3);
-  for (Machine::Gpu& gpu : machine->gpus) gpu.memory_bytes_per_s = memory;  // no part of the estimate
+  for (Machine::Gpu& gpu : machine->gpus) gpu.memory.nominal_bytes_per_s = memory;
   plan->options.machine = machine;
   const std::vector<Bound> found = find_bounds(*plan, loads_of(*plan));
   const auto expected = testing::brute_bounds(*machine, testing::needs_of(*plan->src, *plan->dst));

@@ -19,26 +19,7 @@ using testing::HandRank;
 using testing::kMega;
 using testing::options_for;
 using testing::plan_tp;
-
-/// One tensor of `bytes` bytes on `sources`, each all of it, wanted whole by each of `destinations`.
-Plan replicate(const Machine& machine, const std::vector<std::int32_t>& sources,
-               const std::vector<std::int32_t>& destinations, std::int64_t bytes = 2 * kMega) {
-  std::shared_ptr<ModelLayout> sides[2];
-  for (const bool is_dst : {false, true}) {
-    const std::vector<std::int32_t>& ranks = is_dst ? destinations : sources;
-    auto& side = sides[is_dst ? 1 : 0];
-    side = std::make_shared<ModelLayout>(machine.num_ranks());
-    const std::int64_t id = *side->add_tensor({"w", DType::kU8, {bytes / 1000, 1000}, 0});
-    Placement placement;
-    placement.mesh = *Mesh::create({{"dp", static_cast<std::int64_t>(ranks.size())}}, ranks);
-    placement.dims.resize(2);
-    placement.buffer = side->add_buffer("w", DType::kU8);
-    EXPECT_TRUE(side->place(id, placement).ok());
-  }
-  Result<Plan> plan = create_plan(sides[0], sides[1], options_for(machine));
-  EXPECT_TRUE(plan.ok()) << plan.status().message();
-  return std::move(plan).take();
-}
+using testing::replicate;
 
 double bound_of(const Estimate& estimate, const std::string& name) {
   for (const Bound& bound : estimate.bounds) {
@@ -69,7 +50,7 @@ TEST(DegenerateMachineTest, InOneDomainNothingCrossesTheNetwork) {
   EXPECT_EQ(bound_of(found, "LB3 domain egress"), 0);
   EXPECT_EQ(bound_of(found, "LB9 prices"), 0);
   EXPECT_DOUBLE_EQ(bound_of(found, "LB1 gpu ingress"), 8.0 / 8);  // nothing reaches the port
-  EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links and ports"), 16.0 / (4 * 8));
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links and ports"), 8.0 / 8);
   EXPECT_NEAR(found.seconds - found.fill_seconds, 1.0, 1e-9);  // 8 MB into each destination at 8 MB/s
 }
 
@@ -250,15 +231,137 @@ TEST(DegenerateMachineTest, TheLeastLatencyIsOfAnyTwoPorts) {
   EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1}, 1000)), "LB10 latency"), 1e-6);
 }
 
+/// Two nodes in blocks of their own: n0 with one rank of a fast port, n1 with ranks on rails 0 and 1.
+Machine two_blocks(std::int64_t rail_0_down, std::int64_t rail_1_down) {
+  Machine machine = hand_machine({{0, 0, 16 * kMega}, {1, 0}, {1, 1}});
+  machine.nodes[NodeId(1)].block = 1;
+  machine.leaves.resize(1);
+  for (const std::int64_t down : {rail_0_down, rail_1_down}) {
+    Machine::Leaf leaf;
+    leaf.block = 1;
+    leaf.down.nominal_bytes_per_s = leaf.up.nominal_bytes_per_s = down;
+    const LeafId id = machine.leaves.push_back(leaf);
+    machine.ports[PortId(id.value())].leaf = id;  // the port of n1 on that rail
+  }
+  return machine;
+}
+
+TEST(DegenerateMachineTest, UplinksCountAsFarAsPortsUseThem) {
+  // Into n1 half a megabyte per second through one leaf; through the other no more than its port takes, 1 MB/s.
+  const Machine half_used = two_blocks(kMega / 2, 100 * kMega);
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(half_used, {0}, {1, 2}, 3 * kMega)), "LB5 leaf"), 2.0);
+  // The same leaf counts for nothing when its port is no rank's.
+  Machine unused = two_blocks(kMega / 2, 100 * kMega);
+  unused.gpus[RankId(2)].port = PortId(1);
+  unused.domains[DomainId(1)].ports = {1};
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(unused, {0}, {1, 2}, 3 * kMega)), "LB5 leaf"), 6.0);
+  // Nor where rails are isolated and nobody sends on its rail.
+  Machine apart = two_blocks(kMega / 2, 100 * kMega);
+  apart.rail_isolated = true;
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(apart, {0}, {1, 2}, 3 * kMega)), "LB5 leaf"), 6.0);
+}
+
+TEST(DegenerateMachineTest, APodTakesInWhatItsPortsDo) {
+  Machine machine = two_blocks(100 * kMega, 100 * kMega);
+  machine.pods.resize(2);
+  for (Machine::Pod& pod : machine.pods) pod.up.nominal_bytes_per_s = pod.down.nominal_bytes_per_s = 100 * kMega;
+  for (const LeafId leaf : {LeafId(1), LeafId(2)}) machine.leaves[leaf].pod = PodId(1);
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1, 2}, 3 * kMega)), "LB5 pod"), 1.5);
+  machine.pods[PodId(1)].down.nominal_bytes_per_s = kMega;
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1, 2}, 3 * kMega)), "LB5 pod"), 3.0);
+}
+
+TEST(DegenerateMachineTest, APortThatTwoDomainsShareReachesItself) {
+  Machine machine = hand_machine(std::vector<HandRank>(4, HandRank{0, 0, kMega, kMega / 4}));
+  machine.domains.push_back({{2, 3}, {0}});
+  machine.domains[DomainId(0)].ranks = {0, 1};
+  for (const RankId rank : {RankId(2), RankId(3)}) machine.gpus[rank].domain = DomainId(1);
+  const Result<Estimate> found = estimate(replicate(machine, {0}, {2}));
+  ASSERT_TRUE(found.ok()) << found.status().message();
+  EXPECT_DOUBLE_EQ(bound_of(*found, "LB1 gpu ingress"), 2 / 1.25);  // its link and the port
+}
+
+TEST(DegenerateMachineTest, NoMoreComesByAPortThanOthersSendAndPcieTakes) {
+  Machine machine = hand_machine({{0, 0, kMega}, {1, 0, 16 * kMega, kMega}, {1, 1, 16 * kMega, kMega}});
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1})), "LB1 gpu ingress"), 2.0 / (1 + 1));
+  machine.gpus[RankId(1)].pcie.nominal_bytes_per_s = kMega / 4;
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1})), "LB1 gpu ingress"), 2.0 / 1.25);
+}
+
+TEST(DegenerateMachineTest, RanksThatShareAPortCountItOnce) {
+  // Two of three ranks of n1 want 2 MB each, behind one port, over links of half its speed; the third wants nothing.
+  const HandRank sharer{1, 0, 2 * kMega, kMega};
+  const Machine machine = hand_machine({{0, 0, 16 * kMega}, sharer, sharer, sharer});
+  const Estimate found = *estimate(replicate(machine, {0}, {1, 2}));
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links and ports"), 4.0 / (2 * 1 + 2));
+}
+
+/// Of bytes that rank 0 holds and wants.
+Plan copy_within(Machine machine, std::int64_t memory_bytes_per_s, std::int64_t bytes) {
+  machine.gpus[RankId(0)].memory.nominal_bytes_per_s = memory_bytes_per_s;
+  return replicate(machine, {0}, {0}, bytes);
+}
+
+TEST(DegenerateMachineTest, WhatARankTakesFromItselfTakesTheTimeOfItsMemory) {
+  const Plan plan = copy_within(hand_machine({{0}}), 4 * kMega, 6 * kMega);
+  EXPECT_TRUE(plan.routes.empty());
+  const Estimate found = *estimate(plan);
+  EXPECT_DOUBLE_EQ(found.seconds, 3.0);  // read and written
+  EXPECT_EQ(found.resource, "memory of rank 0 on n0");
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB8 memory"), 3.0);
+  EXPECT_EQ(load(plan, ResourceKind::kMemory, 0), 12 * kMega);
+  const Simulation simulation = *simulate_plan(plan, 4);
+  EXPECT_DOUBLE_EQ(simulation.seconds, 3.0);
+  EXPECT_TRUE(simulation.flows.empty());  // those tell of routes
+  EXPECT_DOUBLE_EQ(at(simulation.utilisation, static_cast<int>(ResourceKind::kMemory)).back(), 1.0);
+  EXPECT_EQ(estimate(copy_within(hand_machine({{0}}), kUnlimited, 6 * kMega))->seconds, 0);
+}
+
+TEST(DegenerateMachineTest, AMemoryIsReadWrittenAndCopiedWithinAtOneRate) {
+  // Rank 0 keeps 2 MB and sends them to rank 1: 4 MB for the copy, 2 MB read for what is sent.
+  Machine machine = hand_machine({{0}, {1}});
+  machine.gpus[RankId(0)].memory.nominal_bytes_per_s = kMega;
+  const Plan plan = replicate(machine, {0}, {0, 1});
+  const Estimate found = *estimate(plan);
+  EXPECT_DOUBLE_EQ(found.seconds, 6.0);
+  EXPECT_DOUBLE_EQ(bound_of(found, "LB8 memory"), 6.0);
+  EXPECT_NEAR(simulate_plan(plan, 0)->seconds, 6.0, 0.1);
+}
+
+TEST(DegenerateMachineTest, MulticastOfTheSwitchSendsOnceWhatGoesToSeveral) {
+  const HandRank rank{0, 0, kMega, 4 * kMega};
+  Machine machine = hand_machine({rank, rank, rank});
+  machine.gpus[RankId(0)].memory.nominal_bytes_per_s = 16 * kMega;
+  const auto with_multicast = [&](std::int32_t of_sender, std::int32_t of_receivers) {
+    machine.gpus[RankId(0)].multicast_permille = of_sender;
+    for (const RankId to : {RankId(1), RankId(2)}) machine.gpus[to].multicast_permille = of_receivers;
+    Plan plan = replicate(machine, {0}, {1, 2});
+    Route star = *plan.routes.begin();  // straight from rank 0 to both, whatever routing chose
+    star.size_bytes = 2 * kMega;
+    star.first_hop = 0;
+    star.num_hops = 2;
+    plan.hops = {{0, 1}, {0, 2}};
+    plan.routes.clear();
+    plan.routes.push_back(star);
+    const Estimate found = *estimate(plan);
+    EXPECT_DOUBLE_EQ(found.seconds, 1.0);  // 4 MB out of rank 0 at 4 MB/s
+    return found.multicast_seconds;
+  };
+  EXPECT_FALSE(with_multicast(0, 800).has_value());
+  EXPECT_FALSE(with_multicast(800, 0).has_value());
+  EXPECT_NEAR(with_multicast(800, 740).value(), 2.0 / (0.8 * 4), 1e-9);
+  EXPECT_NEAR(with_multicast(1000, 1000).value(), 0.5, 1e-9);
+}
+
 TEST(DegenerateMachineTest, AMemorySlowerThanLinksIsWhatItTakes) {
   Machine machine = hand_machine({{0}, {1}});
-  machine.gpus[RankId(1)].memory_bytes_per_s = kMega / 2;
+  machine.gpus[RankId(1)].memory.nominal_bytes_per_s = kMega / 2;
   const Result<Estimate> found = estimate(replicate(machine, {0}, {1}));
   ASSERT_TRUE(found.ok()) << found.status().message();
   EXPECT_EQ(found->bound.name, "LB8 memory");
   EXPECT_DOUBLE_EQ(found->bound.seconds, 4.0);
   EXPECT_DOUBLE_EQ(found->seconds, 4.0);
-  EXPECT_EQ(found->resource, "memory of rank 1");
+  EXPECT_EQ(found->resource, "memory of rank 1 on n1");
 }
 
 }  // namespace

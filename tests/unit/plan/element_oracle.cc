@@ -3,6 +3,7 @@
 #include "tests/unit/plan/element_oracle.h"
 
 #include <algorithm>
+#include <set>
 
 #include "tests/unit/scenario/scenario.h"
 
@@ -99,6 +100,17 @@ class Brute {
     }
     return sum;
   }
+  /// What passes the rank's memory in any plan: written once if it lacks it, read and written if it copies it, read for
+  /// others if nobody else has it.
+  std::int64_t in_memory(std::int64_t rank) const {
+    std::int64_t sum = lacks(rank);
+    for (const auto& [need, bytes] : needs_) {
+      if ((need.wanted & need.sources & bit(rank)) != 0) sum += 2 * bytes;
+      if (need.sources == bit(rank) && (need.wanted & ~need.sources) != 0) sum += bytes;
+    }
+    return sum;
+  }
+
   std::int64_t ports_in(std::int32_t domain) const {
     return ports_of(domain, [](const Machine::Port& port) { return port.in.bytes_per_s(); });
   }
@@ -106,14 +118,16 @@ class Brute {
     return ports_of(domain, [](const Machine::Port& port) { return port.out.bytes_per_s(); });
   }
 
-  /// 0 if no rank of another domain can send to the port.
+  /// What comes in by a port: no more than ranks of other domains can send to it.
   std::int64_t reached_in(const Machine::Port& port, std::int32_t domain) const {
-    const bool is_reached = std::any_of(machine_.gpus.begin(), machine_.gpus.end(), [&](const Machine::Gpu& gpu) {
-      if (gpu.domain == domain || gpu.port < 0) return false;
-      const Machine::Port& other = at(machine_.ports, gpu.port);
-      return other.out.bytes_per_s() > 0 && (!machine_.rail_isolated || other.rail == port.rail);
-    });
-    return is_reached ? port.in.bytes_per_s() : 0;
+    std::set<std::int32_t> others;
+    for (const Machine::Gpu& gpu : machine_.gpus) {
+      if (gpu.domain == domain || gpu.port < 0) continue;
+      if (!machine_.rail_isolated || at(machine_.ports, gpu.port).rail == port.rail) others.insert(gpu.port);
+    }
+    std::int64_t sent = 0;
+    for (const std::int32_t other : others) sent += at(machine_.ports, other).out.bytes_per_s();
+    return std::min(port.in.bytes_per_s(), sent);
   }
 
   void of_gpus() {
@@ -121,9 +135,10 @@ class Brute {
       const Machine::Gpu& gpu = at(machine_.gpus, r);
       const bool is_alone = std::count(domain_of_.begin(), domain_of_.end(), gpu.domain) == 1;
       std::int64_t rate = gpu.port < 0 ? 0 : reached_in(at(machine_.ports, gpu.port), gpu.domain);
+      if (gpu.pcie.bytes_per_s() > 0) rate = std::min(rate, gpu.pcie.bytes_per_s());
       if (!is_alone) rate = gpu.link.bytes_per_s() == 0 ? 0 : rate + gpu.link.bytes_per_s();
       offer("LB1 gpu ingress", lacks(r), rate);
-      offer("LB8 memory", lacks(r), gpu.memory_bytes_per_s);
+      offer("LB8 memory", in_memory(r), gpu.memory.bytes_per_s());
     }
   }
 
@@ -132,25 +147,32 @@ class Brute {
       offer("LB2 domain ingress", entering(d, domain_of_), ports_in(d));
       offer("LB3 domain egress", leaving(bit(d), domain_of_), ports_out(d));
       if (machine_.rail_isolated) offer("LB6 rail", entering(d, domain_of_), rails_into(d));
-      std::int64_t links = 0;
       std::int64_t pcie = 0;
-      std::int64_t lacking = 0;
-      bool links_limit = true;
       bool pcie_limits = true;
       for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
         const Machine::Gpu& gpu = at(machine_.gpus, r);
         if (gpu.domain != d) continue;
-        lacking += lacks(r);
-        links += gpu.link.bytes_per_s();
-        links_limit = links_limit && gpu.link.bytes_per_s() > 0;
         if (gpu.port >= 0) pcie += gpu.pcie.bytes_per_s();
         pcie_limits = pcie_limits && (gpu.port < 0 || gpu.pcie.bytes_per_s() > 0);
       }
-      const bool has_links = std::count(domain_of_.begin(), domain_of_.end(), d) > 1;
-      const std::int64_t ports = ports_of(d, [&](const Machine::Port& port) { return reached_in(port, d); });
-      offer("LB7 domain links and ports", lacking, !has_links ? ports : links_limit ? links + ports : 0);
+      for (std::int32_t port = 0; port < static_cast<std::int32_t>(machine_.ports.size()); ++port) of_sharers(d, port);
       offer("LB8 pcie", entering(d, domain_of_), pcie_limits ? pcie : 0);
     }
+  }
+
+  /// Ranks of a domain that lack something and share a port.
+  void of_sharers(std::int32_t domain, std::int32_t port) {
+    const bool has_links = std::count(domain_of_.begin(), domain_of_.end(), domain) > 1;
+    std::int64_t lacking = 0;
+    std::int64_t rate = reached_in(at(machine_.ports, port), domain);
+    for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
+      const Machine::Gpu& gpu = at(machine_.gpus, r);
+      if (gpu.domain != domain || gpu.port != port || lacks(r) == 0) continue;
+      if (has_links && gpu.link.bytes_per_s() == 0) return;
+      lacking += lacks(r);
+      if (has_links) rate += gpu.link.bytes_per_s();
+    }
+    offer("LB7 domain links and ports", lacking, rate);
   }
 
   /// Over the rails, the lesser of what comes in here and what goes out elsewhere.
@@ -200,16 +222,52 @@ class Brute {
     for (const Machine::Gpu& gpu : machine_.gpus) block_of.push_back(at(machine_.nodes, gpu.node).block);
     if (is_bypassed(block_of)) return;
     for (std::int32_t block = 0; block < 32; ++block) {
-      std::int64_t up = 0;
-      std::int64_t down = 0;
-      for (const Machine::Leaf& leaf : machine_.leaves) {
-        if (leaf.block != block) continue;
-        up += leaf.up.bytes_per_s();
-        down += leaf.down.bytes_per_s();
-      }
-      offer("LB5 leaf", entering(block, block_of), down);
-      offer("LB5 leaf", leaving(bit(block), block_of), up);
+      offer("LB5 leaf", entering(block, block_of),
+            crossing(true, [&](const Machine::Leaf& leaf) { return leaf.block == block; }));
+      offer("LB5 leaf", leaving(bit(block), block_of),
+            crossing(false, [&](const Machine::Leaf& leaf) { return leaf.block == block; }));
     }
+  }
+
+  /// What a leaf and the ports that ranks have on it carry of a rail (-1: of all), into them or out of them.
+  std::int64_t through_leaf(std::int32_t leaf, std::int32_t rail, bool is_in) const {
+    std::set<std::int32_t> ports;
+    for (const Machine::Gpu& gpu : machine_.gpus) {
+      if (gpu.port < 0 || at(machine_.ports, gpu.port).leaf != leaf) continue;
+      if (rail < 0 || at(machine_.ports, gpu.port).rail == rail) ports.insert(gpu.port);
+    }
+    std::int64_t sum = 0;
+    for (const std::int32_t id : ports) {
+      const Machine::Port& port = at(machine_.ports, id);
+      sum += (is_in ? port.in : port.out).bytes_per_s();
+    }
+    const Link& link = is_in ? at(machine_.leaves, leaf).down : at(machine_.leaves, leaf).up;
+    return link.bytes_per_s() > 0 ? std::min(sum, link.bytes_per_s()) : sum;
+  }
+
+  /// Into the region whose leaves these are, or out of it: as much of each rail as those on both sides carry.
+  template <typename IsOurs>
+  std::int64_t crossing(bool is_in, const IsOurs& is_ours, const Link* pod = nullptr) const {
+    std::int64_t sum = 0;
+    for (std::int32_t rail = machine_.rail_isolated ? 0 : -1; rail < (machine_.rail_isolated ? 32 : 0); ++rail) {
+      std::int64_t ours = 0;
+      std::map<std::int32_t, std::int64_t> theirs;  // by pod, whose uplink they share
+      for (std::int32_t leaf = 0; leaf < static_cast<std::int32_t>(machine_.leaves.size()); ++leaf) {
+        if (is_ours(at(machine_.leaves, leaf))) {
+          ours += through_leaf(leaf, rail, is_in);
+        } else {
+          theirs[pod == nullptr ? -1 : at(machine_.leaves, leaf).pod.value()] += through_leaf(leaf, rail, !is_in);
+        }
+      }
+      if (pod != nullptr && pod->bytes_per_s() > 0) ours = std::min(ours, pod->bytes_per_s());
+      std::int64_t other_side = 0;
+      for (const auto& [id, rate] : theirs) {
+        const Link* link = id < 0 ? nullptr : is_in ? &at(machine_.pods, id).up : &at(machine_.pods, id).down;
+        other_side += link != nullptr && link->bytes_per_s() > 0 ? std::min(rate, link->bytes_per_s()) : rate;
+      }
+      sum += std::min(ours, other_side);
+    }
+    return pod != nullptr && pod->bytes_per_s() > 0 ? std::min(sum, pod->bytes_per_s()) : sum;
   }
 
   /// A GPU without a port is where its domain is.
@@ -227,8 +285,10 @@ class Brute {
     }
     for (std::size_t pod = 0; pod < machine_.pods.size(); ++pod) {
       const auto region = static_cast<std::int32_t>(pod);
-      offer("LB5 pod", entering(region, pod_of), machine_.pods[PodId(pod)].down.bytes_per_s());
-      offer("LB5 pod", leaving(bit(region), pod_of), machine_.pods[PodId(pod)].up.bytes_per_s());
+      const Machine::Pod& its = machine_.pods[PodId(pod)];
+      const auto is_ours = [&](const Machine::Leaf& leaf) { return leaf.pod == region; };
+      offer("LB5 pod", entering(region, pod_of), crossing(true, is_ours, &its.down));
+      offer("LB5 pod", leaving(bit(region), pod_of), crossing(false, is_ours, &its.up));
     }
   }
 

@@ -92,7 +92,7 @@ Machine random_hand_machine(Choices* choices, std::int32_t num_ranks) {
   }
   Machine machine = hand_machine(ranks);
   for (Machine::Gpu& gpu : machine.gpus) {
-    if (choices->pick(4) == 1) gpu.memory_bytes_per_s = 2 * rate();
+    if (choices->pick(4) == 1) gpu.memory.nominal_bytes_per_s = 2 * rate();
     if (choices->pick(3) == 1) gpu.pcie.nominal_bytes_per_s = rate();
   }
   for (Machine::Port& port : machine.ports) {

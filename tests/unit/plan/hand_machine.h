@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -62,6 +64,30 @@ inline PlanOptions options_for(Machine machine) {
   options.staging_bytes = 32 << 10;
   options.machine = std::make_shared<const Machine>(std::move(machine));
   return options;
+}
+
+/// One tensor of `bytes` bytes on `sources`, each all of it, wanted whole by each of `destinations`.
+inline Plan replicate(const std::vector<std::int32_t>& sources, const std::vector<std::int32_t>& destinations,
+                      std::int64_t bytes, const PlanOptions& options) {
+  std::shared_ptr<ModelLayout> sides[2];
+  for (const bool is_dst : {false, true}) {
+    const std::vector<std::int32_t>& ranks = is_dst ? destinations : sources;
+    auto& side = sides[is_dst ? 1 : 0];
+    side = std::make_shared<ModelLayout>(options.machine->num_ranks());
+    const std::int64_t id = *side->add_tensor({"w", DType::kU8, {bytes / 1000, 1000}, 0});
+    Placement placement;
+    placement.mesh = *Mesh::create({{"dp", static_cast<std::int64_t>(ranks.size())}}, ranks);
+    placement.dims.resize(2);
+    placement.buffer = side->add_buffer("w", DType::kU8);
+    EXPECT_TRUE(side->place(id, placement).ok());
+  }
+  Result<Plan> plan = create_plan(sides[0], sides[1], options);
+  EXPECT_TRUE(plan.ok()) << plan.status().message();
+  return std::move(plan).take();
+}
+inline Plan replicate(const Machine& machine, const std::vector<std::int32_t>& sources,
+                      const std::vector<std::int32_t>& destinations, std::int64_t bytes = 2 * kMega) {
+  return replicate(sources, destinations, bytes, options_for(machine));
 }
 
 }  // namespace reshard::testing

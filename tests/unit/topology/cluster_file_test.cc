@@ -36,7 +36,7 @@ TEST(ClusterFile, DescribesNodesOfSeveralKinds) {
   const Machine::Gpu& first = machine->gpus[RankId(48)];
   EXPECT_EQ(first.link, (Link{100'000'000'000, 900, 4000}));
   EXPECT_EQ(first.pcie.nominal_bytes_per_s, 31'500'000'000);
-  EXPECT_EQ(first.memory_bytes_per_s, 2'000'000'000'000);
+  EXPECT_EQ(first.memory.nominal_bytes_per_s, 2'000'000'000'000);
   const Machine::Port& port = machine->ports[PortId(first.port)];
   EXPECT_EQ(port.name, "ib0+ib1");
   EXPECT_EQ(port.out, (Link{50'000'000'000, 910, 5000}));

@@ -59,7 +59,8 @@ TEST_F(Discovery, FindsGpusTheirLinksAndTheirNic) {
   EXPECT_EQ(node.gpus[0].port, 0);
   EXPECT_EQ(node.gpus[0].link.nominal_bytes_per_s, 450'000'000'000);
   EXPECT_EQ(node.gpus[0].pcie.nominal_bytes_per_s, 63'000'000'000);
-  EXPECT_EQ(node.gpus[0].memory_bytes_per_s, 3'350'000'000'000);
+  EXPECT_EQ(node.gpus[0].memory.nominal_bytes_per_s, 3'350'000'000'000);
+  EXPECT_EQ(node.gpus[0].multicast_permille, 850);
   EXPECT_EQ(node.gpus[0].link_group, node.gpus[1].link_group);
   EXPECT_EQ(found->domain_id, "");
   EXPECT_THAT(found->warnings, ElementsAre(HasSubstr("0000:22:00 is at no known place")));
@@ -72,6 +73,7 @@ TEST_F(Discovery, FollowsLinksBetweenGpus) {
   const Result<DiscoveredNode> found = discover_node(options_);
   ASSERT_TRUE(found.ok()) << found.status().message();
   EXPECT_EQ(found->node.gpus[0].link.nominal_bytes_per_s, 100'000'000'000);
+  EXPECT_EQ(found->node.gpus[0].multicast_permille, 0);  // there is no switch
   EXPECT_EQ(found->node.gpus[0].link_group, found->node.gpus[1].link_group);
   EXPECT_EQ(found->node.gpus[2].link_group, found->node.gpus[3].link_group);
   EXPECT_NE(found->node.gpus[0].link_group, found->node.gpus[2].link_group);

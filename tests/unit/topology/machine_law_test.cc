@@ -121,10 +121,11 @@ void check_numbers(const Machine& machine) {
   std::int32_t next = 0;
   for (int k = 0; k < kNumResourceKinds; ++k) {
     const auto kind = static_cast<ResourceKind>(k);
-    const std::size_t count = k < 4   ? machine.gpus.size()
-                              : k < 6 ? machine.ports.size()
-                              : k < 8 ? machine.leaves.size()
-                                      : machine.pods.size();
+    const std::size_t count = k < 4    ? machine.gpus.size()
+                              : k < 6  ? machine.ports.size()
+                              : k < 8  ? machine.leaves.size()
+                              : k < 10 ? machine.pods.size()
+                                       : machine.gpus.size();
     for (std::int32_t i = 0; i < static_cast<std::int32_t>(count); ++i, ++next) {
       RC_ASSERT(machine.resource(kind, i) == next);
       RC_ASSERT(machine.kind_of(next) == kind);

@@ -98,6 +98,34 @@ TEST(MakeMachine, IsolatesRails) {
   EXPECT_TRUE(machine("hgx-h100", {16}).reaches(RankId(3), RankId(12)));
 }
 
+TEST(MakeMachine, KnowsMemoryAsAResourceOfEachRankThatIsOfNoPath) {
+  const Machine made = machine("hgx-h100:nodes=2", {16});
+  const std::int32_t memory = made.resource(ResourceKind::kMemory, 11);
+  EXPECT_EQ(made.kind_of(memory), ResourceKind::kMemory);
+  EXPECT_EQ(made.describe(memory), "memory of rank 11 on n0002");
+  EXPECT_EQ(made.link_of(memory).bytes_per_s(), 2'680'000'000'000);
+  std::vector<std::int32_t> path;
+  std::vector<std::int32_t> uses;
+  made.append_path(RankId(3), RankId(11), &path);
+  made.append_uses(RankId(3), RankId(11), &uses);
+  path.push_back(made.resource(ResourceKind::kMemory, 3));
+  path.push_back(memory);
+  EXPECT_EQ(uses, path);
+  uses.clear();
+  made.append_uses(RankId(11), RankId(11), &uses);  // a copy
+  EXPECT_THAT(uses, ElementsAre(memory, memory));
+}
+
+TEST(MakeMachine, TakesMemoryFromTheLine) {
+  const auto memory_of = [](const std::string& text) {
+    return machine(text, {2}).gpus[RankId(0)].memory.bytes_per_s();
+  };
+  EXPECT_EQ(memory_of("hgx-h100:memory=1TB"), 800'000'000'000);
+  EXPECT_EQ(memory_of("host:ranks=2"), 20'000'000'000);
+  EXPECT_EQ(memory_of("host:ranks=2,link=3GB"), 6'000'000'000);  // what a core copies is both
+  EXPECT_EQ(memory_of("host:ranks=2,link=3GB,memory=9GB"), 9'000'000'000);
+}
+
 TEST(MakeMachine, SlowsADegradedNic) {
   const Machine made = machine("hgx-h100:nodes=2,degraded=n0002/3/0.5", {16});
   EXPECT_EQ(made.ports[PortId(11)].out.bytes_per_s(), 23'000'000'000);

@@ -77,7 +77,7 @@ TEST(NcclXml, KeepsWhatAVirtualMachineSaysAndWarnsOfIt) {
   EXPECT_THAT(ports_of(type), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
   EXPECT_THAT(groups_of(type), ElementsAre(0, 0, 0, 0, 0, 0, 0, 0));
   EXPECT_EQ(type.gpus[0].link.nominal_bytes_per_s, 450'000'000'000);
-  EXPECT_EQ(type.gpus[0].memory_bytes_per_s, 4'800'000'000'000);  // H200, by its PCI id
+  EXPECT_EQ(type.gpus[0].memory.nominal_bytes_per_s, 4'800'000'000'000);  // H200, by its PCI id
   EXPECT_EQ(type.gpus[0].pcie.nominal_bytes_per_s, 31'500'000'000);
   EXPECT_EQ(spec.warnings.size(), 8U);
   EXPECT_THAT(spec.warnings[3], AllOf(HasSubstr("virtual_machine.xml"), HasSubstr("GPU 3 and mlx5_3"),
@@ -234,7 +234,7 @@ TEST(NcclXml, DoesNotTakeOtherMakersGpusForNvidias) {
   const std::string end = "</gpu></pci></cpu></system>";
   const Result<ClusterSpec> read = read_nccl_xml(gpu + end, "x", nullptr);
   ASSERT_TRUE(read.ok()) << read.status().message();
-  EXPECT_EQ(read->types[0].gpus[0].memory_bytes_per_s, 0);
+  EXPECT_EQ(read->types[0].gpus[0].memory.nominal_bytes_per_s, 0);
   const std::string link = R"(<xgmi target="0000:31:00.0" count="1" tclass="0x038000"/>)";
   EXPECT_THAT(read_nccl_xml(gpu + link + end, "x", nullptr).status().message(),
               AllOf(HasSubstr("<xgmi>"), HasSubstr("cluster file")));

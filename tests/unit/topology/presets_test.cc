@@ -14,6 +14,7 @@ struct Expected {
   std::size_t num_gpus;
   double link_nominal, link_planned, nic_nominal, nic_planned, pcie_planned, memory;
   std::int32_t domain_nodes;
+  std::int32_t multicast;  // thousandths of the link's rate
 };
 
 class PresetNumbers : public testing::TestWithParam<Expected> {};
@@ -36,7 +37,9 @@ TEST_P(PresetNumbers, AreThoseOfTheDataSheetsAndOfPlanning) {
     near(gpu.link.nominal_bytes_per_s, want.link_nominal);
     near(gpu.link.bytes_per_s(), want.link_planned);
     near(gpu.pcie.bytes_per_s(), want.pcie_planned);
-    near(gpu.memory_bytes_per_s, want.memory);
+    near(gpu.memory.nominal_bytes_per_s, want.memory);
+    near(gpu.memory.bytes_per_s(), 0.8 * want.memory);
+    EXPECT_EQ(gpu.multicast_permille, want.multicast);
     const NodeType::Port& port = preset->node.ports[i];
     EXPECT_EQ(port.rail, static_cast<std::int32_t>(i));
     near(port_link(port, {}).nominal_bytes_per_s, want.nic_nominal);
@@ -46,17 +49,24 @@ TEST_P(PresetNumbers, AreThoseOfTheDataSheetsAndOfPlanning) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PresetNumbers,
-                         testing::Values(Expected{"dgx-a100", 8, 300e9, 240e9, 25e9, 23e9, 24e9, 2.039e12, 1},
-                                         Expected{"hgx-h100", 8, 450e9, 370e9, 50e9, 46e9, 48e9, 3.35e12, 1},
-                                         Expected{"hgx-h200", 8, 450e9, 370e9, 50e9, 46e9, 48e9, 4.8e12, 1},
-                                         Expected{"hgx-b200", 8, 900e9, 720e9, 50e9, 46e9, 48e9, 7.7e12, 1},
-                                         Expected{"gb200-nvl72", 4, 900e9, 720e9, 50e9, 46e9, 48e9, 8.0e12, 18},
-                                         Expected{"gb300-nvl72", 4, 900e9, 720e9, 100e9, 92e9, 96e9, 8.0e12, 18}),
+                         testing::Values(Expected{"dgx-a100", 8, 300e9, 240e9, 25e9, 23e9, 24e9, 2.039e12, 1, 0},
+                                         Expected{"hgx-h100", 8, 450e9, 370e9, 50e9, 46e9, 48e9, 3.35e12, 1, 850},
+                                         Expected{"hgx-h200", 8, 450e9, 370e9, 50e9, 46e9, 48e9, 4.8e12, 1, 850},
+                                         Expected{"hgx-b200", 8, 900e9, 720e9, 50e9, 46e9, 48e9, 7.7e12, 1, 740},
+                                         Expected{"gb200-nvl72", 4, 900e9, 720e9, 50e9, 46e9, 48e9, 8.0e12, 18, 740},
+                                         Expected{"gb300-nvl72", 4, 900e9, 720e9, 100e9, 92e9, 96e9, 8.0e12, 18, 740}),
                          [](const testing::TestParamInfo<Expected>& param) {
                            std::string name = param.param.name;
                            for (char& c : name) c = c == '-' ? '_' : c;
                            return name;
                          });
+
+// A copy of 10 GB/s reads as much as it writes.
+TEST(Presets, GiveAProcessOfAHostTheMemoryThatItsCoreCopies) {
+  EXPECT_EQ(with_processes(find_preset("host")->node, 2).gpus[1].memory.bytes_per_s(), 20'000'000'000);
+  EXPECT_EQ(memory_of_process({kMaxBytesPerS, 1000, 0}).bytes_per_s(), kMaxBytesPerS);  // no more than check() takes
+  EXPECT_FALSE(memory_of_process({}).is_limited());
+}
 
 TEST(Presets, ListTheKnownOnesWhenAskedForAnother) {
   const Result<Preset> preset = find_preset("hgx-h900");
@@ -92,7 +102,7 @@ TEST(NodeTypes, RefuseBrokenTexts) {
   node.gpus[3].port = 8;
   EXPECT_NE(node_from_text(to_text(node)).status().message().find("GPU 3 has port 8 of 8"), std::string::npos);
   for (const std::string& text : {std::string(), std::string("[]"), std::string("{}"), good.substr(0, good.size() - 1),
-                                  std::string(100000, '['), std::string("{\"version\": 2}")}) {
+                                  std::string(100000, '['), std::string("{\"version\": 3}")}) {
     EXPECT_EQ(node_from_text(text).status().code(), RESHARD_ERR_INVALID_ARGUMENT) << text.substr(0, 40);
   }
 }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/windows.h"
+
+#include <gtest/gtest.h>
+
+#include "src/plan/estimate.h"
+#include "src/plan/save.h"
+#include "tests/unit/plan/hand_machine.h"
+
+// Windows of deep routes: a rank sends a window on when it has all of it, so that filling a chain takes a window's time
+// for each rank on the way.
+
+namespace reshard {
+namespace {
+
+using testing::hand_machine;
+using testing::HandRank;
+using testing::replicate;
+
+constexpr std::int64_t kGiga = 1'000'000'000;
+constexpr std::int64_t kMostBytes = std::int64_t{4} << 20;
+constexpr std::int64_t kLeastBytes = std::int64_t{64} << 10;
+
+/// Ranks in domains of their own behind ports of 1 GB/s.
+Machine row_of(std::int32_t num_ranks, std::int32_t latency_ns = 0) {
+  std::vector<HandRank> ranks;
+  for (std::int32_t rank = 0; rank < num_ranks; ++rank) ranks.push_back({rank, 0, kGiga});
+  Machine machine = hand_machine(ranks);
+  for (Machine::Port& port : machine.ports) port.out.latency_ns = port.in.latency_ns = latency_ns;
+  return machine;
+}
+
+/// From rank 0 to all others, and on from each to the next, whatever routing chose.
+Plan chain(const Machine& machine, std::int64_t bytes) {
+  PlanOptions options;
+  options.machine = std::make_shared<const Machine>(machine);
+  std::vector<std::int32_t> others;
+  for (std::int32_t rank = 1; rank < machine.num_ranks(); ++rank) others.push_back(rank);
+  Plan plan = replicate({0}, others, bytes, options);
+  for (const Route& route : plan.routes.distinct()) {
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      Hop& hop = at(plan.hops, route.first_hop + h);
+      hop.src = h == 0 ? 0 : at(plan.hops, route.first_hop + h - 1).dst;
+      hop.parent = h - 1;
+    }
+  }
+  EXPECT_TRUE(choose_windows(&plan).ok());
+  EXPECT_EQ(plan.window_bytes, kMostBytes);
+  fit_windows(&plan);
+  return plan;
+}
+
+TEST(WindowTest, ChainsFillInAHundredthOfTheTime) {
+  const Plan plan = chain(row_of(12), 4 * kGiga / 10);
+  const Estimate found = *estimate(plan);
+  EXPECT_LE(found.fill_seconds, 0.01 * 0.4);
+  EXPECT_GE(found.fill_seconds, 0.0097 * 0.4);  // and no less: 0.4 MB, in steps of 4 KiB
+  EXPECT_EQ(plan.window_bytes % 4096, 0);
+}
+
+TEST(WindowTest, LongJobsKeepLargeWindows) {
+  EXPECT_EQ(chain(row_of(12), 8 * kGiga).window_bytes, kMostBytes);
+}
+
+TEST(WindowTest, ShortJobsKeepWindowsThatAreWorthAMessage) {
+  EXPECT_EQ(chain(row_of(12), kGiga / 100).window_bytes, kLeastBytes);
+}
+
+TEST(WindowTest, WhereLatenciesAreMostOfItWindowsTakeAsLong) {
+  // Ten hops wait 0.2 ms each for latencies, and as long for windows: 200 kB.
+  const Plan plan = chain(row_of(12, 100'000), kGiga / 100);
+  EXPECT_LE(plan.window_bytes, 11 * 200'000 / 10);
+  EXPECT_GE(plan.window_bytes, 11 * 200'000 / 10 - 4096);
+}
+
+TEST(WindowTest, OneHopNeedsNoSmallWindows) {
+  EXPECT_EQ(chain(row_of(2), kGiga / 100).window_bytes, kMostBytes);
+}
+
+TEST(WindowTest, RoutesShorterThanTheirWindowsDoNotCount) {
+  EXPECT_EQ(chain(row_of(12), 60'000).window_bytes, kMostBytes);
+}
+
+TEST(WindowTest, ASmallBudgetStaysTheLimit) {
+  PlanOptions options;
+  options.machine = std::make_shared<const Machine>(row_of(3));
+  options.staging_bytes = 32 << 10;
+  EXPECT_EQ(replicate({0}, {1, 2}, kGiga / 100, options).window_bytes, 16 << 10);
+}
+
+TEST(WindowTest, APlanIsSavedWithThem) {
+  PlanOptions options;
+  options.machine = std::make_shared<const Machine>(row_of(30));
+  std::vector<std::int32_t> others;
+  for (std::int32_t rank = 1; rank < 30; ++rank) others.push_back(rank);
+  const Plan plan = replicate({0}, others, kGiga / 100, options);
+  EXPECT_LT(plan.window_bytes, kMostBytes);
+  const std::string text = save_plan(plan);
+  const Result<Plan> loaded = load_plan(text, plan.src, plan.dst, options.machine);
+  ASSERT_TRUE(loaded.ok()) << loaded.status().message();
+  EXPECT_EQ(loaded->window_bytes, plan.window_bytes);
+  EXPECT_EQ(loaded->hash, plan.hash);
+  const std::string key = "\"window_bytes\":";
+  const std::size_t begin = text.find(key) + key.size();
+  const std::size_t end = text.find(',', begin);
+  for (const char* wrong : {"0", "-1", "4194305", "65535", "true"}) {
+    std::string changed = text;
+    EXPECT_FALSE(load_plan(changed.replace(begin, end - begin, wrong), plan.src, plan.dst, options.machine).ok())
+        << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace reshard
