@@ -195,7 +195,10 @@ Result<Estimate> estimate(const Plan& plan) {
   }
   for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(plan, route));
   out.seconds += out.fill_seconds;
-  if (apply_multicast(plan, &blocks, &loads)) out.multicast_seconds = seconds_of(machine, loads) + out.fill_seconds;
+  if (apply_multicast(plan, &blocks, &loads)) {
+    const double seconds = seconds_of(machine, loads) + out.fill_seconds;
+    if (seconds < out.seconds) out.multicast_seconds = seconds;
+  }
   out.bounds = find_bounds(plan, out.loads);
   out.bound = largest(out.bounds);
   // Integer divisions and sums of doubles differ in the last digits.

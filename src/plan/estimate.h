@@ -18,7 +18,7 @@ struct Estimate {
   Bound bound;                      ///< the largest
   std::vector<std::int64_t> loads;  ///< bytes by resource
   /// What `seconds` would be if the switch of a domain made the copies where a route has several hops from one rank
-  /// within it: the rank then sends once. Nothing runs so yet. Empty where the plan has no such hops, or no switch can.
+  /// within it: the rank then sends once. Nothing runs so yet. Empty where it would gain nothing.
   std::optional<double> multicast_seconds;
 };
 

@@ -78,8 +78,26 @@ TEST(WindowTest, OneHopNeedsNoSmallWindows) {
   EXPECT_EQ(chain(row_of(2), kGiga / 100).window_bytes, kMostBytes);
 }
 
-TEST(WindowTest, RoutesShorterThanTheirWindowsDoNotCount) {
-  EXPECT_EQ(chain(row_of(12), 60'000).window_bytes, kMostBytes);
+TEST(WindowTest, DeepRoutesThatAreShortLeaveWindowsLarge) {
+  // All of 0.4 GB to rank 1, and on to the others no more than fills them in a hundredth of that time.
+  Plan plan = chain(row_of(12), 4 * kGiga / 10);
+  const Route whole = *plan.routes.begin();
+  ASSERT_EQ(whole.num_hops, 11);
+  const auto fitted_with = [&](std::int64_t deep_bytes) {
+    Route direct = whole;
+    Route deep = whole;
+    direct.size_bytes = 4 * kGiga / 10;
+    direct.num_hops = 1;
+    deep.size_bytes = deep_bytes;
+    plan.routes.clear();
+    plan.routes.push_back(direct);
+    plan.routes.push_back(deep);
+    EXPECT_TRUE(choose_windows(&plan).ok());
+    fit_windows(&plan);
+    return plan.window_bytes;
+  };
+  EXPECT_EQ(fitted_with(300'000), kMostBytes);
+  EXPECT_LT(fitted_with(500'000), 500'000);
 }
 
 TEST(WindowTest, ASmallBudgetStaysTheLimit) {
