@@ -38,7 +38,7 @@ std::string port_name(const NodeType::Port& port) {
 }
 
 Link memory_of_process(const Link& shared_memory) {
-  return {2 * shared_memory.nominal_bytes_per_s, shared_memory.efficiency_permille, 0};
+  return {std::min(2 * shared_memory.nominal_bytes_per_s, kMaxBytesPerS), shared_memory.efficiency_permille, 0};
 }
 
 NodeType with_processes(NodeType host, std::int32_t num_processes) {

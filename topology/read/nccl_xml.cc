@@ -32,10 +32,7 @@ class NodeMaker {
     for (std::size_t g = 0; g < node.gpus.size(); ++g) {
       type.gpus.emplace_back();
       type.gpus.back().memory = memory_of(node.gpus[g]);
-      const GpuModel* model = model_of(node.gpus[g]);
-      if (model != nullptr && node.gpus[g].switch_links > 0) {
-        type.gpus.back().multicast_permille = model->multicast_permille;
-      }
+      type.gpus.back().multicast_permille = multicast_of(node.gpus[g]);
     }
     RESHARD_TRY(set_nic_speeds(&node.nics));
     std::vector<DevicePlace> places;
@@ -66,6 +63,12 @@ class NodeMaker {
     if (like_ != nullptr && !like_->gpus.empty()) return like_->gpus.front().memory;
     const GpuModel* model = model_of(gpu);
     return memory_link(model == nullptr ? kUnlimited : model->memory_bytes_per_s);
+  }
+
+  std::int32_t multicast_of(const NcclGpu& gpu) const {
+    if (like_ != nullptr && !like_->gpus.empty()) return like_->gpus.front().multicast_permille;
+    const GpuModel* model = model_of(gpu);
+    return model == nullptr || gpu.switch_links == 0 ? 0 : model->multicast_permille;
   }
 
   /// NICs of which the file says only that they are some.
