@@ -4,8 +4,8 @@
 # usage: perf/real_links.sh [--json FILE] [BIN_DIR]
 #
 # Runs plans over links of a known rate and prints what they gain beside the goals: several hosts as network namespaces
-# of this machine, joined by links that tc holds to 1 Gbit/s. Needs root; where hosts cannot be made it says so and
-# succeeds. Without BIN_DIR it installs what is missing and builds the release preset. Takes about two minutes.
+# of this machine, joined by links that tc holds to 1 Gbit/s or less. Needs root; where hosts cannot be made it says so and
+# succeeds. Without BIN_DIR it installs what is missing and builds the release preset. Takes about four minutes.
 set -euo pipefail
 started_in=$PWD
 json=()

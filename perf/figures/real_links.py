@@ -19,6 +19,11 @@ from shaped_hosts import CannotMakeHosts, ShapedHosts
 
 MIB = 2**20
 SIZE_MIB = 32  # far above the burst that a link lets through at once
+SPREAD_MIB = 64  # to 7 ranks over links of SPREAD_RATE, of which 8 at once leave two cores time to poll
+SPREAD_RATE = "400mbit"
+UPLINK_RATE = "200mbit"
+LEAF_HOSTS = 4
+NUM_RUNS_OF_ONE = 3  # where one run is timed: one before it, and one that is checked
 CHAIN_MIB = 192  # so many windows that filling a chain of three hops takes little of the time
 TENSOR_MIB = 4
 
@@ -56,8 +61,9 @@ class Links:
                              f"nic={round(self.bytes_per_second * 8 / 1e3)}kbit"]
 
     def measure_rate(self, hosts):
-        report = self.run(hosts, 1, spec(2, side([0], "replicate"), side([1], "replicate")))
-        self.bytes_per_second = SIZE_MIB * MIB / median_seconds(report)
+        """From the first host to the second; others look on."""
+        job = spec(hosts.num_hosts, side([0], "replicate"), side([1], "replicate"))
+        self.bytes_per_second = SIZE_MIB * MIB / median_seconds(self.run(hosts, 1, job))
 
 
 def against_the_plan(figures, key, text, report):
@@ -106,6 +112,38 @@ def four_hosts(links, figures):
         against_the_plan(figures, "real_links.chain", "each passes it on", chain)
 
 
+def one_to_seven(links, figures):
+    """Ranks of one host, as far as the plan knows: only what joins them is slow, and in namespaces to be so."""
+    print(f"\n8 ranks, each with a link of {SPREAD_RATE}: {SPREAD_MIB} MiB of one, wanted by the 7 others")
+    with ShapedHosts(8, rate=SPREAD_RATE) as hosts:
+        links.measure_rate(hosts)
+        job = spec(8, side([0], "replicate"), side(range(1, 8), "replicate"), SPREAD_MIB)
+        flat = links.run(hosts, 1, job, num_runs=1)
+        cluster = f"host:ranks=8,link={round(links.bytes_per_second / 1e3)}kB"
+        spread = links.run(hosts, 1, job, "--cluster", cluster)
+        once = SPREAD_MIB * MIB / links.bytes_per_second
+        figures.add("real_links.spread.flat", "one sends to all: time / once over a link", median_seconds(flat) / once)
+        figures.add("real_links.spread.gain", "gain of spreading over it (7 is ideal)",
+                    median_seconds(flat) / median_seconds(spread), "", ">=", 6.5)
+        against_the_plan(figures, "real_links.spread", "spread", spread)
+
+
+def two_leaves(links, figures):
+    print(f"\n4 hosts on each of two leaves, uplinks of {UPLINK_RATE}: {SPREAD_MIB} MiB cut over one leaf, wanted whole by "
+          "each host of the other")
+    with ShapedHosts(2 * LEAF_HOSTS, rate=SPREAD_RATE, leaf_hosts=LEAF_HOSTS, uplink_rate=UPLINK_RATE) as hosts:
+        links.measure_rate(hosts)  # within a leaf
+        job = spec(8, side(range(4), {"shard": 0}), side(range(4, 8), "replicate"), SPREAD_MIB)
+        cluster = f"{links.cluster(hosts, 1)[1]},leaf={LEAF_HOSTS},oversub={2 * LEAF_HOSTS}"
+        before = hosts.uplink_bytes(0)
+        report = links.run(hosts, 1, job, "--cluster", cluster, num_runs=1)
+        crossed = (hosts.uplink_bytes(0) - before) / NUM_RUNS_OF_ONE
+        figures.add("real_links.leaves.crossed", "bytes that went up from the leaf / bytes of the job, headers included",
+                    crossed / (SPREAD_MIB * MIB), "", "<=", 1.1)
+        figures.add("real_links.leaves.of_bound", "two leaves: time / bound",
+                    median_seconds(report) / report["bound_seconds"], "", "<=", 1.05)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin_dir")
@@ -113,11 +151,11 @@ def main():
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts are taken down
     figures = Figures()
-    print("Figures over links of 1 Gbit/s between namespaces; medians of 3 runs")
+    print("Figures over links between namespaces, of 1 Gbit/s unless another rate is told; medians of 3 runs")
     with tempfile.TemporaryDirectory() as folder:
         links = Links(arguments.bin_dir, folder)
         try:
-            for measure in (two_hosts, two_nics, four_hosts):
+            for measure in (two_hosts, two_nics, four_hosts, one_to_seven, two_leaves):
                 measure(links, figures)
         except CannotMakeHosts as error:
             print(f"real links: skipped: {error}")

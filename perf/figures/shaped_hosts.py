@@ -27,11 +27,16 @@ def call(*words):
 class ShapedHosts:
     """num_hosts hosts with num_nics devices eth0, eth1, ... each, every one with its own switch; to be used in `with`.
 
+    With leaf_hosts, so many hosts hang on a leaf switch each, for every device; leaves are joined by uplinks of uplink_rate.
+
     A host has IPC, PID and UTS namespaces of its own, too: else UCX finds shared memory between hosts.
     """
 
-    def __init__(self, num_hosts, num_nics=1, rate="1gbit"):
+    def __init__(self, num_hosts, num_nics=1, rate="1gbit", leaf_hosts=None, uplink_rate=None):
         self.prefix = f"reshard{os.getpid()}"
+        self.switch = f"{self.prefix}sw"
+        self.leaf_hosts = leaf_hosts or num_hosts
+        self.uplink_rate = uplink_rate
         self.num_hosts = num_hosts
         self.num_nics = num_nics
         self.rate = rate
@@ -56,30 +61,56 @@ class ShapedHosts:
     def address(self, host, nic=0):
         return f"10.77.{nic}.{host + 1}"
 
+    def uplink_bytes(self, leaf, nic=0):
+        """What has gone up from a leaf so far, headers included."""
+        shown = json.loads(call("ip", "-n", self.switch, "-s", "-j", "link", "show", "dev", f"up{leaf}n{nic}"))
+        return shown[0]["stats64"]["tx"]["bytes"]
+
     def _make(self):
-        switch = f"{self.prefix}sw"
-        call("ip", "netns", "add", switch)
+        call("ip", "netns", "add", self.switch)
+        num_leaves = -(-self.num_hosts // self.leaf_hosts)
         for nic in range(self.num_nics):
-            call("ip", "-n", switch, "link", "add", f"br{nic}", "type", "bridge")
-            call("ip", "-n", switch, "link", "set", f"br{nic}", "up")
+            for leaf in range(num_leaves):
+                self._add_bridge(f"leaf{leaf}n{nic}")
+            if num_leaves > 1:
+                self._join_leaves(nic, num_leaves)
         for index in range(self.num_hosts):
             name = self.host(index)
             call("ip", "netns", "add", name)
             call("ip", "-n", name, "link", "set", "lo", "up")
             for nic in range(self.num_nics):
-                self._plug(name, index, nic, switch)
+                self._plug(name, index, nic)
             self._keep(name)
 
-    def _plug(self, name, index, nic, switch):
+    def _add_bridge(self, name):
+        call("ip", "-n", self.switch, "link", "add", name, "type", "bridge")
+        call("ip", "-n", self.switch, "link", "set", name, "up")
+
+    def _join_leaves(self, nic, num_leaves):
+        spine = f"spine{nic}"
+        self._add_bridge(spine)
+        for leaf in range(num_leaves):
+            up, down = f"up{leaf}n{nic}", f"down{leaf}n{nic}"
+            call("ip", "-n", self.switch, "link", "add", up, "type", "veth", "peer", "name", down)
+            for device, bridge in ((up, f"leaf{leaf}n{nic}"), (down, spine)):
+                call("ip", "-n", self.switch, "link", "set", device, "master", bridge)
+                call("ip", "-n", self.switch, "link", "set", device, "up")
+                self._shape(self.switch, device, self.uplink_rate)
+
+    def _plug(self, name, index, nic):
         port = f"p{index}n{nic}"
-        call("ip", "-n", name, "link", "add", f"eth{nic}", "type", "veth", "peer", "name", port, "netns", switch)
+        call("ip", "-n", name, "link", "add", f"eth{nic}", "type", "veth", "peer", "name", port, "netns", self.switch)
         call("ip", "-n", name, "addr", "add", f"{self.address(index, nic)}/24", "dev", f"eth{nic}")
         call("ip", "-n", name, "link", "set", f"eth{nic}", "up")
-        call("ip", "-n", switch, "link", "set", port, "master", f"br{nic}")
-        call("ip", "-n", switch, "link", "set", port, "up")
-        for namespace, device in ((name, f"eth{nic}"), (switch, port)):  # the two directions
-            call("tc", "-n", namespace, "qdisc", "add", "dev", device, "root", "tbf", "rate", self.rate, "burst",
-                 "256kb", "latency", "50ms")
+        call("ip", "-n", self.switch, "link", "set", port, "master", f"leaf{index // self.leaf_hosts}n{nic}")
+        call("ip", "-n", self.switch, "link", "set", port, "up")
+        for namespace, device in ((name, f"eth{nic}"), (self.switch, port)):  # the two directions
+            self._shape(namespace, device, self.rate)
+
+    @staticmethod
+    def _shape(namespace, device, rate):
+        call("tc", "-n", namespace, "qdisc", "add", "dev", device, "root", "tbf", "rate", rate, "burst", "256kb", "latency",
+             "50ms")
 
     def _keep(self, name):
         keeper = subprocess.Popen(["ip", "netns", "exec", name, "unshare", "--ipc", "--pid", "--uts", "--fork",
@@ -101,7 +132,7 @@ class ShapedHosts:
         for keeper in self.keepers:
             keeper.kill()
             keeper.wait()
-        for name in [self.host(index) for index in range(self.num_hosts)] + [f"{self.prefix}sw"]:
+        for name in [self.host(index) for index in range(self.num_hosts)] + [self.switch]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
     def run(self, program, ranks_per_host, *arguments):
