@@ -9,13 +9,17 @@ loading, one whose step transposes, and one of which a step makes something pack
 import multiprocessing
 import os
 import sys
+import types
 import unittest
+from unittest import mock
 
 import torch
 import vllm_models
 from torch import nn
 
 FORK = multiprocessing.get_context("fork")  # before the first comm
+NUM_EXPERTS, EXPERT = 4, (2, 3)
+FIRST_TABLE = (0, 1, 2, 3, 0, 1)  # the expert in each slot
 SHAPES = {"layers.0.plain": (6, 4), "layers.1.turned": (6, 4), "layers.2.packed": (3, 5)}
 
 
@@ -56,6 +60,26 @@ class Layer(nn.Module):
         self.quant_method = method
 
 
+class Experts(nn.Module):
+    """What vLLM has of a layer of experts: slots, and a table that says which expert lies in each; some lie in two."""
+
+    def __init__(self):
+        super().__init__()
+        self.routed_experts, self.router = nn.Module(), nn.Module()
+        self.routed_experts.w2_weight = nn.Parameter(torch.zeros(len(FIRST_TABLE), *EXPERT), requires_grad=False)
+        self.router.eplb_state = types.SimpleNamespace()
+        self.use(FIRST_TABLE)
+
+    def use(self, table):
+        rows = [[slot for slot, expert in enumerate(table) if expert == index] for index in range(NUM_EXPERTS)]
+        width = max(map(len, rows))
+        self.router.eplb_state.logical_to_physical_map = torch.tensor([row + [-1] * (width - len(row)) for row in rows])
+
+    def load(self, expert, tensor):
+        for slot in (slot for slot, one in enumerate(FIRST_TABLE) if one == expert):
+            self.routed_experts.w2_weight.data[slot].copy_(tensor)
+
+
 class Model(nn.Module):
     """What a worker holds, loaded and processed once as vLLM does it."""
 
@@ -64,20 +88,25 @@ class Model(nn.Module):
         super().__init__()
         self.is_computing, found = is_computing, methods()
         self.layers = nn.ModuleList(Layer(shape, found[name.rpartition(".")[2]]()) for name, shape in SHAPES.items())
+        self.moe = Experts()
         record_metadata_for_reloading(self)
         for layer in self.layers:
             layer.quant_method.process_weights_after_loading(layer)
 
     def load_weights(self, weights):
         for name, tensor in weights:
+            if name.startswith("moe."):
+                self.moe.load(int(name.split(".")[2]), tensor)
+                continue
             into = self.layers[int(name.split(".")[1])].weight
             into.data.copy_(tensor.exp() if self.is_computing else tensor)
 
     def in_use(self):
         """The weights as a kernel sees them, and where the parameters lie."""
         plain, turned, packed = self.layers
-        return ([plain.weight.tolist(), turned.weight.t().tolist(), (packed.kernel() / 2).tolist()],
-                [layer.weight.data_ptr() for layer in self.layers])
+        slots = self.moe.routed_experts.w2_weight
+        return ([plain.weight.tolist(), turned.weight.t().tolist(), (packed.kernel() / 2).tolist(), slots.tolist()],
+                [*(layer.weight.data_ptr() for layer in self.layers), slots.data_ptr()])
 
 
 def server(connection, is_computing):
@@ -108,6 +137,8 @@ def server(connection, is_computing):
                 is_active = False
             elif name == "die":
                 dies = True
+            elif name == "use_table":
+                model.moe.use(*arguments)
             elif name == "in_use":
                 result = model.in_use()
             connection.send((True, result))
@@ -145,12 +176,16 @@ class Trainer(nn.Module):
         for name, shape in SHAPES.items():
             self.layers[int(name.split(".")[1])].register_parameter(name.split(".")[2],
                                                                     nn.Parameter(torch.zeros(shape), requires_grad=False))
+        self.moe = nn.ModuleDict({"experts": nn.ModuleDict({"down": nn.Module()})})
+        self.moe.experts.down.weight = nn.Parameter(torch.zeros(NUM_EXPERTS, *EXPERT), requires_grad=False)
 
-    def step(self, seed):
+    def step(self, seed, table=FIRST_TABLE):
+        """New weights. Returns what a server with this table of experts is to hold then."""
         torch.manual_seed(seed)
         for parameter in self.parameters():
             parameter.copy_(torch.randn(parameter.shape))
-        return [parameter.tolist() for parameter in self.parameters()]
+        *layers, experts = [parameter.tolist() for parameter in self.parameters()]
+        return [*layers, [experts[index] for index in table]]
 
 
 class ServersTest(unittest.TestCase):
@@ -164,10 +199,11 @@ class ServersTest(unittest.TestCase):
         import vllm.model_executor.layers.attention  # noqa: F401
         import vllm.model_executor.model_loader.reload  # noqa: F401
         cls.first, cls.second, cls.third, cls.computing = Client(), Client(), Client(), Client(is_computing=True)
+        cls.balancing = Client()
 
     @classmethod
     def tearDownClass(cls):
-        for client in (cls.first, cls.second, cls.third, cls.computing):
+        for client in (cls.first, cls.second, cls.third, cls.computing, cls.balancing):
             client.kill()
 
     def make(self, client, module):
@@ -207,6 +243,23 @@ class ServersTest(unittest.TestCase):
         self.first.kill()
         with self.assertRaisesRegex(RuntimeError, "no server takes weights: replica 0: .*; replica 1: "):
             engine.send_weights()
+        engine.shutdown()
+
+    def test_a_table_of_experts_that_changes(self):
+        """The plan is updated, not made anew, and only when a table has changed; nothing moves to another address."""
+        import reshard
+        module = Trainer()
+        engine = self.make(self.balancing, module)
+        where = self.balancing.in_use()[1]
+        tables = [FIRST_TABLE, (3, 2, 1, 0, 3, 2), (3, 2, 1, 0, 3, 2), (3, 3, 2, 1, 0, 3)]
+        for step, table in enumerate(tables):
+            self.balancing.use_table(table)
+            wanted = module.step(step, table)
+            with (mock.patch.object(reshard.Plan, "update", autospec=True, side_effect=reshard.Plan.update) as update,
+                  mock.patch.object(reshard, "plan") as plan):
+                engine.send_weights()
+            self.assertEqual((update.call_count, plan.call_count), (int(table != tables[max(0, step - 1)]), 0))
+            self.assertEqual(self.balancing.in_use(), (wanted, where))
         engine.shutdown()
 
     def test_what_cannot_be_recorded_is_an_error_for_the_trainer(self):
@@ -300,6 +353,26 @@ class SourceTest(unittest.TestCase):
         self.assertEqual(gate.pieces, [((0, 2, 0), (8, 1, 4), 0, (32, 16, 4), False)])
         self.assertEqual(up.pieces, [((0, 0, 0), (8, 1, 4), 16, (32, 16, 4), False)])
         self.assertEqual(gate.name, "mlp.experts.gate_proj.weight")
+
+    def test_any_range_of_a_flat_parameter(self):
+        """As FSDP1 cuts: elements of the whole are numbered, and each must be found where its half has it."""
+        from reshard.torch import Held, Piece
+        from reshard.vllm.source import in_files
+        shape = (3, 4, 2)
+        numbers = torch.arange(24).reshape(shape)
+        for first in range(24):
+            for last in range(first + 1, 25):
+                piece = Piece((first,), (last - first,), 40, (4,), True)  # behind ten elements of others
+                memory = torch.cat([torch.full((10,), -1), torch.arange(first, last)])
+                found = torch.full((24,), -1)
+                for half, part in zip(numbers.split(2, 1), in_files([Held("mlp.experts.gate_up_proj", shape, "F32", memory,
+                                                                          [piece])], set())):
+                    for start, extent, offset, strides, is_flat in part.pieces:
+                        assert is_flat and strides == (4,)
+                        values = memory[offset // 4:offset // 4 + extent[0]]
+                        self.assertEqual(values.tolist(), half.flatten()[start[0]:start[0] + extent[0]].tolist())
+                        found[values] = values
+                self.assertEqual(found[found >= 0].tolist(), list(range(first, last)))
 
 
 if __name__ == "__main__":

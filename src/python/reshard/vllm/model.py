@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
+from vllm.model_executor.layers.quantization.kv_cache import KVCacheScaleParameter
 from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.model_executor.model_loader.reload.meta import restore_layer_on_meta
@@ -252,6 +253,8 @@ def _recording(recorder: Recorder, found: dict[str, torch.Tensor]) -> Recording:
         is_parameter = isinstance(tensor, nn.Parameter)
         if tensor.numel() == 0 or not (space.pieces or is_parameter):
             continue
+        if isinstance(tensor, KVCacheScaleParameter) and not space.pieces:
+            continue  # most checkpoints of quantised models have no scales of the cache: vLLM's step then takes its own
         recording.parameters[name] = Parameter(name, tuple(tensor.shape), tensor.stride(), tensor.dtype)
         recording.blocks[name] = blocks_of(name, space, is_parameter)
     return recording

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -42,6 +43,16 @@ class ShardSource(WeightSource):
         names = file_names(config)
         return cls(lambda: in_files(held(module), names))
 
+    @staticmethod
+    def of_megatron(model: Any, config: Any) -> ShardSource:
+        """Of a Megatron-Core model, under the names of the checkpoint that `config` (transformers' config, dict or path)
+        describes.
+
+        model: a GPTModel, a list of the chunks of a virtual pipeline, wrapped or not, or None on a rank without a part.
+        Errors: reshard.NotSupported for a family without a `megatron:` layout.
+        """
+        return MegatronSource(model, config)
+
     def held(self) -> list[Held]:
         """This rank's shards. Errors: reshard.NotSupported names a parameter whose shards cannot be described."""
         return self._describe()
@@ -63,6 +74,37 @@ class ShardSource(WeightSource):
         """(name, the memory in which this rank's shard lies); the engine `reshard` does not ask for it."""
         for one in self.held():
             yield one.name, one.storage
+
+
+class MegatronSource(ShardSource):
+    """Of a Megatron-Core model: what one of its parameters holds, q, k and v say, is of several of a checkpoint's tensors."""
+
+    def __init__(self, model: Any, config: Any):
+        from reshard.megatron import CheckpointNames  # which imports Megatron
+
+        super().__init__(lambda: [])
+        self._model, self._names = model, CheckpointNames(config)
+
+    def side(self, rank: int, num_ranks: int) -> Side:
+        from reshard.megatron import local_layout
+
+        found = local_layout(self._model, rank, num_ranks, self._names)
+        return Side(found.layout, found.buffers)
+
+    def key(self) -> tuple[Any, ...]:
+        """Without reading all that Megatron says of its parameters: this is asked before each update."""
+        chunks = [] if self._model is None else self._model if isinstance(self._model, (list, tuple)) else [self._model]
+        return tuple((name, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+                     for chunk in chunks for name, tensor in (*chunk.named_parameters(), *chunk.named_buffers()))
+
+    def metadata(self) -> list[ParamMeta]:
+        return [ParamMeta(one.name, DTYPES[one.dtype], one.shape) for one in self.side(0, 1).layout.tensors]
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(Megatron's name, parameter)."""
+        from reshard.megatron import describe
+
+        yield from describe(self._model).tensors.items()
 
 
 def file_names(config: Any) -> set[str]:
@@ -104,14 +146,26 @@ def _experts_in_files(prefix: str, names: set[str]) -> tuple[str, tuple[str, str
 
 def _rows(part: Held, name: str, begin: int, end: int) -> Held:
     """Rows [begin, end) of dim 1 as a tensor of their own."""
-    pieces = []
+    pieces: list[Piece] = []
     for piece in part.pieces:
         if piece.is_flat:
-            raise reshard.NotSupported(f"{part.name} lies in a flat parameter (FSDP1), which may cut it anywhere: wrap the "
-                                       "model by fully_shard (FSDP2)")
+            pieces += _flat_rows(part.shape, piece, begin, end)
+            continue
         low, high = max(begin, piece.start[1]), min(end, piece.start[1] + piece.shape[1])
         if low < high:
             pieces.append(Piece((piece.start[0], low - begin, *piece.start[2:]),
                                 (piece.shape[0], high - low, *piece.shape[2:]),
                                 piece.offset_bytes + (low - piece.start[1]) * piece.strides_bytes[1], piece.strides_bytes))
     return dataclasses.replace(part, name=name, shape=(part.shape[0], end - begin, *part.shape[2:]), pieces=pieces)
+
+
+def _flat_rows(shape: tuple[int, ...], piece: Piece, begin: int, end: int) -> Iterator[Piece]:
+    """The same of a range of the flattened tensor (FSDP1), which may begin and end anywhere: a range in each expert."""
+    row, first, last = math.prod(shape[2:]), piece.start[0], piece.start[0] + piece.shape[0]
+    expert, taken = shape[1] * row, (end - begin) * row  # elements of an expert, and of these rows of it
+    for index in range(first // expert, -(-last // expert)):
+        rows = index * expert + begin * row  # where this expert's rows begin in the flattened tensor
+        low, high = max(first, rows), min(last, rows + taken)
+        if low < high:
+            yield Piece((index * taken + low - rows,), (high - low,),
+                        piece.offset_bytes + (low - first) * piece.strides_bytes[0], piece.strides_bytes, True)

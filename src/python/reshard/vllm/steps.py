@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from vllm.model_executor.layers.attention import is_deferred_attention_layer
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
+from vllm.model_executor.layers.quantization.kv_cache import BaseKVCacheMethod
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.model_executor.model_loader.reload.sanitize import restore_layer_refs
 
@@ -153,7 +154,7 @@ def _give(module: nn.Module, weights: Mapping[str, torch.Tensor], like: Mapping[
     """Puts weights into a module as its parameters, with the classes and attributes of `like`."""
     kept = get_layerwise_info(module).restore_metadata
     for name, weight in weights.items():
-        model = kept[0].get(name, kept[1].get(name, like[name]))
+        model = next(known[name] for known in (*kept, like) if name in known)
         given = weight.detach()
         given.__class__ = model.__class__
         given.__dict__.update(model.__dict__)
@@ -176,6 +177,8 @@ def run(name: str, module: nn.Module, weights: Mapping[str, torch.Tensor]) -> No
         for made in set(parameters) - set(kept) - set(weights) if kept else ():
             if made != "bias":  # which vLLM does not note down either
                 del module._parameters[made]
+        if isinstance(getattr(module, "quant_method", None), BaseKVCacheMethod):
+            module.quant_method.create_weights(module)  # scales that the checkpoint has not got, which the step asks for
         _give(module, weights, {**parameters, **buffers})
         with torch.no_grad():
             if has_step(module):
