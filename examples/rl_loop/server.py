@@ -17,7 +17,8 @@ class Server:
 
     def __init__(self, folder, workers):
         self.llm = vllm.LLM(model=folder, skip_tokenizer_init=True, dtype="bfloat16", tensor_parallel_size=workers,
-                            enforce_eager=True, max_model_len=64, max_num_seqs=16, disable_log_stats=True,
+                            enforce_eager=True, max_model_len=64, max_num_seqs=16,
+                            num_gpu_blocks_override=64, disable_log_stats=True,
                             weight_transfer_config=WeightTransferConfig(backend="reshard"))
 
     def init_weight_transfer_engine(self, init_info):

@@ -27,8 +27,7 @@ MODEL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vo
 DENSE = {**MODEL, "model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": False}
 EXPERTS = {**MODEL, "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "moe_intermediate_size": 32,
            "num_experts": 4, "num_experts_per_tok": 2, "mlp_only_layers": [0], "tie_word_embeddings": False}
-CASES = [(DENSE, "megatron:tp=2", "vllm:tp=2"), (EXPERTS, "megatron:tp=1,ep=2,experts=gmm", "vllm:tp=2"),
-         (EXPERTS, "megatron:tp=1,pp=2", "vllm:tp=2,ep=2")]
+CASES = [(DENSE, "megatron:tp=2", "vllm:tp=2"), (EXPERTS, "megatron:tp=1,pp=2,experts=gmm", "vllm:tp=2,ep=2")]
 NAMES = {"self_attn.q_proj": "q", "self_attn.k_proj": "k", "self_attn.v_proj": "v", "self_attn.o_proj": "o",
          "input_layernorm": "norm1", "post_attention_layernorm": "norm2"}
 DENSE_LAYER = {"mlp.gate_proj": "gate", "mlp.up_proj": "up", "mlp.down_proj": "down"}

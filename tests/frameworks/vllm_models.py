@@ -78,7 +78,8 @@ def engine(folder, tp, **options):
     import vllm
     start_quickly()
     return vllm.LLM(model=str(folder), skip_tokenizer_init=True, dtype="bfloat16", tensor_parallel_size=tp,
-                    enforce_eager=True, max_model_len=64, max_num_seqs=4, disable_log_stats=True, **options)
+                    enforce_eager=True, max_model_len=64, max_num_seqs=4, num_gpu_blocks_override=32,
+                    disable_log_stats=True, **options)
 
 
 def stop(llm):
