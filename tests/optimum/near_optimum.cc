@@ -77,6 +77,12 @@ class Comparison {
     for (const Piece& piece : pieces) print(piece);
   }
 
+  void fail(int number, const std::string& what) {
+    ++num_failed_;
+    std::printf("cluster %d of seed %d, --ranks %d: %s\n", number, arguments_.integer("--seed"),
+                arguments_.integer("--ranks"), what.c_str());
+  }
+
   /// The worst of all; whether everything held.
   bool report() const {
     std::printf(
@@ -106,12 +112,6 @@ class Comparison {
     }
     const double most = arguments_.values.at("--most");
     if (most > 0 && over > most) fail(number, "the plan takes " + std::to_string(over) + " times the optimum");
-  }
-
-  void fail(int number, const std::string& what) {
-    ++num_failed_;
-    std::printf("cluster %d of seed %d, --ranks %d: %s\n", number, arguments_.integer("--seed"),
-                arguments_.integer("--ranks"), what.c_str());
   }
 
   static void print(const Piece& piece) {
@@ -152,8 +152,7 @@ int run(const Arguments& arguments) {
     try {
       comparison.run(number);
     } catch (const std::exception& error) {
-      std::printf("cluster %d of seed %d: %s\n", number, arguments.integer("--seed"), error.what());
-      return 1;
+      comparison.fail(number, error.what());
     }
   }
   return comparison.report() ? 0 : 1;
