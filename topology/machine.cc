@@ -135,36 +135,35 @@ bool Machine::reaches(RankId src, RankId dst) const {
 }
 
 void Machine::append_path(RankId src, RankId dst, std::vector<std::int32_t>* out) const {
-  const auto pass = [&](ResourceKind kind, std::int32_t index) {
-    const std::int32_t id = resource(kind, index);
-    if (link_of(id).is_limited()) out->push_back(id);
+  const auto pass = [&](ResourceKind kind, std::int32_t index, const Link& link) {
+    if (link.is_limited()) out->push_back(resource(kind, index));
   };
   if (src == dst) return;
-  if (same_domain(src, dst)) {
-    pass(ResourceKind::kLinkOut, src);
-    pass(ResourceKind::kLinkIn, dst);
+  const Gpu& sender = gpus[src];
+  const Gpu& receiver = gpus[dst];
+  if (sender.domain == receiver.domain) {
+    pass(ResourceKind::kLinkOut, src, sender.link);
+    pass(ResourceKind::kLinkIn, dst, receiver.link);
     return;
   }
-  const PortId from = gpus[src].port;
-  const PortId to = gpus[dst].port;
-  const LeafId from_leaf = ports[from].leaf;
-  const LeafId to_leaf = ports[to].leaf;
-  pass(ResourceKind::kPcieOut, src);
-  pass(ResourceKind::kNicOut, from);
+  const Port& from = ports[sender.port];
+  const Port& to = ports[receiver.port];
+  pass(ResourceKind::kPcieOut, src, sender.pcie);
+  pass(ResourceKind::kNicOut, sender.port, from.out);
   // Up only as far as the two have to: ports of one leaf load no uplink, leaves of one pod none of the pod's. On the
   // way down each tier is the one above it in reverse.
-  if (from_leaf != to_leaf) {
-    const PodId from_pod = leaves[from_leaf].pod;
-    const PodId to_pod = leaves[to_leaf].pod;
-    pass(ResourceKind::kLeafUp, from_leaf);
-    if (from_pod != to_pod) {
-      pass(ResourceKind::kPodUp, from_pod);
-      pass(ResourceKind::kPodDown, to_pod);
+  if (from.leaf != to.leaf) {
+    const Leaf& from_leaf = leaves[from.leaf];
+    const Leaf& to_leaf = leaves[to.leaf];
+    pass(ResourceKind::kLeafUp, from.leaf, from_leaf.up);
+    if (from_leaf.pod != to_leaf.pod) {
+      pass(ResourceKind::kPodUp, from_leaf.pod, pods[from_leaf.pod].up);
+      pass(ResourceKind::kPodDown, to_leaf.pod, pods[to_leaf.pod].down);
     }
-    pass(ResourceKind::kLeafDown, to_leaf);
+    pass(ResourceKind::kLeafDown, to.leaf, to_leaf.down);
   }
-  pass(ResourceKind::kNicIn, to);
-  pass(ResourceKind::kPcieIn, dst);
+  pass(ResourceKind::kNicIn, receiver.port, to.in);
+  pass(ResourceKind::kPcieIn, dst, receiver.pcie);
 }
 
 void Machine::append_uses(RankId src, RankId dst, std::vector<std::int32_t>* out) const {

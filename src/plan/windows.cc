@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "src/base/arithmetic.h"
 #include "src/plan/loads.h"
@@ -211,14 +212,18 @@ std::int64_t picoseconds(std::int64_t bytes, std::int64_t bytes_per_s) {
   return static_cast<std::int64_t>(Wide{bytes} * kPicosecondsPerSecond / bytes_per_s);
 }
 
+std::vector<std::int64_t> rates_of(const Machine& machine) {
+  std::vector<std::int64_t> rates;  // by resource
+  for (std::int32_t r = 0; r < machine.num_resources(); ++r) rates.push_back(machine.link_of(r).bytes_per_s());
+  return rates;
+}
+
 /// Of the busiest resource, filling apart. In integers, since ranks must agree on the windows to the byte.
-std::int64_t busiest_picoseconds(const Plan& plan) {
-  const Machine& machine = *plan.options.machine;
+std::int64_t busiest_picoseconds(const Plan& plan, const std::vector<std::int64_t>& rates) {
   const std::vector<std::int64_t> loads = loads_of(plan);
   std::int64_t most = 0;
-  for (std::int32_t r = 0; r < machine.num_resources(); ++r) {
-    if (at(loads, r) == 0 || !machine.link_of(r).is_limited()) continue;
-    most = std::max(most, picoseconds(at(loads, r), machine.link_of(r).bytes_per_s()));
+  for (std::size_t r = 0; r < rates.size(); ++r) {
+    if (loads[r] > 0 && rates[r] > 0) most = std::max(most, picoseconds(loads[r], rates[r]));
   }
   return most;
 }
@@ -233,7 +238,8 @@ struct Filling {
 /// The filling of each of a route's hops.
 class FillingCounter {
  public:
-  explicit FillingCounter(const Plan& plan) : plan_(plan), machine_(*plan.options.machine) {}
+  FillingCounter(const Plan& plan, const std::vector<std::int64_t>& rates)
+      : plan_(plan), machine_(*plan.options.machine), rates_(rates) {}
 
   const std::vector<Filling>& count(const Route& route) {
     of_hop_.clear();
@@ -251,15 +257,15 @@ class FillingCounter {
   std::int64_t window_picoseconds(const Hop& hop) {
     path_.clear();
     machine_.append_path(RankId(hop.src), RankId(hop.dst), &path_);
-    std::int64_t most = 0;
-    for (const std::int32_t resource : path_) {
-      most = std::max(most, picoseconds(plan_.window_bytes, machine_.link_of(resource).bytes_per_s()));
-    }
-    return most;
+    if (path_.empty()) return 0;
+    std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
+    for (const std::int32_t resource : path_) slowest = std::min(slowest, at(rates_, resource));
+    return picoseconds(plan_.window_bytes, slowest);
   }
 
   const Plan& plan_;
   const Machine& machine_;
+  const std::vector<std::int64_t>& rates_;  // by resource
   std::vector<std::int32_t> path_;
   std::vector<Filling> of_hop_;
 };
@@ -274,8 +280,9 @@ void fit_windows(Plan* plan) {
   const bool is_deep =
       std::any_of(plan->hops.begin(), plan->hops.end(), [](const Hop& hop) { return hop.parent >= 0; });
   if (!is_deep) return;
-  const std::int64_t allowed = busiest_picoseconds(*plan) / kFillPart;
-  FillingCounter counter(*plan);
+  const std::vector<std::int64_t> rates = rates_of(*plan->options.machine);
+  const std::int64_t allowed = busiest_picoseconds(*plan, rates) / kFillPart;
+  FillingCounter counter(*plan, rates);
   std::int64_t fitted = plan->window_bytes;
   for (const Route& route : plan->routes) {
     for (const Filling& filling : counter.count(route)) {
