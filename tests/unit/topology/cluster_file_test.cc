@@ -36,7 +36,12 @@ TEST(ClusterFile, DescribesNodesOfSeveralKinds) {
   const Machine::Gpu& first = machine->gpus[RankId(48)];
   EXPECT_EQ(first.link, (Link{100'000'000'000, 900, 4000}));
   EXPECT_EQ(first.pcie.nominal_bytes_per_s, 31'500'000'000);
-  EXPECT_EQ(first.memory.nominal_bytes_per_s, 2'000'000'000'000);
+  EXPECT_EQ(first.memory, (Link{2'000'000'000'000, 900, 0}));
+  EXPECT_EQ(first.multicast_permille, 850);
+  EXPECT_FALSE(machine->gpus[RankId(50)].memory.is_limited());  // not said
+  EXPECT_EQ(machine->gpus[RankId(50)].multicast_permille, 0);
+  EXPECT_EQ(machine->gpus[RankId(0)].memory, (Link{3'000'000'000'000, 800, 0}));  // another than the preset's
+  EXPECT_EQ(machine->gpus[RankId(0)].multicast_permille, 0);
   const Machine::Port& port = machine->ports[PortId(first.port)];
   EXPECT_EQ(port.name, "ib0+ib1");
   EXPECT_EQ(port.out, (Link{50'000'000'000, 910, 5000}));
@@ -113,6 +118,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"node_types:\n  x: {}\nclusters: [{type: x}]\n", "2:6", "give preset"},
         BadFile{"node_types:\n  x: {preset: hgx-h100, ranks: 2}\n", "2:32", "host only"},
         BadFile{"node_types:\n  x: {gpus: [{link: fast}]}\n", "2:21", "\"fast\""},
+        BadFile{"node_types:\n  x: {preset: hgx-h100, multicast: 2}\n", "2:36", "multicast"},
+        BadFile{"node_types:\n  x: {gpus: [{link: 1GB, memory_efficiency: 0}]}\n", "2:45", "memory_efficiency"},
         BadFile{"node_types:\n  x: {gpus: [{link: 1GB}], nics: [{speed: 1gbit, gpus: [1]}]}\n", "2:57",
                 "gpus is \"1\""},
         BadFile{"node_types:\n  x: {gpus: [{link: 1GB}], nics: [{speed: 1gbit}, {speed: 1gbit}]}\n", "2:51",
