@@ -43,4 +43,5 @@ def megatron(tools, figures):
     figures.add("megatron.move_ratio", "move 1 GB, 4 ranks, swap_model_weights over gloo / Refit", statistics.median(ratios),
                 "", ">=", 3, samples=live["move"])
     ratios = [seconds["megatron"] / seconds["service"] for seconds in live["move"]]
-    figures.add("megatron.service_ratio", "the same, over gloo / over reshard's CopyService", statistics.median(ratios))
+    figures.add("megatron.service_ratio", "the same, over gloo / over reshard's CopyService", statistics.median(ratios), "",
+                ">=", 3, samples=ratios)

@@ -56,7 +56,7 @@ def live(rank, queue):
     without_cuda()
     comm = reshard.torch.comm()
     source, target = jobs.Job(LIVE, SOURCE, rank), jobs.Job(LIVE, TARGET, rank)
-    theirs, ours = GlooCopyService(), ReshardCopyService(comm)
+    theirs, ours = GlooCopyService(), ReshardCopyService(comm, takes_temporaries=True)
     source.fill()
     found = {"bytes": sum(tensor.nbytes for _, _, tensor in target.tensors()), "plan": [], "bind": [], "move": []}
     for _ in range(ROUNDS):

@@ -7,6 +7,7 @@ import random
 import sys
 
 import megatron_jobs as jobs
+import numpy as np
 import reshard
 import reshard.torch
 import torch
@@ -23,14 +24,36 @@ MORE = [(DENSE, "megatron:tp=2,pp=2", "megatron:tp=4"), (DENSE, "megatron:tp=1,p
         (EXPERTS, "megatron:tp=2,ep=1,etp=2", "megatron:tp=4,ep=1,etp=4"),
         (EXPERTS, "megatron:tp=4,ep=1,etp=4", "megatron:tp=1,pp=2,ep=1"),
         (EXPERTS, "megatron:tp=1,ep=1,experts=gmm", "megatron:tp=1,pp=2,ep=1,experts=gmm")]
+# A vocabulary that is padded alike for one, two and three.
+BY_THREE = {**DENSE, "vocab_size": 768}
+THIRDS = [(BY_THREE, "megatron:tp=2", "megatron:tp=3"), (BY_THREE, "megatron:tp=3", "megatron:tp=1,pp=2"),
+          (BY_THREE, "megatron:tp=1", "megatron:tp=3,pp=2")]
 
 
 def swap(rank):
     comm = reshard.torch.comm()
-    service = ReshardCopyService(comm)  # one for all, whatever the sizes: it makes a new link when they change
+    # One for all, whatever the sizes: it makes a new link when they change.
+    service = ReshardCopyService(comm, takes_temporaries=True)
     built = {tp: [jobs.Job(DENSE, f"megatron:tp={tp}", rank) for _ in range(2)] for tp in (1, 2, 4)}
     pairs = [(built[a][0], built[b][1]) for a, b in itertools.product(built, repeat=2)]
-    pairs += [(jobs.Job(config, source, rank), jobs.Job(config, target, rank)) for config, source, target in MORE]
+    swap_pairs(service, pairs + made(rank, MORE))
+    swap_pairs(ReshardCopyService(comm), made(rank, MORE[:1]))
+    for takes_temporaries in (False, True):
+        operations(comm, rank, takes_temporaries)
+    what_others_see(comm, rank)
+    faults(comm, rank)
+
+
+def made(rank, pairs):
+    return [(jobs.Job(config, source, rank), jobs.Job(config, target, rank)) for config, source, target in pairs]
+
+
+def thirds(rank):
+    """On six ranks."""
+    swap_pairs(ReshardCopyService(reshard.torch.comm(), takes_temporaries=True), made(rank, THIRDS))
+
+
+def swap_pairs(service, pairs):
     for source, target in pairs:
         if hasattr(target.model, "_cached_reshard_plan"):
             del target.model._cached_reshard_plan  # of another source
@@ -41,8 +64,6 @@ def swap(rank):
             swap_model_weights(source.model, target.model, refit_method=service)
             target.check(step)
         assert pointers == target.pointers()
-    operations(comm, rank)
-    faults(comm, rank)
 
 
 def submit(service, operations, order):
@@ -57,9 +78,10 @@ def submit(service, operations, order):
         getattr(service, name)(*key, tensor, peer)
 
 
-def operations(comm, rank, seed=11):
+def operations(comm, rank, takes_temporaries, seed=11):
     """Random sends with and without ids, of several types, among all ranks and to oneself."""
-    service, chosen = ReshardCopyService(comm), random.Random(seed)  # the same choices on every rank
+    service = ReshardCopyService(comm, takes_temporaries=takes_temporaries)
+    chosen = random.Random(seed)  # the same choices on every rank
     for _ in range(3):
         expected, submitted = [], []
         for task, source in enumerate(chosen.choices(range(comm.size), k=60)):
@@ -75,6 +97,25 @@ def operations(comm, rank, seed=11):
         service.run()
         for task, into, values in expected:
             assert torch.equal(into, values), f"seed {seed}, task {task}"
+
+
+def what_others_see(comm, rank):
+    """Memory that is seen by more than the tensor to receive into is written, whoever sees it; a temporary may move."""
+    service = ReshardCopyService(comm, takes_temporaries=True)
+    for peer in (rank, (rank + 1) % comm.size):  # from and to oneself; in a ring
+        parameter, whole, array = torch.nn.Parameter(torch.zeros(6)), torch.zeros(2, 6), np.zeros(6, np.float32)
+        exported, given_away, temporary = torch.zeros(6), torch.zeros(6), torch.zeros(6)
+        seen = [parameter.detach(), whole[1], torch.from_numpy(array), exported.numpy(), np.from_dlpack(given_away)]
+        given = [parameter.data[:], whole[1], torch.from_numpy(array), exported, given_away, temporary]
+        where = [tensor.data_ptr() for tensor in given]
+        for task, into in enumerate(given):
+            service.submit_send_with_id(task, torch.arange(6.0) + task, peer)
+            service.submit_recv_with_id(task, into, (rank + rank - peer) % comm.size)
+        service.run()
+        for task, into in enumerate(given):
+            assert into.tolist() == list(range(task, task + 6))
+        assert [tensor.tolist() for tensor in seen] == [tensor.tolist() for tensor in given[:-1]]
+        assert [tensor.data_ptr() for tensor in given[:-1]] == where[:-1] and temporary.data_ptr() != where[-1]
 
 
 def faults(comm, rank):
@@ -108,4 +149,5 @@ def faults(comm, rank):
 
 
 if __name__ == "__main__":
-    sys.exit(jobs.run_world(4, swap))
+    jobs.run_world(4, swap)
+    jobs.run_world(6, thirds)

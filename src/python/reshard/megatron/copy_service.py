@@ -3,7 +3,8 @@
 """A CopyService for Megatron-Core's own `swap_model_weights(src, dst, refit_method=service)`.
 
 Megatron plans; this moves what it submits. Megatron hands over copies of what it sends and temporaries to receive into,
-new ones in every swap, so bytes are copied into memory that stays bound, and out of it: `Refit` needs none of that.
+new ones in every swap, so bytes are copied into memory that stays bound, and out of it: `Refit` needs none of that. A
+temporary may instead be given the bound memory, in place of its own that nothing was written to yet.
 """
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import torch
 from megatron.core.resharding.copy_services.base import CopyService
 
 ALIGNMENT = 16  # bytes, of each tensor within a message, so that it can be looked at in its own dtype
+USERS_OF_STORAGE = 2  # of a temporary: the tensor, and the object by which users are counted
 
 
 class _Operation(NamedTuple):
@@ -27,24 +29,28 @@ class ReshardCopyService(CopyService):
 
     comm: of as many ranks as the default process group, each with its own number; it stays the caller's.
     timeout: seconds, for a run and for each exchange.
+    takes_temporaries: tensors to receive into are read after `run` and then dropped, as `swap_model_weights` does, so that
+    they may be given memory of the service (Tensor.set_) in place of a copy. Their values are valid until the next run. A
+    tensor whose memory somebody else can see, such as a parameter or a view, is copied into all the same.
     """
 
-    def __init__(self, comm: reshard.Comm, timeout: float = 60.0):
-        self.comm, self.timeout = comm, timeout
+    def __init__(self, comm: reshard.Comm, timeout: float = 60.0, takes_temporaries: bool = False):
+        self.comm, self.timeout, self.takes_temporaries = comm, timeout, takes_temporaries
         self._sends: dict[int, list[_Operation]] = {}  # by peer
         self._recvs: dict[int, list[_Operation]] = {}
         self._link: _Link | None = None
+        self._own = torch.empty(0, dtype=torch.uint8)  # memory that temporaries are given for what comes from this rank
 
     def submit_send(self, src_tensor: torch.Tensor, dest_rank: int) -> None:
         """Sends without an id meet the peer's receives without one in the order in which both were submitted."""
-        self._add(self._sends, None, src_tensor, dest_rank)
+        self._add(self._sends, None, src_tensor.detach(), dest_rank)
 
     def submit_recv(self, dest_tensor: torch.Tensor, src_rank: int) -> None:
         self._add(self._recvs, None, dest_tensor, src_rank)
 
     def submit_send_with_id(self, task_id: int, src_tensor: torch.Tensor, dest_rank: int) -> None:
         """A send that meets the receive of the same id. Contiguous; dest_rank may be this rank."""
-        self._add(self._sends, task_id, src_tensor, dest_rank)
+        self._add(self._sends, task_id, src_tensor.detach(), dest_rank)
 
     def submit_recv_with_id(self, task_id: int, dest_tensor: torch.Tensor, src_rank: int) -> None:
         self._add(self._recvs, task_id, dest_tensor, src_rank)
@@ -54,7 +60,7 @@ class ReshardCopyService(CopyService):
             raise reshard.InvalidArgument(f"rank {peer} is none of the comm's {self.comm.size}")
         found = side.setdefault(peer, [])
         key = (1, sum(operation.key[0] for operation in found)) if task_id is None else (0, task_id)
-        found.append(_Operation(key, tensor.detach()))
+        found.append(_Operation(key, tensor))
 
     def run(self) -> None:
         """Moves all that was submitted. Collective: every rank runs, also one that submitted nothing.
@@ -66,9 +72,22 @@ class ReshardCopyService(CopyService):
                         for side in (self._sends, self._recvs))
         self._sends, self._recvs = {}, {}
         own = self.comm.rank
-        problem = _copy_own(own, sends.pop(own, []), recvs.pop(own, []))
-        link = self._linked(sends, recvs, problem)
-        link.run(sends, recvs, self.timeout)
+        kept = sends.pop(own, []), recvs.pop(own, [])
+        link = self._linked(sends, recvs, _own_problem(own, *kept))
+        with torch.no_grad():
+            self._copy_own(*kept)
+            link.run(sends, recvs, self.timeout, self.takes_temporaries)
+
+    def _copy_own(self, sends: list[_Operation], recvs: list[_Operation]) -> None:
+        if self.takes_temporaries and recvs:
+            device, size_bytes = recvs[0].tensor.device, _places(recvs)[-1]
+            if self._own.device != device or self._own.numel() < size_bytes:
+                self._own = torch.empty(size_bytes, dtype=torch.uint8, device=device)
+            for view, tensor in _views(self._own, recvs):
+                if tensor.device == device and _is_temporary(tensor):
+                    tensor.set_(view)
+        for send, recv in zip(sends, recvs):
+            recv.tensor.copy_(send.tensor)
 
     def _linked(self, sends: Any, recvs: Any, problem: str | None) -> _Link:
         """The link for these sizes: the one there is, if it fits on all ranks, else a new one."""
@@ -83,17 +102,26 @@ class ReshardCopyService(CopyService):
         return self._link
 
 
-def _copy_own(rank: int, sends: list[_Operation], recvs: list[_Operation]) -> str | None:
-    """Copies what a rank sends to itself; says what is wrong, before anything is copied."""
+def _own_problem(rank: int, sends: list[_Operation], recvs: list[_Operation]) -> str | None:
+    """What is wrong with operations of a rank with itself."""
     if [send.key for send in sends] != [recv.key for recv in recvs]:
         odd = {send.key for send in sends} ^ {recv.key for recv in recvs}
         return f"rank {rank} and itself: sends and receives {sorted(odd)} ((0, id) or (1, number)) have no partner"
     for send, recv in zip(sends, recvs):
         if send.tensor.shape != recv.tensor.shape:
             return f"rank {rank} and itself, {send.key}: sends {tuple(send.tensor.shape)}, takes {tuple(recv.tensor.shape)}"
-    for send, recv in zip(sends, recvs):
-        recv.tensor.copy_(send.tensor)
     return None
+
+
+def _is_temporary(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is all that sees its memory: no parameter, no view, no DLPack, no array of numpy's."""
+    if type(tensor) is not torch.Tensor or tensor.requires_grad or not tensor.is_contiguous():
+        return False
+    storage = tensor.untyped_storage()
+    if storage.nbytes() != tensor.nbytes or not storage.resizable():  # numpy's, either way, is not
+        return False
+    count = getattr(torch._C, "_storage_Use_Count", None)  # not public; without it nothing counts as temporary
+    return count is not None and count(storage._cdata) == USERS_OF_STORAGE and tensor._use_count() == 1
 
 
 def _signature(sends: Any, recvs: Any) -> list[Any]:
@@ -122,14 +150,17 @@ class _Link:
         self.plan = reshard.plan(src.build().exchange(comm, timeout), dst.build().exchange(comm, timeout))
         self.session = reshard.Session(self.plan, comm, self._src, self._dst, timeout=timeout)
 
-    def run(self, sends: Any, recvs: Any, timeout: float) -> None:
+    def run(self, sends: Any, recvs: Any, timeout: float, takes_temporaries: bool) -> None:
         for peer, operations in sends.items():
             for view, tensor in _views(self._src[str(peer)], operations):
                 view.copy_(tensor)
         self.session.run(timeout=timeout).finish()
         for peer, operations in recvs.items():
             for view, tensor in _views(self._dst[str(peer)], operations):
-                tensor.copy_(view)
+                if takes_temporaries and _is_temporary(tensor):
+                    tensor.set_(view)
+                else:
+                    tensor.copy_(view)
 
 
 def _places(operations: list[_Operation]) -> list[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import reshard
+from reshard import _collector
 from reshard._comm import agree
 
 from .metadata import Description, Piece, describe, span
@@ -36,15 +37,16 @@ def local_layout(model: Any, rank: int, num_ranks: int, names: Names | None = No
     Raises reshard.NotSupported and reshard.InvalidArgument, naming the parameter.
     """
     names = names or MegatronNames()
-    description = describe(model)
-    builder = reshard.LayoutBuilder(num_ranks)
-    known: set[str] = set()
-    for name, tensor in description.tensors.items():
-        builder.buffer(rank, name, span(tensor) * tensor.element_size())
-    for piece in description.pieces:
-        _add(builder, rank, description, piece, names, known)
-    return Side(builder.build(), {name: _memory(tensor) for name, tensor in description.tensors.items()},
-                description.tensors)
+    with _collector.paused():
+        description = describe(model)
+        builder = reshard.LayoutBuilder(num_ranks)
+        known: set[str] = set()
+        for name, tensor in description.tensors.items():
+            builder.buffer(rank, name, span(tensor) * tensor.element_size())
+        for piece in description.pieces:
+            _add(builder, rank, description, piece, names, known)
+        return Side(builder.build(), {name: _memory(tensor) for name, tensor in description.tensors.items()},
+                    description.tensors)
 
 
 def side(model: Any, comm: reshard.Comm, names: Names | None = None, timeout: float = 60.0) -> Side:

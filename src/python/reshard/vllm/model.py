@@ -11,7 +11,6 @@ recorded, and must have the same blocks, or all are.
 """
 import contextlib
 import dataclasses
-import gc
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from vllm.model_executor.model_loader.mtp_validation import disable_mtp_complete
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.model_executor.model_loader.reload.meta import restore_layer_on_meta
 
+from reshard import _collector
 from reshard.vllm.recorder import Recorder, RecordingError, storage_of
 from reshard.vllm.recording import Block, CheckpointTensor, Parameter, Recording, blocks_of
 
@@ -35,9 +35,7 @@ def record(model: nn.Module, tensors: Sequence[CheckpointTensor], every_layer: b
     every_layer: equal layers one by one, too; slower by their number.
     Errors: RecordingError names the parameter, or the tensor whose loader fails.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()  # a pass over all that vLLM has imported takes longer than the recording
-    try:
+    with _collector.paused():
         # With a shared module (rotary embeddings) in each layer that has it, so that layers do not differ by it.
         modules = dict(model.named_modules(remove_duplicate=False))
         tensors = _as_in_files(modules, tensors)
@@ -48,9 +46,6 @@ def record(model: nn.Module, tensors: Sequence[CheckpointTensor], every_layer: b
             return _record_once(model, modules, tensors, layers)
         except (_NotEqual, RecordingError):
             return _record(model, modules, tensors)
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _record_once(model: nn.Module, modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor],
