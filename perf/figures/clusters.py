@@ -8,11 +8,14 @@ usage: clusters.py BIN_DIR [--count N] [--seed S] [--only K] [--jobs N] [--check
 Cluster K of a seed is always the same one: `--only K` shows it with the command that plans for it. A missed goal is
 printed, not an error; a plan that could not be made is.
 
+Planning ends at 1.01 of a bound, so that what is slower by less than 1 % may be as near its limit as the other.
+
 Times are compared with the largest lower bound: `estimate` by the plan's own model, `load` without the time to fill
 chains, `simulated` as a fluid. Checks, each of which must find nothing:
 
   unicast  a copy of its own for every rank that wants one is quicker (free: every report has it)
-  links    the same machine with nothing but the network between the ranks of a node is quicker, for the same transfer
+  links    the same machine with nothing but the network between the ranks of a node is quicker, for the same transfer,
+           and the bound does not say that it must be
   orders   with --open-groups a freer order is slower: rotated than fixed, any than rotated
   open     one more open group is slower, in each order
 """
@@ -127,7 +130,11 @@ def check_links(trial):
         without = trial.planner.run(trial.case, path)
     except PlanFailed:
         return []  # only links lead to some ranks
-    return [("links", ratio(load_seconds(trial.report), load_seconds(without)))]
+    # What links join never goes over the network. Where links are slow and NICs quick no plan may be as quick as without
+    # them; the bound says where, and no plan is asked for more.
+    limit = max(load_seconds(without), trial.report["bound_seconds"])
+    what = "links" if limit == load_seconds(without) else "the bound, as no plan with links is quicker than without"
+    return [(what, ratio(load_seconds(trial.report), limit))]
 
 
 def check_orders(trial):
@@ -249,8 +256,9 @@ def add_figures(figures, summary):
                 summary["simulated"]["within"]["1.05"], "", ">=", 0.97)
     figures.add("clusters.planning.worst", "worst planning time", summary["planning_seconds"]["worst"], " s", "<=", 0.5)
     for name, of in summary["checks"].items():
-        figures.add(f"clusters.checks.{name}", f"slower than the alternative: {name}", of["slower"], "", "==", 0,
-                    compared=of["compared"], worst=of["worst"])
+        figures.add(f"clusters.checks.{name}", f"slower than the alternative by over 1 %: {name}",
+                    of["slower_by_over_1_percent"], "", "==", 0, compared=of["compared"], worst=of["worst"])
+        figures.add(f"clusters.checks.{name}.at_all", f"slower than the alternative at all: {name}", of["slower"])
 
 
 def clusters(tools, figures):
