@@ -26,12 +26,17 @@ Plan obtain_plan(const PlanToolOptions& options, const Job& job) {
   return Plan(plan);
 }
 
-/// The plan after the loss of some ranks, made around the plan that was there. The job is then without them, too.
+/// The plan after the loss of some ranks, made around the plan that was there, or anew. The job is then without them,
+/// too.
 Plan plan_without(const std::vector<std::int32_t>& lost, const PlanToolOptions& options, Plan plan, Job* whole) {
   if (lost.empty()) return plan;
   Job job = make_job(options.job);
   check(reshard_layout_remove_ranks(job.dst.get(), static_cast<std::int32_t>(lost.size()), lost.data()),
         "removing the lost ranks");
+  if (options.anew) {
+    *whole = std::move(job);
+    return make_plan(options.job, *whole);
+  }
   reshard_plan_t changed = nullptr;
   check(reshard_plan_replan(plan.get(), job.src.get(), job.dst.get(), &changed), "planning without the lost ranks");
   *whole = std::move(job);

@@ -187,9 +187,10 @@ std::optional<int> parse_options(int argc, char** argv, PlanToolOptions* options
   auto* save = add_value(app, "--save", options->save, "FILE", "write the plan");
   add_value(app, "--load,--load-plan", options->load, "FILE", "read the plan from this file instead of planning")
       ->excludes(save);
-  add_text(
+  CLI::Option* lose = add_text(
       app, "--lose", [options](const std::string& text) { options->lost = parse_rank_range(text); }, "A-B",
       "plan again without these destination ranks, e.g. 24-31");
+  app.add_flag("--anew", options->anew, "with --lose: without them from the start, to compare")->needs(lose);
   add_value(app, "--streams", options->count_streams, "0|1", "0: leave out what a run in streams takes");
   add_machine_outputs(app, options);
   return parse(app, argc, argv);

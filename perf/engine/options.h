@@ -56,6 +56,7 @@ const char* name_of(TransportKind kind);
 struct PlanToolOptions {
   JobOptions job;
   std::vector<std::int32_t> lost;  ///< destination ranks that are lost: planned again around what stays
+  bool anew = false;               ///< after the loss plan as if there had been no plan, to compare
   std::string save;                ///< file that the plan is written to; empty: none, as for the others
   std::string load;                ///< file that the plan is read from, instead of planning
   bool simulate = false;           ///< run the plan in the simulation of the machine

@@ -56,6 +56,13 @@ CASES = [
     ("two_nics", "nodes with a quick and a slow NIC", "Mixtral-8x7B-v0.1", "megatron:tp=2,pp=4,dp=2,ep=4",
      "vllm:tp=8,replicas=9", MACHINES / "two_nics.yaml"),
 ]
+# key, what is lost, job, its ranks
+LOSSES = [
+    ("lost_replica", "one of 64 replicas", QWEN8_LOST, "40-40"),
+    ("lost_node", "a node of 8 replicas", QWEN8_LOST, "40-47"),
+    ("lost_server", "one of 64 servers of 32 ranks", ("Kimi-K2-Instruct", "megatron:tp=8,pp=8,dp=32,ep=32",
+                                                      "vllm:tp=8,ep=32,replicas=64", "hgx-h100"), "2048-2079"),
+]
 SHORT = {"replicas_1000"}
 
 
@@ -79,12 +86,12 @@ def near_limit(tools, figures):
 
 
 def after_loss(tools, figures):
-    """The last replica, without which a plan made anew has its ranks at the same places."""
-    model, src, _, cluster = QWEN8_LOST
-    again = plan(tools, *QWEN8_LOST, "--lose", "71-71")
-    anew = plan(tools, model, src, "vllm:tp=1,replicas=63", cluster)
-    changed = again["replanned"]
-    figures.add("near_limit.lost_last.over_anew", f"{model}, last of 64 replicas lost: estimate / planned anew",
-                again["estimate_seconds"] / anew["estimate_seconds"], "", "<=", 1.05)
-    figures.add("near_limit.lost_last.changed", f"{model}, last of 64 replicas lost: bytes on other routes",
-                changed["bytes_changed"] / changed["bytes"] * 100, " %")
+    """Made again around what stays, and anew."""
+    for key, what, job, lost in LOSSES:
+        again = plan(tools, *job, "--lose", lost)
+        anew = plan(tools, *job, "--lose", lost, "--anew")
+        changed = again["replanned"]
+        figures.add(f"near_limit.{key}.over_anew", f"{job[0]}, {what} lost: estimate / planned anew",
+                    again["estimate_seconds"] / anew["estimate_seconds"], "", "<=", 1.05)
+        figures.add(f"near_limit.{key}.changed", f"{job[0]}, {what} lost: bytes on other routes",
+                    changed["bytes_changed"] / changed["bytes"] * 100, " %")

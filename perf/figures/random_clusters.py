@@ -65,6 +65,7 @@ class Case:
         self.open_groups = rng.choice([1, 1, 2, 4, 8])  # for those who compare orders
         segments = [max(self.num_src, self.num_dst)] if self.is_colocated else [self.num_src, self.num_dst]
         self.cluster = draw_cluster(rng, segments)
+        self.lost = draw_loss(rng, self.dst, 0 if self.is_colocated else self.num_src, self.num_dst)
 
     def arguments(self):
         words = ["--model", self.model.name, "--from", self.src, "--to", self.dst]
@@ -124,6 +125,16 @@ def draw_destination(rng, model, num_ranks):
     if not sizes:
         return f"vllm:tp={tp},replicas={num_ranks // tp}", num_ranks // tp * tp
     return f"vllm:tp={tp},ep={ep},replicas={num_ranks // ep}", num_ranks // ep * ep
+
+
+def draw_loss(rng, dst, first, num_dst):
+    """Destination ranks that may be lost: a replica, or one rank where there is one replica only; None: all would be."""
+    if num_dst == 1:
+        return None
+    replicas = int(dst.rpartition("replicas=")[2]) if "replicas=" in dst else 1
+    size = num_dst // replicas if replicas > 1 else 1
+    begin = first + rng.randrange(num_dst // size) * size
+    return begin, begin + size - 1
 
 
 def draw_type(rng, is_isolated):
