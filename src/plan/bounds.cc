@@ -73,11 +73,12 @@ class BoundFinder {
   using PerDomain = std::vector<std::int64_t>;
   using Sums = std::map<std::int32_t, std::int64_t>;  // bytes per second by rail
 
-  /// Fills the sums that most bounds share, in one pass over bundles: what each rank lacks, what passes its memory,
-  /// what nobody in a domain has, and what only one domain has.
+  /// Fills the sums that most bounds share, in one pass over bundles: what each rank lacks and what it copies, what
+  /// nobody in a domain has, and what only one domain has.
   void count() {
     needed_.resize(machine_.gpus.size());
-    in_memory_.resize(machine_.gpus.size());
+    copied_.resize(machine_.gpus.size());
+    read_.resize(machine_.gpus.size());
     entering_.resize(machine_.domains.size());
     leaving_.resize(machine_.domains.size());
     for (const Bundle& bundle : plan_.bundles) {
@@ -87,11 +88,10 @@ class BoundFinder {
       bool is_sent = false;
       for (const std::int32_t rank : plan_.sets.ranks(bundle.destinations)) {
         const bool is_local = plan_.sets.contains(bundle.sources, rank);
-        at(in_memory_, rank) += (is_local ? 2 : 1) * bundle.size_bytes;  // a copy is read and written
-        if (!is_local) at(needed_, rank) += bundle.size_bytes;
+        at(is_local ? copied_ : needed_, rank) += bundle.size_bytes;
         is_sent = is_sent || !is_local;
       }
-      if (is_sent && holders.size() == 1) at(in_memory_, holders.front()) += bundle.size_bytes;
+      if (is_sent && holders.size() == 1) at(read_, holders.front()) += bundle.size_bytes;
       bool is_remote = false;
       for (const std::int32_t domain : wanted.domains) {
         if (domains_.touches(bundle.sources, domain)) continue;
@@ -425,10 +425,27 @@ class BoundFinder {
   Bound memory() const {
     Largest out("LB8 memory");
     for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
-      out.offer(at(in_memory_, r), at(machine_.gpus, r).memory.bytes_per_s(),
+      out.offer(at(needed_, r) + 2 * at(copied_, r) + at(read_, r), at(machine_.gpus, r).memory.bytes_per_s(),
                 [&] { return machine_.describe(machine_.resource(ResourceKind::kMemory, r)); });
     }
+    for (std::size_t d = 0; d < machine_.domains.size(); ++d) offer_memories(static_cast<std::int32_t>(d), &out);
     return out.take();
+  }
+
+  /// What comes to a rank over its domain's links is read in the memory of another of its ranks; only what comes
+  /// through a port is not. So what all ranks of the domain need is written there and, but for what ports let in in
+  /// that time, read there.
+  void offer_memories(std::int32_t domain, Largest* out) const {
+    std::int64_t bytes = 0;
+    std::int64_t rate = 0;
+    for (const std::int32_t rank : at(machine_.domains, domain).ranks) {
+      const Link& memory = at(machine_.gpus, rank).memory;
+      if (!memory.is_limited()) return;
+      rate += memory.bytes_per_s();
+      bytes += 2 * (at(needed_, rank) + at(copied_, rank));
+    }
+    for (const std::int32_t port : at(machine_.domains, domain).ports) rate += reached_in(domain, port);
+    out->offer(bytes, rate, [&] { return "memories of " + domain_name(domain); });
   }
 
   /// LB2 over the ways from the ports to the ranks: a byte that comes into a domain comes to a rank with a port. Ranks
@@ -549,10 +566,11 @@ class BoundFinder {
   std::vector<std::int32_t> num_domains_of_;  // by port: whose ranks have it
   Sums sent_by_all_;
   std::vector<Sums> sent_by_domain_;
-  std::vector<std::int64_t> needed_;     // by rank: what it needs and has not
-  std::vector<std::int64_t> in_memory_;  // by rank: what is read and written there, whatever the plan
-  PerDomain entering_;                   // what nobody in the domain has
-  PerDomain leaving_;                    // what only it holds and others need
+  std::vector<std::int64_t> needed_;  // by rank: what it needs and has not
+  std::vector<std::int64_t> copied_;  // by rank: what it needs and has
+  std::vector<std::int64_t> read_;    // by rank: what only it has, and others need
+  PerDomain entering_;                // what nobody in the domain has
+  PerDomain leaving_;                 // what only it holds and others need
 };
 
 }  // namespace

@@ -31,7 +31,7 @@ struct Bound {
 ///  LB5  into and out of the blocks behind leaf switches, and pods, over uplinks as far as ports can use them
 ///  LB6  into a domain, rail by rail, where rails are isolated
 ///  LB7  GPUs of a domain that share a port: LB1 with the port counted once
-///  LB8  a GPU's memory, local copies included, and a domain's PCIe
+///  LB8  a GPU's memory, copies within it included, a domain's memories together, and its PCIe
 ///  LB9  prices: for any y >= 0, sum over bundles of bytes * least price of serving it / sum of capacity * y
 ///  LB10 latency: one crossing of the network (not one for each doubling of the domains that have a byte: a sender need
 ///       not wait for one copy to arrive before it sends the next)

@@ -328,6 +328,13 @@ TEST(DegenerateMachineTest, AMemoryIsReadWrittenAndCopiedWithinAtOneRate) {
   EXPECT_NEAR(simulate_plan(plan, 0)->seconds, 6.0, 0.1);
 }
 
+TEST(DegenerateMachineTest, WhatComesOverLinksIsReadInTheDomainToo) {
+  // Three ranks take 2 MB each from a fourth over fast links: 6 MB written and 6 MB read in four memories of 1 MB/s.
+  Machine machine = hand_machine(std::vector<HandRank>(4, HandRank{0, 0, kMega, 64 * kMega}));
+  for (Machine::Gpu& gpu : machine.gpus) gpu.memory.nominal_bytes_per_s = kMega;
+  EXPECT_DOUBLE_EQ(bound_of(*estimate(replicate(machine, {0}, {1, 2, 3})), "LB8 memory"), 12.0 / 4);
+}
+
 TEST(DegenerateMachineTest, MulticastOfTheSwitchSendsOnceWhatGoesToSeveral) {
   const HandRank rank{0, 0, kMega, 4 * kMega};
   Machine machine = hand_machine({rank, rank, rank});

@@ -111,6 +111,20 @@ class Brute {
     return sum;
   }
 
+  /// All that ranks of a domain want is written in their memories; so is it read there, but for what ports let in.
+  void of_memories(std::int32_t domain) {
+    std::int64_t bytes = 0;
+    std::int64_t rate = ports_of(domain, [&](const Machine::Port& port) { return reached_in(port, domain); });
+    for (std::int32_t r = 0; r < machine_.num_ranks(); ++r) {
+      const Machine::Gpu& gpu = at(machine_.gpus, r);
+      if (gpu.domain != domain) continue;
+      if (gpu.memory.bytes_per_s() == 0) return;
+      rate += gpu.memory.bytes_per_s();
+      for (const auto& [need, size] : needs_) bytes += (need.wanted & bit(r)) != 0 ? 2 * size : 0;
+    }
+    offer("LB8 memory", bytes, rate);
+  }
+
   std::int64_t ports_in(std::int32_t domain) const {
     return ports_of(domain, [](const Machine::Port& port) { return port.in.bytes_per_s(); });
   }
@@ -155,6 +169,7 @@ class Brute {
         if (gpu.port >= 0) pcie += gpu.pcie.bytes_per_s();
         pcie_limits = pcie_limits && (gpu.port < 0 || gpu.pcie.bytes_per_s() > 0);
       }
+      of_memories(d);
       for (std::int32_t port = 0; port < static_cast<std::int32_t>(machine_.ports.size()); ++port) of_sharers(d, port);
       offer("LB8 pcie", entering(d, domain_of_), pcie_limits ? pcie : 0);
     }
