@@ -36,6 +36,11 @@ def add(report, figures):
         figures.add(f"python.over_{way}", f"time of {way}() / of reshard", statistics.median(ratios), "", ">=", 5, samples=ratios)
     figures.add("python.staging_mib", "memory beside the tensors: staging of a rank", report["staging_bytes"] / 2**20, " MiB",
                 "<=", STAGING_BUDGET_MIB)
+    growth = report["growth_bytes"]
+    figures.add("python.growth_mib", "what a process grows by, at most, to bind and run for the first time",
+                (growth["bind"] + growth["reshard"]) / 2**20, " MiB", "<=", STAGING_BUDGET_MIB)
+    for way in ("full_tensor", "redistribute"):
+        figures.add(f"python.growth_{way}_mib", f"the same of {way}()", growth[way] / 2**20, " MiB")
     for of in report["python"]:
         text = f"Python's part of a run, {of['tensors']} tensors"
         figures.add(f"python.part.{of['tensors']}.{of['groups']}.us", f"{text}, finished only", of["seconds"][0] * 1e6, " us",
