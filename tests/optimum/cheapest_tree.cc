@@ -14,7 +14,7 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 /// What is left of arcs that reach all that is wanted, if each node is entered once, from the holders outwards, and
 /// nothing leads nowhere. It costs no more than the arcs.
-Tree prune(const Costs& costs, std::vector<std::pair<int, int>> arcs, const std::vector<int>& holders,
+Tree prune(const Costs& costs, const std::vector<std::pair<int, int>>& arcs, const std::vector<int>& holders,
            const std::vector<int>& wanted) {
   std::vector<int> parent(costs.size(), -1);
   std::vector<int> reached = holders;
@@ -68,7 +68,7 @@ class SubsetsOfWanted {
       }
     }
     collect_from_holders(root, all);
-    return prune(costs_, std::move(arcs_), holders_, wanted_);
+    return prune(costs_, arcs_, holders_, wanted_);
   }
 
  private:
@@ -221,7 +221,7 @@ Tree tree_over(const Costs& costs, const std::vector<int>& holders, const std::v
     if (among[from][i + 1] == kNever) return {{}, kNever};  // there is no such tree
     arcs.emplace_back(from == 0 ? holder_for[i] : nodes[from - 1], nodes[i]);
   }
-  return prune(costs, std::move(arcs), holders, wanted);
+  return prune(costs, arcs, holders, wanted);
 }
 
 }  // namespace
