@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from ._comm import Comm
-from ._errors import Error, InvalidArgument
+from ._errors import Error
 from ._library import chars, check, ffi, lib, microseconds, struct, structs
-from ._memory import Memory, fill_buffer, memory_of
+from ._memory import Memory, memory_of
 from ._plan import Plan
-from ._session import STATS, buffers_of, stream_pointer
+from ._session import STATS, Arrays, buffers_of, stream_pointer
 
 STATES = ("unchanged", "complete", "torn")  # by the number of reshard_layer_state_t
-Arrays = Mapping[Any, Any]
 
 
 class Layer(NamedTuple):
@@ -45,7 +44,7 @@ class Reload:
         try:
             desc.timeout_us, desc.lands_directly = microseconds(timeout), int(lands_directly)
             self._src = buffers_of(plan.src, comm.rank, src, "src")
-            self._dst = _staying(plan, comm.rank, dst or {}, device)
+            self._dst = buffers_of(plan.dst, comm.rank, dst, "dst", in_scratch=True, device=device)
             self._outputs = _outputs(outputs)
         except (Error, ValueError):
             lib.reshard_reload_create(desc, ffi.new("reshard_reload_t*"))  # without a plan: tells the other ranks
@@ -124,22 +123,6 @@ class Reload:
     def close(self) -> None:
         """Frees it, scratch and layers that were handed out included; not collective."""
         ffi.release(self.handle)
-
-
-def _staying(plan: Plan, rank: int, arrays: Arrays, device: int | None) -> tuple[Any, list[Memory]]:
-    """reshard_buffer_t[] of the rank's destination buffers, NULL where no memory is given."""
-    wanted, given, memories = plan.dst.buffers(rank), dict(arrays), []
-    filled = structs("buffer", len(wanted))
-    for index, buffer in enumerate(wanted):
-        array = given.pop(buffer.name, None) if buffer.name in given else given.pop(buffer.id, None)
-        memory = Memory(0, buffer.size_bytes, device) if array is None else memory_of(array)
-        if not memory.is_writable:
-            raise InvalidArgument(f"the memory of the dst buffer {buffer.name!r} is read-only")
-        fill_buffer(filled[index], buffer.id, memory)
-        memories.append(memory)
-    if given:
-        raise InvalidArgument(f"rank {rank} has no dst buffers {list(given)}; it has {[one.name for one in wanted]}")
-    return filled, memories
 
 
 def _outputs(outputs: Sequence[tuple[int, Any]]) -> tuple[Any, list[Memory]]:

@@ -20,9 +20,10 @@ POLL_SECONDS = 2e-5
 Arrays = Mapping[Any, Any]
 
 
-def buffers_of(layout: Layout, rank: int, arrays: Arrays | None, side: str) -> tuple[Any, list[Memory]]:
+def buffers_of(layout: Layout, rank: int, arrays: Arrays | None, side: str, *, in_scratch: bool = False,
+               device: int | None = None) -> tuple[Any, list[Memory]]:
     """(reshard_buffer_t[], what must live as long) for the buffers of a rank, which `arrays` has by name or by id. A buffer
-    of no bytes need not be there."""
+    of no bytes need not be there. in_scratch: none need be, those that are not lie in the scratch of a reload, on `device`."""
     wanted, given = layout.buffers(rank), dict(arrays or {})
     names = [buffer.name for buffer in wanted]
     filled, memories = structs("buffer", len(wanted)), []
@@ -30,10 +31,11 @@ def buffers_of(layout: Layout, rank: int, arrays: Arrays | None, side: str) -> t
         if names.count(buffer.name) > 1 and buffer.name in given:
             raise InvalidArgument(f"rank {rank} has several {side} buffers {buffer.name!r}; give their ids: {buffer.id}, ...")
         key = buffer.name if buffer.name in given else buffer.id
-        if key not in given and buffer.size_bytes:
+        if key not in given and buffer.size_bytes and not in_scratch:
             raise InvalidArgument(f"rank {rank} brings no memory for the {side} buffer {buffer.name!r} of "
                                   f"{buffer.size_bytes} bytes; give {side}={{name: array}}")
-        memory = memory_of(given.pop(key)) if key in given else Memory(0, 0)
+        absent = Memory(0, buffer.size_bytes, device) if in_scratch else Memory(0, 0)
+        memory = memory_of(given.pop(key)) if key in given else absent
         if side == "dst" and not memory.is_writable:
             raise InvalidArgument(f"the memory of the dst buffer {buffer.name!r} is read-only")
         fill_buffer(filled[index], buffer.id, memory)

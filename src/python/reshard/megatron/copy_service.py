@@ -121,7 +121,7 @@ def _is_temporary(tensor: torch.Tensor) -> bool:
     if storage.nbytes() != tensor.nbytes or not storage.resizable():  # numpy's, either way, is not
         return False
     count = getattr(torch._C, "_storage_Use_Count", None)  # not public; without it nothing counts as temporary
-    return count is not None and count(storage._cdata) == USERS_OF_STORAGE and tensor._use_count() == 1
+    return count is not None and count(storage._cdata) == USERS_OF_STORAGE and tensor._use_count() == 1  # type: ignore[attr-defined]
 
 
 def _signature(sends: Any, recvs: Any) -> list[Any]:

@@ -120,7 +120,7 @@ def strided_held(name: str, shape: tuple[int, ...], local: torch.Tensor, boxes: 
     if local.layout != torch.strided or local.device.type == "meta":
         raise NotSupported(f"tensor {name!r} is {local.layout} on {local.device}; only strided tensors with memory move")
     size_bytes = local.element_size()
-    origin, strides = local.storage_offset() * size_bytes, [stride * size_bytes for stride in local.stride()]
+    origin, strides = int(local.storage_offset()) * size_bytes, [stride * size_bytes for stride in local.stride()]
     pieces = [Piece(box.start, box.shape, origin + sum(at * stride for at, stride in zip(box.local_start, strides)),
                     tuple(strides)) for box in boxes if 0 not in box.shape]
     return Held(name, shape, dtype_name(local.dtype), local, pieces)

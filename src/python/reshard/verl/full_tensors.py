@@ -38,7 +38,8 @@ class FullTensors:
     def send(self, weights: Any) -> dict[str, float]:
         """An actor's part. Every actor takes each tensor from `weights`, which gathers it, in step with rank 0, which alone
         sends."""
-        began, sent, used, chunks = time.perf_counter(), 0, 0, []
+        began, sent, used = time.perf_counter(), 0, 0
+        chunks: list[Any] = []
         for name, tensor in _iterated(weights):
             flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
             for done, size in self._cut(flat.numel(), used):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import torch
 from vllm.config import set_current_vllm_config
@@ -93,11 +93,16 @@ class Engine(WeightTransferEngine[InitInfo, UpdateInfo]):
             raise RuntimeError("the weight transfer engine reshard is not initialised: call init_weight_transfer_engine")
         is_new = experts.tables(self.model) != self._tables or not self._landing.is_valid()
         stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
-        self._link.run(is_destination_new=is_new, on_layer=lambda layer: self._landing.take(layer), stream=stream)
+        self._link.run(is_destination_new=is_new, on_layer=self._take, stream=stream)
+
+    def _take(self, layer: reshard.Layer) -> None:
+        """By the landing that is there when the layer comes: the run may have begun with describing it anew."""
+        assert self._landing is not None
+        self._landing.take(layer)
 
     def finish_weight_update(self) -> None:
         """What attention layers derive from others' weights comes last."""
-        steps.finish_attention(self.model, self.model_config.dtype)
+        steps.finish_attention(self.model, cast(torch.dtype, self.model_config.dtype))
 
     def shutdown(self) -> None:
         if self._link is not None:

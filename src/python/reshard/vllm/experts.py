@@ -7,6 +7,7 @@ anew: what is recorded for a slot is that of the expert which the table has ther
 """
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ def tables(model: nn.Module) -> list[Table]:
             if (state := _state(module)) is not None and hasattr(module, "routed_experts")]
 
 
-def _state(module: nn.Module) -> object | None:
+def _state(module: nn.Module) -> Any:
     state = getattr(getattr(module, "router", None), "eplb_state", None)
     return state if getattr(state, "logical_to_physical_map", None) is not None else None
 

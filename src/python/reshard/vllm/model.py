@@ -14,6 +14,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -171,7 +172,7 @@ def checkpoint_format(modules: dict[str, nn.Module]) -> Iterator[dict[str, torch
     modules = {name: module for name, module in modules.items() if first[module] == name}
     before = {name: (dict(module._parameters), dict(module._buffers), set(module._non_persistent_buffers_set))
               for name, module in modules.items()}
-    same: dict[int, torch.Tensor] = {}
+    same: dict[int, Any] = {}
     found: dict[str, torch.Tensor] = {}
     try:
         for prefix, module in modules.items():
@@ -202,7 +203,7 @@ def checkpoint_format(modules: dict[str, nn.Module]) -> Iterator[dict[str, torch
             module._non_persistent_buffers_set.update(transient)
 
 
-def _record(model: nn.Module, modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor],
+def _record(model: Any, modules: dict[str, nn.Module], tensors: Sequence[CheckpointTensor],
             firsts: dict[int, int] | None = None) -> Recording:
     """Records these modules with these tensors. firsts: see _wanted."""
     recorder, at = Recorder(), [""]

@@ -36,7 +36,7 @@ def storage_of(tensor: torch.Tensor) -> int:
 
 
 def view_of(tensor: torch.Tensor) -> View:
-    return View(tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+    return View(int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride())
 
 
 class Recorder(TorchDispatchMode):
@@ -59,7 +59,7 @@ class Recorder(TorchDispatchMode):
     def add_parameter(self, name: str, tensor: torch.Tensor) -> None:
         """Records what is written into the tensor. Errors: RecordingError for memory with gaps."""
         try:
-            space = Space(tensor.shape, tensor.stride(), tensor.storage_offset())
+            space = Space(tensor.shape, tensor.stride(), int(tensor.storage_offset()))
         except NotABox as error:
             raise RecordingError(f"{name} cannot be recorded: {error}") from None
         self.parameters[storage_of(tensor)] = (name, space)

@@ -106,9 +106,12 @@ def blocks_of(name: str, space: Space, is_complete: bool) -> list[Block]:
     if not zeros:
         return merged
     beside = next((tensor for tensor in besides if tensor is not None), None)
-    if not merged and beside is None:
+    if merged:
+        tensor, dims = merged[0].tensor, len(merged[0].begin)
+    elif beside is not None:
+        tensor, dims = beside.name, len(beside.shape)
+    else:
         raise RecordingError(f"{name} cannot be recorded: its loader puts nothing but zeros there")
-    tensor, dims = (merged[0].tensor, len(merged[0].begin)) if merged else (beside.name, len(beside.shape))
     return merged + [_zero_block(tensor, dims, place) for place in zeros]
 
 

@@ -38,7 +38,7 @@ def has_step(module: nn.Module) -> bool:
             is not QuantizeMethodBase.process_weights_after_loading)
 
 
-def process(module: nn.Module) -> None:
+def process(module: Any) -> None:
     """The step itself, also when the module has done it before."""
     method, experts = module.quant_method, experts_of(module)
     module.__dict__.pop("_already_called_process_weights_after_loading", None)
@@ -150,7 +150,7 @@ def _holds_memory(value: Any, known: set[int], depth: int) -> bool:
 # -- doing it -------------------------------------------------------------------------------------------------------
 
 
-def _give(module: nn.Module, weights: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> None:
+def _give(module: Any, weights: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> None:
     """Puts weights into a module as its parameters, with the classes and attributes of `like`."""
     kept = get_layerwise_info(module).restore_metadata
     for name, weight in weights.items():
@@ -170,15 +170,17 @@ def run(name: str, module: nn.Module, weights: Mapping[str, torch.Tensor]) -> No
 
     The step may keep `weights`: they must be memory of their own. Errors: StepError names the module.
     """
-    parameters, buffers = dict(module._parameters), dict(module._buffers)
+    parameters: dict[str, Any] = dict(module._parameters)
+    buffers: dict[str, Any] = dict(module._buffers)
     transient = set(module._non_persistent_buffers_set)
     kept = get_layerwise_info(module).restore_metadata[0]
     try:
         for made in set(parameters) - set(kept) - set(weights) if kept else ():
             if made != "bias":  # which vLLM does not note down either
                 del module._parameters[made]
-        if isinstance(getattr(module, "quant_method", None), BaseKVCacheMethod):
-            module.quant_method.create_weights(module)  # scales that the checkpoint has not got, which the step asks for
+        method = getattr(module, "quant_method", None)
+        if isinstance(method, BaseKVCacheMethod):
+            method.create_weights(module)  # scales that the checkpoint has not got, which the step asks for
         _give(module, weights, {**parameters, **buffers})
         with torch.no_grad():
             if has_step(module):
@@ -187,6 +189,7 @@ def run(name: str, module: nn.Module, weights: Mapping[str, torch.Tensor]) -> No
                 for attribute, live in old.items():
                     _copy(f"{name}.{attribute}", live, getattr(module, attribute, None))
     finally:
+        current: Any
         for current, old in ((module._parameters, parameters), (module._buffers, buffers)):
             current.clear()
             current.update(old)
@@ -208,6 +211,7 @@ def _is_view_of(live: torch.Tensor, new: torch.Tensor) -> bool:
 
 def finish_attention(model: nn.Module, dtype: torch.dtype) -> None:
     """The step of attention layers, which comes last: what they derive of other layers' weights stays where it is."""
+    module: Any
     for module in model.modules():
         if not is_deferred_attention_layer(module):
             continue
