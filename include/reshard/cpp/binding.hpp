@@ -68,6 +68,15 @@ inline std::vector<reshard_buffer_t> to_c(const std::vector<Buffer>& buffers) {
   return out;
 }
 
+/// Gives a description of a binding or of a reload its buffers, which must live until it was used.
+template <typename Desc>
+void set_buffers(Desc& desc, const std::vector<reshard_buffer_t>& src, const std::vector<reshard_buffer_t>& dst) {
+  desc.num_src_buffers = static_cast<std::int64_t>(src.size());
+  desc.src_buffers = src.data();
+  desc.num_dst_buffers = static_cast<std::int64_t>(dst.size());
+  desc.dst_buffers = dst.data();
+}
+
 }  // namespace detail
 
 /// A plan bound to a comm and to this rank's memory: reshard_binding_t. It keeps plan and comm alive.
@@ -83,10 +92,7 @@ class Binding : public detail::Handle<reshard_binding_t, reshard_binding_destroy
     reshard_binding_desc_init(&desc);
     desc.plan = plan.get();
     desc.comm = comm.get();
-    desc.num_src_buffers = static_cast<std::int64_t>(src.size());
-    desc.src_buffers = src.data();
-    desc.num_dst_buffers = static_cast<std::int64_t>(dst.size());
-    desc.dst_buffers = dst.data();
+    detail::set_buffers(desc, src, dst);
     desc.timeout_us = options.timeout.count();
     desc.driver = options.driver;
     desc.nccl_comm = options.nccl_comm;
@@ -105,10 +111,7 @@ class Binding : public detail::Handle<reshard_binding_t, reshard_binding_destroy
     reshard_binding_desc_t desc;
     reshard_binding_desc_init(&desc);
     desc.plan = plan.get();
-    desc.num_src_buffers = static_cast<std::int64_t>(src.size());
-    desc.src_buffers = src.data();
-    desc.num_dst_buffers = static_cast<std::int64_t>(dst.size());
-    desc.dst_buffers = dst.data();
+    detail::set_buffers(desc, src, dst);
     desc.timeout_us = options.timeout.count();
     return detail::outcome(reshard_binding_update(get(), &desc));
   }

@@ -82,10 +82,7 @@ class Reload : public detail::Handle<reshard_reload_t, reshard_reload_destroy> {
     reshard_reload_desc_init(&desc);
     desc.plan = plan.get();
     desc.comm = comm.get();
-    desc.num_src_buffers = static_cast<std::int64_t>(src.size());
-    desc.src_buffers = src.data();
-    desc.num_dst_buffers = static_cast<std::int64_t>(dst.size());
-    desc.dst_buffers = dst.data();
+    detail::set_buffers(desc, src, dst);
     desc.num_outputs = static_cast<std::int64_t>(outputs.size());
     desc.outputs = outputs.data();
     desc.lands_directly = options.lands_directly ? 1 : 0;
