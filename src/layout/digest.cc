@@ -86,8 +86,10 @@ std::uint64_t ModelLayout::digest() const {
     hasher.add_all(tensors_[t].shape);
     hasher.add(tensors_[t].group);
     for (const Placement& placement : places_[t]) add(placement, &shared, &hasher);
-    hasher.add(static_cast<std::int64_t>(rank_blocks_[t].size()));
-    for (const RankBlock& given : rank_blocks_[t]) add(given, &hasher);
+    // A range counts as its blocks: layouts that say the same in either way are equal.
+    const std::vector<RankBlock> blocks = rank_blocks(static_cast<std::int64_t>(t));
+    hasher.add(static_cast<std::int64_t>(blocks.size()));
+    for (const RankBlock& given : blocks) add(given, &hasher);
   }
   // Only where there are any, as with offsets.
   for (std::size_t t = 0; t < tensors_.size() && has_scales(); ++t) {

@@ -46,7 +46,8 @@ Result<std::int64_t> ModelLayout::add_tensor(Tensor tensor) {
   tensors_.push_back(std::move(tensor));
   scales_.emplace_back();
   places_.emplace_back();
-  rank_blocks_.emplace_back();
+  const Tensor& added = tensors_.back();
+  rank_blocks_.emplace_back(index, added.shape, size_bytes(added.dtype));
   return index;
 }
 
@@ -97,20 +98,28 @@ Status ModelLayout::place(std::int64_t tensor, Placement placement) {
 
 namespace {
 
+/// 2^59 for the offset of a block and for the reach of each of at most 8 dims sum up to less than 2^63.
+constexpr std::int64_t kMostStrided = std::int64_t{1} << 59;
+
 /// Refuses strides whose reach leaves 63 bits before byte_span computes with them.
 bool strides_fit(const Block& block) {
-  // 2^59 for the offset and for each of at most 8 dims sum up to less than 2^63.
-  constexpr std::int64_t kMost = std::int64_t{1} << 59;
-  if (block.offset_bytes < 0 || block.offset_bytes > kMost) return false;
+  if (block.offset_bytes < 0 || block.offset_bytes > kMostStrided) return false;
   for (int d = 0; d < block.box.num_dims; ++d) {
-    if (block.strides_bytes[d] > kMost || block.strides_bytes[d] < -kMost) return false;
+    if (block.strides_bytes[d] > kMostStrided || block.strides_bytes[d] < -kMostStrided) return false;
     const std::int64_t stride = std::abs(block.strides_bytes[d]);
-    if (stride > 0 && block.box.extent(d) > kMost / stride) return false;
+    if (stride > 0 && block.box.extent(d) > kMostStrided / stride) return false;
   }
   return true;
 }
 
 }  // namespace
+
+/// Explicit blocks lie in a buffer of their rank.
+Status ModelLayout::check_owner(std::int64_t buffer, std::int32_t rank) const {
+  if (rank < 0 || rank >= num_ranks_) return invalid_argument(fmt::format("ranks are 0 to {}", num_ranks_ - 1));
+  if (buffer >= 0 && buffer < std::ssize(buffers_) && at(buffers_, buffer).rank == rank) return {};
+  return invalid_argument(fmt::format("buffer {} is not a buffer of this rank", buffer));
+}
 
 Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
   if (block.tensor < 0 || block.tensor >= static_cast<std::int64_t>(tensors_.size())) {
@@ -122,13 +131,7 @@ Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
   const auto where = [&] {
     return fmt::format("block {} of tensor \"{}\" on rank {}", to_string(block.box), tensor.name, rank);
   };
-  if (rank < 0 || rank >= num_ranks_) {
-    return invalid_argument(fmt::format("{}: ranks are 0 to {}", where(), num_ranks_ - 1));
-  }
-  if (block.buffer < 0 || block.buffer >= static_cast<std::int64_t>(buffers_.size()) ||
-      at(buffers_, block.buffer).rank != rank) {
-    return invalid_argument(fmt::format("{}: buffer {} is not a buffer of this rank", where(), block.buffer));
-  }
+  if (Status owner = check_owner(block.buffer, rank); !owner.ok()) return std::move(owner).with_context(where());
   if (block.box.num_dims != static_cast<int>(tensor.shape.size())) {
     return invalid_argument(
         fmt::format("{}: {} dims where the tensor has {}", where(), block.box.num_dims, tensor.shape.size()));
@@ -150,7 +153,7 @@ Status ModelLayout::add_block(std::int32_t rank, const Block& block) {
             fmt::format("{}: its strides reach bytes [{}, {}) of buffer \"{}\", which has {}", where(), low, high,
                         at(buffers_, block.buffer).name, have)};
   }
-  at(rank_blocks_, block.tensor).push_back({rank, block});
+  at(rank_blocks_, block.tensor).add({rank, block});
   return {};
 }
 
@@ -166,31 +169,31 @@ Status ModelLayout::add_flat_range(std::int32_t rank, std::int64_t tensor, std::
     return invalid_argument(fmt::format("flat range [{}, {}) is outside tensor \"{}\" of {} elements", begin, end,
                                         flat.name, whole.num_elements()));
   }
-  Block block;
-  block.tensor = tensor;
-  block.buffer = buffer;
-  const std::int64_t element_bytes = size_bytes(flat.dtype);
-  std::int64_t stride = element_bytes;
-  for (int d = whole.num_dims - 1; d >= 0; --d) {
-    block.strides_bytes[d] = stride;
-    stride *= whole.extent(d);
+  const auto where = [&] {
+    return fmt::format("flat range [{}, {}) of tensor \"{}\" on rank {}", begin, end, flat.name, rank);
+  };
+  if (Status owner = check_owner(buffer, rank); !owner.ok()) return std::move(owner).with_context(where());
+  if (offset_bytes < 0 || offset_bytes > kMostStrided) {
+    return invalid_argument(fmt::format("{}: it lies at the offset {}", where(), offset_bytes));
   }
-  // Half, so that adding the range itself, at most 2^62 bytes, stays within 63 bits; add_block() checks the rest.
-  if (offset_bytes < 0 || offset_bytes > INT64_MAX / 2) {
-    return invalid_argument(
-        fmt::format("flat range [{}, {}) of tensor \"{}\" lies at the offset {}", begin, end, flat.name, offset_bytes));
+  // So that its boxes are blocks that add_block takes, too.
+  if (whole.num_elements() > kMostStrided / size_bytes(flat.dtype)) {
+    return invalid_argument(fmt::format("{}: the tensor has more than 2^59 bytes", where()));
   }
-  // A range that begins and ends inside rows is several boxes. When one of them is refused, those before it go, too.
-  const std::size_t num_before = at(rank_blocks_, tensor).size();
-  Status status;
-  for_each_box_of_range(whole, begin, end, [&](const Box& piece, std::int64_t position) {
-    if (!status.ok()) return;
-    block.box = piece;
-    block.offset_bytes = offset_bytes + (position - begin) * element_bytes;
-    status = add_block(rank, block);
-  });
-  if (!status.ok()) at(rank_blocks_, tensor).resize(num_before);
-  return status;
+  const std::int64_t last = offset_bytes + (end - begin) * size_bytes(flat.dtype);
+  const Buffer& owned = at(buffers_, buffer);
+  if (last > owned.size_bytes) {
+    return {RESHARD_ERR_BUFFER_TOO_SMALL, fmt::format("{}: it reaches bytes [{}, {}) of buffer \"{}\", which has {}",
+                                                      where(), offset_bytes, last, owned.name, owned.size_bytes)};
+  }
+  if (begin < end) at(rank_blocks_, tensor).add(rank, {begin, end, buffer, offset_bytes});
+  return {};
+}
+
+std::vector<RankBlock> ModelLayout::rank_blocks(std::int64_t tensor) const {
+  std::vector<RankBlock> out;
+  at(rank_blocks_, tensor).for_each(RankBlocks::kEveryRank, [&](const RankBlock& given) { out.push_back(given); });
+  return out;
 }
 
 std::int64_t ModelLayout::find_tensor(std::string_view name) const {
@@ -210,14 +213,13 @@ std::vector<Block> ModelLayout::blocks(std::int32_t rank, std::int64_t tensor) c
   Dims low;
   bool first = true;
   const std::size_t placed = out.size();
-  for (const RankBlock& given : rank_blocks(tensor)) {
-    if (given.rank != rank) continue;
+  at(rank_blocks_, tensor).for_each(rank, [&](const RankBlock& given) {
     out.push_back(given.block);
     for (int d = 0; d < given.block.box.num_dims; ++d) {
       low[d] = first ? given.block.box.begin[d] : std::min(low[d], given.block.box.begin[d]);
     }
     first = false;
-  }
+  });
   for (std::size_t i = placed; i < out.size(); ++i) {
     for (int d = 0; d < out[i].box.num_dims; ++d) out[i].local_begin[d] = out[i].box.begin[d] - low[d];
   }
@@ -304,9 +306,7 @@ Status ModelLayout::remove_ranks(const std::vector<std::int32_t>& lost) {
       placement.mesh = mesh;
     }
   }
-  for (std::vector<RankBlock>& of_tensor : rank_blocks_) {
-    std::erase_if(of_tensor, [&](const RankBlock& block) { return is_lost(block.rank); });
-  }
+  for (RankBlocks& of_tensor : rank_blocks_) of_tensor.remove_ranks(lost);
   for (Buffer& buffer : buffers_) {
     if (buffer.rank >= 0 && is_lost(buffer.rank)) buffer.size_bytes = 0;
   }

@@ -16,6 +16,7 @@
 #include "src/layout/box.h"
 #include "src/layout/dim_map.h"
 #include "src/layout/mesh.h"
+#include "src/layout/rank_blocks.h"
 #include "src/layout/scales.h"
 
 namespace reshard {
@@ -65,26 +66,6 @@ struct Placement {
   Padding padding = Padding::kZero;
 };
 
-enum class BlockKind { kData, kZero, kUntouched };
-
-/// One rank's strided piece of a tensor: the element at global index i lies at
-/// offset_bytes + sum((i[d] - box.begin[d]) * strides_bytes[d]) of the buffer.
-struct Block {
-  BlockKind kind = BlockKind::kData;
-  std::int64_t tensor = -1;
-  std::int64_t buffer = -1;
-  Box box;           ///< kData: global indices. Padding: [0, extent) per dim
-  Dims local_begin;  ///< place in the rank's local tensor, padding included
-  std::int64_t offset_bytes = 0;
-  Dims strides_bytes;
-};
-
-/// A block of one rank that was given as such.
-struct RankBlock {
-  std::int32_t rank = 0;
-  Block block;
-};
-
 /// A buffer: one allocation on each rank that has it. There are three kinds:
 ///  - explicit (rank >= 0): of one rank and of a given size; blocks lie in it;
 ///  - of one array (rank -1): placements describe one and the same array, and what one of them leaves free of it
@@ -131,7 +112,8 @@ class ModelLayout {
   /// Errors: box outside the tensor, rank outside the world, memory outside the buffer, buffer of another rank.
   Status add_block(std::int32_t rank, const Block& block);
 
-  /// Elements [begin, end) of the flattened tensor, contiguous from offset_bytes on (FSDP1 flat parameters).
+  /// Elements [begin, end) of the flattened tensor, contiguous from offset_bytes on (FSDP1 flat parameters). Errors: a
+  /// range outside the tensor, and as add_block.
   Status add_flat_range(std::int32_t rank, std::int64_t tensor, std::int64_t begin, std::int64_t end,
                         std::int64_t buffer, std::int64_t offset_bytes);
 
@@ -156,7 +138,10 @@ class ModelLayout {
   ScaleGrid scale_grid(std::int64_t tensor) const;
 
   const std::vector<Placement>& placements(std::int64_t tensor) const { return at(places_, tensor); }
-  const std::vector<RankBlock>& rank_blocks(std::int64_t tensor) const { return at(rank_blocks_, tensor); }
+
+  /// The blocks that were given one by one, flat ranges as the boxes that they are. They are made anew for each call.
+  std::vector<RankBlock> rank_blocks(std::int64_t tensor) const;
+  bool has_rank_blocks(std::int64_t tensor) const { return !at(rank_blocks_, tensor).empty(); }
 
   /// Every block, padding included, that `rank` has of `tensor`, placement by placement.
   std::vector<Block> blocks(std::int32_t rank, std::int64_t tensor) const;
@@ -172,13 +157,15 @@ class ModelLayout {
   std::uint64_t digest() const;
 
  private:
+  Status check_owner(std::int64_t buffer, std::int32_t rank) const;
+
   std::int32_t num_ranks_;
   std::vector<Tensor> tensors_;
   std::vector<Scales> scales_;                                       // by tensor
   std::unordered_map<std::int64_t, std::int64_t> tensor_of_scales_;  // by scale tensor
   std::unordered_map<std::string, std::int64_t> tensor_of_name_;
-  std::vector<std::vector<Placement>> places_;       // by tensor
-  std::vector<std::vector<RankBlock>> rank_blocks_;  // by tensor
+  std::vector<std::vector<Placement>> places_;  // by tensor
+  std::vector<RankBlocks> rank_blocks_;         // by tensor
   std::vector<Buffer> buffers_;
   std::vector<std::vector<std::int64_t>> tensors_of_buffer_;  // by buffer, tensors with a placement in it
   CheckedMaps checked_maps_;                                  // of placements

@@ -66,9 +66,11 @@ Status append_runs(const Block& block, std::int64_t element_bytes, std::vector<B
 /// Explicit blocks: compared run by run, because strided blocks may interleave.
 Status check_blocks(const ModelLayout& layout) {
   std::map<std::int64_t, std::vector<ByteRun>> runs_of_buffer;
+  std::vector<std::vector<RankBlock>> blocks_of_tensor;  // which the runs point into
+  for (std::int64_t t = 0; t < std::ssize(layout.tensors()); ++t) blocks_of_tensor.push_back(layout.rank_blocks(t));
   for (std::size_t t = 0; t < layout.tensors().size(); ++t) {
     const std::int64_t element_bytes = size_bytes(layout.tensors()[t].dtype);
-    for (const RankBlock& given : layout.rank_blocks(static_cast<std::int64_t>(t))) {
+    for (const RankBlock& given : blocks_of_tensor[t]) {
       if (given.block.kind == BlockKind::kUntouched) continue;
       RESHARD_TRY(append_runs(given.block, element_bytes, &runs_of_buffer[given.block.buffer]));
     }

@@ -309,7 +309,7 @@ std::int32_t Partitioner::partition_of(std::int64_t tensor) {
 std::int32_t Partitioner::compute(std::int64_t tensor) {
   const Tensor& described = at(layout_.tensors(), tensor);
   const auto& placements = layout_.placements(tensor);
-  const auto& rank_blocks = layout_.rank_blocks(tensor);
+  const std::vector<RankBlock> rank_blocks = layout_.rank_blocks(tensor);
   std::string key;
   if (rank_blocks.empty()) {
     key = structure_key(described, placements);

@@ -143,8 +143,9 @@ class LayoutWriter {
     add_list(tensor.shape);
     add_size(layout_.placements(index));
     for (const Placement& placement : layout_.placements(index)) add(placement);
-    add_size(layout_.rank_blocks(index));
-    for (const RankBlock& given : layout_.rank_blocks(index)) add(given);
+    const std::vector<RankBlock> blocks = layout_.rank_blocks(index);
+    add_size(blocks);
+    for (const RankBlock& given : blocks) add(given);
   }
 
   void add_scales() {

@@ -206,9 +206,16 @@ TEST_F(LayoutErrorTest, AFlatRangeIsAddedWholeOrNotAtAll) {
   expect_invalid(layout.add_flat_range(1, tensor, 0, 4, own, -4), "-4");
   expect_invalid(layout.add_flat_range(1, tensor, 0, 4, own, INT64_MAX - 3), "offset");
   expect_invalid(layout.add_flat_range(1, 8, 0, 4, own, 0), "tensor 8");
+  expect_invalid(layout.add_flat_range(2, tensor, 0, 4, own, 0), "rank 2: buffer");
+  expect_invalid(layout.add_flat_range(4, tensor, 0, 4, own, 0), "ranks are 0 to 3");
+  expect_invalid(layout.add_flat_range(1, tensor, 0, 4, 9, 0), "buffer 9");
+  const std::int64_t huge = *layout.add_tensor({"huge", DType::kU8, {4, std::int64_t{1} << 60}, 0});
+  expect_invalid(layout.add_flat_range(1, huge, 0, 4, own, 0), "2^59");
   // Elements 2 to 10 are three boxes; the buffer holds the first two of them.
   expect_error(layout.add_flat_range(1, tensor, 2, 11, own, 0), RESHARD_ERR_BUFFER_TOO_SMALL, "32");
-  EXPECT_TRUE(layout.rank_blocks(tensor).empty());
+  EXPECT_FALSE(layout.has_rank_blocks(tensor));
+  EXPECT_TRUE(layout.add_flat_range(1, tensor, 7, 7, own, 0).ok());  // of no elements
+  EXPECT_FALSE(layout.has_rank_blocks(tensor));
   EXPECT_TRUE(layout.add_flat_range(1, tensor, 2, 10, own, 0).ok());
   EXPECT_EQ(layout.rank_blocks(tensor).size(), 3U);
 }

@@ -229,5 +229,52 @@ RC_GTEST_PROP(LayoutTest, FlatRangesHoldEveryElementOnce, ()) {
   }
 }
 
+/// A range is kept as an interval, but says what its boxes would say if they were given one by one, in between other
+/// blocks, and to ranks of which some leave.
+RC_GTEST_PROP(LayoutTest, AFlatRangeIsTheBlocksThatItIsMadeOf, ()) {
+  constexpr std::int32_t kRanks = 3;
+  const Indices shape = oracle::random_shape(3, 5);
+  ModelLayout by_range(kRanks);
+  ModelLayout by_block(kRanks);
+  const Box whole = whole_box(shape);
+  const std::int64_t size = whole.num_elements();
+  for (ModelLayout* layout : {&by_range, &by_block}) {
+    RC_ASSERT(layout->add_tensor({"t", DType::kF32, shape, 0}).ok());
+    for (std::int32_t rank = 0; rank < kRanks; ++rank) RC_ASSERT(layout->add_rank_buffer(rank, "own", 4096).ok());
+  }
+  for (std::int64_t n = random(0, 8); n > 0; --n) {
+    const auto rank = static_cast<std::int32_t>(random(0, kRanks - 1));
+    Block block;
+    block.tensor = 0;
+    block.buffer = rank;
+    for (std::int64_t d = oracle::size_of(shape) - 1, stride = 4; d >= 0; stride *= at(shape, d--)) {
+      block.strides_bytes[static_cast<int>(d)] = stride;
+    }
+    const std::int64_t begin = random(0, size), end = random(begin, size), offset = random(0, 100);
+    const bool is_range = random(0, 1) == 1;
+    if (is_range) RC_ASSERT(by_range.add_flat_range(rank, 0, begin, end, rank, offset).ok());
+    for_each_box_of_range(whole, begin, end, [&](const Box& box, std::int64_t position) {
+      block.box = box;
+      block.offset_bytes = offset + (position - begin) * 4;
+      RC_ASSERT(by_block.add_block(rank, block).ok());
+      if (!is_range) RC_ASSERT(by_range.add_block(rank, block).ok());
+    });
+  }
+  if (random(0, 2) == 0) {
+    for (ModelLayout* layout : {&by_range, &by_block}) RC_ASSERT(layout->remove_ranks({1}).ok());
+  }
+  RC_ASSERT(by_range.digest() == by_block.digest());
+  for (std::int32_t rank = 0; rank < kRanks; ++rank) {
+    const std::vector<Block> blocks = by_block.blocks(rank, 0);
+    const std::vector<Block> same = by_range.blocks(rank, 0);
+    RC_ASSERT(same.size() == blocks.size());
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      RC_ASSERT((same[i].kind == blocks[i].kind && same[i].tensor == 0 && same[i].buffer == rank));
+      RC_ASSERT((same[i].box == blocks[i].box && same[i].local_begin == blocks[i].local_begin));
+      RC_ASSERT((same[i].offset_bytes == blocks[i].offset_bytes && same[i].strides_bytes == blocks[i].strides_bytes));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace reshard
