@@ -8,6 +8,7 @@ import ctypes
 import json
 import multiprocessing
 import pathlib
+import queue
 import statistics
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from reload_figures import HANDLE, I32, I64, TIMEOUT_US, BindingDesc, Buffer, Bu
 from tools import MODELS
 
 NUM_RANKS = 8
+MOST_SECONDS = 300  # for all ranks to start, bind and measure
 ROUNDS = 6  # each a change of one table, to and fro
 SOURCE = "megatron:tp=2,dp=4,ep=8"
 SERVER = "vllm:tp=2,dp=4,ep=8,eplb="
@@ -30,19 +32,23 @@ def small_config():
     return json.dumps(config | SMALL).encode()
 
 
-def plans_of(library, folder):
-    """A plan, and the one after one table of 58 is new: the same on every rank, as every rank makes them alike."""
+def layouts_of(library, folder):
+    """The source, and the servers before and after one table of 58 is new: the same on every rank."""
     tables = random_tables(1)
-    layouts = []
+    servers = []
     for number in range(2):
         if number == 1:
             tables[10] = random_tables(2)[10]
         path = pathlib.Path(folder) / f"{number}.json"
         path.write_text(json.dumps({"physical_to_logical": tables}), encoding="utf-8")
-        layouts.append(library.layout_of(small_config(), SERVER + str(path), NUM_RANKS))
-    source = library.layout_of(small_config(), SOURCE, NUM_RANKS)
-    first = library.make("plan_create", source, layouts[0], None)
-    return source, layouts[0], [first, library.make("plan_update", first, layouts[1])]
+        servers.append(library.layout_of(small_config(), SERVER + str(path), NUM_RANKS))
+    return library.layout_of(small_config(), SOURCE, NUM_RANKS), servers
+
+
+def plans_of(library, source, servers):
+    """A plan, and the one after the change."""
+    first = library.make("plan_create", source, servers[0], None)
+    return [first, library.make("plan_update", first, servers[1])]
 
 
 def description(library, comm, rank, layouts):
@@ -108,14 +114,15 @@ def measure_rank(library, comm, rank, layouts, plans):
 
 def between_threads(library, _bin_dir):
     with tempfile.TemporaryDirectory() as folder:
-        source, server, plans = plans_of(library, folder)
+        source, servers = layouts_of(library, folder)
+        plans = plans_of(library, source, servers)
         comms = (HANDLE * NUM_RANKS)()
         library.call("comm_create_local", I32(NUM_RANKS), None, comms)
         results = [None] * NUM_RANKS
 
         def rank_thread(rank):
             try:
-                results[rank] = measure_rank(library, HANDLE(comms[rank]), rank, (source, server), plans)
+                results[rank] = measure_rank(library, HANDLE(comms[rank]), rank, (source, servers[0]), plans)
             except RuntimeError as error:
                 results[rank] = error
         threads = [threading.Thread(target=rank_thread, args=(rank,)) for rank in range(NUM_RANKS)]
@@ -126,36 +133,82 @@ def between_threads(library, _bin_dir):
     return results
 
 
-def rank_process(bin_dir, rank, ids, results):
-    library = Library(bin_dir)
+def saved_plans(library, folder):
+    """Paths of the plans, made once: each rank for itself would take as long as all of them on one core."""
+    paths = []
+    for number, plan in enumerate(plans_of(library, *layouts_of(library, folder))):
+        paths.append(str(pathlib.Path(folder) / f"{number}.plan"))
+        library.call("plan_save", plan, paths[-1].encode())
+    return paths
+
+
+def rank_process(bin_dir, rank, paths, ids, results):
     try:
+        library = Library(bin_dir)
         with tempfile.TemporaryDirectory() as folder:
-            source, server, plans = plans_of(library, folder)
-            unique_id = ctypes.create_string_buffer(128)
-            if rank == 0:
-                library.call("unique_id_create", None, unique_id)
-                for _ in range(NUM_RANKS - 1):
-                    ids.put(unique_id.raw)
-            else:
-                unique_id.raw = ids.get()
-            comm = HANDLE()
-            library.call("comm_create_from_id", unique_id, I32(rank), I32(NUM_RANKS), None, ctypes.byref(comm))
-            results.put((rank, measure_rank(library, comm, rank, (source, server), plans)))
-            library.destroy(comm=comm)
-    except RuntimeError as error:
-        results.put((rank, error))
+            source, servers = layouts_of(library, folder)
+        plans = [library.make("plan_load", path.encode(), source, server, None)
+                 for path, server in zip(paths, servers)]
+        unique_id = ctypes.create_string_buffer(128)
+        if rank == 0:
+            library.call("unique_id_create", None, unique_id)
+            for _ in range(NUM_RANKS - 1):
+                ids.put(unique_id.raw)
+        else:
+            unique_id.raw = ids.get()
+        comm = HANDLE()
+        library.call("comm_create_from_id", unique_id, I32(rank), I32(NUM_RANKS), None, ctypes.byref(comm))
+        results.put((rank, measure_rank(library, comm, rank, (source, servers[0]), plans)))
+        library.destroy(comm=comm)
+    except Exception as error:  # whatever it is, the others wait for this rank: the parent must hear of it and end them
+        results.put((rank, RuntimeError(f"rank {rank}: {type(error).__name__}: {error}")))
 
 
-def between_processes(_library, bin_dir):
+def gather(processes, results):
+    """What each rank has put; the first error, or the end of a rank that has put nothing, ends the wait."""
+    found = {}
+    until = time.monotonic() + MOST_SECONDS
+    while len(found) < len(processes):
+        ended = [rank for rank, process in enumerate(processes) if process.exitcode is not None]
+        try:  # after the look at who has ended: what a rank put before it ended is then in the queue
+            rank, result = results.get(timeout=1)
+        except queue.Empty:
+            silent = [rank for rank in ended if rank not in found]
+            if silent:
+                codes = ", ".join(f"rank {rank} with exit code {processes[rank].exitcode}" for rank in silent)
+                raise RuntimeError(f"ended without a result: {codes}") from None
+            if time.monotonic() > until:
+                missing = sorted(set(range(len(processes))) - set(found))
+                raise RuntimeError(f"no result of ranks {missing} within {MOST_SECONDS} s") from None
+            continue
+        if isinstance(result, Exception):
+            raise result
+        found[rank] = result
+    return [found[rank] for rank in range(len(processes))]
+
+
+def end(processes):
+    """Also those that wait for a rank that failed."""
+    for process in processes:
+        process.join(timeout=0 if process.exitcode is not None else 5)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def between_processes(library, bin_dir):
     context = multiprocessing.get_context("spawn")  # a process that has had comms is not to be forked
     ids, results = context.Queue(), context.Queue()
-    processes = [context.Process(target=rank_process, args=(bin_dir, rank, ids, results)) for rank in range(NUM_RANKS)]
-    for process in processes:
-        process.start()
-    found = dict(results.get(timeout=300) for _ in processes)
-    for process in processes:
-        process.join()
-    return [found[rank] for rank in range(NUM_RANKS)]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = saved_plans(library, folder)
+        processes = [context.Process(target=rank_process, args=(bin_dir, rank, paths, ids, results))
+                     for rank in range(NUM_RANKS)]
+        for process in processes:
+            process.start()
+        try:
+            return gather(processes, results)
+        finally:
+            end(processes)
 
 
 def measure(library, bin_dir, figures):

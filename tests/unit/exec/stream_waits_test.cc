@@ -11,8 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <ostream>
+#include <set>
 
 #include "tests/doubles/cuda/control.h"
 #include "tests/doubles/nccl/control.h"
@@ -27,6 +29,7 @@ using testing::StreamJob;
 
 constexpr const char* kWait = "cudaStreamWaitEvent";
 constexpr unsigned kHangSeconds = 10;  // what waits for ever shows, too
+constexpr std::int64_t kEnough = 3;    // of waits that show, for a test that takes seconds
 
 bool tries_all() {
   return std::getenv("RESHARD_STREAM_WAITS") != nullptr;
@@ -83,19 +86,17 @@ TEST_P(StreamWaitsTest, AMissingWaitIsFoundUnderSomeSeed) {
   ASSERT_EQ(run_world(options), "");
   const std::int64_t num_waits = cuda_double_orders_of(kWait);
   ASSERT_GT(num_waits, 0);
+  // Seed after seed over all waits, until enough have shown. A sample of waits would pass or fail with the load of the
+  // machine, for how often the host asks, which draws numbers too, is a matter of time.
   const std::uint64_t num_seeds = tries_all() ? 500 : 30;
-  std::int64_t num_tried = 0;
-  std::int64_t num_found = 0;
-  for (std::int64_t nth = 1; nth <= num_waits; nth += tries_all() ? 1 : 1 + num_waits / 6) {
-    bool is_found = false;
-    for (std::uint64_t seed = 1; seed <= num_seeds && !is_found; ++seed) is_found = shows(options, nth, seed);
-    if (tries_all()) {
-      EXPECT_TRUE(is_found) << "wait " << nth << " of " << num_waits;
+  const auto enough = static_cast<std::size_t>(tries_all() ? num_waits : std::min(num_waits, kEnough));
+  std::set<std::int64_t> found;
+  for (std::uint64_t seed = 1; seed <= num_seeds && found.size() < enough; ++seed) {
+    for (std::int64_t nth = 1; nth <= num_waits && found.size() < enough; ++nth) {
+      if (!found.contains(nth) && shows(options, nth, seed)) found.insert(nth);
     }
-    ++num_tried;
-    num_found += is_found ? 1 : 0;
   }
-  EXPECT_GE(2 * num_found, num_tried);
+  EXPECT_GE(found.size(), enough) << "of " << num_waits << " waits these show: " << ::testing::PrintToString(found);
 }
 
 INSTANTIATE_TEST_SUITE_P(Worlds, StreamWaitsTest,

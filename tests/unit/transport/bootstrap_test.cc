@@ -216,6 +216,12 @@ TEST(BootstrapTest, ContributionThatIsTooLongFailsForAllAndNothingElse) {
 }
 
 TEST(BootstrapTest, LongWaitSaysForWhom) {
+  // Both at once: of a rank that waits for a leaf, and of a leaf that waits for rank 0.
+  std::string of_leaf;
+  std::jthread leaf([&] {
+    const Notice notice = [&](const std::string& text) { of_leaf = text; };
+    EXPECT_FALSE(create_tcp_bootstrap(new_id(), 1, 2, Deadline(2'500'000), notice).ok());
+  });
   const reshard_unique_id_t id = new_id();
   std::vector<std::string> notices(3);
   const Verdict verdict = run_threads(3, [&](std::int32_t rank) -> Verdict {
@@ -224,11 +230,9 @@ TEST(BootstrapTest, LongWaitSaysForWhom) {
     RESHARD_REQUIRE_OK(create_tcp_bootstrap(id, rank, 3, Deadline(kPatienceUs), notice));
     return {};
   });
+  leaf.join();
   EXPECT_EQ(verdict, "");
   EXPECT_NE(notices[0].find("rank 0 of 3 waits for rank 1"), std::string::npos) << notices[0];
-  std::string of_leaf;
-  const Notice notice = [&](const std::string& text) { of_leaf = text; };
-  EXPECT_FALSE(create_tcp_bootstrap(new_id(), 1, 2, Deadline(2'500'000), notice).ok());
   EXPECT_NE(of_leaf.find("rank 1 of 2 waits for rank 0"), std::string::npos) << of_leaf;
 }
 

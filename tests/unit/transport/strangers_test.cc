@@ -204,11 +204,11 @@ TEST(StrangersTest, SilentStrangerIsDroppedAfterASecond) {
   Channel stranger = connect_stranger(port_of(id));
   std::jthread root([&] {
     // Alone: rank 1 never comes.
-    EXPECT_EQ(create_tcp_bootstrap(id, 0, 2, Deadline(4'000'000)).status().code(), RESHARD_ERR_TIMEOUT);
+    EXPECT_EQ(create_tcp_bootstrap(id, 0, 2, Deadline(2'500'000)).status().code(), RESHARD_ERR_TIMEOUT);
   });
   const auto start = Clock::now();
   EXPECT_EQ(await_frame(&stranger), nullptr);
-  EXPECT_LT(Clock::now() - start, std::chrono::milliseconds(3'900));  // not only at the end
+  EXPECT_LT(Clock::now() - start, std::chrono::milliseconds(2'400));  // not only at the end
 }
 
 TEST(StrangersTest, RankZeroWithoutDescriptorsSaysSo) {
