@@ -334,7 +334,8 @@ RESHARD_API reshard_status_t reshard_comm_create_from_id(const reshard_unique_id
 
 /**
  * The same, with the caller's all-gather in place of the rendezvous: it carries rank 0's addresses and the secret to
- * all ranks. `user` must live until this returns.
+ * all ranks. `user` must live until this returns. The options' timeout counts from the return of the all-gather, which
+ * is the caller's to end.
  */
 RESHARD_API reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgather, void* user, int32_t rank,
                                                                int32_t num_ranks, const reshard_comm_options_t* options,

@@ -41,16 +41,17 @@ Notice notice_of(const reshard_comm_options_t* options) {
   return [notice = options->notice, user = options->user](const std::string& text) { notice(text.c_str(), user); };
 }
 
-/// Connects over UCX the ranks that `make_bootstrap(deadline, notice)` brings together. One deadline holds for all of
-/// it: what the rendezvous has used up is missing when the transports exchange their addresses.
+/// Connects over UCX the ranks that `make_bootstrap(&deadline, notice)` brings together. One deadline holds for all of
+/// it: what the rendezvous has used up is missing when the transports exchange their addresses. It is handed over to be
+/// begun anew after a wait that is the caller's.
 template <typename MakeBootstrap>
 Status connect([[maybe_unused]] const MakeBootstrap& make_bootstrap, const reshard_comm_options_t* options,
                reshard_comm_t* comm) {
   RESHARD_TRY(check_not_null(comm, "comm"));
   RESHARD_TRY(const std::int64_t timeout_us, timeout_of(options));
 #if RESHARD_HAVE_UCX
-  const Deadline deadline(timeout_us);
-  RESHARD_TRY(std::unique_ptr<Bootstrap> bootstrap, make_bootstrap(deadline, notice_of(options)));
+  Deadline deadline(timeout_us);
+  RESHARD_TRY(std::unique_ptr<Bootstrap> bootstrap, make_bootstrap(&deadline, notice_of(options)));
   auto made = std::make_unique<reshard_comm>();
   const char* net_devices = options == nullptr ? nullptr : options->net_devices;
   RESHARD_TRY(made->transport,
@@ -94,8 +95,8 @@ reshard_status_t reshard_comm_create_from_id(const reshard_unique_id_t* id, int3
   if (comm != nullptr) *comm = nullptr;
   return guard([&]() -> Status {
     RESHARD_TRY(check_not_null(id, "id"));
-    return connect([&](const Deadline& deadline,
-                       const Notice& notice) { return create_tcp_bootstrap(*id, rank, num_ranks, deadline, notice); },
+    return connect([&](const Deadline* deadline,
+                       const Notice& notice) { return create_tcp_bootstrap(*id, rank, num_ranks, *deadline, notice); },
                    options, comm);
   });
 }
@@ -107,7 +108,7 @@ reshard_status_t reshard_comm_create_from_callback(reshard_allgather_fn allgathe
   return guard([&]() -> Status {
     if (allgather == nullptr) return invalid_argument("allgather is NULL");
     return connect(
-        [&](const Deadline& deadline, const Notice& notice) {
+        [&](Deadline* deadline, const Notice& notice) {
           return create_callback_bootstrap(allgather, user, rank, num_ranks, deadline, notice);
         },
         options, comm);
@@ -119,10 +120,10 @@ reshard_status_t reshard_comm_create_from_environment(const reshard_comm_options
   if (comm != nullptr) *comm = nullptr;
   return guard([&]() -> Status {
     return connect(
-        [](const Deadline& deadline, const Notice& notice) -> Result<std::unique_ptr<Bootstrap>> {
+        [](const Deadline* deadline, const Notice& notice) -> Result<std::unique_ptr<Bootstrap>> {
           RESHARD_TRY(const Launch launch,
                       launch_from_environment({reshard::api::read_environment, reshard::api::parent_process()}));
-          return create_launch_bootstrap(launch, deadline, notice);
+          return create_launch_bootstrap(launch, *deadline, notice);
         },
         options, comm);
   });

@@ -182,7 +182,7 @@ Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch,
 
 Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_fn allgather, void* user,
                                                              std::int32_t rank, std::int32_t num_ranks,
-                                                             const Deadline& deadline, const Notice& notice) {
+                                                             Deadline* deadline, const Notice& notice) {
   RESHARD_TRY(check_num_ranks(rank, num_ranks));
   if (allgather == nullptr) return invalid_argument("the all-gather callback is NULL");
   Fd listener;
@@ -194,13 +194,14 @@ Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_f
   }
   mine.rank = rank;
   RESHARD_TRY(const Greeting root, exchange(allgather, user, mine, num_ranks));
-  if (rank == 0) return meet(create_tcp_root(std::move(listener), root.secret, num_ranks, notice), deadline);
+  *deadline = Deadline(deadline->timeout_us());
+  if (rank == 0) return meet(create_tcp_root(std::move(listener), root.secret, num_ranks, notice), *deadline);
   // One port and many addresses: rank 0 listens on all of its addresses at once.
   Rendezvous rendezvous{{}, root.port, 1, root.secret};
   for (const auto& host : root.hosts) {
     if (host[0] != '\0') rendezvous.hosts.emplace_back(host, strnlen(host, sizeof(host)));
   }
-  return meet(create_tcp_leaf(rendezvous, rank, num_ranks, deadline, notice), deadline);
+  return meet(create_tcp_leaf(rendezvous, rank, num_ranks, *deadline, notice), *deadline);
 }
 
 }  // namespace reshard

@@ -71,9 +71,10 @@ Result<std::unique_ptr<Bootstrap>> create_launch_bootstrap(const Launch& launch,
                                                            const Notice& notice = {});
 
 /// The same, where the caller's own all-gather tells everybody the addresses of rank 0. It is called once: it has
-/// neither a deadline nor a failure detector, which every later wait must have.
+/// neither a deadline nor a failure detector, which every later wait must have. `deadline` begins anew when it has
+/// returned: a rank that waited in it for others, who came late to the caller's own collective, has all its time left.
 Result<std::unique_ptr<Bootstrap>> create_callback_bootstrap(reshard_allgather_fn allgather, void* user,
                                                              std::int32_t rank, std::int32_t num_ranks,
-                                                             const Deadline& deadline, const Notice& notice = {});
+                                                             Deadline* deadline, const Notice& notice = {});
 
 }  // namespace reshard

@@ -212,8 +212,11 @@ Result<std::unique_ptr<Bootstrap>> create_tcp_leaf(const Rendezvous& rendezvous,
     }
     std::this_thread::sleep_for(kPause);
   }
-  return Status(RESHARD_ERR_TIMEOUT, fmt::format("rank {} did not find rank 0 within {} us; the last attempt: {}", rank,
-                                                 deadline.timeout_us(), attempt.status.message()));
+  // Nothing was tried when the deadline had passed before.
+  const std::string last =
+      attempt.status.ok() ? "no attempt was made" : "the last attempt: " + attempt.status.message();
+  return Status(RESHARD_ERR_TIMEOUT,
+                fmt::format("rank {} did not find rank 0 within {} us; {}", rank, deadline.timeout_us(), last));
 }
 
 }  // namespace reshard

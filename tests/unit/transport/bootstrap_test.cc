@@ -18,6 +18,7 @@ namespace reshard::test {
 namespace {
 
 constexpr std::int64_t kShortUs = 300'000;
+constexpr std::int64_t kLateUs = 1'000'000;  // enough for a rendezvous on a busy machine
 
 using Joined = Result<std::unique_ptr<Bootstrap>>;
 using Join = std::function<Joined(std::int32_t rank)>;
@@ -281,6 +282,12 @@ struct ThreadAllgather {
   }
 };
 
+Joined join_by_callback(ThreadAllgather::Rank* user, std::int32_t num_ranks, std::int64_t timeout_us = kPatienceUs) {
+  Deadline deadline(timeout_us);
+  return create_callback_bootstrap(ThreadAllgather::call, user, static_cast<std::int32_t>(user->rank), num_ranks,
+                                   &deadline);
+}
+
 class CallbackBootstrap : public testing::TestWithParam<std::int32_t> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, CallbackBootstrap, testing::Values(1, 2, 3, 8));
 
@@ -289,7 +296,7 @@ TEST_P(CallbackBootstrap, RanksOfACallbackGatherAgainAndAgain) {
   ThreadAllgather shared(num_ranks);
   const auto join = [&](std::int32_t rank) {
     ThreadAllgather::Rank user{&shared, static_cast<std::size_t>(rank)};
-    return create_callback_bootstrap(ThreadAllgather::call, &user, rank, num_ranks, Deadline(kPatienceUs));
+    return join_by_callback(&user, num_ranks);
   };
   EXPECT_EQ(join_and_gather(num_ranks, join), "");
 }
@@ -297,11 +304,11 @@ TEST_P(CallbackBootstrap, RanksOfACallbackGatherAgainAndAgain) {
 TEST(BootstrapTest, FailingCallbackIsReportedWithItsResult) {
   ThreadAllgather shared(1);
   ThreadAllgather::Rank user{&shared, 0, 42};
-  const auto joined = create_callback_bootstrap(ThreadAllgather::call, &user, 0, 1, Deadline(kPatienceUs));
+  const auto joined = join_by_callback(&user, 1);
   EXPECT_EQ(joined.status().code(), RESHARD_ERR_TRANSPORT);
   EXPECT_NE(joined.status().message().find("42"), std::string::npos);
-  EXPECT_EQ(create_callback_bootstrap(nullptr, nullptr, 0, 1, Deadline(kPatienceUs)).status().code(),
-            RESHARD_ERR_INVALID_ARGUMENT);
+  Deadline deadline(kPatienceUs);
+  EXPECT_EQ(create_callback_bootstrap(nullptr, nullptr, 0, 1, &deadline).status().code(), RESHARD_ERR_INVALID_ARGUMENT);
 }
 
 TEST(BootstrapTest, CallbackThatMixesUpTheRanksIsRefused) {
@@ -309,11 +316,29 @@ TEST(BootstrapTest, CallbackThatMixesUpTheRanksIsRefused) {
   shared.order = {1, 0};
   const Verdict verdict = run_threads(2, [&](std::int32_t rank) -> Verdict {
     ThreadAllgather::Rank user{&shared, static_cast<std::size_t>(rank)};
-    const auto joined = create_callback_bootstrap(ThreadAllgather::call, &user, rank, 2, Deadline(kPatienceUs));
+    const auto joined = join_by_callback(&user, 2);
     RESHARD_REQUIRE(joined.status().code() == RESHARD_ERR_INVALID_ARGUMENT);
     return {};
   });
   EXPECT_EQ(verdict, "");
+}
+
+// Both come to the callback at times of their own, the later one after the other's whole timeout.
+TEST(BootstrapTest, TheWaitInTheCallbackIsNotTheRendezvous) {
+  ThreadAllgather shared(2);
+  const Verdict verdict = run_threads(2, [&](std::int32_t rank) -> Verdict {
+    if (rank == 0) std::this_thread::sleep_for(std::chrono::microseconds(2 * kLateUs));
+    ThreadAllgather::Rank user{&shared, static_cast<std::size_t>(rank)};
+    RESHARD_REQUIRE_OK(join_by_callback(&user, 2, kLateUs));
+    return {};
+  });
+  EXPECT_EQ(verdict, "");
+}
+
+TEST(BootstrapTest, ALeafWithoutTimeSaysThatItTriedNothing) {
+  const Status status = create_tcp_bootstrap(new_id(), 1, 2, Deadline(0)).status();
+  EXPECT_EQ(status.code(), RESHARD_ERR_TIMEOUT);
+  EXPECT_NE(status.message().find("no attempt was made"), std::string::npos) << status.message();
 }
 
 // Two ports that follow each other and are free, as far as one can know.
