@@ -57,7 +57,7 @@ struct Copies {
   std::int32_t num_ranks = 5;
   std::vector<std::int32_t> receivers = {1, 2, 3};
   std::int64_t num_tensors = 3;
-  std::int64_t num_elements = 10'000;  // ten windows of 4096 bytes: every slot is used again
+  std::int64_t num_elements = 50'000;
   DType src_dtype = DType::kF32;
   DType dst_dtype = DType::kF32;
 };
@@ -128,7 +128,7 @@ TEST(RelayTest, ContiguousRelaysNeedNoStagingAndSendWhatTheyReceive) {
     RankBuffers dst(*options.scenario.dst, transport->rank(), transport, false);
     auto binding = testing::bind({options.plan, transport, src.bound(), dst.bound(), 0, kTimeoutUs});
     EXPECT_TRUE(binding.ok());
-    constexpr std::int64_t kBytes = 3 * 10'000 * 4;
+    constexpr std::int64_t kBytes = 3 * 50'000 * 4;
     const std::int32_t rank = transport->rank();
     EXPECT_EQ((*binding)->volume().bytes_mapped, 0);
     EXPECT_EQ((*binding)->volume().bytes_sent, rank < 3 ? kBytes : 0);
@@ -139,7 +139,7 @@ TEST(RelayTest, ContiguousRelaysNeedNoStagingAndSendWhatTheyReceive) {
 
 /// Whatever part of a chain is mapped is read in place, and only the rest is sent.
 TEST(RelayTest, MappedPartsOfAChainAreRead) {
-  constexpr std::int64_t kBytes = 3 * 10'000 * 4;
+  constexpr std::int64_t kBytes = 3 * 50'000 * 4;
   for (const bool src_mappable : {true, false}) {
     for (const bool dst_mappable : {true, false}) {
       RunOptions options = relayed({}, 4096, kChain);
