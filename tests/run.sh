@@ -17,42 +17,52 @@ wait_for_frameworks() {
   [ -e build/oracles/complete ] || { heading "no packages of frameworks" && cat "$results/frameworks.log"; }
 }
 
-# test_preset PRESET: what this preset is there for. With all of them each test runs once where it finds most: those of
-# single rooms under the address sanitizer, those of whole runs, of the tree and of the installed package in dev, and those
-# with several threads under the thread sanitizer. A preset that is named runs all that it has.
-test_preset() {
-  local preset=$1 targets=() selection=() more=() configure_cuda=ON
-  if [ "$preset" = tsan ]; then
+# choose PRESET: what is built and run of it: targets, selection, configure_options. With all presets each test runs once
+# where it finds most: those of single rooms under the address sanitizer, those of whole runs, of the tree and of the
+# installed package in dev, and those with several threads under the thread sanitizer. A preset that is named runs all
+# that it has.
+choose() {
+  targets=() selection=() configure_options=(-DRESHARD_CUDA=ON)
+  if [ "$1" = tsan ]; then
     targets=(exec_test transport_test api_test)
     selection=(--tests-regex '^(exec|transport|api)_test$')
     if [ "$is_divided" = yes ]; then
       export GTEST_FILTER='-Transports/*Ucx*'  # processes with one thread each: asan has them
-      configure_cuda=OFF                       # and this is the build without the toolkit
+      configure_options=(-DRESHARD_CUDA=OFF)   # and this is the build without the toolkit
     else
       targets+=(reshard_perf reshard_plan)
       selection=(--tests-regex '^(exec|transport|api|.*_local)_test$')  # more random runs by threads
     fi
     export UCX_MEM_EVENTS=n  # UCX's hooks into malloc crash under this sanitizer; without them it is clean
-  elif [ "$is_divided" = yes ] && [ "$preset" = dev ]; then
+  elif [ "$is_divided" = yes ] && [ "$1" = dev ]; then
     # That each source stands on its own is seen by clang-tidy, which compiles alone what has changed.
-    more=(-DRESHARD_UNIT_TESTS=OFF -DRESHARD_JOIN_SOURCES=ON -DRESHARD_PRECOMPILE=ON)
-  elif [ "$is_divided" = yes ] && [ "$preset" = asan ]; then
+    configure_options+=(-DRESHARD_UNIT_TESTS=OFF -DRESHARD_JOIN_SOURCES=ON -DRESHARD_PRECOMPILE=ON)
+  elif [ "$is_divided" = yes ] && [ "$1" = asan ]; then
     selection=(--label-regex '^(unit|readers)$')
   fi
-  configure_options=("-DRESHARD_CUDA=$configure_cuda" "${more[@]}")
-  local begin=$SECONDS
-  build_preset "$preset" "${targets[@]}" || return
-  echo "$preset: built in $((SECONDS - begin)) s" >> "$results/times"
-  begin=$SECONDS
+}
+
+# build PRESET: leaves its status in PRESET.built.
+build() {
+  local begin=$SECONDS status=0
+  choose "$1"
+  build_preset "$1" "${targets[@]}" || status=$?
+  echo "$1: built in $((SECONDS - begin)) s" >> "$results/times"
+  echo "$status" > "$results/$1.built"
+}
+
+# test_preset PRESET: once it is built
+test_preset() {
+  choose "$1"
+  local begin=$SECONDS status=0
   wait_for_frameworks
-  echo "$preset: waited $((SECONDS - begin)) s for packages of frameworks" >> "$results/times"
+  echo "$1: waited $((SECONDS - begin)) s for packages of frameworks" >> "$results/times"
   begin=$SECONDS
-  heading "testing preset $preset"
+  heading "testing preset $1"
   # Of this many places a test takes two, but one that mostly waits for deadlines takes one (PROCESSORS): it leaves the
   # core to another.
-  local status=0
-  ctest --preset "$preset" -j "$((2 * $(nproc)))" "${selection[@]}" --output-junit "$results/$preset.xml" || status=$?
-  echo "$preset: tested in $((SECONDS - begin)) s" >> "$results/times"
+  ctest --preset "$1" -j "$((2 * $(nproc)))" "${selection[@]}" --output-junit "$results/$1.xml" || status=$?
+  echo "$1: tested in $((SECONDS - begin)) s" >> "$results/times"
   return $status
 }
 
@@ -64,8 +74,18 @@ installed=$SECONDS
 is_divided=no
 [ $# -gt 0 ] || { is_divided=yes && set -- dev asan tsan; }
 broken=()
+(build "$1")
 for preset in "$@"; do
-  (test_preset "$preset") || broken+=("$preset")
+  shift
+  begin=$SECONDS
+  if [ ! -e "$results/$preset.built" ]; then
+    wait $!
+    cat "$results/$preset.log"
+    echo "$preset: of that $((SECONDS - begin)) s with nothing beside it" >> "$results/times"
+  fi
+  # The next is built beside these tests, as far as they leave the cores idle: many of them wait for deadlines.
+  [ $# -eq 0 ] || { (renice -n 19 $BASHPID > /dev/null; build "$1") > "$results/$1.log" 2>&1 & }
+  if [ "$(cat "$results/$preset.built")" -ne 0 ] || ! (test_preset "$preset"); then broken+=("$preset"); fi
 done
 
 heading "result"
