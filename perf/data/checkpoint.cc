@@ -43,6 +43,7 @@ void convert_elements(const std::byte* in, reshard_dtype_t from, reshard_dtype_t
 CheckpointSource::CheckpointSource(const std::string& path, const std::vector<TensorPair>& tensors) : files_(path) {
   std::vector<std::string> problems;
   for (const TensorPair& tensor : tensors) {
+    if (tensor.is_skipped()) continue;
     try {
       pieces_.emplace(tensor.name, find_pieces(tensor));
     } catch (const Error& error) {

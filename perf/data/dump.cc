@@ -39,7 +39,7 @@ void dump_destination(const std::string& folder, reshard_layout_t dst, std::int3
   std::vector<FileTensor> locals;
   std::vector<const TensorPair*> held;
   for (const TensorPair& tensor : tensors) {
-    if (tensor.dst_index < 0) continue;
+    if (tensor.dst_index < 0 || tensor.is_skipped()) continue;
     LocalShape shape = local_shape_of(dst, rank, tensor.dst_index, tensor.shape.size());
     if (!shape.is_present) continue;
     locals.push_back({tensor.name, tensor.dst_dtype, std::move(shape.extents)});

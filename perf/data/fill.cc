@@ -72,6 +72,13 @@ CheckCount check_data(const reshard_block_t& block, const TensorPair& tensor, co
   });
 }
 
+CheckCount check_untouched(const reshard_block_t& block, const TensorPair& tensor, const std::byte* memory) {
+  const std::size_t size = reshard_dtype_size_bytes(tensor.dst_dtype);
+  return check_block(block, tensor, tensor.shape, memory, [&](std::int64_t, std::int64_t count, std::byte* out) {
+    std::memset(out, std::to_integer<int>(Arena::kPoison), static_cast<std::size_t>(count) * size);
+  });
+}
+
 CheckCount check_padding(const reshard_block_t& block, const TensorPair& tensor, const std::byte* memory) {
   const std::byte content = block.kind == RESHARD_BLOCK_ZERO ? std::byte{0} : Arena::kPoison;
   const std::size_t size = reshard_dtype_size_bytes(tensor.dst_dtype);
@@ -79,6 +86,15 @@ CheckCount check_padding(const reshard_block_t& block, const TensorPair& tensor,
   return check_block(block, tensor, extents, memory, [&](std::int64_t, std::int64_t count, std::byte* out) {
     std::memset(out, std::to_integer<int>(content), static_cast<std::size_t>(count) * size);
   });
+}
+
+CheckCount compare_block(const RankData& data, const reshard_block_t& block, const TensorPair& tensor,
+                         const std::byte* memory) {
+  if (block.kind != RESHARD_BLOCK_DATA) {
+    // What is skipped is not even padded.
+    return tensor.is_skipped() ? CheckCount{} : check_padding(block, tensor, memory);
+  }
+  return tensor.is_skipped() ? check_untouched(block, tensor, memory) : check_data(block, tensor, *data.values, memory);
 }
 
 }  // namespace
@@ -107,9 +123,7 @@ std::vector<CheckCount> check_destination(const RankData& data, const std::vecto
     CheckCount& total = counts.emplace_back();
     if (tensor.dst_index < 0) continue;
     for (const reshard_block_t& block : blocks_of(data.layout, data.rank, tensor.dst_index)) {
-      const std::byte* memory = arena.buffer(block.buffer);
-      const CheckCount count = block.kind == RESHARD_BLOCK_DATA ? check_data(block, tensor, *data.values, memory)
-                                                                : check_padding(block, tensor, memory);
+      const CheckCount count = compare_block(data, block, tensor, arena.buffer(block.buffer));
       total.num_elements += count.num_elements;
       total.num_wrong += count.num_wrong;
     }

@@ -139,6 +139,7 @@ reshard_plan_options_t plan_options(const JobOptions& options, const Job& job) {
   out.machine = job.machine.get();
   out.group_order = options.group_order;
   out.open_groups = options.open_groups;
+  out.unmatched = options.skip_unmatched ? RESHARD_UNMATCHED_SKIP : RESHARD_UNMATCHED_REFUSE;
   return out;
 }
 
@@ -206,7 +207,7 @@ void mark_quantised(const std::vector<TensorView>& side, bool is_dst, std::vecto
 
 }  // namespace
 
-/// The plan that was made proves that what one side alone has are scales.
+/// The plan that was made proves that what one side alone has are scales, or was to be skipped.
 std::vector<TensorPair> pair_tensors(const Job& job) {
   const std::vector<TensorView> src_tensors = tensors_of(job.src.get());
   const std::vector<TensorView> dst_tensors = tensors_of(job.dst.get());

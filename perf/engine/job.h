@@ -49,6 +49,9 @@ struct TensorPair {
   reshard_dtype_t dst_dtype = RESHARD_BF16;
   std::shared_ptr<const Quantised> quant = nullptr;  ///< of its elements, or of what its elements are the scales of
   bool is_scales = false;
+
+  /// That the plan leaves it as it is at the destination, for no source has it.
+  bool is_skipped() const { return src_index < 0 && quant == nullptr; }
 };
 
 /// Builds the layouts of --model or --spec.

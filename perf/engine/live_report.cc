@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "perf/engine/job.h"
+#include "perf/engine/plan_report.h"
 #include "perf/engine/report.h"
 #include "perf/engine/statistics.h"
 #include "perf/engine/text.h"
@@ -58,6 +59,7 @@ std::string header_text(const PerfOptions& options, const LiveResult& result) {
   text += fmt::format("driver: {}, {}\n", result.driver, result.driver_reason);
   text += fmt::format("plan: {} bundles, {} messages, made in {:.3f} ms\n", plan.at("bundles").dump(),
                       plan.at("messages").dump(), plan.at("planning_seconds").get<double>() * 1e3);
+  text += skipped_text(plan);
   text += fmt::format("bytes a run: {} within ranks, {} mapped, {} sent\n", format_bytes(result.bytes_same_rank),
                       format_bytes(result.bytes_mapped), format_bytes(result.bytes_sent));
   text += fmt::format("bound: the busiest rank must receive {}; plain copies of that took {:.3f} ms here\n\n",

@@ -207,9 +207,11 @@ class RankRun {
     std::vector<std::int64_t> src_tensors;
     std::vector<std::int64_t> dst_tensors;
     for (const std::size_t tensor : pattern.tensors) {
+      if (tensors_[tensor].is_skipped()) continue;
       src_tensors.push_back(tensors_[tensor].src_index);
       dst_tensors.push_back(tensors_[tensor].dst_index);
     }
+    if (src_tensors.empty()) return result;
     const SubLayout src = extract_tensors(job_.src.get(), src_tensors, ranks_.rank, *src_);
     const SubLayout dst = extract_tensors(job_.dst.get(), dst_tensors, ranks_.rank, *dst_);
     const Plan plan = make_plan(src.layout.get(), dst.layout.get(), plan_options(options_.job, job_));

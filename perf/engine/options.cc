@@ -75,6 +75,8 @@ void add_job_options(CLI::App& app, JobOptions* job) {
       ->default_str("fixed");
   add_value(app, "--open-groups", job->open_groups, "N", "most groups open on a rank at once; 0: no limit")
       ->check(quiet(CLI::Range(0, kMaxCount)));
+  app.add_flag("--skip-unmatched", job->skip_unmatched,
+               "leave tensors that only one side has as they are, and list them");
   add_value(app, "--json", job->json, "FILE", "write the results as JSON");
   app.callback([job] {
     if (job->model.empty() && job->spec.empty()) throw CLI::RequiredError("one of --model and --spec");

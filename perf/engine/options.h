@@ -26,6 +26,7 @@ struct JobOptions {
   std::string cluster;  ///< what joins the ranks: a preset with settings, or a file; empty: unknown
   reshard_group_order_t group_order = RESHARD_ORDER_FIXED;
   std::int64_t open_groups = 0;  ///< most groups open on a rank at once; 0: no limit
+  bool skip_unmatched = false;   ///< tensors that one side alone has are left as they are
   std::string json;              ///< file that the results are written to as JSON; empty: none
 };
 

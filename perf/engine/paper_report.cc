@@ -117,6 +117,7 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
   if (has_machine) text += line("machine", machine_line(report));
   text += line("ranks", report.at("ranks").dump());
   text += line("tensors", fmt::format("{} in {} groups", report.at("tensors").dump(), report.at("groups").dump()));
+  text += skipped_text(report);
   text += line("bytes across ranks", bytes(report.at("bytes_crossed")));
   text += line("bytes within ranks", bytes(report.at("bytes_local")));
   text += fmt::format("\n  {:<22} {:>12} {:>12} {:>9} {:>12} {:>8} {:>8}\n", "bytes per rank", "max", "mean",

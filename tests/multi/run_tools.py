@@ -62,6 +62,25 @@ def check_early_outputs(plan, folder):
     expect(done.returncode == 1 and not done.stdout, f"an output that cannot be opened is found late: {done}")
 
 
+def check_skipped(plan, perf, folder):
+    """What only one side has: refused, or with --skip-unmatched named and left as it is, which reshard_perf checks."""
+    whole = lambda ranks: {"dtype": "U8", "mesh": {"axes": [["r", len(ranks)]], "ranks": ranks}, "placements": ["replicate"]}
+    tensor = lambda name, **sides: {"name": name, "group": 0, "shape": [8, 64], **sides}
+    spec = folder / "one_side.json"
+    spec.write_text(json.dumps({"version": 1, "ranks": 3, "tensors": [
+        tensor("both", src=whole([0]), dst=whole([1, 2])), tensor("new", dst=whole([1, 2])),
+        tensor("old", src=whole([0]))]}))
+    for tool, options in ((plan, []), (perf, ["--transport", "local", "-n", "1"])):
+        command = [tool, "--spec", str(spec)] + options
+        refused = run(command, text=True)
+        expect(refused.returncode != 0 and '"old"' in refused.stderr, "%s moves what one side lacks" % tool)
+        skipped = run(command + ["--skip-unmatched"], text=True)
+        expect(skipped.returncode == 0 and "destination, so left as they are (1): new" in skipped.stdout
+               and "source, so left as they are (1): old" in skipped.stdout, "%s does not name what it skips" % tool)
+        # Of two tensors on two ranks each element was compared: those of the skipped one with what was there before.
+        expect(tool == plan or "checked 2048 elements: 0 wrong" in skipped.stdout, "skipped tensors are not checked")
+
+
 def known(plan, words, pattern):
     """What the library lists when it is asked for something that it does not know."""
     done = run([plan, "--model", "Qwen3-0.6B", *words], text=True)
@@ -100,6 +119,7 @@ def main():
         check_closed_streams(arguments.plan, folder)
         check_paths(arguments.plan, folder)
         check_early_outputs(arguments.plan, folder)
+        check_skipped(arguments.plan, arguments.perf, folder)
     check_help(arguments.plan, arguments.perf)
     print("\n".join(PROBLEMS) or "all as it should be")
     sys.exit(bool(PROBLEMS))
