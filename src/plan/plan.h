@@ -152,6 +152,10 @@ struct Certificate {
   std::int64_t bound_bytes = 0;  ///< no division is below it: from the sources whose candidates lie within a level set
 };
 
+/// A port with more open connections than this loses speed to their state. Every message in flight may be with another
+/// peer, so the ranks of a port share this number; one message each is the least that moves anything.
+inline constexpr std::int32_t kMostPeersPerPort = 64;
+
 /// Which bytes go where, in which order. A plain value: computed without communication, with integers only, equal on
 /// every rank. Never a list of per-rank operations: those are expanded from it, for one rank at a time.
 struct Plan {

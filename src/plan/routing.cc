@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "src/plan/build_routes.h"
+#include "src/plan/direct/direct.h"
 #include "src/plan/inside.h"
 #include "src/plan/loads.h"
 #include "src/plan/schedule.h"
@@ -49,7 +50,7 @@ void exchange_choices(Plan* plan, Choices* choices) {
 /// domains taken apart, and the plan keeps what leaves the busiest resource of the true machine less busy: a rank that
 /// takes its own copy also costs its sources one.
 void try_split_domains(Plan* plan) {
-  if (plan->options.machine == nullptr || !split_slow_domains(*plan->options.machine).has_value()) return;
+  if (!split_slow_domains(*plan->options.machine).has_value()) return;
   Choices whole;
   exchange_choices(plan, &whole);
   plan->splits_slow_domains = true;
@@ -62,7 +63,6 @@ void try_split_domains(Plan* plan) {
 }  // namespace
 
 Machine routing_machine(const Plan& plan) {
-  if (plan.options.machine == nullptr) return unknown_machine(plan.num_ranks);
   if (!plan.splits_slow_domains) return *plan.options.machine;
   return split_slow_domains(*plan.options.machine).value_or(*plan.options.machine);
 }
@@ -86,6 +86,10 @@ Status build_all_routes(const Network& network, const DomainSets& domains, const
 }  // namespace
 
 Status choose_routes(Plan* plan) {
+  if (plan->options.machine == nullptr) {
+    direct::choose_routes(plan);
+    return {};
+  }
   RESHARD_TRY(add_routes({}, plan));
   try_split_domains(plan);
   return {};
@@ -93,7 +97,7 @@ Status choose_routes(Plan* plan) {
 
 Status add_routes(const Kept& kept, Plan* plan) {
   const PlanOptions& options = plan->options;
-  if (options.machine != nullptr && options.machine->num_ranks() != plan->num_ranks) {
+  if (options.machine->num_ranks() != plan->num_ranks) {
     return {RESHARD_ERR_LAYOUT_MISMATCH, fmt::format("the machine has {} ranks and the layouts have {}",
                                                      options.machine->num_ranks(), plan->num_ranks)};
   }

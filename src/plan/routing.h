@@ -24,11 +24,12 @@ namespace reshard {
 /// first_groups, certificate and most_in_flight. Errors as reshard_plan_create documents.
 Status choose_routes(Plan* plan);
 
-/// What the routes of the plan are chosen on: its machine, or what split_slow_domains makes of it, or equal ranks where
-/// the plan knows no machine.
+/// What the routes of the plan are chosen on: its machine, or what split_slow_domains makes of it. @pre the plan has
+/// one
 Machine routing_machine(const Plan& plan);
 
-/// The same for a plan that has routes already, which stay: adds what they do not do. `kept` says what they do.
+/// The same for a plan on a machine that has routes already, which stay: adds what they do not do. `kept` says what
+/// they do.
 Status add_routes(const Kept& kept, Plan* plan);
 
 }  // namespace reshard

@@ -17,14 +17,10 @@
 #include <map>
 
 #include "src/plan/colouring.h"
-#include "src/plan/loads.h"
+#include "src/plan/first_groups.h"
 
 namespace reshard {
 namespace {
-
-// A port with more open connections than this loses speed to their state. Every message in flight may be with another
-// peer, so the ranks of a port share this number; one message each is the least that moves anything.
-constexpr std::int32_t kMostPeersPerPort = 64;
 
 // Rounds: enough that one is short beside the whole, few enough to colour thousands of domains in a second.
 constexpr int kLog2Rounds = 10;
@@ -38,40 +34,6 @@ std::int32_t first_crossing(const Machine& machine, const Plan& plan, const Rout
     if (!machine.same_domain(RankId(hop.src), RankId(hop.dst))) return h;
   }
   return -1;
-}
-
-/// For each group the sources of most of its bytes, named by the first of their ranks: what tells pipeline stages
-/// apart, without knowing of any. -1 for a group without bytes.
-std::vector<std::int32_t> main_sources(const Plan& plan) {
-  std::vector<std::map<std::int32_t, std::int64_t>> bytes(plan.groups.size());
-  const GroupSplitter splitter(plan);
-  std::vector<GroupBytes> parts;
-  for (std::size_t b = 0; b < plan.bundles.size(); ++b) {
-    const Bundle& bundle = plan.bundles[b];
-    if (bundle.size_bytes == 0) continue;
-    parts.clear();
-    splitter.split({static_cast<std::int32_t>(b), 0, bundle.size_bytes}, &parts);
-    for (const GroupBytes& part : parts) {
-      at(bytes, part.group)[plan.sets.ranks(bundle.sources).front()] += part.bytes;
-    }
-  }
-  std::vector<std::int32_t> out;
-  for (const auto& of_group : bytes) {
-    const auto most = std::max_element(of_group.begin(), of_group.end(),
-                                       [](const auto& a, const auto& b) { return a.second < b.second; });
-    out.push_back(most == of_group.end() ? -1 : most->first);
-  }
-  return out;
-}
-
-/// The groups with which another stage's begin.
-std::vector<std::int32_t> stage_starts(const Plan& plan) {
-  std::vector<std::int32_t> starts;
-  const std::vector<std::int32_t> sources = main_sources(plan);
-  for (std::size_t g = 0; g < sources.size(); ++g) {
-    if (g == 0 || sources[g] != sources[g - 1]) starts.push_back(static_cast<std::int32_t>(g));
-  }
-  return starts;
 }
 
 }  // namespace
@@ -114,38 +76,16 @@ void schedule_routes(const Network& network, Plan* plan) {
   }
 }
 
-/// All ranks of a domain begin alike, since they are served by the same routes. Begins are those of stages
-/// (stage_starts), so that at any time different replicas draw from different stages. If all began with group 0, one
-/// stage would send to all replicas while the others wait for their turn, and P stages would take up to P times as
-/// long.
+/// All ranks of a domain begin alike, since they are served by the same routes.
 void choose_first_groups(const DomainSets& domains, const Network& network, Plan* plan) {
   plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
-  if (plan->options.open_groups == 0 || plan->options.order == GroupOrder::kFixed) return;
-  const std::vector<std::int32_t> starts = stage_starts(*plan);
-  // Counterparts need the same bundles: they are numbered within each bundle, those first that fewest domains share;
-  // a domain keeps its first number.
-  std::vector<const RanksByDomain*> wanted;
-  for (const Bundle& bundle : plan->bundles) wanted.push_back(&domains.of(bundle.destinations));
-  std::stable_sort(wanted.begin(), wanted.end(),
-                   [](const auto* a, const auto* b) { return a->num_domains() < b->num_domains(); });
-  // Fewer replicas than stages keep as far from each other as they can.
-  const auto num_starts = static_cast<std::int32_t>(starts.size());
-  const auto start_of = [&](std::int32_t replica, std::int32_t count) {
-    return count <= num_starts ? replica * num_starts / count : replica % num_starts;
-  };
-  std::vector<std::int32_t> number(network.machine.domains.size(), -1);
-  for (const RanksByDomain* view : wanted) {
-    std::int32_t next = 0;
-    for (const std::int32_t domain : view->domains) {
-      std::int32_t& mine = at(number, domain);
-      if (mine < 0) mine = start_of(next, static_cast<std::int32_t>(view->num_domains()));
-      ++next;
-    }
-  }
-  for (std::size_t d = 0; d < number.size(); ++d) {
-    if (number[d] < 0) continue;
-    const std::int32_t first = starts[static_cast<std::size_t>(number[d])];
-    for (const std::int32_t rank : at(network.machine.domains, d).ranks) at(plan->first_groups, rank) = first;
+  if (!may_rotate(plan->options)) return;
+  std::vector<std::span<const std::int32_t>> wanted;
+  for (const Bundle& bundle : plan->bundles) wanted.emplace_back(domains.of(bundle.destinations).domains);
+  const std::vector<std::int32_t> starts = spread_starts(*plan, std::move(wanted), std::ssize(network.machine.domains));
+  for (std::size_t d = 0; d < starts.size(); ++d) {
+    if (starts[d] < 0) continue;
+    for (const std::int32_t rank : at(network.machine.domains, d).ranks) at(plan->first_groups, rank) = starts[d];
   }
 }
 

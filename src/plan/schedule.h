@@ -13,9 +13,7 @@ namespace reshard {
 /// coloured anew, also those that were kept of an older plan.
 void schedule_routes(const Network& network, Plan* plan);
 
-/// Sets first_groups: with which group each rank's order begins. Where receivers accept rotated orders and the groups
-/// come from different sources in turn (pipeline stages), counterparts in different replicas begin with different
-/// sources' groups, so that all sources send at once.
+/// Sets first_groups: with which group each rank's order begins.
 void choose_first_groups(const DomainSets& domains, const Network& network, Plan* plan);
 
 }  // namespace reshard
