@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// Who should send a byte to a rank over the network? Of those on the rank's own leaf the cheapest, or of those in its
+// pod, who also pay their leaf's uplink, or of all. The three are kept in heaps, one for each leaf of its ranks, one
+// for each pod of its leaves, and one of the pods: to look at all who could send, for each that receives, would make
+// trees of many thousands of ranks quadratic.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "src/plan/routing/offers.h"
+#include "src/plan/routing/own_prices.h"
+
+namespace reshard::routing {
+
+class BestExits {
+ public:
+  /// @param price_of what a byte pays until it has left a rank by its port; called at any time after add()
+  BestExits(const Fabric& fabric, OwnPrices* prices, std::function<std::uint64_t(RankId)> price_of);
+
+  /// Forgets all exits. Of equal ones the first in the circle of ranks from `first` on is taken.
+  void begin(RankId first);
+  /// One more rank that can send, or one that has become cheaper. @pre it has a port
+  void add(RankId rank);
+
+  struct Exit {
+    std::uint64_t price = kNoWay;  ///< as far as the port of the receiver, which is not in it
+    RankId rank;
+  };
+  /// The cheapest to this rank from ranks of other domains than `but`. @pre it has a port
+  Exit best(RankId to, DomainId but = DomainId());
+
+ private:
+  /// Where ports meet: a leaf, a pod or the whole, of one rail where rails are isolated.
+  using Place = std::int32_t;
+  Place leaf_place(RankId rank) const { return fabric_.ranks[rank].leaf * num_rails_ + fabric_.ranks[rank].rail; }
+  Place pod_place(RankId rank) const { return fabric_.ranks[rank].pod * num_rails_ + fabric_.ranks[rank].rail; }
+
+  Offers& open(std::vector<Offers>* heaps, std::vector<Place>* used, Place place);
+  std::uint32_t tie(RankId rank) const;
+  Exit in_leaf(Place leaf, DomainId but);
+  Exit in_pod(Place pod, DomainId but);  ///< with what it pays up to there
+  Exit in_all(Place rail, DomainId but);
+  template <typename Look>
+  static Exit search(Offers* heap, DomainId but, const Look& look);
+
+  const Fabric& fabric_;
+  OwnPrices& prices_;
+  std::function<std::uint64_t(RankId)> price_of_;
+  std::int32_t num_rails_ = 1;
+  RankId first_{0};
+  std::vector<Offers> leaves_, pods_, all_;
+  std::vector<Place> used_leaves_, used_pods_, used_rails_;
+};
+
+}  // namespace reshard::routing

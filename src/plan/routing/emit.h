@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <vector>
+
+#include "src/plan/plan.h"
+#include "src/plan/routing/solve.h"
+
+namespace reshard::routing {
+
+/// Makes routes of what was chosen: cuts each demand's bytes among its trees, and adds one route to the plan for each
+/// tree, with the ranges of all demands that take it.
+void emit_routes(const Fabric& fabric, const std::vector<Demand>& demands, Plan* plan);
+
+}  // namespace reshard::routing

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// Domain by domain: the bytes come into each by the cheapest port, spread in it, and from then on all of its ranks may
+// send them on. Within a domain they go from who has them to the cheapest sender among those who want them, and from
+// there to the rest, or by an idle rank, or once more over the network: whatever costs least.
+#include "src/plan/routing/grow_tree.h"
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+namespace reshard::routing {
+namespace {
+
+// What a hop of depth costs, 1/256 of the full price: where there is capacity to spare trees are stars, and at the
+// limit they may be as deep as it takes.
+constexpr std::uint64_t kLevel = Prices::kFullPrice / 256;
+// Within a domain bytes go from who has them first over one more rank at most: after that any rank may be a sender, so
+// that more hops gain nothing.
+constexpr std::int8_t kMostInner = 1;
+
+}  // namespace
+
+TreeGrower::TreeGrower(const Fabric& fabric, const Uses& uses, const Prices& prices)
+    : fabric_(fabric),
+      uses_(uses),
+      prices_(fabric, uses, prices),
+      exits_(fabric, &prices_, [this](RankId rank) { return exit_price(rank); }),
+      marks_(fabric.ranks.size()),
+      havers_(fabric.machine.domains.size()) {}
+
+std::uint32_t TreeGrower::tie(std::int32_t number, std::int32_t count) const {
+  return (static_cast<std::uint32_t>(number) + salt_) % static_cast<std::uint32_t>(count);
+}
+
+/// What a byte pays to leave by the port of a rank; of one that has not got it, with the hop that brings it there.
+std::uint64_t TreeGrower::exit_price(RankId rank) {
+  const std::uint64_t out = prices_.port_out(rank);
+  if (has(rank)) return out + kLevel * static_cast<std::uint64_t>(marks_[rank].depth);
+  return best_haver(fabric_.ranks[rank].domain).price + prices_.link_in(rank) + out + kLevel;
+}
+
+/// The cheapest to pass the bytes on within a domain. @pre the bytes have come there
+Offer TreeGrower::best_haver(DomainId domain) {
+  return havers_[domain].best([&](std::int32_t rank) {
+    return prices_.link_out(RankId(rank)) + kLevel * static_cast<std::uint64_t>(marks_[RankId(rank)].depth);
+  });
+}
+
+/// Who wants the bytes in a holder's domain gets them from there at once, and so can send them on, or last, so that
+/// they may also come back from another domain. Only the price of the tree can tell which is better.
+TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt) {
+  const TreePtr early = grow(audience, carried_bytes, salt, false);
+  if (early == nullptr || !may_come_back_) return early;
+  const std::uint64_t price = price_;
+  const TreePtr late = grow(audience, carried_bytes, salt, true);
+  return late != nullptr && price_ < price ? late : early;
+}
+
+TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt,
+                         bool holders_domains_last) {
+  begin(audience, carried_bytes, salt);
+  const std::vector<Audience::Place>& places = audience.places();
+  for (const Audience::Place& place : places) {
+    for (const std::int32_t rank : place.holders) {
+      if (fabric_.has_port(RankId(rank))) exits_.add(RankId(rank));
+    }
+  }
+  for (const Audience::Place& place : places) {
+    if (place.holders.empty()) continue;
+    if (!holders_domains_last) serve(place);
+    open(place.domain);
+  }
+  std::vector<std::size_t> waiting = order_of_entering(audience);
+  may_come_back_ = !waiting.empty() && serving_price_ > kLevel;
+  // A domain that nobody reaches yet may be reached by one that is entered later.
+  while (!waiting.empty()) {
+    std::vector<std::size_t> left;
+    for (const std::size_t p : waiting) {
+      if (!enter(places[p])) left.push_back(p);
+    }
+    if (left.size() == waiting.size()) {
+      unreached_ = places[left.front()].domain;
+      return nullptr;
+    }
+    waiting = std::move(left);
+  }
+  for (const Audience::Place& place : places) {
+    if (!place.holders.empty() && holders_domains_last) serve(place);
+  }
+  return std::make_shared<const Tree>(std::move(tree_));
+}
+
+void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt) {
+  ++stamp_;
+  salt_ = salt;
+  tree_.arcs.clear();
+  tree_.arcs.reserve(audience.num_lacking());
+  prices_.begin(carried_bytes);
+  price_ = 0;
+  serving_price_ = 0;
+  const std::int32_t num_ranks = fabric_.ranks.end_id();
+  exits_.begin(RankId(num_ranks - 1 - static_cast<std::int32_t>(salt % static_cast<std::uint32_t>(num_ranks))));
+  for (const DomainId domain : used_domains_) havers_[domain].clear();
+  used_domains_.clear();
+  for (const Audience::Place& place : audience.places()) {
+    used_domains_.push_back(place.domain);
+    for (const std::int32_t rank : place.lacking) mark(RankId(rank)).wants = true;
+    for (const std::int32_t rank : place.holders) {
+      mark(RankId(rank)).has = true;
+      havers_[place.domain].push({prices_.link_out(RankId(rank)), tie(rank, num_ranks), rank});
+    }
+  }
+}
+
+/// Cheap senders first, as they then serve the others: by pod, those with a holder first, by leaf, and each by itself.
+std::vector<std::size_t> TreeGrower::order_of_entering(const Audience& audience) {
+  struct Region {
+    bool is_held = false;
+    std::uint64_t exit = kNoWay;
+  };
+  struct Entry {
+    std::size_t place;
+    LeafId leaf;
+    PodId pod;
+    std::uint64_t exit = kNoWay;
+  };
+  std::vector<Entry> entries;
+  std::vector<std::pair<std::int32_t, Region>> leaves, pods;  // by number, sorted
+  const std::vector<Audience::Place>& places = audience.places();
+  for (std::size_t p = 0; p < places.size(); ++p) {
+    if (!places[p].holders.empty()) continue;
+    Entry entry{p, LeafId(), PodId()};
+    for (const std::int32_t rank : places[p].lacking) {
+      const std::uint64_t exit = prices_.port_out(RankId(rank));
+      if (entry.leaf.valid() && exit >= entry.exit) continue;
+      entry = {p, fabric_.ranks[RankId(rank)].leaf, fabric_.ranks[RankId(rank)].pod, exit};
+    }
+    entries.push_back(entry);
+  }
+  std::vector<std::size_t> out;
+  if (entries.size() < 2) {
+    for (const Entry& entry : entries) out.push_back(entry.place);
+    return out;
+  }
+  const auto add_region = [](std::vector<std::pair<std::int32_t, Region>>* all, std::int32_t number, Region region) {
+    all->emplace_back(number, region);
+  };
+  for (const Audience::Place& place : places) {
+    for (const std::int32_t rank : place.holders) {
+      const Fabric::Rank& its = fabric_.ranks[RankId(rank)];
+      add_region(&leaves, its.leaf, {true, kNoWay});
+      add_region(&pods, its.pod, {true, kNoWay});
+    }
+  }
+  for (const Entry& entry : entries) {
+    add_region(&leaves, entry.leaf, {false, entry.exit});
+    add_region(&pods, entry.pod, {false, entry.exit});
+  }
+  const auto merge = [](std::vector<std::pair<std::int32_t, Region>>* all) {
+    std::stable_sort(all->begin(), all->end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::size_t count = 0;
+    for (const auto& [number, region] : *all) {
+      if (count == 0 || (*all)[count - 1].first != number) (*all)[count++] = {number, {}};
+      Region& its = (*all)[count - 1].second;
+      its.is_held = its.is_held || region.is_held;
+      its.exit = std::min(its.exit, region.exit);
+    }
+    all->resize(count);
+  };
+  merge(&leaves);
+  merge(&pods);
+  const auto key = [&](const std::vector<std::pair<std::int32_t, Region>>& all, std::int32_t number,
+                       std::size_t count) {
+    const auto found = std::lower_bound(all.begin(), all.end(), number,
+                                        [](const auto& entry, std::int32_t n) { return entry.first < n; });
+    return std::tuple{!found->second.is_held, found->second.exit,
+                      tie(number + 1, static_cast<std::int32_t>(count) + 1)};
+  };
+  std::vector<std::pair<
+      std::tuple<decltype(key(pods, 0, 0)), decltype(key(leaves, 0, 0)), std::uint64_t, std::uint32_t>, std::size_t>>
+      keys;
+  for (const Entry& entry : entries) {
+    keys.emplace_back(std::tuple{key(pods, entry.pod, fabric_.machine.pods.size()),
+                                 key(leaves, entry.leaf, fabric_.machine.leaves.size()), entry.exit,
+                                 tie(static_cast<std::int32_t>(entry.place), static_cast<std::int32_t>(places.size()))},
+                      entry.place);
+  }
+  std::sort(keys.begin(), keys.end());
+  for (const auto& [unused, place] : keys) out.push_back(place);
+  return out;
+}
+
+/// The rank at which the bytes come into a domain. Of two entries the dearer may be the better one, where it spreads
+/// the bytes for less: all but the first hop from it go by the cheapest sender, so an entry pays what it costs more to
+/// send than that one, and saves what it would have cost to serve it within. Not valid where no port is reached.
+RankId TreeGrower::best_entry(const Audience::Place& place) {
+  std::uint64_t least_out = kNoWay;
+  for (const std::int32_t rank : place.lacking) least_out = std::min(least_out, prices_.link_out(RankId(rank)));
+  RankId best;
+  std::int64_t best_price = std::numeric_limits<std::int64_t>::max();
+  const auto consider = [&](RankId rank, bool wants) {
+    if (!fabric_.has_port(rank)) return;
+    const BestExits::Exit exit = exits_.best(rank);
+    if (!exit.rank.valid()) return;
+    const std::uint64_t network = exit.price + prices_.port_in(rank);
+    auto price = static_cast<std::int64_t>(network);
+    if (wants) price -= static_cast<std::int64_t>(std::min(network, least_out + prices_.link_in(rank)));
+    if (!wants) price += static_cast<std::int64_t>(kLevel);
+    if (place.lacking.size() > 1 || !wants) {
+      const std::uint64_t out = prices_.link_out(rank);
+      price += static_cast<std::int64_t>(out) - static_cast<std::int64_t>(std::min(out, least_out));
+    }
+    if (price >= best_price) return;
+    best_price = price;
+    best = rank;
+  };
+  const std::size_t first = tie(0, static_cast<std::int32_t>(place.lacking.size()));
+  for (std::size_t i = 0; i < place.lacking.size(); ++i) {
+    consider(RankId(place.lacking[(first + i) % place.lacking.size()]), true);
+  }
+  const std::vector<std::int32_t>& all = fabric_.machine.domains[place.domain].ranks;
+  if (all.size() == place.lacking.size()) return best;
+  const std::size_t first_idle = tie(0, static_cast<std::int32_t>(all.size()));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const RankId rank(all[(first_idle + i) % all.size()]);
+    if (!mark(rank).wants) consider(rank, false);
+  }
+  return best;
+}
+
+bool TreeGrower::enter(const Audience::Place& place) {
+  const RankId entry = best_entry(place);
+  if (!entry.valid()) return false;
+  add_crossing(exits_.best(entry), entry);
+  serve(place);
+  open(place.domain);
+  return true;
+}
+
+/// Serves all in a domain that want the bytes and have not got them. @pre some rank of the domain has them
+void TreeGrower::serve(const Audience::Place& place) {
+  std::vector<Offer> left;
+  for (const std::int32_t rank : place.lacking) {
+    if (!has(RankId(rank))) left.push_back({prices_.link_out(RankId(rank)), tie(rank, fabric_.ranks.end_id()), rank});
+  }
+  std::sort(left.begin(), left.end(), [](const Offer& a, const Offer& b) { return b > a; });
+  if (left.size() > 1) relay_by_idle(place, left.size(), left.front().price);
+  for (const Offer& offer : left) {
+    const RankId rank(offer.who);
+    const Offer haver = best_haver(place.domain);
+    const std::uint64_t link = haver.price + prices_.link_in(rank);
+    const std::uint64_t port = prices_.port_in(rank);
+    if (port < link) {
+      const BestExits::Exit exit = exits_.best(rank, place.domain);
+      if (exit.rank.valid() && exit.price + port < link) {
+        add_crossing(exit, rank);
+        continue;
+      }
+    }
+    serving_price_ = std::max(serving_price_, link);
+    add_arc(RankId(haver.who), rank);
+  }
+}
+
+/// Hands the bytes to a rank that does not want them, if it sends them on for less than those who have them or the
+/// cheapest of those who want them.
+void TreeGrower::relay_by_idle(const Audience::Place& place, std::size_t num_left, std::uint64_t other_out) {
+  const std::vector<std::int32_t>& all = fabric_.machine.domains[place.domain].ranks;
+  if (all.size() == place.lacking.size() + place.holders.size()) return;
+  const Offer haver = best_haver(place.domain);
+  const std::uint64_t count = num_left;
+  const std::uint64_t without = std::min(count * haver.price, haver.price + (count - 1) * (other_out + kLevel));
+  if (without <= haver.price + count * kLevel) return;
+  RankId best;
+  std::uint64_t best_price = without;
+  for (const std::int32_t number : all) {
+    const RankId rank(number);
+    if (has(rank) || mark(rank).wants) continue;
+    const std::uint64_t price = haver.price + prices_.link_in(rank) + count * (prices_.link_out(rank) + kLevel);
+    if (price >= best_price) continue;
+    best_price = price;
+    best = rank;
+  }
+  if (best.valid()) add_arc(RankId(haver.who), best);
+}
+
+/// From now on all ranks of the domain may send to others: those that have the bytes, and the rest with one more hop.
+void TreeGrower::open(DomainId domain) {
+  for (const std::int32_t number : fabric_.machine.domains[domain].ranks) {
+    const RankId rank(number);
+    if (!fabric_.has_port(rank)) continue;
+    if (has(rank) && marks_[rank].arc < 0) continue;  // holders were there from the beginning
+    exits_.add(rank);
+  }
+}
+
+void TreeGrower::add_crossing(const BestExits::Exit& exit, RankId dst) {
+  if (!has(exit.rank)) {
+    add_arc(RankId(best_haver(fabric_.ranks[exit.rank].domain).who), exit.rank);
+    exits_.add(exit.rank);
+  }
+  add_arc(exit.rank, dst);
+}
+
+void TreeGrower::add_arc(RankId src, RankId dst) {
+  uses_.for_each(src, dst, [&](std::int32_t resource) {
+    price_ += prices_.of(resource);
+    prices_.use(resource);
+  });
+  const Mark from = marks_[src];
+  Mark& to = mark(dst);
+  const DomainId domain = fabric_.ranks[dst].domain;
+  const bool is_crossing = fabric_.ranks[src].domain != domain;
+  to.has = true;
+  to.arc = static_cast<std::int32_t>(tree_.arcs.size());
+  to.depth = from.depth + 1;
+  to.inner = is_crossing ? std::int8_t{0} : static_cast<std::int8_t>(from.inner + 1);
+  tree_.arcs.push_back({src, dst, from.arc, !to.wants});
+  if (to.inner <= kMostInner) {
+    havers_[domain].push(
+        {prices_.link_out(dst) + kLevel * static_cast<std::uint64_t>(to.depth), tie(dst, fabric_.ranks.end_id()), dst});
+  }
+}
+
+}  // namespace reshard::routing

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <vector>
+
+#include "src/plan/routing/solve.h"
+
+namespace reshard::routing {
+
+/// A time that the demands take whatever is chosen: into each rank, and into and out of each domain. The scale of the
+/// first prices, when nothing is loaded yet; above 0.
+Time least_time(const Plan& plan, const Fabric& fabric, const DomainSets& domains, const std::vector<Demand>& demands);
+
+}  // namespace reshard::routing

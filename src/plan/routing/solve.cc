@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+//
+// First each demand is given trees that spare what those before it have loaded. Then demands are visited again and
+// again: bytes go from the dearest of a demand's trees to a cheaper one, as many as lower the potential most. The
+// exponent of prices rises when a sweep over all gains little: low ones see the whole machine, high ones only what is
+// nearly as busy as the busiest.
+#include "src/plan/routing/solve.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "src/plan/routing/least_time.h"
+
+namespace reshard::routing {
+namespace {
+
+constexpr int kLog2StartExponent = 3;
+constexpr int kLog2FirstExponent = 4;
+constexpr int kLog2LastExponent = 7;
+// A tree that costs no more than the cheapest and this part of it, 1 / 100, is good enough.
+constexpr std::int64_t kGoodPart = 100;
+// A sweep is worth another one if it gains this part of the time, 1 / 500.
+constexpr std::int64_t kGainPart = 500;
+// No step moves so few bytes that no resource feels more than this part of the time, 1 / 1024.
+constexpr std::int64_t kStepPart = 1024;
+constexpr int kMostBisections = 12;
+// Counted in arcs, not in seconds: every rank must stop at the same plan.
+constexpr std::int64_t kMostWork = 6'000'000;
+
+struct Effort {
+  std::int64_t parts;  // in which a demand is started
+  int moves;           // most of a visit
+};
+Effort effort_for(std::size_t num_demands) {
+  if (num_demands < 64) return {8, 16};
+  if (num_demands < 512) return {2, 4};
+  return {1, 2};
+}
+
+}  // namespace
+
+Solver::Solver(const Plan& plan, const Fabric& fabric, const Uses& uses, const DomainSets& domains)
+    : plan_(plan),
+      fabric_(fabric),
+      uses_(uses),
+      domains_(domains),
+      prices_(fabric),
+      grower_(fabric, uses, prices_),
+      count_(static_cast<std::size_t>(prices_.num_resources())) {}
+
+void Solver::load(const Tree& tree, std::int64_t bytes) {
+  tree.for_each_use(uses_, [&](std::int32_t resource) { prices_.add(resource, bytes); });
+}
+
+std::uint64_t Solver::price(const Tree& tree) const {
+  std::uint64_t sum = 0;
+  tree.for_each_use(uses_, [&](std::int32_t resource) { sum += prices_.of(resource); });
+  return sum;
+}
+
+Status Solver::unreachable(const Demand& demand) const {
+  const Machine& machine = fabric_.machine;
+  const RankId to(machine.domains[grower_.unreached()].ranks.front());
+  const RankId from(plan_.sets.ranks(at(plan_.bundles, demand.range.bundle).sources).front());
+  return invalid_argument(fmt::format(
+      "no port of node \"{}\" (rank {}) is reached from node \"{}\" (rank {}), which holds what it needs{}; give "
+      "both a port{}",
+      machine.nodes[machine.gpus[to].node].name, to.value(), machine.nodes[machine.gpus[from].node].name, from.value(),
+      machine.rail_isolated ? ": the rails are isolated and they share none" : "",
+      machine.rail_isolated ? " on the same rail" : ""));
+}
+
+Status Solver::start(Demand* demand, std::size_t number, std::int64_t num_parts) {
+  const Audience audience(domains_, at(plan_.bundles, demand->range.bundle));
+  std::int64_t left = demand->bytes();
+  for (std::int64_t part = 0; part < num_parts && left > 0; ++part) {
+    const std::int64_t bytes = ceil_div(left, num_parts - part);
+    TreePtr tree = grower_.grow(audience, bytes, static_cast<std::uint32_t>(number + static_cast<std::size_t>(part)));
+    if (tree == nullptr) return unreachable(*demand);
+    work_ += static_cast<std::int64_t>(tree->arcs.size());
+    load(*tree, bytes);
+    left -= bytes;
+    const auto same = std::find_if(demand->shares.begin(), demand->shares.end(),
+                                   [&](const Share& share) { return *share.tree == *tree; });
+    if (same != demand->shares.end()) {
+      same->bytes += bytes;
+    } else {
+      demand->shares.push_back({std::move(tree), bytes});
+    }
+  }
+  return {};
+}
+
+/// Fills changes_.
+void Solver::find_changes(const Tree& from, const Tree& to) {
+  changes_.clear();
+  const auto count = [&](const Tree& tree, std::int64_t by) {
+    tree.for_each_use(uses_, [&](std::int32_t resource) {
+      changes_.push_back({resource, 0});
+      at(count_, resource) += by;
+    });
+  };
+  count(to, 1);
+  count(from, -1);
+  work_ += static_cast<std::int64_t>(to.arcs.size() + from.arcs.size());
+  std::size_t num = 0;
+  for (const Change& change : changes_) {
+    std::int64_t& uses = at(count_, change.resource);
+    if (uses != 0) changes_[num++] = {change.resource, uses};
+    uses = 0;
+  }
+  changes_.resize(num);
+}
+
+/// Of the potential, where so many bytes have changed trees.
+Wide Solver::slope(std::int64_t bytes) const {
+  Wide sum = 0;
+  for (const Change& change : changes_) {
+    const std::int64_t load = prices_.load(change.resource) + change.uses * bytes;
+    sum += Wide{change.uses} * static_cast<std::int64_t>(prices_.at_load(change.resource, load));
+  }
+  return sum;
+}
+
+/// How many bytes of a share should go along another tree instead, and what that is worth; none where no resource
+/// would feel it.
+Solver::Step Solver::best_step(const Share& from, const TreePtr& to) {
+  find_changes(*from.tree, *to);
+  if (changes_.empty() || slope(0) >= 0) return {};
+  std::int64_t low = 0;
+  std::int64_t high = from.bytes;
+  if (slope(high) <= 0) {
+    low = high;
+  } else {
+    for (int i = 0; i < kMostBisections && high - low > 1; ++i) {
+      const std::int64_t middle = low + (high - low) / 2;
+      (slope(middle) <= 0 ? low : high) = middle;
+    }
+  }
+  Wide least = -1;
+  const Time& time = prices_.time();
+  for (const Change& change : changes_) {
+    const Wide felt = Wide{time.bytes} * prices_.capacity(change.resource) /
+                      (Wide{time.bytes_per_s} * kStepPart * std::abs(change.uses));
+    if (least < 0 || felt < least) least = felt;
+  }
+  if (from.bytes - low < least && slope(from.bytes) < slope(0)) {
+    Wide whole = 0;
+    for (const Change& change : changes_) {
+      const std::int64_t load = prices_.load(change.resource);
+      whole += prices_.potential(change.resource, load) -
+               prices_.potential(change.resource, load + change.uses * from.bytes);
+    }
+    if (whole > 0) low = from.bytes;
+  }
+  if (low < least && low < from.bytes) return {};
+  Wide fall = 0;
+  for (const Change& change : changes_) {
+    const std::int64_t load = prices_.load(change.resource);
+    fall += prices_.potential(change.resource, load) - prices_.potential(change.resource, load + change.uses * low);
+  }
+  return fall > 0 ? Step{to, low, fall} : Step{};
+}
+
+void Solver::move(Demand* demand, std::size_t from, const Step& step) {
+  std::vector<Share>& shares = demand->shares;
+  load(*shares[from].tree, -step.bytes);
+  load(*step.to, step.bytes);
+  shares[from].bytes -= step.bytes;
+  const auto same = std::find_if(shares.begin(), shares.end(),
+                                 [&](const Share& share) { return share.tree == step.to || *share.tree == *step.to; });
+  if (same != shares.end()) {
+    same->bytes += step.bytes;
+  } else {
+    shares.push_back({step.to, step.bytes});
+  }
+  if (shares[from].bytes == 0) shares.erase(shares.begin() + static_cast<std::ptrdiff_t>(from));
+}
+
+/// Moves bytes of one share to the best of: the cheapest tree in use, the cheapest there is, and one grown as if it
+/// carried all of the share's bytes.
+bool Solver::replace(Demand* demand, std::size_t worst, const TreePtr& grown, std::size_t cheapest,
+                     std::uint32_t salt) {
+  const Share share = demand->shares[worst];
+  const Audience audience(domains_, at(plan_.bundles, demand->range.bundle));
+  load(*share.tree, -share.bytes);
+  const TreePtr spread = grower_.grow(audience, share.bytes, salt);
+  load(*share.tree, share.bytes);
+  work_ += static_cast<std::int64_t>(spread->arcs.size());
+  Step best;
+  if (cheapest != worst) best = best_step(share, demand->shares[cheapest].tree);
+  for (const TreePtr& other : {spread, grown}) {
+    const Step step = best_step(share, other);
+    // A tree in use makes no new route, so another must be better by a tenth.
+    if (step.fall * 10 > best.fall * 11) best = step;
+  }
+  if (best.bytes == 0) return false;
+  move(demand, worst, best);
+  return true;
+}
+
+/// One step of a demand; false if none of its trees can be bettered.
+bool Solver::improve(Demand* demand, std::uint32_t salt) {
+  const Audience audience(domains_, at(plan_.bundles, demand->range.bundle));
+  const TreePtr grown = grower_.grow(audience, 0, salt);
+  work_ += static_cast<std::int64_t>(grown->arcs.size() * (1 + demand->shares.size()));
+  std::vector<std::pair<std::uint64_t, std::size_t>> dearest;
+  for (std::size_t s = 0; s < demand->shares.size(); ++s) dearest.emplace_back(price(*demand->shares[s].tree), s);
+  std::sort(dearest.begin(), dearest.end(), std::greater<>());
+  const std::uint64_t least = std::min(price(*grown), dearest.back().first);
+  for (const auto& [cost, share] : dearest) {
+    if (cost <= least + least / static_cast<std::uint64_t>(kGoodPart)) return false;
+    if (replace(demand, share, grown, dearest.back().second, salt)) return true;
+  }
+  return false;
+}
+
+/// Prices are beside the busiest resource of now. That is found anew when as much was done as it costs to find it.
+void Solver::settle_time() {
+  if (work_ - settled_work_ < prices_.num_resources()) return;
+  settled_work_ = work_;
+  const Time busiest = prices_.busiest();
+  prices_.set_time(busiest < least_time_ ? least_time_ : busiest);
+}
+
+void Solver::keep_best(const std::vector<Demand>& demands) {
+  const Time now = prices_.busiest();
+  if (!best_.empty() && !(now < best_time_)) return;
+  best_time_ = now;
+  best_.resize(demands.size());
+  for (std::size_t d = 0; d < demands.size(); ++d) best_[d] = demands[d].shares;
+}
+
+/// Whether no choice is better by more than 1 in 100.
+bool Solver::is_at_limit() const {
+  return !(Time{least_time_.bytes + least_time_.bytes / kGoodPart, least_time_.bytes_per_s} < best_time_);
+}
+
+void Solver::sweep(std::vector<Demand>* demands) {
+  const int most_moves = effort_for(demands->size()).moves;
+  for (const std::size_t d : order_) {
+    if (work_ > kMostWork) return;
+    settle_time();
+    for (int i = 0; i < most_moves; ++i) {
+      if (!improve(&(*demands)[d], static_cast<std::uint32_t>(d + static_cast<std::size_t>(i)))) break;
+    }
+    // In small problems a good moment passes quickly.
+    if (demands->size() < 64) keep_best(*demands);
+    if (is_at_limit()) return;
+  }
+}
+
+Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands) {
+  for (const BaseLoad& given : base) prices_.add(given.resource, given.bytes);
+  order_.resize(demands->size());
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  std::stable_sort(order_.begin(), order_.end(),
+                   [&](std::size_t a, std::size_t b) { return (*demands)[a].bytes() > (*demands)[b].bytes(); });
+  prices_.set_exponent(kLog2StartExponent);
+  least_time_ = least_time(plan_, fabric_, domains_, *demands);
+  prices_.set_time(least_time_);
+  const std::int64_t num_parts = effort_for(demands->size()).parts;
+  for (const std::size_t d : order_) {
+    settle_time();
+    if ((*demands)[d].shares.empty()) RESHARD_TRY(start(&(*demands)[d], d, num_parts));
+  }
+  best_.clear();
+  keep_best(*demands);
+  work_ = 0;
+  settled_work_ = 0;
+  for (int e = kLog2FirstExponent; e <= kLog2LastExponent && work_ <= kMostWork && !is_at_limit();) {
+    prices_.set_exponent(e);
+    prices_.set_time(prices_.busiest());
+    const Time before = best_time_;
+    sweep(demands);
+    keep_best(*demands);
+    const Time wanted{before.bytes - before.bytes / kGainPart, before.bytes_per_s};
+    if (!(best_time_ < wanted)) ++e;
+  }
+  for (std::size_t d = 0; d < demands->size(); ++d) (*demands)[d].shares = best_[d];
+  best_.clear();
+  return {};
+}
+
+}  // namespace reshard::routing
