@@ -78,6 +78,31 @@ Status malformed(std::int32_t peer) {
   return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent malformed memory keys", peer)};
 }
 
+/// The letters to the readers, of which the sizes go ahead; those from the lenders arrive in `letters`, in their order.
+Status swap_letters(const KeyExchange& exchange, const KeyPartners& partners, std::vector<std::vector<std::byte>> mine,
+                    const Deadline& deadline, Mail* letters) {
+  Mail sizes(exchange.transport, exchange.tag, deadline);
+  for (const std::int32_t peer : partners.lenders) RESHARD_TRY(sizes.recv(peer, sizeof(std::int64_t)));
+  for (std::size_t i = 0; i < partners.readers.size(); ++i) {
+    ByteWriter size;
+    size.add(static_cast<std::int64_t>(mine[i].size()));
+    RESHARD_TRY(sizes.send(partners.readers[i], size.take()));
+  }
+  RESHARD_TRY(sizes.wait());
+  for (std::size_t i = 0; i < partners.lenders.size(); ++i) {
+    const std::int64_t size_bytes = ByteReader(sizes.received(i)).number();
+    if (size_bytes < 0 || size_bytes > kMostKeysBytes) {
+      return {RESHARD_ERR_TRANSPORT,
+              fmt::format("rank {} announced {} bytes of memory keys", partners.lenders[i], size_bytes)};
+    }
+    RESHARD_TRY(letters->recv(partners.lenders[i], static_cast<std::size_t>(size_bytes)));
+  }
+  for (std::size_t i = 0; i < partners.readers.size(); ++i) {
+    RESHARD_TRY(letters->send(partners.readers[i], std::move(mine[i])));
+  }
+  return letters->wait();
+}
+
 }  // namespace
 
 /// Null where it cannot be mapped.
@@ -189,11 +214,42 @@ Status SharedMemory::make_word(Transport* transport, const SharedMemory* older) 
   return {};
 }
 
+/// Those of one side, if anybody reads it. `read_by`: who read it of the older binding, and so has what is kept.
+BufferKeys SharedMemory::export_side(const KeyExchange& exchange, const std::vector<BoundBuffer>& buffers,
+                                     const std::vector<std::int32_t>& readers, const RankFlags* read_by) {
+  if (readers.empty()) return std::nullopt;
+  const bool has_new = std::any_of(readers.begin(), readers.end(), [&](std::int32_t reader) {
+    return read_by == nullptr || !RankLinks::has(*read_by, reader);
+  });
+  return export_keys(exchange.tensors, buffers, has_new);
+}
+
+/// Reads the letters and tells the lenders what of them could be used; hears the same from the readers. *status is what
+/// came of this rank's part so far: it changes to what is wrong with a letter, and no letter is read after a fault.
+Status SharedMemory::swap_answers(const KeyExchange& exchange, const KeyPartners& partners, const Mail& letters,
+                                  const SharedMemory* older, const Deadline& deadline, Status* status) {
+  Mail answers(exchange.transport, exchange.tag, deadline);
+  for (const std::int32_t peer : partners.readers) RESHARD_TRY(answers.recv(peer, 2));
+  for (std::size_t i = 0; i < partners.lenders.size(); ++i) {
+    const RankId peer(partners.lenders[i]);
+    if (status->ok()) *status = read_letter(exchange, peer, letters.received(i), older);
+    RESHARD_TRY(
+        answers.send(peer, {links_.reads_source[peer] ? kYes : kNo, links_.reads_destination[peer] ? kYes : kNo}));
+  }
+  RESHARD_TRY(answers.wait());
+  for (std::size_t i = 0; i < partners.readers.size(); ++i) {
+    const RankId reader(partners.readers[i]);
+    links_.source_read_by[reader] = answers.received(i)[0] == kYes;
+    links_.destination_read_by[reader] = answers.received(i)[1] == kYes;
+  }
+  return {};
+}
+
 Status SharedMemory::connect(const KeyExchange& exchange, const SharedMemory* older, const Deadline& deadline) {
   Transport* transport = exchange.transport;
   const InPlacePeers peers = in_place_peers(exchange.plan, transport->rank());
-  const std::vector<std::int32_t> lenders = sharing(exchange, peers.sources, peers.destinations);
-  const std::vector<std::int32_t> readers = sharing(exchange, peers.source_readers, peers.destination_readers);
+  const KeyPartners partners{sharing(exchange, peers.sources, peers.destinations),
+                             sharing(exchange, peers.source_readers, peers.destination_readers)};
   for (RankFlags* flags :
        {&links_.reads_source, &links_.reads_destination, &links_.source_read_by, &links_.destination_read_by}) {
     flags->assign(static_cast<std::size_t>(transport->num_ranks()), false);
@@ -201,54 +257,17 @@ Status SharedMemory::connect(const KeyExchange& exchange, const SharedMemory* ol
   // No step ends before all letters of it are sent, whatever went wrong here: the others wait for them, and all learn
   // of it by the vote.
   Status status;
-  if (!readers.empty()) status = make_word(transport, older);
-  const auto export_side = [&](const std::vector<BoundBuffer>& buffers, const std::vector<std::int32_t>& side_readers,
-                               RankFlags RankLinks::*read_by) -> BufferKeys {
-    if (side_readers.empty()) return std::nullopt;
-    const bool has_new = std::any_of(side_readers.begin(), side_readers.end(), [&](std::int32_t reader) {
-      return older == nullptr || !RankLinks::has(older->links_.*read_by, reader);
-    });
-    return export_keys(exchange.tensors, buffers, has_new);
-  };
-  source_keys_ = export_side(exchange.src, peers.source_readers, &RankLinks::source_read_by);
-  destination_keys_ = export_side(exchange.dst, peers.destination_readers, &RankLinks::destination_read_by);
+  if (!partners.readers.empty()) status = make_word(transport, older);
+  const RankLinks* links = older == nullptr ? nullptr : &older->links_;
+  source_keys_ =
+      export_side(exchange, exchange.src, peers.source_readers, links == nullptr ? nullptr : &links->source_read_by);
+  destination_keys_ = export_side(exchange, exchange.dst, peers.destination_readers,
+                                  links == nullptr ? nullptr : &links->destination_read_by);
   std::vector<std::vector<std::byte>> mine;
-  for (const std::int32_t reader : readers) mine.push_back(letter_to(exchange, peers, reader, older));
-
-  // The sizes of the letters, the letters, and what of them could be used.
-  Mail sizes(transport, exchange.tag, deadline);
-  for (const std::int32_t peer : lenders) RESHARD_TRY(sizes.recv(peer, sizeof(std::int64_t)));
-  for (std::size_t i = 0; i < readers.size(); ++i) {
-    ByteWriter size;
-    size.add(static_cast<std::int64_t>(mine[i].size()));
-    RESHARD_TRY(sizes.send(readers[i], size.take()));
-  }
-  RESHARD_TRY(sizes.wait());
-
+  for (const std::int32_t reader : partners.readers) mine.push_back(letter_to(exchange, peers, reader, older));
   Mail letters(transport, exchange.tag, deadline);
-  for (std::size_t i = 0; i < lenders.size(); ++i) {
-    const std::int64_t size_bytes = ByteReader(sizes.received(i)).number();
-    if (size_bytes < 0 || size_bytes > kMostKeysBytes) {
-      return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} announced {} bytes of memory keys", lenders[i], size_bytes)};
-    }
-    RESHARD_TRY(letters.recv(lenders[i], static_cast<std::size_t>(size_bytes)));
-  }
-  for (std::size_t i = 0; i < readers.size(); ++i) RESHARD_TRY(letters.send(readers[i], std::move(mine[i])));
-  RESHARD_TRY(letters.wait());
-
-  Mail answers(transport, exchange.tag, deadline);
-  for (const std::int32_t peer : readers) RESHARD_TRY(answers.recv(peer, 2));
-  for (std::size_t i = 0; i < lenders.size(); ++i) {
-    if (status.ok()) status = read_letter(exchange, lenders[i], letters.received(i), older);
-    const RankId peer(lenders[i]);
-    RESHARD_TRY(answers.send(lenders[i],
-                             {links_.reads_source[peer] ? kYes : kNo, links_.reads_destination[peer] ? kYes : kNo}));
-  }
-  RESHARD_TRY(answers.wait());
-  for (std::size_t i = 0; i < readers.size(); ++i) {
-    links_.source_read_by[RankId(readers[i])] = answers.received(i)[0] == kYes;
-    links_.destination_read_by[RankId(readers[i])] = answers.received(i)[1] == kYes;
-  }
+  RESHARD_TRY(swap_letters(exchange, partners, std::move(mine), deadline, &letters));
+  RESHARD_TRY(swap_answers(exchange, partners, letters, older, deadline, &status));
   return status;
 }
 

@@ -56,6 +56,14 @@ using PeerMappingPtr = std::shared_ptr<const PeerMapping>;
 /// them can be mapped.
 using BufferKeys = std::optional<std::vector<MemoryKey>>;
 
+/// With whom a rank exchanges keys, each list ascending.
+struct KeyPartners {
+  std::vector<std::int32_t> lenders;  ///< whose memory it may read
+  std::vector<std::int32_t> readers;  ///< who may read its own
+};
+
+class Mail;
+
 /// Whose memory this rank reads in place, and who reads its own. Keys go only from a rank to those that may read it
 /// (InPlacePeers), those of its source and of its destination each to whom they concern.
 ///
@@ -89,12 +97,16 @@ class SharedMemory {
     std::map<std::int32_t, std::map<std::int64_t, PeerMappingPtr>> mappings;  ///< the same
   };
 
+  static BufferKeys export_side(const KeyExchange& exchange, const std::vector<BoundBuffer>& buffers,
+                                const std::vector<std::int32_t>& readers, const RankFlags* read_by);
   Status make_word(Transport* transport, const SharedMemory* older);
   std::vector<std::byte> letter_to(const KeyExchange& exchange, const InPlacePeers& peers, std::int32_t reader,
                                    const SharedMemory* older) const;
   Status read_letter(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& letter,
                      const SharedMemory* older);
   Status read_word(const KeyExchange& exchange, std::int32_t peer, const MemoryKey* key, const SharedMemory* older);
+  Status swap_answers(const KeyExchange& exchange, const KeyPartners& partners, const Mail& letters,
+                      const SharedMemory* older, const Deadline& deadline, Status* status);
   Result<bool> map_side(const KeyExchange& exchange, std::int32_t peer, const std::vector<std::byte>& keys,
                         const Side* older, BufferTable table, Side* side);
   Result<PeerMappingPtr> map(PeerMemory* memory, std::int32_t peer, MemoryKey key);
