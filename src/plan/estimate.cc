@@ -9,7 +9,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "src/base/arithmetic.h"
@@ -17,102 +19,105 @@
 namespace reshard {
 namespace {
 
-/// Blocks of k groups in the receivers' order, one after the other; a single one where nothing limits open groups. As
-/// if nobody began a block before all had ended the last one. Limits slide, so that a run may do better. Blocks differ
-/// in what binds: of a pipeline each has other senders, and the sum of their times is then far above the busiest
-/// resource of the whole.
-class Blocks {
+/// How the bytes of a cargo divide over the places of its receivers' order of groups. One place for all where nothing
+/// limits open groups.
+class Places {
  public:
-  explicit Blocks(const Plan& plan) : plan_(plan), groups_per_block_(plan.options.open_groups) {
-    if (groups_per_block_ == 0) return;
-    const auto num_groups = static_cast<std::int64_t>(plan.groups.size());
-    bytes_.resize(static_cast<std::size_t>(std::max<std::int64_t>(1, ceil_div(num_groups, groups_per_block_))));
+  explicit Places(const Plan& plan) : plan_(plan), bytes_(1) {
+    const std::int64_t num_groups = std::ssize(plan.groups);
+    if (plan.options.open_groups == 0 || plan.options.open_groups >= num_groups) return;
+    bytes_.resize(static_cast<std::size_t>(num_groups));
     splitter_.emplace(plan);
   }
 
   std::size_t size() const { return bytes_.size(); }
 
-  /// The bytes of a route in each block. Valid until the next call.
-  const std::vector<std::int64_t>& of_route(const Route& route) {
-    if (groups_per_block_ == 0) {
-      bytes_ = {route.size_bytes};
+  /// By place. Valid until the next call.
+  const std::vector<std::int64_t>& of(const Cargo& cargo) {
+    if (!splitter_.has_value()) {
+      bytes_[0] = cargo.size_bytes;
       return bytes_;
     }
     std::fill(bytes_.begin(), bytes_.end(), 0);
-    for (const Range& range : plan_.ranges_of(route)) add(range, route.first_group);
-    return bytes_;
-  }
-
-  /// The same of a bundle that a rank copies within its memory.
-  const std::vector<std::int64_t>& of_local_copy(std::int32_t bundle, std::int32_t rank) {
-    const std::int64_t size_bytes = at(plan_.bundles, bundle).size_bytes;
-    if (groups_per_block_ == 0) {
-      bytes_ = {size_bytes};
-      return bytes_;
-    }
-    std::fill(bytes_.begin(), bytes_.end(), 0);
-    add({bundle, 0, size_bytes}, at(plan_.first_groups, rank));
+    parts_.clear();
+    for (const Range& range : cargo.ranges) splitter_->split(range, &parts_);
+    for (const GroupBytes& part : parts_) at(bytes_, plan_.position_of(part.group, cargo.first_group)) += part.bytes;
     return bytes_;
   }
 
  private:
-  void add(const Range& range, std::int32_t first_group) {
-    parts_.clear();
-    splitter_->split(range, &parts_);
-    for (const GroupBytes& part : parts_) {
-      at(bytes_, plan_.position_of(part.group, first_group) / groups_per_block_) += part.bytes;
-    }
-  }
-
   const Plan& plan_;
-  std::int64_t groups_per_block_;  // 0: all
   std::optional<GroupSplitter> splitter_;
   std::vector<GroupBytes> parts_;
-  std::vector<std::int64_t> bytes_ = {0};
+  std::vector<std::int64_t> bytes_;
 };
 
-using BlockLoads = std::vector<std::vector<std::int64_t>>;  // [block][resource]
+/// Bytes that pass each resource, by place of the order.
+class PlaceLoads {
+ public:
+  PlaceLoads(const Machine& machine, std::size_t num_places)
+      : machine_(machine), num_places_(num_places), bytes_(static_cast<std::size_t>(machine.num_resources())) {}
 
-void add_uses(const std::vector<std::int32_t>& uses, const std::vector<std::int64_t>& bytes, BlockLoads* loads) {
-  for (std::size_t block = 0; block < bytes.size(); ++block) {
-    if (bytes[block] == 0) continue;
-    for (const std::int32_t resource : uses) at((*loads)[block], resource) += bytes[block];
+  std::int64_t& at_place(std::int32_t resource, std::size_t place) {
+    std::vector<std::int64_t>& mine = at(bytes_, resource);
+    if (mine.empty()) mine.resize(num_places_);
+    return mine[place];
   }
+  std::vector<std::int64_t> sums() const {
+    std::vector<std::int64_t> out;
+    for (const auto& mine : bytes_) out.push_back(std::accumulate(mine.begin(), mine.end(), std::int64_t{0}));
+    return out;
+  }
+  double seconds(std::int64_t open_groups) const;
+
+ private:
+  const Machine& machine_;
+  std::size_t num_places_;
+  std::vector<std::vector<std::int64_t>> bytes_;  // by resource, and place; empty where nothing passes
+};
+
+/// Blocks of places, one after the other, as if nobody began a block before all had ended the last one. Blocks differ
+/// in what binds: of a pipeline each has other senders, and the sum of their times is then far above the busiest
+/// resource of the whole. A receiver that may open k groups may as well open fewer, so the blocks are those of at most
+/// k places that take least time in all: where a stage ends, a block may end early. So a plan never takes longer when
+/// receivers open more. Limits slide, and a run may do better still.
+double PlaceLoads::seconds(std::int64_t open_groups) const {
+  const std::size_t widest = num_places_ == 1 ? 1 : std::min(num_places_, static_cast<std::size_t>(open_groups));
+  std::vector<double> busiest(num_places_ * widest);  // of the block that begins at a place, by its width less one
+  for (std::int32_t r = 0; r < machine_.num_resources(); ++r) {
+    const std::int64_t rate = machine_.link_of(r).bytes_per_s();
+    const std::vector<std::int64_t>& mine = at(bytes_, r);
+    if (rate == 0 || mine.empty()) continue;
+    for (std::size_t first = 0; first < num_places_; ++first) {
+      std::int64_t bytes = 0;
+      for (std::size_t i = 0; i < std::min(widest, num_places_ - first); ++i) {
+        bytes += mine[first + i];
+        double& most = busiest[first * widest + i];
+        most = std::max(most, static_cast<double>(bytes) / static_cast<double>(rate));
+      }
+    }
+  }
+  std::vector<double> least(num_places_ + 1);  // that all places before this one can take
+  for (std::size_t end = 1; end <= num_places_; ++end) {
+    least[end] = std::numeric_limits<double>::infinity();
+    for (std::size_t width = 1; width <= std::min(widest, end); ++width) {
+      const std::size_t first = end - width;
+      least[end] = std::min(least[end], least[first] + busiest[first * widest + width - 1]);
+    }
+  }
+  return least.back();
 }
 
-BlockLoads block_loads(const Plan& plan, Blocks* blocks) {
-  const Machine& machine = *plan.options.machine;
-  BlockLoads loads(blocks->size());
-  for (auto& of_block : loads) of_block.resize(static_cast<std::size_t>(machine.num_resources()));
-  std::vector<std::int32_t> uses;
-  for (const Route& route : plan.routes) {
-    uses.clear();
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      const Hop& hop = plan.begin_hops(route)[h];
-      machine.append_uses(RankId(hop.src), RankId(hop.dst), &uses);
+PlaceLoads place_loads(const Plan& plan, Places* places) {
+  PlaceLoads loads(*plan.options.machine, places->size());
+  for_each_cargo(plan, [&](const Cargo& cargo, const std::vector<std::int32_t>& uses) {
+    const std::vector<std::int64_t>& bytes = places->of(cargo);
+    for (std::size_t place = 0; place < bytes.size(); ++place) {
+      if (bytes[place] == 0) continue;
+      for (const std::int32_t resource : uses) loads.at_place(resource, place) += bytes[place];
     }
-    add_uses(uses, blocks->of_route(route), &loads);
-  }
-  for_each_local_copy(plan, [&](std::int32_t bundle, std::int32_t rank) {
-    uses.clear();
-    machine.append_uses(RankId(rank), RankId(rank), &uses);
-    if (!uses.empty()) add_uses(uses, blocks->of_local_copy(bundle, rank), &loads);
   });
   return loads;
-}
-
-std::vector<std::int64_t> sum_of(const BlockLoads& blocks) {
-  std::vector<std::int64_t> out = blocks.front();
-  for (std::size_t block = 1; block < blocks.size(); ++block) {
-    for (std::size_t r = 0; r < out.size(); ++r) out[r] += blocks[block][r];
-  }
-  return out;
-}
-
-double seconds_of(const Machine& machine, const BlockLoads& blocks) {
-  double seconds = 0;
-  for (const auto& of_block : blocks) seconds += busiest(machine, of_block).seconds;
-  return seconds;
 }
 
 /// Of the hops of a route those that a switch could make of one: by rank that sends them, how many.
@@ -132,22 +137,22 @@ std::map<std::int32_t, std::int64_t> stars_of(const Plan& plan, const Route& rou
 
 /// Takes from the loads what switches that multicast would save: a rank reads and sends once what it sends to several,
 /// at what multicast reaches of the link's rate. Those who receive get as much as before. Whether that is anything.
-bool apply_multicast(const Plan& plan, Blocks* blocks, BlockLoads* loads) {
+bool apply_multicast(const Plan& plan, Places* places, PlaceLoads* loads) {
   const Machine& machine = *plan.options.machine;
   bool is_any = false;
   for (const Route& route : plan.routes) {
     for (const auto& [rank, num_hops] : stars_of(plan, route)) {
       is_any = true;
-      const std::vector<std::int64_t>& bytes = blocks->of_route(route);
+      const std::vector<std::int64_t>& bytes = places->of({plan.ranges_of(route), route.size_bytes, route.first_group});
       const Machine::Gpu& gpu = at(machine.gpus, rank);
-      for (std::size_t block = 0; block < bytes.size(); ++block) {
+      for (std::size_t place = 0; place < bytes.size(); ++place) {
         if (gpu.link.is_limited()) {
-          const Wide once = Wide{bytes[block]} * 1000 / gpu.multicast_permille;
-          at((*loads)[block], machine.resource(ResourceKind::kLinkOut, rank)) +=
-              static_cast<std::int64_t>(once) - num_hops * bytes[block];
+          const Wide once = Wide{bytes[place]} * 1000 / gpu.multicast_permille;
+          loads->at_place(machine.resource(ResourceKind::kLinkOut, rank), place) +=
+              static_cast<std::int64_t>(once) - num_hops * bytes[place];
         }
         if (gpu.memory.is_limited()) {
-          at((*loads)[block], machine.resource(ResourceKind::kMemory, rank)) -= (num_hops - 1) * bytes[block];
+          loads->at_place(machine.resource(ResourceKind::kMemory, rank), place) -= (num_hops - 1) * bytes[place];
         }
       }
     }
@@ -186,17 +191,17 @@ double fill_seconds_of(const Plan& plan, const Route& route) {
 Result<Estimate> estimate(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
   Estimate out;
-  Blocks blocks(plan);
-  BlockLoads loads = block_loads(plan, &blocks);
-  out.loads = sum_of(loads);
-  out.seconds = seconds_of(machine, loads);
+  Places places(plan);
+  PlaceLoads loads = place_loads(plan, &places);
+  out.loads = loads.sums();
+  out.seconds = loads.seconds(plan.options.open_groups);
   if (const Busiest most = busiest(machine, out.loads); most.resource >= 0) {
     out.resource = machine.describe(most.resource);
   }
   for (const Route& route : plan.routes) out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(plan, route));
   out.seconds += out.fill_seconds;
-  if (apply_multicast(plan, &blocks, &loads)) {
-    const double seconds = seconds_of(machine, loads) + out.fill_seconds;
+  if (apply_multicast(plan, &places, &loads)) {
+    const double seconds = loads.seconds(plan.options.open_groups) + out.fill_seconds;
     if (seconds < out.seconds) out.multicast_seconds = seconds;
   }
   out.bounds = find_bounds(plan, out.loads);

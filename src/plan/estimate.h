@@ -22,9 +22,10 @@ struct Estimate {
   std::optional<double> multicast_seconds;
 };
 
-/// The static estimate: every resource is shared without loss. Where receivers limit open groups, k groups at a time.
-/// It is a time that the plan can be expected to reach, not one that it cannot beat: that is `bound`.
-/// RESHARD_ERR_INTERNAL when it is below a bound, for then one of the two is wrong. @pre the plan has a machine
+/// The static estimate: every resource is shared without loss. Where receivers limit open groups to k, blocks of at
+/// most k groups at a time, those that take least. It is a time that the plan can be expected to reach, not one that it
+/// cannot beat: that is `bound`. RESHARD_ERR_INTERNAL when it is below a bound, for then one of the two is wrong. @pre
+/// the plan has a machine
 Result<Estimate> estimate(const Plan& plan);
 
 /// Until a window has come along the whole route, less the time it takes on its first hop.

@@ -40,24 +40,11 @@ void GroupSplitter::split(const Range& range, std::vector<GroupBytes>* out) cons
   }
 }
 
-/// A hop loads every resource that it uses with all bytes of its route, staged or not. Sums of 64 bits: a resource
-/// passes far less than 2^63 bytes.
+/// Sums of 64 bits: a resource passes far less than 2^63 bytes.
 std::vector<std::int64_t> loads_of(const Plan& plan) {
-  const Machine& machine = *plan.options.machine;
-  std::vector<std::int64_t> loads(static_cast<std::size_t>(machine.num_resources()));
-  std::vector<std::int32_t> uses;
-  for (const Route& route : plan.routes) {
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      const Hop& hop = plan.begin_hops(route)[h];
-      uses.clear();
-      machine.append_uses(RankId(hop.src), RankId(hop.dst), &uses);
-      for (const std::int32_t resource : uses) at(loads, resource) += route.size_bytes;
-    }
-  }
-  for_each_local_copy(plan, [&](std::int32_t bundle, std::int32_t rank) {
-    uses.clear();
-    machine.append_uses(RankId(rank), RankId(rank), &uses);
-    for (const std::int32_t resource : uses) at(loads, resource) += at(plan.bundles, bundle).size_bytes;
+  std::vector<std::int64_t> loads(static_cast<std::size_t>(plan.options.machine->num_resources()));
+  for_each_cargo(plan, [&](const Cargo& cargo, const std::vector<std::int32_t>& uses) {
+    for (const std::int32_t resource : uses) at(loads, resource) += cargo.size_bytes;
   });
   return loads;
 }

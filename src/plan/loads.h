@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "src/plan/plan.h"
@@ -46,6 +47,37 @@ void for_each_local_copy(const Plan& plan, const Visit& visit) {
       if (plan.sets.contains(bundle.sources, rank)) visit(static_cast<std::int32_t>(b), rank);
     }
   }
+}
+
+/// Bytes that are carried together: by a route, all of whose hops carry all of them, or within the memory of a rank
+/// that wants what it holds.
+struct Cargo {
+  std::span<const Range> ranges;
+  std::int64_t size_bytes = 0;
+  std::int32_t first_group = 0;  ///< with which the order of those who get them begins
+};
+
+/// Calls visit(cargo, uses) for every route and every copy within memory; a resource stands in `uses` as often as the
+/// bytes pass it. @pre the plan has a machine
+template <typename Visit>
+void for_each_cargo(const Plan& plan, const Visit& visit) {
+  const Machine& machine = *plan.options.machine;
+  std::vector<std::int32_t> uses;
+  for (const Route& route : plan.routes) {
+    uses.clear();
+    for (std::int32_t h = 0; h < route.num_hops; ++h) {
+      const Hop hop = plan.begin_hops(route)[h];
+      machine.append_uses(RankId(hop.src), RankId(hop.dst), &uses);
+    }
+    visit(Cargo{plan.ranges_of(route), route.size_bytes, route.first_group}, uses);
+  }
+  for_each_local_copy(plan, [&](std::int32_t bundle, std::int32_t rank) {
+    uses.clear();
+    machine.append_uses(RankId(rank), RankId(rank), &uses);
+    if (uses.empty()) return;
+    const Range range{bundle, 0, at(plan.bundles, bundle).size_bytes};
+    visit(Cargo{{&range, 1}, range.end, at(plan.first_groups, rank)}, uses);
+  });
 }
 
 /// Bytes that pass each resource of the plan's machine, in all. Of memory what is read and what is written, but for
