@@ -39,7 +39,7 @@ void CheapestTails::Best::offer(std::uint64_t price, std::int32_t owner) {
   }
 }
 
-void CheapestTails::add(RankId id) {
+void CheapestTails::add(RankId id, std::uint64_t before) {
   const routing::Fabric::Rank& rank = fabric_.ranks[id];
   const std::int32_t block = regions_.block[rank.domain];
   const std::int32_t region = regions_.region[rank.domain];
@@ -50,7 +50,7 @@ void CheapestTails::add(RankId id) {
   };
   const std::size_t leaf = place(rank.leaf, rank);
   const std::size_t pod = place(rank.pod, rank);
-  const std::uint64_t out = ways_.port_out[id];
+  const std::uint64_t out = ways_.port_out[id] + before;
   const std::uint64_t up = out + ways_.leaf_up[rank.leaf];
   offer(&leaves_[leaf], out);
   offer(&pods_[pod], up);

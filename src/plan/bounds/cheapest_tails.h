@@ -11,14 +11,17 @@
 
 namespace reshard::bounds {
 
-/// From where a domain is entered over the network. Each asks more than the one before it.
+/// From where a domain is entered over the network.
 enum class From : std::int8_t {
-  kAnywhere,     ///< from any other domain
-  kOtherBlock,   ///< through a downlink of a leaf
-  kOtherRegion,  ///< through a downlink of a pod
-  kHolder,       ///< from a domain in which somebody holds the bytes
+  kAnywhere,        ///< from any other domain
+  kOtherBlock,      ///< from another block, or as kHolder or kIdleWithHolder
+  kOtherRegion,     ///< from another region, or as these two
+  kHolderRegion,    ///< into a region of no holder, from one of a holder
+  kHolderBlock,     ///< into a block of no holder, from one of a holder
+  kHolder,          ///< from a holder's domain, from a rank there that holds or lacks the bytes
+  kIdleWithHolder,  ///< from another rank there
 };
-inline constexpr std::size_t kNumFroms = 4;
+inline constexpr std::size_t kNumFroms = 7;
 using ByFrom = std::array<std::uint64_t, kNumFroms>;
 
 /// The least that a byte pays from some set of ranks to a port, the port's own price left out.
@@ -28,8 +31,8 @@ class CheapestTails {
   CheapestTails(const routing::Fabric& fabric, const routing::WayPrices& ways, const Regions& regions);
 
   void clear();
-  /// A rank that may send. @pre it has a port
-  void add(RankId rank);
+  /// A rank that may send, if a byte pays so much more before it is there. @pre it has a port
+  void add(RankId rank, std::uint64_t before = 0);
 
   /// From ranks of other domains than the rank's own. kNoWay or more: from nobody. @pre it has a port
   std::uint64_t from_other_domain(RankId to) const;

@@ -32,6 +32,7 @@ void DomainSpread::clear() {
   lacking_.clear();
   hubs_.clear();
   idle_entry_.fill({});
+  is_from_.fill(false);
 }
 
 void DomainSpread::add_holder(std::uint64_t link_out) {
@@ -39,11 +40,13 @@ void DomainSpread::add_holder(std::uint64_t link_out) {
 }
 
 void DomainSpread::add_lacking(const Rank& rank) {
+  for (std::size_t f = 0; f < kNumFroms; ++f) is_from_[f] = is_from_[f] || rank.entry[f] < kNoWay;
   lacking_.push_back(rank);
 }
 
 void DomainSpread::add_idle(const Rank& rank) {
   for (std::size_t f = 0; f < kNumFroms; ++f) {
+    is_from_[f] = is_from_[f] || rank.entry[f] < kNoWay;
     idle_entry_[f].alone = std::min(idle_entry_[f].alone, rank.entry[f]);
     idle_entry_[f].sending = std::min(idle_entry_[f].sending, rank.entry[f] + rank.link_out);
   }
@@ -104,34 +107,69 @@ ByFrom DomainSpread::through(const Rank& hub, const Rank* lacking_hub) const {
   anyhow = std::min(anyhow, enter(hub, lacking_hub, From::kAnywhere, kNoWay));
   out.fill(others + anyhow);
   if (holder_out_ < kNoWay) return out;
-  for (const From from : {From::kOtherBlock, From::kOtherRegion, From::kHolder}) {
-    out[static_cast<std::size_t>(from)] = others + enter(hub, lacking_hub, from, anyhow);
+  for (std::size_t f = kAnywhere + 1; f < kNumFroms; ++f) {
+    out[f] = is_from_[f] ? others + enter(hub, lacking_hub, static_cast<From>(f), anyhow) : kNoWay;
   }
   return out;
 }
 
+void DomainSpread::try_hub(const Rank& hub, const Rank* lacking_hub, ByFrom* least) {
+  const ByFrom price = through(hub, lacking_hub);
+  for (std::size_t f = 0; f < kNumFroms; ++f) (*least)[f] = std::min((*least)[f], price[f]);
+  trials_.push_back({lacking_hub, hub.link_out, price[kAnywhere]});
+}
+
 ByFrom DomainSpread::least() {
+  trials_.clear();
   ByFrom least;
   least.fill(kNoWay);
-  const auto offer = [&](const ByFrom& other) {
-    for (std::size_t f = 0; f < kNumFroms; ++f) least[f] = std::min(least[f], other[f]);
-  };
+  if (lacking_.empty()) {
+    least.fill(0);
+    hub_out_ = holder_out_;
+    trials_.push_back({nullptr, holder_out_, 0});
+    return least;
+  }
   const Rank& best = *std::min_element(lacking_.begin(), lacking_.end(),
                                        [](const Rank& a, const Rank& b) { return a.link_out < b.link_out; });
-  std::uint64_t hub_out = best.link_out;
+  hub_out_ = std::min(holder_out_, best.link_out);
   if (holder_out_ <= best.link_out) {
-    hub_out = holder_out_;
-    ByFrom star{};
-    for (const Rank& rank : lacking_) star[kAnywhere] += from_hub_or_network(rank, holder_out_);
-    star.fill(star[kAnywhere]);
-    offer(star);
+    std::uint64_t star = 0;
+    for (const Rank& rank : lacking_) star += from_hub_or_network(rank, holder_out_);
+    least.fill(star);
+    trials_.push_back({nullptr, holder_out_, star});
   } else {
-    offer(through(best, &best));
+    try_hub(best, &best, &least);
   }
-  std::erase_if(hubs_, [&](const Rank& rank) { return rank.link_out >= hub_out; });
+  std::erase_if(hubs_, [&](const Rank& rank) { return rank.link_out >= hub_out_; });
   keep_few_hubs();
-  for (const Rank& hub : hubs_) offer(through(hub, nullptr));
+  for (const Rank& hub : hubs_) try_hub(hub, nullptr, &least);
   return least;
+}
+
+/// With the hub of each trial the rank pays for coming from there, even if the network would be cheaper. Or it is the
+/// hub.
+std::uint64_t DomainSpread::least_with_first(std::size_t lacking, std::uint64_t entry) const {
+  const Rank* rank = &lacking_[lacking];
+  std::uint64_t least = kNoWay;
+  for (const Trial& trial : trials_) {
+    const std::uint64_t others = trial.price - from_hub_or_network(*rank, trial.hub_out);
+    least = std::min(least, trial.lacking_hub == rank ? with_first_hub(*rank, rank, entry)
+                                                      : others + std::min(entry, rank->link_in + trial.hub_out));
+  }
+  return least;
+}
+
+std::uint64_t DomainSpread::least_with_first(const Rank& idle, std::uint64_t entry) const {
+  std::uint64_t least = idle.link_out < hub_out_ ? with_first_hub(idle, nullptr, entry) : kNoWay;
+  for (const Trial& trial : trials_) {
+    least = std::min(least, trial.price + std::min(entry, idle.link_in + trial.hub_out));
+  }
+  return least;
+}
+
+std::uint64_t DomainSpread::with_first_hub(Rank hub, const Rank* lacking_hub, std::uint64_t entry) const {
+  hub.entry.fill(entry);
+  return through(hub, lacking_hub)[kAnywhere];
 }
 
 }  // namespace reshard::bounds

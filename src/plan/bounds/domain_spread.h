@@ -11,6 +11,7 @@
 // all hubs, and it is exact.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -33,8 +34,14 @@ class DomainSpread {
   void add_idle(const Rank& rank);  ///< neither lacks nor holds the byte, but may relay it
 
   /// The least, where the network enters the domain at least once from there; if somebody holds the byte, it need not
-  /// come from anywhere. kNoWay or more: there is no way. @pre a rank lacks the byte
+  /// come from anywhere. kNoWay or more: there is no way. 0: nobody lacks the byte.
   ByFrom least();
+
+  // After least(): where this rank, one that lacks the byte by the place in which it was added, or an idle one, has the
+  // byte from its domain or for that much over the network, and not for what else the network would charge. kNoWay or
+  // more: it cannot.
+  std::uint64_t least_with_first(std::size_t lacking, std::uint64_t entry) const;
+  std::uint64_t least_with_first(const Rank& idle, std::uint64_t entry) const;
 
  private:
   /// Of ranks that neither lack nor hold the byte: for an entry from there, that alone, and with the way on to the hub.
@@ -43,15 +50,26 @@ class DomainSpread {
     std::uint64_t sending = routing::kNoWay;
   };
 
+  struct Trial {
+    const Rank* lacking_hub;  ///< null: the hub is another
+    std::uint64_t hub_out;
+    std::uint64_t price;
+  };
+
   void keep_few_hubs();
+  void try_hub(const Rank& hub, const Rank* lacking_hub, ByFrom* least);
   ByFrom through(const Rank& hub, const Rank* lacking_hub) const;
   std::uint64_t enter(const Rank& hub, const Rank* lacking_hub, From from, std::uint64_t anyhow) const;
+  std::uint64_t with_first_hub(Rank hub, const Rank* lacking_hub, std::uint64_t entry) const;
   std::uint64_t from_hub_or_network(const Rank& rank, std::uint64_t hub_out) const;
 
   std::uint64_t holder_out_ = routing::kNoWay;
   std::vector<Rank> lacking_;
   std::vector<Rank> hubs_;  // of the idle ones those that may be worth it
   std::array<IdleEntry, kNumFroms> idle_entry_;
+  std::array<bool, kNumFroms> is_from_ = {};  // whether the network enters some rank from there
+  std::uint64_t hub_out_ = routing::kNoWay;   // of the cheapest that sends in any case
+  std::vector<Trial> trials_;
 };
 
 /// Makes it as good as the other in everything, so that it costs no more than either.

@@ -3,39 +3,58 @@
 #include "src/plan/bounds/entry_choice.h"
 
 #include <algorithm>
+#include <bit>
+#include <utility>
 
 namespace reshard::bounds {
 
 using routing::kNoWay;
 
+void EntryChoice::Sums::offer(std::size_t state, std::uint64_t sum) {
+  const std::uint64_t bit = std::uint64_t{1} << state;
+  least[state] = (known & bit) != 0 ? std::min(least[state], sum) : sum;
+  known |= bit;
+}
+
+template <typename Visit>
+void EntryChoice::for_each(const Sums& sums, const Visit& visit) {
+  for (std::uint64_t left = sums.known; left != 0; left &= left - 1) {
+    const auto state = static_cast<std::size_t>(std::countr_zero(left));
+    visit(state, sums.least[state]);
+  }
+}
+
 void EntryChoice::begin() {
-  least_.fill(kNoWay);
-  least_[kNothing] = 0;
+  sums_.known = 0;
+  sums_.offer(kNothing, 0);
+}
+
+void EntryChoice::begin_domain() {
+  next_.known = 0;
 }
 
 void EntryChoice::offer(unsigned done, std::uint64_t price) {
   if (price >= kNoWay) return;
-  for (std::size_t state = 0; state < kNumStates; ++state) {
-    if (least_[state] >= kNoWay) continue;
-    std::uint64_t& next = next_[state | done];
-    next = std::min(next, least_[state] + price);
-  }
+  for_each(sums_, [&](std::size_t state, std::uint64_t sum) { next_.offer(state | done, sum + price); });
+}
+
+void EntryChoice::end_domain() {
+  std::swap(sums_, next_);
 }
 
 void EntryChoice::end(Done done, bool is_required) {
-  for (std::size_t state = 0; state < kNumStates; ++state) {
-    if ((state & done) == 0) continue;
-    std::uint64_t& without = least_[state ^ done];
-    without = is_required ? least_[state] : std::min(without, least_[state]);
-    least_[state] = kNoWay;
-  }
+  begin_domain();
+  for_each(sums_, [&](std::size_t state, std::uint64_t sum) {
+    if (!is_required || (state & done) != 0) next_.offer(state & ~std::size_t{done}, sum);
+  });
+  end_domain();
 }
 
 std::uint64_t EntryChoice::least(unsigned done) const {
   std::uint64_t out = kNoWay;
-  for (std::size_t state = 0; state < kNumStates; ++state) {
-    if ((state & done) == done) out = std::min(out, least_[state]);
-  }
+  for_each(sums_, [&](std::size_t state, std::uint64_t sum) {
+    if ((state & done) == done) out = std::min(out, sum);
+  });
   return out;
 }
 

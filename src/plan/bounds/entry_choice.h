@@ -17,17 +17,19 @@ class EntryChoice {
   /// Things to be done, as bits.
   enum Done : std::uint8_t {
     kNothing = 0,
-    kRelay = 1,        ///< somebody relays who need not have been entered
-    kLeaveHolder = 2,  ///< an entry from a holder's domain
-    kBlock = 4,        ///< an entry into this block from another
-    kRegion = 8,       ///< an entry into this region from another
+    kRelay = 1,         ///< somebody relays who need not have been entered
+    kLeaveHolder = 2,   ///< an entry that leaves a holder's domain
+    kLeaveBlock = 4,    ///< one that leaves a holder's block
+    kLeaveRegion = 8,   ///< one that leaves a holder's region
+    kEnterBlock = 16,   ///< one into this block, from another or from a holder's domain
+    kEnterRegion = 32,  ///< one into this region, from another or from a holder's domain
   };
 
   void begin();
   /// One domain's choices: begin_domain(), offers, end_domain(). One of them is taken.
-  void begin_domain() { next_.fill(routing::kNoWay); }
+  void begin_domain();
   void offer(unsigned done, std::uint64_t price);
-  void end_domain() { least_ = next_; }
+  void end_domain();
   /// This must have been done by now, or is not asked for (`is_required` false); from here on it is not done again.
   void end(Done done, bool is_required);
 
@@ -35,9 +37,18 @@ class EntryChoice {
   std::uint64_t least(unsigned done) const;
 
  private:
-  static constexpr std::size_t kNumStates = 16;
-  std::array<std::uint64_t, kNumStates> least_ = {};  // by what has been done
-  std::array<std::uint64_t, kNumStates> next_ = {};
+  static constexpr std::size_t kNumStates = 64;
+
+  /// The least sums by what has been done, and which of these there are, as bits.
+  struct Sums {
+    std::array<std::uint64_t, kNumStates> least;
+    std::uint64_t known = 0;
+    void offer(std::size_t state, std::uint64_t sum);
+  };
+  template <typename Visit>
+  static void for_each(const Sums& sums, const Visit& visit);
+
+  Sums sums_, next_;
 };
 
 }  // namespace reshard::bounds

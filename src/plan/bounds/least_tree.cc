@@ -2,10 +2,12 @@
 // SPDX-FileCopyrightText: The reshard authors
 //
 // A tree pays for the arcs into its ranks. Those into ranks of a domain are bounded domain by domain (domain_spread.h),
-// with the cheapest senders there are for what comes over the network. Taken alone, every domain would have its bytes
-// from its cheapest neighbour, and nobody from a holder: so what has to be true of some domain, but not of each, is
-// asked of all together (entry_choice.h). Where nobody in a block, or region, holds the byte, somebody's entry there is
-// one through a downlink; and where any domain is entered, some entry leaves the domain of a holder.
+// with the cheapest senders there are for what comes over the network (senders.h). Taken alone, every domain would have
+// its bytes from its cheapest neighbour, and nobody from a holder: so what has to be true of some domain, but not of
+// each, is asked of all together (entry_choice.h). Let S be a set of domains without holders, in which somebody lacks
+// the bytes. Then some arc enters S, so some domain of S has its bytes from outside. S is here all such domains, those
+// in blocks or regions without holders, and those of each block and each region. Third parties are in these sets, too:
+// a tree may enter one in place of a domain that lacks the bytes, and pays for that.
 #include "src/plan/bounds/least_tree.h"
 
 #include <algorithm>
@@ -15,51 +17,60 @@ namespace reshard::bounds {
 using routing::Audience;
 using routing::kNoWay;
 
+namespace {
+
+constexpr unsigned kLeaveAll = EntryChoice::kLeaveHolder | EntryChoice::kLeaveBlock | EntryChoice::kLeaveRegion;
+constexpr unsigned kEnterAll = EntryChoice::kEnterBlock | EntryChoice::kEnterRegion;
+
+CheapestTails tails_of_everybody(const routing::Fabric& fabric, const routing::WayPrices& ways,
+                                 const Regions& regions) {
+  CheapestTails tails(fabric, ways, regions);
+  for (const RankId rank : fabric.ranks.ids()) {
+    if (fabric.has_port(rank)) tails.add(rank);
+  }
+  return tails;
+}
+
+}  // namespace
+
 LeastTree::LeastTree(const routing::Fabric& fabric, const routing::WayPrices& ways)
     : fabric_(fabric),
       ways_(ways),
       regions_(fabric),
-      everybody_([&] {
-        CheapestTails tails(fabric, ways, regions_);
-        for (const RankId rank : indices<RankId>(fabric.machine.num_ranks())) {
-          if (fabric.has_port(rank)) tails.add(rank);
-        }
-        return tails;
-      }()),
+      everybody_(tails_of_everybody(fabric, ways, regions_)),
       third_parties_(fabric, ways, regions_, everybody_),
-      held_domain_(fabric.machine.domains.size(), -1),
-      held_block_(static_cast<std::size_t>(regions_.num_blocks), -1),
-      held_region_(static_cast<std::size_t>(regions_.num_regions), -1),
-      some_(fabric, ways, regions_),
-      senders_(&everybody_),
-      in_held_(fabric, ways, regions_) {}
+      held_(regions_),
+      senders_(fabric, ways, regions_, held_, everybody_) {}
 
 std::uint64_t LeastTree::least(const Audience& audience) {
   if (audience.num_lacking() == 0) return 0;
   begin(audience);
   std::uint64_t least = kNoWay;
   for (const Kind kind : {Kind::kNoRelay, Kind::kIdleRank, Kind::kThirdDomain}) {
-    least = std::min(least, least_of(audience, kind));
+    least = std::min(least, least_of(kind));
   }
   return least;
 }
 
 void LeastTree::begin(const Audience& audience) {
-  ++bundle_;
+  held_.clear();
   third_parties_.begin();
   places_.clear();
-  has_entry_ = false;
   for (const Place& place : audience.places()) {
     places_.push_back(&place);
     third_parties_.exclude(place.domain);
-    if (place.holders.empty()) {
-      has_entry_ = true;
-    } else {
-      held_domain_[place.domain] = bundle_;
-      held_block_[static_cast<std::size_t>(regions_.block[place.domain])] = bundle_;
-      held_region_[static_cast<std::size_t>(regions_.region[place.domain])] = bundle_;
-    }
+    if (!place.holders.empty()) held_.add(place.domain);
   }
+  required_ = 0;
+  for (const Place* place : places_) {
+    if (!place->holders.empty()) continue;
+    required_ |= EntryChoice::kLeaveHolder;
+    if (!held_.block_of(place->domain)) required_ |= EntryChoice::kLeaveBlock;
+    if (!held_.region_of(place->domain)) required_ |= EntryChoice::kLeaveRegion;
+  }
+  relevant_ = EntryChoice::kRelay | EntryChoice::kLeaveHolder | required_;
+  if (regions_.num_blocks > 1) relevant_ |= EntryChoice::kEnterBlock;
+  if (regions_.num_regions > 1) relevant_ |= EntryChoice::kEnterRegion;
   const auto key = [&](const Place* place) {
     return std::pair(regions_.region[place->domain], regions_.block[place->domain]);
   };
@@ -84,141 +95,187 @@ void LeastTree::for_each_rank(const Place& place, const Visit& visit) const {
   }
 }
 
-void LeastTree::find_senders(const Audience& audience, Kind kind) {
-  const bool is_everybody = kind == Kind::kThirdDomain;
-  senders_ = is_everybody ? &everybody_ : &some_;
-  in_held_.clear();
-  some_.clear();
-  for (const Place& place : audience.places()) {
-    if (is_everybody && place.holders.empty()) continue;
-    for_each_rank(place, [&](RankId rank, Role role) {
-      if (!fabric_.has_port(rank) || (kind == Kind::kNoRelay && role == Role::kIdle)) return;
-      if (!is_everybody) some_.add(rank);
-      if (place.holders.empty()) return;
-      in_held_.add(rank);
-    });
-  }
-}
-
-std::uint64_t LeastTree::least_of(const Audience& audience, Kind kind) {
-  find_senders(audience, kind);
-  if (kind == Kind::kThirdDomain) third_party_from_holder_ = third_parties_.enter_from(in_held_);
+std::uint64_t LeastTree::least_of(Kind kind) {
+  add_senders(kind);
+  if (kind == Kind::kThirdDomain) find_third_parties();
   choice_.begin();
+  bool is_block_entered = false;
+  bool is_region_entered = false;
   for (std::size_t i = 0; i < places_.size(); ++i) {
     const Place& place = *places_[i];
     offer_place(place, kind);
+    is_block_entered = is_block_entered || place.holders.empty();
+    is_region_entered = is_region_entered || place.holders.empty();
     const std::int32_t block = regions_.block[place.domain];
     const std::int32_t region = regions_.region[place.domain];
     const bool is_last = i + 1 == places_.size();
     if (is_last || regions_.block[places_[i + 1]->domain] != block) {
-      if (kind == Kind::kThirdDomain) offer_third_parties_of_block(block, region);
-      choice_.end(EntryChoice::kBlock, !is_held_block(block));
+      if (is_block_entered && kind == Kind::kThirdDomain) offer_third_parties_of_block(place);
+      if ((relevant_ & EntryChoice::kEnterBlock) != 0) choice_.end(EntryChoice::kEnterBlock, is_block_entered);
+      is_block_entered = false;
     }
     if (is_last || regions_.region[places_[i + 1]->domain] != region) {
-      if (kind == Kind::kThirdDomain) offer_third_parties_of_region(region);
-      choice_.end(EntryChoice::kRegion, !is_held_region(region));
+      if (is_region_entered && kind == Kind::kThirdDomain) offer_third_parties_of_region(place);
+      if ((relevant_ & EntryChoice::kEnterRegion) != 0) choice_.end(EntryChoice::kEnterRegion, is_region_entered);
+      is_region_entered = false;
     }
   }
   if (kind == Kind::kThirdDomain) {
     choice_.begin_domain();
-    choice_.offer(EntryChoice::kNothing, 0);
-    choice_.offer(EntryChoice::kRelay, third_parties_.enter_any());
-    choice_.offer(EntryChoice::kRelay | EntryChoice::kLeaveHolder, third_party_from_holder(third_parties_.enter_any()));
+    offer(EntryChoice::kNothing, 0);
+    offer_third_parties(EntryChoice::kRelay, third_party_);
     choice_.end_domain();
   }
-  unsigned done = has_entry_ ? EntryChoice::kLeaveHolder : EntryChoice::kNothing;
-  if (kind != Kind::kNoRelay) done |= EntryChoice::kRelay;
-  return choice_.least(done);
+  unsigned required = required_;
+  if (kind != Kind::kNoRelay) required |= EntryChoice::kRelay;
+  if (kind == Kind::kThirdDomain) required |= EntryChoice::kLeaveHolder;  // it is entered
+  return choice_.least(required);
 }
 
-DomainSpread::Rank LeastTree::prices_of(RankId rank, bool is_entered) const {
+void LeastTree::add_senders(Kind kind) {
+  senders_.begin(kind);
+  for (const Place* place : places_) {
+    if (kind == Kind::kThirdDomain) {
+      if (!place->holders.empty()) senders_.add_held_domain(place->domain);
+      continue;
+    }
+    for_each_rank(*place, [&](RankId rank, Role role) {
+      if (fabric_.has_port(rank) && (role != Role::kIdle || kind == Kind::kIdleRank)) senders_.add(rank);
+    });
+  }
+  for (const Place* place : places_) {
+    if (place->holders.empty()) continue;
+    for_each_rank(*place, [&](RankId rank, Role role) {
+      if (fabric_.has_port(rank) && (role != Role::kIdle || kind != Kind::kNoRelay)) senders_.add_with_holders(rank);
+    });
+  }
+  for (const Place* place : places_) {
+    if (!place->holders.empty()) add_senders_of_held_domain(*place, kind);
+  }
+}
+
+/// The first to send to a domain without a holder has the byte from its own domain or from another with a holder, if it
+/// does not hold it. Then its domain pays for that.
+void LeastTree::add_senders_of_held_domain(const Place& place, Kind kind) {
+  fill_spread(place, kind);
+  const std::uint64_t least = spread_.least()[static_cast<std::size_t>(From::kAnywhere)];
+  std::size_t num_lacking = 0;
+  for_each_rank(place, [&](RankId rank, Role role) {
+    const std::size_t index = num_lacking;
+    num_lacking += role == Role::kLacking ? 1 : 0;
+    if (!fabric_.has_port(rank) || (role == Role::kIdle && kind == Kind::kNoRelay)) return;
+    std::uint64_t first = least;
+    if (role == Role::kLacking) first = spread_.least_with_first(index, senders_.from_holders(rank));
+    if (role == Role::kIdle) first = spread_.least_with_first(prices_of(rank), senders_.from_holders(rank));
+    if (first < kNoWay) senders_.add_in_held_domain(rank, role, first - least);
+  });
+}
+
+DomainSpread::Rank LeastTree::prices_of(RankId rank) const {
   DomainSpread::Rank out{ways_.link_out[rank], ways_.link_in[rank], {}};
-  out.entry.fill(kNoWay);
-  if (!fabric_.has_port(rank)) return out;
-  const auto enter = [&](From from, std::uint64_t tail) {
-    out.entry[static_cast<std::size_t>(from)] = std::min(kNoWay, ways_.port_in[rank] + tail);
-  };
-  enter(From::kAnywhere, senders_->from_other_domain(rank));
-  if (!is_entered) return out;
-  const DomainId domain = fabric_.ranks[rank].domain;
-  if (!is_held_block(regions_.block[domain])) enter(From::kOtherBlock, senders_->from_other_block(rank));
-  if (!is_held_region(regions_.region[domain])) enter(From::kOtherRegion, senders_->from_other_region(rank));
-  enter(From::kHolder, in_held_.from_other_domain(rank));
+  if (fabric_.has_port(rank)) {
+    out.entry = senders_.entry(rank);
+  } else {
+    out.entry.fill(kNoWay);
+  }
   return out;
 }
 
-void LeastTree::offer_place(const Place& place, Kind kind) {
-  const bool is_entered = place.holders.empty();
-  const bool has_lacking = !place.lacking.empty();
+void LeastTree::fill_spread(const Place& place, Kind kind) {
   spread_.clear();
-  std::vector<DomainSpread::Rank> exporters;
+  relays_.clear();
   for_each_rank(place, [&](RankId rank, Role role) {
-    if (role == Role::kHolder) {
-      spread_.add_holder(ways_.link_out[rank]);
-      return;
-    }
-    const DomainSpread::Rank prices = prices_of(rank, is_entered);
-    if (role == Role::kLacking) {
-      spread_.add_lacking(prices);
-    } else {
-      spread_.add_idle(prices);
-      if (kind == Kind::kIdleRank && fabric_.has_port(rank)) exporters.push_back(prices);
-    }
+    if (role == Role::kHolder) return spread_.add_holder(ways_.link_out[rank]);
+    const DomainSpread::Rank prices = prices_of(rank);
+    if (role == Role::kLacking) return spread_.add_lacking(prices);
+    spread_.add_idle(prices);
+    if (kind == Kind::kIdleRank && fabric_.has_port(rank)) relays_.push_back(prices);
   });
+}
+
+void LeastTree::offer_place(const Place& place, Kind kind) {
+  fill_spread(place, kind);
   choice_.begin_domain();
-  const std::int32_t block = regions_.block[place.domain];
-  const std::int32_t region = regions_.region[place.domain];
-  const auto offer = [&](unsigned relay, const ByFrom& least) {
-    choice_.offer(relay, least[static_cast<std::size_t>(From::kAnywhere)]);
-    if (!is_entered) return;
-    const unsigned in_block = is_held_block(block) ? 0 : EntryChoice::kBlock;
-    const unsigned in_region = is_held_region(region) ? 0 : EntryChoice::kRegion;
-    choice_.offer(relay | EntryChoice::kBlock, least[static_cast<std::size_t>(From::kOtherBlock)]);
-    choice_.offer(relay | in_block | EntryChoice::kRegion, least[static_cast<std::size_t>(From::kOtherRegion)]);
-    choice_.offer(relay | EntryChoice::kLeaveHolder | in_block | in_region,
-                  least[static_cast<std::size_t>(From::kHolder)]);
-  };
-  ByFrom least{};
-  if (has_lacking) least = spread_.least();
-  offer(0, least);
-  if (!exporters.empty()) {
-    DomainSpread::Rank any = exporters.front();
-    for (const DomainSpread::Rank& other : exporters) make_as_good(other, &any);
+  ByFrom least = spread_.least();
+  offer_entries(place, kind, EntryChoice::kNothing, least);
+  if (!relays_.empty()) {
+    DomainSpread::Rank any = relays_.front();
+    for (const DomainSpread::Rank& other : relays_) make_as_good(other, &any);
     spread_.add_lacking(any);
-    offer(EntryChoice::kRelay, spread_.least());
+    const ByFrom with_relay = spread_.least();
+    for (std::size_t f = 0; f < kNumFroms; ++f) least[f] = std::max(least[f], with_relay[f]);
+    offer_entries(place, kind, EntryChoice::kRelay, least);
   }
   choice_.end_domain();
 }
 
-std::uint64_t LeastTree::third_party_from_holder(std::uint64_t entered_anyhow) const {
-  return std::max(entered_anyhow, third_party_from_holder_);
+void LeastTree::offer_entries(const Place& place, Kind kind, unsigned done, const ByFrom& least) {
+  const auto from = [&](From where) { return least[static_cast<std::size_t>(where)]; };
+  offer(done, from(From::kAnywhere));
+  if (!place.holders.empty()) return;
+  const unsigned leave_region = held_.region_of(place.domain) ? 0U : EntryChoice::kLeaveRegion;
+  const unsigned leave_block = held_.block_of(place.domain) ? 0U : EntryChoice::kLeaveBlock;
+  const unsigned leave_all = EntryChoice::kLeaveHolder | leave_block | leave_region;
+  offer(done | EntryChoice::kEnterBlock, from(From::kOtherBlock));
+  offer(done | kEnterAll, from(From::kOtherRegion));
+  if (leave_region != 0) offer(done | kEnterAll | leave_region, from(From::kHolderRegion));
+  if (leave_block != 0) {
+    // From another region, too: surely where nobody in this one holds the byte.
+    if (leave_region == 0) offer(done | EntryChoice::kEnterBlock | leave_block, from(From::kHolderBlock));
+    offer(done | kEnterAll | leave_block | leave_region, std::max(from(From::kHolderBlock), from(From::kOtherRegion)));
+  }
+  offer(done | kEnterAll | leave_all, from(From::kHolder));
+  if (kind == Kind::kIdleRank) {
+    offer(done | EntryChoice::kRelay | kEnterAll | leave_all, from(From::kIdleWithHolder));
+  }
+}
+
+void LeastTree::find_third_parties() {
+  using Tier = CheapestTails::Tier;
+  const auto from = [&](const CheapestTails& tails, Tier tier) { return third_parties_.enter_from(tails, tier); };
+  third_from_domain_ = {from(senders_.from_domain(), Tier::kLeaf), from(senders_.from_domain(), Tier::kPod),
+                        from(senders_.from_domain(), Tier::kCore)};
+  third_from_block_ = {kNoWay, from(senders_.from_block(), Tier::kPod), from(senders_.from_block(), Tier::kCore)};
+  third_party_ = third_parties_.enter_any();
+  third_with_holders_ = from(senders_.with_holders(), Tier::kLeaf);
+  third_from_region_ = from(senders_.from_region(), Tier::kCore);
+}
+
+/// Entered so, and maybe from a holder's region, block or domain. Into a block without a holder a way passes uplinks of
+/// leaves, and into a region without one those of pods.
+void LeastTree::offer_third_parties(unsigned done, std::uint64_t price) {
+  const auto also = [&](unsigned left, std::uint64_t from) { offer(done | left, std::max(price, from)); };
+  also(EntryChoice::kNothing, 0);
+  also(EntryChoice::kLeaveRegion, third_from_region_);
+  also(EntryChoice::kLeaveBlock, third_from_block_[1]);
+  also(EntryChoice::kLeaveBlock | EntryChoice::kLeaveRegion, third_from_block_[2]);
+  also(EntryChoice::kLeaveHolder, third_from_domain_[0]);
+  also(EntryChoice::kLeaveHolder | EntryChoice::kLeaveBlock, third_from_domain_[1]);
+  also(kLeaveAll, third_from_domain_[2]);
 }
 
 /// Who enters a third party from another region enters its block from another, too.
-void LeastTree::offer_third_parties_of_block(std::int32_t block, std::int32_t region) {
-  if (is_held_block(block)) return;
+void LeastTree::offer_third_parties_of_block(const Place& place) {
+  const std::int32_t block = regions_.block[place.domain];
+  std::uint64_t into_block = third_parties_.enter_block(block);
+  if (held_.block_of(place.domain)) into_block = std::min(into_block, third_with_holders_);
   choice_.begin_domain();
-  choice_.offer(EntryChoice::kNothing, 0);
-  const auto offer = [&](unsigned done, std::uint64_t price) {
-    choice_.offer(EntryChoice::kRelay | done, price);
-    choice_.offer(EntryChoice::kRelay | EntryChoice::kLeaveHolder | done, third_party_from_holder(price));
-  };
-  const std::uint64_t price = third_parties_.enter_block(block);
-  offer(EntryChoice::kBlock, price);
-  if (!is_held_region(region)) {
-    offer(EntryChoice::kBlock | EntryChoice::kRegion, std::max(price, third_parties_.enter_region(region)));
-  }
+  offer(EntryChoice::kNothing, 0);
+  offer_third_parties(EntryChoice::kRelay | EntryChoice::kEnterBlock, into_block);
+  offer_third_parties(EntryChoice::kRelay | kEnterAll, std::max(into_block, into_region(place)));
   choice_.end_domain();
 }
 
-void LeastTree::offer_third_parties_of_region(std::int32_t region) {
-  if (is_held_region(region)) return;
-  const std::uint64_t price = third_parties_.enter_region(region);
+void LeastTree::offer_third_parties_of_region(const Place& place) {
   choice_.begin_domain();
-  choice_.offer(EntryChoice::kNothing, 0);
-  choice_.offer(EntryChoice::kRelay | EntryChoice::kRegion, price);
-  choice_.offer(EntryChoice::kRelay | EntryChoice::kRegion | EntryChoice::kLeaveHolder, third_party_from_holder(price));
+  offer(EntryChoice::kNothing, 0);
+  offer_third_parties(EntryChoice::kRelay | EntryChoice::kEnterRegion, into_region(place));
   choice_.end_domain();
+}
+
+std::uint64_t LeastTree::into_region(const Place& place) const {
+  const std::uint64_t price = third_parties_.enter_region(regions_.region[place.domain]);
+  return held_.region_of(place.domain) ? std::min(price, third_with_holders_) : price;
 }
 
 }  // namespace reshard::bounds

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "src/plan/bounds/domain_spread.h"
 #include "src/plan/bounds/entry_choice.h"
 #include "src/plan/bounds/regions.h"
+#include "src/plan/bounds/senders.h"
 #include "src/plan/bounds/third_parties.h"
 #include "src/plan/routing/audience.h"
 #include "src/plan/routing/fabric.h"
@@ -21,6 +23,8 @@ class LeastTree {
  public:
   /// Both must outlive it.
   LeastTree(const routing::Fabric& fabric, const routing::WayPrices& ways);
+  LeastTree(const LeastTree&) = delete;  // parts know each other
+  LeastTree& operator=(const LeastTree&) = delete;
 
   /// Never above the price of the cheapest tree. Not for several threads at once. @pre there is a tree
   std::uint64_t least(const routing::Audience& audience);
@@ -28,26 +32,20 @@ class LeastTree {
  private:
   using Place = routing::Audience::Place;
 
-  /// Who sends over the network. Who relays must have been entered himself: so trees in which nobody does, and those in
-  /// which somebody does, are bounded apart, and the lesser counts.
-  enum class Kind : std::int8_t {
-    kNoRelay,      ///< only who holds or lacks the byte
-    kIdleRank,     ///< others of their domains, too: at least one
-    kThirdDomain,  ///< others of any domain: at least one of a domain in which nobody holds or lacks it
-  };
-  enum class Role : std::int8_t { kHolder, kLacking, kIdle };
-
   void begin(const routing::Audience& audience);
-  std::uint64_t least_of(const routing::Audience& audience, Kind kind);
-  void find_senders(const routing::Audience& audience, Kind kind);
+  std::uint64_t least_of(Kind kind);
+  void add_senders(Kind kind);
+  void add_senders_of_held_domain(const Place& place, Kind kind);
   void offer_place(const Place& place, Kind kind);
-  void offer_third_parties_of_block(std::int32_t block, std::int32_t region);
-  void offer_third_parties_of_region(std::int32_t region);
-  std::uint64_t third_party_from_holder(std::uint64_t entered_anyhow) const;
-  DomainSpread::Rank prices_of(RankId rank, bool is_entered) const;
-  bool is_held(DomainId domain) const { return held_domain_[domain] == bundle_; }
-  bool is_held_block(std::int32_t block) const { return held_block_[static_cast<std::size_t>(block)] == bundle_; }
-  bool is_held_region(std::int32_t region) const { return held_region_[static_cast<std::size_t>(region)] == bundle_; }
+  void offer_entries(const Place& place, Kind kind, unsigned done, const ByFrom& least);
+  void offer(unsigned done, std::uint64_t price) { choice_.offer(done & relevant_, price); }
+  void find_third_parties();
+  void offer_third_parties(unsigned done, std::uint64_t price);
+  void offer_third_parties_of_block(const Place& place);
+  void offer_third_parties_of_region(const Place& place);
+  std::uint64_t into_region(const Place& place) const;
+  DomainSpread::Rank prices_of(RankId rank) const;
+  void fill_spread(const Place& place, Kind kind);
 
   template <typename Visit>
   void for_each_rank(const Place& place, const Visit& visit) const;
@@ -58,20 +56,23 @@ class LeastTree {
   CheapestTails everybody_;
   ThirdParties third_parties_;
 
-  // Of the bundle at hand; a mark with its number stands for true.
-  std::int64_t bundle_ = 0;
-  IndexedVector<DomainId, std::int64_t> held_domain_;
-  std::vector<std::int64_t> held_block_, held_region_;
+  // Of the bundle at hand.
+  Held held_;
   std::vector<const Place*> places_;  // by region and block
-  bool has_entry_ = false;            // some domain without a holder lacks the byte
+  unsigned relevant_ = 0;             // things that may have to be done
+  unsigned required_ = 0;
 
   // Of the kind of trees at hand.
-  CheapestTails some_;            // who sends, where that is not everybody
-  const CheapestTails* senders_;  // either of the two
-  CheapestTails in_held_;         // who sends of domains with a holder
-  std::uint64_t third_party_from_holder_ = 0;  // the least to enter a third party from there
+  Senders senders_;
   DomainSpread spread_;
+  std::vector<DomainSpread::Rank> relays_;  // idle ranks of a domain that may send over the network
   EntryChoice choice_;
+  // The least to enter a third party from anywhere, from regions of holders, and from their blocks and domains by the
+  // tier of uplinks that the way passes at least.
+  std::uint64_t third_party_ = 0;
+  std::uint64_t third_with_holders_ = 0;  // from their domains, whoever the sender has the bytes from
+  std::uint64_t third_from_region_ = 0;
+  std::array<std::uint64_t, 3> third_from_block_ = {}, third_from_domain_ = {};
 };
 
 }  // namespace reshard::bounds

@@ -3,7 +3,6 @@
 #include "src/plan/bounds/regions.h"
 
 #include <numeric>
-#include <vector>
 
 namespace reshard::bounds {
 namespace {
@@ -53,6 +52,18 @@ Regions::Regions(const routing::Fabric& fabric) {
       fabric, machine.leaves.end_id(), [](const Rank& rank) { return rank.leaf.value(); }, &block);
   num_regions = number(
       fabric, machine.pods.end_id(), [](const Rank& rank) { return rank.pod.value(); }, &region);
+}
+
+Held::Held(const Regions& regions)
+    : regions_(regions),
+      domains_(regions.block.size()),
+      blocks_(static_cast<std::size_t>(regions.num_blocks)),
+      in_regions_(static_cast<std::size_t>(regions.num_regions)) {}
+
+void Held::add(DomainId domain) {
+  domains_[domain] = bundle_;
+  blocks_[static_cast<std::size_t>(regions_.block[domain])] = bundle_;
+  in_regions_[static_cast<std::size_t>(regions_.region[domain])] = bundle_;
 }
 
 }  // namespace reshard::bounds

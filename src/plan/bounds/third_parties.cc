@@ -57,10 +57,10 @@ ThirdParties::ThirdParties(const routing::Fabric& fabric, const routing::WayPric
   }
 }
 
-std::uint64_t ThirdParties::enter_from(const CheapestTails& tails) const {
+std::uint64_t ThirdParties::enter_from(const CheapestTails& tails, CheapestTails::Tier first) const {
   std::uint64_t least = kNoWay;
   tails.for_each_place([&](CheapestTails::Tier tier, std::size_t place, std::uint64_t price) {
-    if (price < kNoWay) least = std::min(least, price + cheapest(of(tier)[place]));
+    if (tier >= first && price < kNoWay) least = std::min(least, price + cheapest(of(tier)[place]));
   });
   return least;
 }

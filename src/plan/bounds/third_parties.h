@@ -25,7 +25,8 @@ class ThirdParties {
 
   // Over all third parties, those of a block and those of a region; kNoWay: there is none that can be entered so.
   std::uint64_t enter_any() const { return cheapest(by_entry_); }
-  std::uint64_t enter_from(const CheapestTails& tails) const;  ///< from these ranks
+  std::uint64_t enter_from(const CheapestTails& tails,
+                           CheapestTails::Tier least) const;  ///< from these ranks, up to that tier at least
   std::uint64_t enter_block(std::int32_t block) const { return cheapest(by_block_[static_cast<std::size_t>(block)]); }
   std::uint64_t enter_region(std::int32_t region) const {
     return cheapest(by_region_[static_cast<std::size_t>(region)]);
