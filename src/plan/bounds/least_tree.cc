@@ -213,8 +213,8 @@ void LeastTree::offer_entries(const Place& place, Kind kind, unsigned done, cons
   const auto from = [&](From where) { return least[static_cast<std::size_t>(where)]; };
   offer(done, from(From::kAnywhere));
   if (!place.holders.empty()) return;
-  const unsigned leave_region = held_.region_of(place.domain) ? 0U : EntryChoice::kLeaveRegion;
-  const unsigned leave_block = held_.block_of(place.domain) ? 0U : EntryChoice::kLeaveBlock;
+  const unsigned leave_region = held_.region_of(place.domain) ? EntryChoice::kNothing : EntryChoice::kLeaveRegion;
+  const unsigned leave_block = held_.block_of(place.domain) ? EntryChoice::kNothing : EntryChoice::kLeaveBlock;
   const unsigned leave_all = EntryChoice::kLeaveHolder | leave_block | leave_region;
   offer(done | EntryChoice::kEnterBlock, from(From::kOtherBlock));
   offer(done | kEnterAll, from(From::kOtherRegion));
