@@ -17,47 +17,18 @@
 #include "src/plan/direct/direct.h"
 #include "src/plan/inside.h"
 #include "src/plan/loads.h"
+#include "src/plan/routing/route_on_machine.h"
 #include "src/plan/schedule.h"
 
 namespace reshard {
 namespace {
 
-/// What routing decides of a plan.
-struct Choices {
-  std::vector<Range> ranges;
-  std::vector<Hop> hops;
-  Routes routes;
-  std::vector<std::int32_t> rounds;
-  std::vector<std::int32_t> first_groups;
-  Certificate certificate;
-  std::int32_t most_in_flight = 1;
-  bool splits_slow_domains = false;
-};
-
-/// Swaps: a copy would be a third set of choices, and of a large plan they are most of its memory.
-void exchange_choices(Plan* plan, Choices* choices) {
-  std::swap(plan->ranges, choices->ranges);
-  std::swap(plan->hops, choices->hops);
-  std::swap(plan->routes, choices->routes);
-  std::swap(plan->rounds, choices->rounds);
-  std::swap(plan->first_groups, choices->first_groups);
-  std::swap(plan->certificate, choices->certificate);
-  std::swap(plan->most_in_flight, choices->most_in_flight);
-  std::swap(plan->splits_slow_domains, choices->splits_slow_domains);
-}
-
-/// Where copies from outside are quicker than those from a neighbour, routes are chosen a second time, with such
-/// domains taken apart, and the plan keeps what leaves the busiest resource of the true machine less busy: a rank that
-/// takes its own copy also costs its sources one.
-void try_split_domains(Plan* plan) {
-  if (!split_slow_domains(*plan->options.machine).has_value()) return;
-  Choices whole;
-  exchange_choices(plan, &whole);
-  plan->splits_slow_domains = true;
-  const bool is_routed = add_routes({}, plan).ok();  // isolated rails may not join single ranks
-  const std::vector<std::int64_t> loads_split = is_routed ? loads_of(*plan) : std::vector<std::int64_t>();
-  exchange_choices(plan, &whole);
-  if (is_routed && is_busier(*plan->options.machine, loads_of(*plan), loads_split)) exchange_choices(plan, &whole);
+/// Whether plan and machine are of the same ranks.
+Status check_machine(const Plan& plan) {
+  const std::int32_t num_ranks = plan.options.machine->num_ranks();
+  if (num_ranks == plan.num_ranks) return {};
+  return {RESHARD_ERR_LAYOUT_MISMATCH,
+          fmt::format("the machine has {} ranks and the layouts have {}", num_ranks, plan.num_ranks)};
 }
 
 }  // namespace
@@ -90,17 +61,14 @@ Status choose_routes(Plan* plan) {
     direct::choose_routes(plan);
     return {};
   }
-  RESHARD_TRY(add_routes({}, plan));
-  try_split_domains(plan);
+  RESHARD_TRY(check_machine(*plan));
+  RESHARD_TRY(routing::route_on_machine(plan));
+  schedule_routes(Network(*plan->options.machine), plan);
   return {};
 }
 
 Status add_routes(const Kept& kept, Plan* plan) {
-  const PlanOptions& options = plan->options;
-  if (options.machine->num_ranks() != plan->num_ranks) {
-    return {RESHARD_ERR_LAYOUT_MISMATCH, fmt::format("the machine has {} ranks and the layouts have {}",
-                                                     options.machine->num_ranks(), plan->num_ranks)};
-  }
+  RESHARD_TRY(check_machine(*plan));
   const Machine machine = routing_machine(*plan);
   const Network network(machine);
   const DomainSets domains(network.machine, plan->sets);

@@ -19,6 +19,10 @@ constexpr std::uint64_t kLevel = Prices::kFullPrice / 256;
 // Within a domain bytes go from who has them first over one more rank at most: after that any rank may be a sender, so
 // that more hops gain nothing.
 constexpr std::int8_t kMostInner = 1;
+// From here on a way into a domain is dear enough to look for another through a third one. Where some looks have found
+// nothing, the rest of the tree does without.
+constexpr std::uint64_t kDear = Prices::kFullPrice / 16;
+constexpr int kMostDetours = 4;
 
 }  // namespace
 
@@ -28,7 +32,13 @@ TreeGrower::TreeGrower(const Fabric& fabric, const Uses& uses, const Prices& pri
       prices_(fabric, uses, prices),
       exits_(fabric, &prices_, [this](RankId rank) { return exit_price(rank); }),
       marks_(fabric.ranks.size()),
-      havers_(fabric.machine.domains.size()) {}
+      havers_(fabric.machine.domains.size()),
+      detours_(fabric, &prices_, &exits_),
+      domain_marks_(fabric.machine.domains.size()) {}
+
+void TreeGrower::settle(const Prices& prices) {
+  detours_.choose_domains(prices, uses_);
+}
 
 std::uint32_t TreeGrower::tie(std::int32_t number, std::int32_t count) const {
   return (static_cast<std::uint32_t>(number) + salt_) % static_cast<std::uint32_t>(count);
@@ -77,8 +87,10 @@ TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, s
   // A domain that nobody reaches yet may be reached by one that is entered later.
   while (!waiting.empty()) {
     std::vector<std::size_t> left;
+    std::size_t num_left = waiting.size();
     for (const std::size_t p : waiting) {
-      if (!enter(places[p])) left.push_back(p);
+      if (!enter(places[p], num_left)) left.push_back(p);
+      if (num_left > 1) --num_left;
     }
     if (left.size() == waiting.size()) {
       unreached_ = places[left.front()].domain;
@@ -89,7 +101,7 @@ TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, s
   for (const Audience::Place& place : places) {
     if (!place.holders.empty() && holders_domains_last) serve(place);
   }
-  return std::make_shared<const Tree>(std::move(tree_));
+  return std::make_shared<const Tree>(has_detour_ ? without_idle_relays(tree_) : std::move(tree_));
 }
 
 void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt) {
@@ -100,12 +112,15 @@ void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std
   prices_.begin(carried_bytes);
   price_ = 0;
   serving_price_ = 0;
+  has_detour_ = false;
+  num_detours_left_ = carried_bytes == 0 ? kMostDetours : 0;
   const std::int32_t num_ranks = fabric_.ranks.end_id();
   exits_.begin(RankId(num_ranks - 1 - static_cast<std::int32_t>(salt % static_cast<std::uint32_t>(num_ranks))));
   for (const DomainId domain : used_domains_) havers_[domain].clear();
   used_domains_.clear();
   for (const Audience::Place& place : audience.places()) {
     used_domains_.push_back(place.domain);
+    domain_marks_[place.domain] = stamp_;
     for (const std::int32_t rank : place.lacking) mark(RankId(rank)).wants = true;
     for (const std::int32_t rank : place.holders) {
       mark(RankId(rank)).has = true;
@@ -189,7 +204,32 @@ std::vector<std::size_t> TreeGrower::order_of_entering(const Audience& audience)
   }
   std::sort(keys.begin(), keys.end());
   for (const auto& [unused, place] : keys) out.push_back(place);
+  put_cheapest_first(audience, &out);
   return out;
+}
+
+/// Where the holders send at a price and some domain sends for less, even if the bytes cross leaves and pods to it and
+/// back, that one is served before all others.
+void TreeGrower::put_cheapest_first(const Audience& audience, std::vector<std::size_t>* order) {
+  std::uint64_t of_holders = kNoWay;
+  for (const Audience::Place& place : audience.places()) {
+    for (const std::int32_t rank : place.holders) of_holders = std::min(of_holders, prices_.port_out(RankId(rank)));
+  }
+  std::uint64_t least = of_holders;
+  auto cheapest = order->end();
+  for (auto entry = order->begin(); entry != order->end(); ++entry) {
+    for (const std::int32_t number : audience.places()[*entry].lacking) {
+      const RankId rank(number);
+      if (!fabric_.has_port(rank)) continue;
+      const Fabric::Rank& its = fabric_.ranks[rank];
+      const std::uint64_t price = prices_.port_out(rank) + prices_.leaf_up(its.leaf) + prices_.leaf_down(its.leaf) +
+                                  prices_.pod_up(its.pod) + prices_.pod_down(its.pod) + kLevel;
+      if (price >= least) continue;
+      least = price;
+      cheapest = entry;
+    }
+  }
+  if (cheapest != order->end()) std::rotate(order->begin(), cheapest, cheapest + 1);
 }
 
 /// The rank at which the bytes come into a domain. Of two entries the dearer may be the better one, where it spreads
@@ -230,12 +270,39 @@ RankId TreeGrower::best_entry(const Audience::Place& place) {
   return best;
 }
 
-bool TreeGrower::enter(const Audience::Place& place) {
-  const RankId entry = best_entry(place);
+bool TreeGrower::enter(const Audience::Place& place, std::size_t num_left) {
+  RankId entry = best_entry(place);
+  if (num_detours_left_ > 0 || !entry.valid()) {
+    // A detour spares exits, and where rails are isolated the entry, too.
+    const std::uint64_t exit = entry.valid() ? exits_.best(entry).price : kNoWay;
+    const std::uint64_t price = entry.valid() ? exit + prices_.port_in(entry) : kNoWay;
+    const bool is_dear = (fabric_.machine.rail_isolated ? price : exit) > kDear;
+    if (is_dear && take_detour(fabric_.machine.domains[place.domain].ranks, price, num_left)) entry = best_entry(place);
+  }
   if (!entry.valid()) return false;
   add_crossing(exits_.best(entry), entry);
   serve(place);
   open(place.domain);
+  return true;
+}
+
+/// Brings the bytes to a domain that has no use for them, where the way from there to some ranks is cheaper than any
+/// other.
+bool TreeGrower::take_detour(std::span<const std::int32_t> to, std::uint64_t price, std::size_t num_left) {
+  const auto is_free = [&](DomainId domain) { return domain_marks_[domain] != stamp_; };
+  const std::uint64_t least_gain = price < kNoWay ? 2 * kLevel : 0;
+  const Detours::Detour detour = detours_.find(to, price - least_gain, num_left, is_free);
+  if (!detour.entry.valid()) {
+    --num_detours_left_;
+    return false;
+  }
+  const DomainId domain = fabric_.ranks[detour.entry].domain;
+  domain_marks_[domain] = stamp_;
+  used_domains_.push_back(domain);
+  add_crossing(exits_.best(detour.entry), detour.entry);
+  if (detour.exit != detour.entry) add_arc(detour.entry, detour.exit);
+  open(domain);
+  has_detour_ = true;
   return true;
 }
 
@@ -247,18 +314,26 @@ void TreeGrower::serve(const Audience::Place& place) {
   }
   std::sort(left.begin(), left.end(), [](const Offer& a, const Offer& b) { return b > a; });
   if (left.size() > 1) relay_by_idle(place, left.size(), left.front().price);
+  std::size_t num_left = left.size();
   for (const Offer& offer : left) {
     const RankId rank(offer.who);
     const Offer haver = best_haver(place.domain);
     const std::uint64_t link = haver.price + prices_.link_in(rank);
     const std::uint64_t port = prices_.port_in(rank);
     if (port < link) {
-      const BestExits::Exit exit = exits_.best(rank, place.domain);
+      BestExits::Exit exit = exits_.best(rank, place.domain);
+      const bool is_dear = link > kDear && exit.price + port > kDear;
+      if (is_dear && num_detours_left_ > 0 &&
+          take_detour({&offer.who, 1}, std::min(link, exit.price + port), num_left)) {
+        exit = exits_.best(rank, place.domain);
+      }
       if (exit.rank.valid() && exit.price + port < link) {
         add_crossing(exit, rank);
+        --num_left;
         continue;
       }
     }
+    --num_left;
     serving_price_ = std::max(serving_price_, link);
     add_arc(RankId(haver.who), rank);
   }

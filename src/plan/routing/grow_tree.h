@@ -7,6 +7,7 @@
 
 #include "src/plan/routing/audience.h"
 #include "src/plan/routing/best_exits.h"
+#include "src/plan/routing/detours.h"
 #include "src/plan/routing/tree.h"
 
 namespace reshard::routing {
@@ -16,6 +17,9 @@ namespace reshard::routing {
 class TreeGrower {
  public:
   TreeGrower(const Fabric& fabric, const Uses& uses, const Prices& prices);
+
+  /// To be called now and then, when prices have changed: what takes as long as looking at all ranks is done here.
+  void settle(const Prices& prices);
 
   /// A tree for a bundle at the prices of now, as if it carried so many bytes: with many, it spreads them over what it
   /// uses. With 0 it takes the cheapest way each time.
@@ -46,7 +50,9 @@ class TreeGrower {
   TreePtr grow(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt, bool holders_domains_last);
   void begin(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt);
   std::vector<std::size_t> order_of_entering(const Audience& audience);
-  bool enter(const Audience::Place& place);
+  void put_cheapest_first(const Audience& audience, std::vector<std::size_t>* order);
+  bool enter(const Audience::Place& place, std::size_t num_left);
+  bool take_detour(std::span<const std::int32_t> to, std::uint64_t price, std::size_t num_left);
   RankId best_entry(const Audience::Place& place);
   void serve(const Audience::Place& place);
   void relay_by_idle(const Audience::Place& place, std::size_t num_left, std::uint64_t other_out);
@@ -63,10 +69,14 @@ class TreeGrower {
   IndexedVector<RankId, Mark> marks_;
   IndexedVector<DomainId, Offers> havers_;  // of a domain, that pass the bytes on within it
   std::vector<DomainId> used_domains_;      // whose havers_ are of this tree
+  Detours detours_;
+  IndexedVector<DomainId, std::uint32_t> domain_marks_;  // stamps of those in which somebody has or wants the bytes
   Tree tree_;
   std::uint64_t price_ = 0;          // of the arcs, each as it was when it was added
   std::uint64_t serving_price_ = 0;  // the most that a hop within a domain cost
   bool may_come_back_ = false;
+  bool has_detour_ = false;
+  int num_detours_left_ = 0;
   std::uint32_t stamp_ = 0;
   std::uint32_t salt_ = 0;
   DomainId unreached_;

@@ -224,6 +224,7 @@ void Solver::settle_time() {
   settled_work_ = work_;
   const Time busiest = prices_.busiest();
   prices_.set_time(busiest < least_time_ ? least_time_ : busiest);
+  grower_.settle(prices_);
 }
 
 void Solver::keep_best(const std::vector<Demand>& demands) {
@@ -262,6 +263,7 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   prices_.set_exponent(kLog2StartExponent);
   least_time_ = least_time(plan_, fabric_, domains_, *demands);
   prices_.set_time(least_time_);
+  grower_.settle(prices_);
   const std::int64_t num_parts = effort_for(demands->size()).parts;
   for (const std::size_t d : order_) {
     settle_time();
