@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "src/plan/bounds/price_bound.h"
 #include "src/plan/routing/least_time.h"
 
 namespace reshard::routing {
@@ -223,7 +224,7 @@ void Solver::settle_time() {
   if (work_ - settled_work_ < prices_.num_resources()) return;
   settled_work_ = work_;
   const Time busiest = prices_.busiest();
-  prices_.set_time(busiest < least_time_ ? least_time_ : busiest);
+  prices_.set_time(busiest < start_time_ ? start_time_ : busiest);
   grower_.settle(prices_);
 }
 
@@ -235,9 +236,31 @@ void Solver::keep_best(const std::vector<Demand>& demands) {
   for (std::size_t d = 0; d < demands.size(); ++d) best_[d] = demands[d].shares;
 }
 
+/// Looks whether the prices of now prove a longer time than what is known so far.
+void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands) {
+  std::vector<bounds::Piece> pieces;
+  for (const Demand& demand : demands) pieces.push_back({demand.range.bundle, demand.bytes()});
+  std::vector<std::int64_t> base_loads(static_cast<std::size_t>(prices_.num_resources()));
+  for (const BaseLoad& given : base) at(base_loads, given.resource) += given.bytes;
+  std::vector<std::uint64_t> prices;
+  for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices.push_back(prices_.of(r));
+  const bounds::PriceBound bound = bounds::price_bound(fabric_, {plan_.bundles, domains_, pieces, base_loads}, prices);
+  work_ += static_cast<std::int64_t>(pieces.size()) + prices_.num_resources();
+  // As a Time its two numbers have to fit 64 bits, and products of them 128.
+  auto cost = bound.cost;
+  auto capacity = bound.capacity;
+  while (cost >> 62U != 0 || capacity >> 62U != 0) {
+    cost >>= 1U;
+    capacity = (capacity >> 1U) + 1;  // rounded to what proves less
+  }
+  const Time proved{static_cast<std::int64_t>(cost), static_cast<std::int64_t>(capacity)};
+  if (least_time_ < proved) least_time_ = proved;
+}
+
 /// Whether no choice is better by more than 1 in 100.
 bool Solver::is_at_limit() const {
-  return !(Time{least_time_.bytes + least_time_.bytes / kGoodPart, least_time_.bytes_per_s} < best_time_);
+  return Wide{best_time_.bytes} * least_time_.bytes_per_s / (kGoodPart + 1) * kGoodPart <=
+         Wide{least_time_.bytes} * best_time_.bytes_per_s;
 }
 
 void Solver::sweep(std::vector<Demand>* demands) {
@@ -261,8 +284,9 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   std::stable_sort(order_.begin(), order_.end(),
                    [&](std::size_t a, std::size_t b) { return (*demands)[a].bytes() > (*demands)[b].bytes(); });
   prices_.set_exponent(kLog2StartExponent);
-  least_time_ = least_time(plan_, fabric_, domains_, *demands);
-  prices_.set_time(least_time_);
+  start_time_ = least_time(plan_, fabric_, domains_, *demands);
+  least_time_ = start_time_;
+  prices_.set_time(start_time_);
   grower_.settle(prices_);
   const std::int64_t num_parts = effort_for(demands->size()).parts;
   for (const std::size_t d : order_) {
@@ -273,12 +297,16 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   keep_best(*demands);
   work_ = 0;
   settled_work_ = 0;
+  prices_.set_exponent(kLog2FirstExponent);
+  prices_.set_time(prices_.busiest());
+  if (!is_at_limit()) raise_least_time(base, *demands);
   for (int e = kLog2FirstExponent; e <= kLog2LastExponent && work_ <= kMostWork && !is_at_limit();) {
     prices_.set_exponent(e);
     prices_.set_time(prices_.busiest());
     const Time before = best_time_;
     sweep(demands);
     keep_best(*demands);
+    if (!is_at_limit()) raise_least_time(base, *demands);
     const Time wanted{before.bytes - before.bytes / kGainPart, before.bytes_per_s};
     if (!(best_time_ < wanted)) ++e;
   }

@@ -70,6 +70,7 @@ class Solver {
   Wide slope(std::int64_t bytes) const;
   void settle_time();
   void keep_best(const std::vector<Demand>& demands);
+  void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands);
   bool is_at_limit() const;
   void sweep(std::vector<Demand>* demands);
 
@@ -84,7 +85,8 @@ class Solver {
   std::vector<std::size_t> order_;   // demands by falling size
   std::int64_t work_ = 0;            // arcs grown and compared
   std::int64_t settled_work_ = 0;    // when prices were last made for the time of then
-  Time least_time_;                  // that any choice takes; prices are never beside less
+  Time start_time_;                  // beside which prices are when nothing is loaded yet
+  Time least_time_;                  // that any choice takes, as far as is known
   Time best_time_;
   std::vector<std::vector<Share>> best_;  // by demand
 };
