@@ -167,9 +167,17 @@ class Replanner {
   Kept kept_;
 };
 
-/// Keeps what routes it can and adds what they do not do.
+/// Keeps what routes it can and adds what they do not do. On a machine a bundle's routes may go on together where those
+/// of some ranks cannot: then all are chosen anew.
 Status route_again(const Plan& old, BundleMatch* match, Plan* now) {
-  if (old.options.machine != nullptr) return Replanner(old, match, now).run();
+  if (old.options.machine != nullptr) {
+    Plan kept = *now;
+    if (Replanner(old, match, &kept).run().ok() && check_routes(kept).ok()) {
+      *now = std::move(kept);
+      return {};
+    }
+    return choose_routes(now);
+  }
   const direct::Kept kept = direct::keep_routes(old, &match->now_of, now);
   direct::add_routes(kept, now);
   return {};

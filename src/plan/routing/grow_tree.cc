@@ -19,6 +19,9 @@ constexpr std::uint64_t kLevel = Prices::kFullPrice / 256;
 // Within a domain bytes go from who has them first over one more rank at most: after that any rank may be a sender, so
 // that more hops gain nothing.
 constexpr std::int8_t kMostInner = 1;
+// A tree that stands for many bytes spares idle ranks while others have time to spare: what they pass on takes their
+// memory and two hops.
+constexpr std::uint64_t kStaging = Prices::kFullPrice / 16;
 // From here on a way into a domain is dear enough to look for another through a third one. Where some looks have found
 // nothing, the rest of the tree does without.
 constexpr std::uint64_t kDear = Prices::kFullPrice / 16;
@@ -48,7 +51,8 @@ std::uint32_t TreeGrower::tie(std::int32_t number, std::int32_t count) const {
 std::uint64_t TreeGrower::exit_price(RankId rank) {
   const std::uint64_t out = prices_.port_out(rank);
   if (has(rank)) return out + kLevel * static_cast<std::uint64_t>(marks_[rank].depth);
-  return best_haver(fabric_.ranks[rank].domain).price + prices_.link_in(rank) + out + kLevel;
+  return best_haver(fabric_.ranks[rank].domain).price + prices_.link_in(rank) + out +
+         (mark(rank).wants ? kLevel : staging_price_);
 }
 
 /// The cheapest to pass the bytes on within a domain. @pre the bytes have come there
@@ -113,6 +117,7 @@ void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std
   price_ = 0;
   serving_price_ = 0;
   has_detour_ = false;
+  staging_price_ = carried_bytes == 0 ? kLevel : kStaging;
   num_detours_left_ = carried_bytes == 0 ? kMostDetours : 0;
   const std::int32_t num_ranks = fabric_.ranks.end_id();
   exits_.begin(RankId(num_ranks - 1 - static_cast<std::int32_t>(salt % static_cast<std::uint32_t>(num_ranks))));
@@ -247,7 +252,7 @@ RankId TreeGrower::best_entry(const Audience::Place& place) {
     const std::uint64_t network = exit.price + prices_.port_in(rank);
     auto price = static_cast<std::int64_t>(network);
     if (wants) price -= static_cast<std::int64_t>(std::min(network, least_out + prices_.link_in(rank)));
-    if (!wants) price += static_cast<std::int64_t>(kLevel);
+    if (!wants) price += static_cast<std::int64_t>(staging_price_);
     if (place.lacking.size() > 1 || !wants) {
       const std::uint64_t out = prices_.link_out(rank);
       price += static_cast<std::int64_t>(out) - static_cast<std::int64_t>(std::min(out, least_out));
@@ -320,9 +325,9 @@ void TreeGrower::serve(const Audience::Place& place) {
     const Offer haver = best_haver(place.domain);
     const std::uint64_t link = haver.price + prices_.link_in(rank);
     const std::uint64_t port = prices_.port_in(rank);
-    if (port < link) {
+    if (link > kDear && port < link) {  // cheap links keep the network free for others
       BestExits::Exit exit = exits_.best(rank, place.domain);
-      const bool is_dear = link > kDear && exit.price + port > kDear;
+      const bool is_dear = exit.price + port > kDear;
       if (is_dear && num_detours_left_ > 0 &&
           take_detour({&offer.who, 1}, std::min(link, exit.price + port), num_left)) {
         exit = exits_.best(rank, place.domain);

@@ -77,6 +77,7 @@ class TreeGrower {
   bool may_come_back_ = false;
   bool has_detour_ = false;
   int num_detours_left_ = 0;
+  std::uint64_t staging_price_ = 0;  // of a hop to a rank that only passes the bytes on
   std::uint32_t stamp_ = 0;
   std::uint32_t salt_ = 0;
   DomainId unreached_;

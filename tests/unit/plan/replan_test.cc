@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "src/plan/estimate.h"
 #include "src/plan/replan.h"
 #include "tests/unit/plan/fleet.h"
 
@@ -46,20 +47,16 @@ std::shared_ptr<const ModelLayout> without(const ModelLayout& layout, const std:
   return copy;
 }
 
-void check_entries(const Plan& plan) {
+void check_ways(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
-  std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> entered;
   for (const Route& route : plan.routes) {
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan.begin_hops(route)[h];
-      if (machine.same_domain(RankId(hop.src), RankId(hop.dst))) continue;
-      RC_ASSERT(machine.reaches(RankId(hop.src), RankId(hop.dst)));
-      for (const Range& range : plan.ranges_of(route)) {
-        entered[{at(machine.gpus, hop.dst).domain, range.bundle}] += range.end - range.begin;
-      }
+      const bool is_joined =
+          machine.same_domain(RankId(hop.src), RankId(hop.dst)) || machine.reaches(RankId(hop.src), RankId(hop.dst));
+      RC_ASSERT(is_joined);
     }
   }
-  for (const auto& [key, bytes] : entered) RC_ASSERT(bytes == at(plan.bundles, key.second).size_bytes);
 }
 
 RC_GTEST_PROP(ReplanTest, TheSameLayoutsChangeNothing, ()) {
@@ -87,7 +84,7 @@ RC_GTEST_PROP(ReplanTest, LostAndNewRanksGiveCompletePlans, ()) {
   const Status complete = check_routes(*fewer);
   RC_LOG() << complete.message();
   RC_ASSERT(complete.ok());
-  check_entries(*fewer);
+  check_ways(*fewer);
   RC_ASSERT(changes.bytes_changed <= changes.bytes);
   // And back: the lost ranks are new.
   const Result<Plan> back = replan(*fewer, plan->src, plan->dst, &changes);
@@ -95,12 +92,12 @@ RC_GTEST_PROP(ReplanTest, LostAndNewRanksGiveCompletePlans, ()) {
   const Status complete_again = check_routes(*back);
   RC_LOG() << complete_again.message();
   RC_ASSERT(complete_again.ok());
-  check_entries(*back);
+  check_ways(*back);
   RC_CLASSIFY(changes.bytes_changed > 0 && changes.bytes_changed < changes.bytes, "partly kept");
 }
 
 /// 2 trainer nodes to 4 replicas of one node each, one GPU and one port to a rank.
-TEST(ReplanTest, ALostReplicaIsCutOutOfItsChains) {
+TEST(ReplanTest, ALostReplicaIsCutOutOfItsTrees) {
   auto machine = std::make_shared<Machine>();
   machine->leaves.resize(1);
   machine->pods.resize(1);
@@ -125,17 +122,21 @@ TEST(ReplanTest, ALostReplicaIsCutOutOfItsChains) {
   options.machine = machine;
   const Result<Plan> plan = create_plan(src, dst, options);
   ASSERT_TRUE(plan.ok()) << plan.status().message();
-  ASSERT_EQ(plan->routes.size(), 2U);  // one chain of four for each shard
-  ASSERT_EQ(plan->hops.size(), 8U);
   auto fewer = std::make_shared<ModelLayout>(*dst);
   ASSERT_TRUE(fewer->remove_ranks({4, 5}).ok());
   Changes changes;
   const Result<Plan> now = replan(*plan, src, fewer, &changes);
   ASSERT_TRUE(now.ok()) << now.status().message();
-  EXPECT_EQ(now->hops.size(), 6U);
-  EXPECT_EQ(changes.bytes, 3 * 1024 * 64 * 2);
-  // Of the three hops that are left of each chain at most one is new: the one over the gap.
-  EXPECT_LE(changes.bytes_changed, 1024 * 64 * 2);
+  EXPECT_GE(changes.bytes, 3 * 1024 * 64 * 2);
+  EXPECT_LE(changes.bytes_changed, changes.bytes);
+  const auto load_seconds = [](const Plan& its) {
+    const Result<Estimate> found = estimate(its);
+    return found.ok() ? found->seconds - found->fill_seconds : -1.0;
+  };
+  const Result<Plan> anew = create_plan(src, fewer, options);
+  ASSERT_TRUE(anew.ok()) << anew.status().message();
+  EXPECT_GT(load_seconds(*now), 0);
+  EXPECT_LE(load_seconds(*now), 1.05 * load_seconds(*anew));
   EXPECT_TRUE(check_routes(*now).ok());
 }
 

@@ -31,11 +31,12 @@ RC_GTEST_PROP(RouteTest, BringEveryByteOnceToEveryRankThatNeedsIt, ()) {
   RC_ASSERT(status.ok());
 }
 
-RC_GTEST_PROP(RouteTest, CrossTheNetworkOnceIntoEachDomainAndOnlyIfNobodyInItHoldsTheByte, ()) {
+/// A domain is entered once, and again only where a rank that wants the byte gets it sooner so than over its links. One
+/// that neither has nor wants it may pass it on, if the way through it is the quicker one.
+RC_GTEST_PROP(RouteTest, CrossTheNetworkWhereItJoinsAndNoOftenerThanRanksWantTheByte, ()) {
   const std::vector<std::uint32_t> numbers = random_numbers();
   const std::optional<Plan> plan = random_plan(numbers);
   if (!plan.has_value()) return;
-  if (plan->splits_slow_domains) return;  // they are entered as often as that is quicker
   const Machine& machine = *plan->options.machine;
   std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> entered;  // (domain, bundle): bytes
   for (const Route& route : plan->routes) {
@@ -50,15 +51,13 @@ RC_GTEST_PROP(RouteTest, CrossTheNetworkOnceIntoEachDomainAndOnlyIfNobodyInItHol
   }
   for (const auto& [key, bytes] : entered) {
     const Bundle& bundle = at(plan->bundles, key.second);
-    RC_ASSERT(bytes == bundle.size_bytes);
-    bool is_held = false;
-    bool is_wanted = false;
+    std::int64_t num_lacking = 0;
     for (const std::int32_t rank : at(machine.domains, key.first).ranks) {
-      is_held = is_held || plan->sets.contains(bundle.sources, rank);
-      is_wanted = is_wanted || plan->sets.contains(bundle.destinations, rank);
+      const bool is_lacking =
+          plan->sets.contains(bundle.destinations, rank) && !plan->sets.contains(bundle.sources, rank);
+      num_lacking += is_lacking ? 1 : 0;
     }
-    RC_ASSERT(!is_held);
-    RC_ASSERT(is_wanted);
+    RC_ASSERT(bytes <= std::max<std::int64_t>(1, num_lacking) * bundle.size_bytes);
   }
 }
 
