@@ -97,48 +97,42 @@ std::uint64_t DomainSpread::enter(const Rank& hub, const Rank* lacking_hub, From
 }
 
 /// The least with this hub. @param lacking_hub the hub, if it is among those that lack the byte
-ByFrom DomainSpread::through(const Rank& hub, const Rank* lacking_hub) const {
-  std::uint64_t others = 0;
+DomainSpread::Through DomainSpread::through(const Rank& hub, const Rank* lacking_hub) const {
+  Through out{0, {}};
   for (const Rank& rank : lacking_) {
-    if (&rank != lacking_hub) others += from_hub_or_network(rank, hub.link_out);
+    if (&rank != lacking_hub) out.others += from_hub_or_network(rank, hub.link_out);
   }
-  ByFrom out;
   std::uint64_t anyhow = std::min(kNoWay, hub.link_in + holder_out_);
   anyhow = std::min(anyhow, enter(hub, lacking_hub, From::kAnywhere, kNoWay));
-  out.fill(others + anyhow);
+  out.price.fill(out.others + anyhow);
   if (holder_out_ < kNoWay) return out;
   for (std::size_t f = kAnywhere + 1; f < kNumFroms; ++f) {
-    out[f] = is_from_[f] ? others + enter(hub, lacking_hub, static_cast<From>(f), anyhow) : kNoWay;
+    out.price[f] = is_from_[f] ? out.others + enter(hub, lacking_hub, static_cast<From>(f), anyhow) : kNoWay;
   }
   return out;
 }
 
 void DomainSpread::try_hub(const Rank& hub, const Rank* lacking_hub, ByFrom* least) {
-  const ByFrom price = through(hub, lacking_hub);
-  for (std::size_t f = 0; f < kNumFroms; ++f) (*least)[f] = std::min((*least)[f], price[f]);
-  trials_.push_back({lacking_hub, hub.link_out, price[kAnywhere]});
+  const Through its = through(hub, lacking_hub);
+  for (std::size_t f = 0; f < kNumFroms; ++f) (*least)[f] = std::min((*least)[f], its.price[f]);
+  trials_.push_back({lacking_hub, hub.link_out, hub.link_in, its.others, its.price[kAnywhere]});
 }
 
 ByFrom DomainSpread::least() {
   trials_.clear();
   ByFrom least;
   least.fill(kNoWay);
-  if (lacking_.empty()) {
-    least.fill(0);
-    hub_out_ = holder_out_;
-    trials_.push_back({nullptr, holder_out_, 0});
-    return least;
-  }
-  const Rank& best = *std::min_element(lacking_.begin(), lacking_.end(),
-                                       [](const Rank& a, const Rank& b) { return a.link_out < b.link_out; });
-  hub_out_ = std::min(holder_out_, best.link_out);
-  if (holder_out_ <= best.link_out) {
+  hub_out_ = holder_out_;
+  const auto best = std::min_element(lacking_.begin(), lacking_.end(),
+                                     [](const Rank& a, const Rank& b) { return a.link_out < b.link_out; });
+  if (best != lacking_.end() && best->link_out < holder_out_) {
+    hub_out_ = best->link_out;
+    try_hub(*best, &*best, &least);
+  } else {
     std::uint64_t star = 0;
     for (const Rank& rank : lacking_) star += from_hub_or_network(rank, holder_out_);
     least.fill(star);
-    trials_.push_back({nullptr, holder_out_, star});
-  } else {
-    try_hub(best, &best, &least);
+    trials_.push_back({nullptr, holder_out_, kNoWay, star, star});
   }
   std::erase_if(hubs_, [&](const Rank& rank) { return rank.link_out >= hub_out_; });
   keep_few_hubs();
@@ -159,17 +153,19 @@ std::uint64_t DomainSpread::least_with_first(std::size_t lacking, std::uint64_t 
   return least;
 }
 
+/// Or the hub has the byte by way of it.
 std::uint64_t DomainSpread::least_with_first(const Rank& idle, std::uint64_t entry) const {
   std::uint64_t least = idle.link_out < hub_out_ ? with_first_hub(idle, nullptr, entry) : kNoWay;
   for (const Trial& trial : trials_) {
-    least = std::min(least, trial.price + std::min(entry, idle.link_in + trial.hub_out));
+    least = std::min({least, trial.price + std::min(entry, idle.link_in + trial.hub_out),
+                      trial.others + entry + idle.link_out + trial.hub_in});
   }
   return least;
 }
 
 std::uint64_t DomainSpread::with_first_hub(Rank hub, const Rank* lacking_hub, std::uint64_t entry) const {
   hub.entry.fill(entry);
-  return through(hub, lacking_hub)[kAnywhere];
+  return through(hub, lacking_hub).price[kAnywhere];
 }
 
 }  // namespace reshard::bounds

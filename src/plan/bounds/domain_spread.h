@@ -50,15 +50,22 @@ class DomainSpread {
     std::uint64_t sending = routing::kNoWay;
   };
 
+  /// What it took with one hub.
   struct Trial {
     const Rank* lacking_hub;  ///< null: the hub is another
     std::uint64_t hub_out;
-    std::uint64_t price;
+    std::uint64_t hub_in;  ///< kNoWay: it holds the byte
+    std::uint64_t others;  ///< that lack the byte, without the hub
+    std::uint64_t price;   ///< with it
+  };
+  struct Through {
+    std::uint64_t others;
+    ByFrom price;
   };
 
   void keep_few_hubs();
   void try_hub(const Rank& hub, const Rank* lacking_hub, ByFrom* least);
-  ByFrom through(const Rank& hub, const Rank* lacking_hub) const;
+  Through through(const Rank& hub, const Rank* lacking_hub) const;
   std::uint64_t enter(const Rank& hub, const Rank* lacking_hub, From from, std::uint64_t anyhow) const;
   std::uint64_t with_first_hub(Rank hub, const Rank* lacking_hub, std::uint64_t entry) const;
   std::uint64_t from_hub_or_network(const Rank& rank, std::uint64_t hub_out) const;
