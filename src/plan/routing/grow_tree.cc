@@ -267,6 +267,11 @@ RankId TreeGrower::best_entry(const Audience::Place& place) {
   }
   const std::vector<std::int32_t>& all = fabric_.machine.domains[place.domain].ranks;
   if (all.size() == place.lacking.size()) return best;
+  if (best.valid()) {
+    // What it takes from the exit's port on. If that is less than what any way by an idle rank costs, none is better.
+    const BestExits::Exit exit = exits_.best(best);
+    if (exit.price - exit_price(exit.rank) + prices_.port_in(best) <= staging_price_) return best;
+  }
   const std::size_t first_idle = tie(0, static_cast<std::int32_t>(all.size()));
   for (std::size_t i = 0; i < all.size(); ++i) {
     const RankId rank(all[(first_idle + i) % all.size()]);
@@ -367,12 +372,20 @@ void TreeGrower::relay_by_idle(const Audience::Place& place, std::size_t num_lef
 }
 
 /// From now on all ranks of the domain may send to others: those that have the bytes, and the rest with one more hop.
+/// Not the rest where one that has them sends for less than that hop costs: they would be looked at for nothing.
 void TreeGrower::open(DomainId domain) {
+  bool is_cheap = false;
   for (const std::int32_t number : fabric_.machine.domains[domain].ranks) {
     const RankId rank(number);
-    if (!fabric_.has_port(rank)) continue;
-    if (has(rank) && marks_[rank].arc < 0) continue;  // holders were there from the beginning
-    exits_.add(rank);
+    if (!has(rank) || !fabric_.has_port(rank)) continue;
+    const Fabric::Rank& its = fabric_.ranks[rank];
+    const std::uint64_t price = prices_.port_out(rank) + prices_.leaf_up(its.leaf) + prices_.pod_up(its.pod);
+    is_cheap = is_cheap || price <= staging_price_;
+    if (marks_[rank].arc >= 0) exits_.add(rank);  // holders were there from the beginning
+  }
+  if (is_cheap && !fabric_.machine.rail_isolated) return;
+  for (const std::int32_t number : fabric_.machine.domains[domain].ranks) {
+    if (!has(RankId(number)) && fabric_.has_port(RankId(number))) exits_.add(RankId(number));
   }
 }
 
