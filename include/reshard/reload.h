@@ -10,7 +10,7 @@
  *
  *   manifest  what completes each destination tensor of a rank, exactly; from the plan alone
  *   reload    a binding whose layers land in scratch and are committed one by one to where they stay:
- *             start, then for each layer next ... commit, then finish; again and again
+ *             start, then for each layer next ... commit, then finish; again and again; update for another plan
  */
 
 #include <reshard/reshard.h>
@@ -175,6 +175,25 @@ static inline void reshard_reload_layer_init(reshard_reload_layer_t* layer) {
  * reshard_reload_start and _finish.
  */
 RESHARD_API reshard_status_t reshard_reload_create(const reshard_reload_desc_t* desc, reshard_reload_t* reload);
+
+/**
+ * Goes on to another plan of the same ranks, as after reshard_plan_update with a new table of experts. What has not
+ * changed is used again, as by reshard_binding_update, and so is the scratch where the open layers of the new plan fit
+ * into it. Where layers stay is not touched: what was committed is served on until a run of the new plan commits
+ * another. Collective, in two phases, as reshard_reload_create. What reshard_reload_next handed out is gone. Runs are
+ * counted from 0 again; reshard_reload_get_state tells of the last run before until one of the new plan starts.
+ * @param desc [in] plan: the new one, kept alive by the reload. comm: NULL, or the reload's. Buffers: only those that
+ *   stay elsewhere than before (also where memory was freed and allocated again at the same address), or in scratch
+ *   alone now, and those that the older plan's layouts have not got; a buffer that is not given is that of the same id
+ *   and name. Outputs: all of the rank, or none to keep those that it has. lands_directly: 0, or as it was.
+ *   timeout_us as there.
+ * Errors, on every rank when one rank has them, and the reload is as it was, on every rank: those of
+ * reshard_reload_create and reshard_binding_update, among them RESHARD_ERR_PLAN_MISMATCH where a rank comes with a
+ * stale table; RESHARD_ERR_INVALID_STATE between reshard_reload_start and _finish; RESHARD_ERR_INVALID_ARGUMENT for an
+ * output that is not given and has a group that the new plan has not got.
+ * Until it returns both programs are in memory, and both scratches where the new one is larger.
+ */
+RESHARD_API reshard_status_t reshard_reload_update(reshard_reload_t reload, const reshard_reload_desc_t* desc);
 
 /** As reshard_binding_destroy. Frees the scratch: layers that were handed out are gone. NULL is allowed. */
 RESHARD_API void reshard_reload_destroy(reshard_reload_t reload);

@@ -575,7 +575,9 @@ static inline void reshard_binding_stats_init(reshard_binding_stats_t* stats) {
  * whatever else is wrong, as long as desc is a valid struct with a valid comm. Errors, on every rank when one rank has
  * them: RESHARD_ERR_INVALID_ARGUMENT (NULL plan, missing, unknown or overlapping buffer, negative count),
  * RESHARD_ERR_BUFFER_TOO_SMALL, RESHARD_ERR_LAYOUT_MISMATCH (comm of another size), RESHARD_ERR_PLAN_MISMATCH,
- * RESHARD_ERR_OUT_OF_MEMORY, RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED. For device memory also:
+ * RESHARD_ERR_OUT_OF_MEMORY, RESHARD_ERR_TIMEOUT, RESHARD_ERR_PEER_FAILED. Ranks of which some create and others
+ * update, or some bind and others reload, all get RESHARD_ERR_INVALID_ARGUMENT that names both calls. For device memory
+ * also:
  * RESHARD_ERR_INVALID_ARGUMENT where the driver says that a buffer is of another kind or device than given, or that
  * buffers are of several, RESHARD_ERR_NOT_SUPPORTED where there is no device that works.
  * With NCCL also: RESHARD_ERR_NOT_SUPPORTED (a build without it, no such library, one too old for what is asked, ranks
@@ -600,7 +602,7 @@ RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t
  *   reshard_binding_desc_init has it.
  * Errors, on every rank when one rank has them, and the binding is as it was, on every rank:
  * those of reshard_binding_create, among them RESHARD_ERR_PLAN_MISMATCH with the hashes of both plans where a rank
- * comes with a stale one; RESHARD_ERR_INVALID_STATE in a run; RESHARD_ERR_INVALID_ARGUMENT for a buffer that is not
+ * comes with a stale one; RESHARD_ERR_INVALID_ARGUMENT where other ranks create a binding or a reload meanwhile; RESHARD_ERR_INVALID_STATE in a run; RESHARD_ERR_INVALID_ARGUMENT for a buffer that is not
  * given and had another name, for another comm or driver;
  * RESHARD_ERR_NOT_SUPPORTED where a rank that had no buffers gets some on a device. Over NCCL an error that NCCL itself
  * has may take the communicator with it; then the next start says so. After a run that failed over NCCL an update is

@@ -11,7 +11,20 @@ namespace reshard::api {
 /// What is done to the options of a binding once the caller's arguments were found right; an error is this rank's vote.
 using AmendOptions = std::function<Status(BindOptions*)>;
 
-/// Collective. Binds what the description says. `arguments`: what of the call was wrong beside the description.
-Status bind(const reshard_binding_desc_t& desc, Status arguments, const AmendOptions& amend, reshard_binding* made);
+/// What a call that binds does beside what a binding does.
+struct Amendment {
+  BindCall call = BindCall::kCreateBinding;
+  Status arguments = {};  ///< what of the call was wrong beside the description
+  AmendOptions amend;
+};
+
+/// Collective. Binds what the description says.
+Status bind(const reshard_binding_desc_t& desc, Amendment amendment, reshard_binding* made);
+
+/// As AmendOptions, for the options of an update.
+using AmendUpdate = std::function<Status(UpdateOptions*)>;
+
+/// Collective. Goes on with the plan that the description says; on failure the binding is as it was.
+Status rebind(const reshard_binding_desc_t& desc, BindCall call, const AmendUpdate& amend, reshard_binding* binding);
 
 }  // namespace reshard::api

@@ -153,8 +153,7 @@ Result<std::int32_t> index_of_group(const Binding& binding, std::int64_t group) 
 
 }  // namespace
 
-Status reshard::api::bind(const reshard_binding_desc_t& desc, Status arguments, const AmendOptions& amend,
-                          reshard_binding* made) {
+Status reshard::api::bind(const reshard_binding_desc_t& desc, Amendment amendment, reshard_binding* made) {
   RESHARD_TRY(check_not_null(desc.comm, "comm"));
   made->transport = desc.comm->transport;
   made->device_memory = desc.comm->device_memory;
@@ -165,11 +164,24 @@ Status reshard::api::bind(const reshard_binding_desc_t& desc, Status arguments, 
   // A bad timeout must not keep this rank from telling the others: it takes part under the comm's and fails after.
   options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : desc.comm->timeout_us;
   // From here on an error is this rank's vote, and Binding::create returns it after all ranks have heard of it.
-  options.arguments = std::move(arguments);
+  options.arguments = std::move(amendment.arguments);
+  options.call = amendment.call;
   if (options.arguments.ok()) options.arguments = to_options(desc, made, &options);
-  if (options.arguments.ok() && amend) options.arguments = amend(&options);
+  if (options.arguments.ok() && amendment.amend) options.arguments = amendment.amend(&options);
   RESHARD_TRY(choose(desc, device_of(made->place), made, &options));
   RESHARD_TRY(made->binding, Binding::create(options));
+  return {};
+}
+
+Status reshard::api::rebind(const reshard_binding_desc_t& desc, BindCall call, const AmendUpdate& amend,
+                            reshard_binding* binding) {
+  UpdateOptions options;
+  options.call = call;
+  // A bad timeout must not keep this rank from telling the others, as at a bind.
+  options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : kDefaultTimeoutUs;
+  options.arguments = to_update(desc, *binding, &options);
+  if (options.arguments.ok() && amend) options.arguments = amend(&options);
+  RESHARD_TRY(binding->binding, Binding::update(*binding->binding, std::move(options)));
   return {};
 }
 
@@ -199,7 +211,8 @@ reshard_status_t reshard_binding_create(const reshard_binding_desc_t* given, res
     const ProfileRange range("bind");
     RESHARD_TRY(const reshard_binding_desc_t desc, reshard::api::read_binding_desc(given));
     auto made = std::make_unique<reshard_binding>();
-    RESHARD_TRY(reshard::api::bind(desc, check_not_null(binding, "binding"), {}, made.get()));
+    RESHARD_TRY(
+        reshard::api::bind(desc, {BindCall::kCreateBinding, check_not_null(binding, "binding"), {}}, made.get()));
     *binding = made.release();
     return {};
   });
@@ -210,12 +223,7 @@ reshard_status_t reshard_binding_update(reshard_binding_t binding, const reshard
     const ProfileRange range("update");
     RESHARD_TRY(check_not_null(binding, "binding"));
     RESHARD_TRY(const reshard_binding_desc_t desc, reshard::api::read_binding_desc(given));
-    UpdateOptions options;
-    // A bad timeout must not keep this rank from telling the others, as at a bind.
-    options.timeout_us = desc.timeout_us > 0 ? desc.timeout_us : kDefaultTimeoutUs;
-    options.arguments = to_update(desc, *binding, &options);
-    RESHARD_TRY(binding->binding, Binding::update(*binding->binding, std::move(options)));
-    return {};
+    return reshard::api::rebind(desc, BindCall::kUpdateBinding, {}, binding);
   });
 }
 

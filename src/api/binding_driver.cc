@@ -85,6 +85,7 @@ Status choose(const reshard_binding_desc_t& desc, const Result<std::int32_t>& de
   const NcclOptions nccl = nccl_options(desc);
   if (options->arguments.ok()) options->arguments = check_nccl_options(nccl);
   DriverOffer offer;
+  offer.call = options->call;
   offer.wish = wish.ok() ? *wish : DriverWish::kAuto;  // with a wrong one the binding fails anyhow
   offer.messages = messages_without_nccl(*options->transport);
   // A rank that polls does not look for a library.

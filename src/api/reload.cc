@@ -12,6 +12,7 @@
 
 #include "src/api/bind.h"
 #include "src/api/error.h"
+#include "src/device/profile_range.h"
 
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;
@@ -51,13 +52,14 @@ Status check_timeout(std::int64_t timeout_us) {
 }
 
 /// An output in the middle of a buffer would be overwritten by it, or the other way round.
-Status check_apart(const std::vector<ReloadOutput>& outputs, const BindOptions& options) {
+Status check_apart(const ReloadMemory& stable, const std::vector<BoundBuffer>& src) {
   struct Piece {
     const std::byte* begin;
     const std::byte* end;
     std::string name;
   };
   std::vector<Piece> pieces;
+  const std::vector<ReloadOutput>& outputs = stable.outputs;
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     pieces.push_back({outputs[i].data, outputs[i].data + outputs[i].size_bytes, fmt::format("output {}", i)});
   }
@@ -66,8 +68,8 @@ Status check_apart(const std::vector<ReloadOutput>& outputs, const BindOptions& 
       pieces.push_back({b.data, b.data + b.size_bytes, fmt::format("{} buffer {}", side, b.id)});
     }
   };
-  add(options.src, "source");
-  add(options.dst, "destination");
+  add(src, "source");
+  add(stable.buffers, "destination");
   std::erase_if(pieces, [](const Piece& piece) { return piece.begin == piece.end || piece.begin == nullptr; });
   std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
   for (std::size_t i = 1; i < pieces.size(); ++i) {
@@ -95,13 +97,36 @@ Result<std::vector<ReloadOutput>> to_outputs(const reshard_reload_desc_t& desc, 
 
 /// In place of the caller's destination buffers, where their layers land.
 Status land_in_scratch(const reshard_reload_desc_t& desc, Reload* reload, BindOptions* options) {
-  RESHARD_TRY(const std::vector<ReloadOutput> outputs, to_outputs(desc, *options->plan));
-  RESHARD_TRY(check_apart(outputs, *options));
+  ReloadMemory stable{options->dst, {}, desc.lands_directly != 0};
+  RESHARD_TRY(stable.outputs, to_outputs(desc, *options->plan));
+  RESHARD_TRY(check_apart(stable, options->src));
   PeerMemory* const memory = options->peer_memory == nullptr ? options->transport : options->peer_memory;
-  const ReloadMemory stable{options->dst, outputs, desc.lands_directly != 0};
-  RESHARD_TRY(reload->allocate(options->plan, options->transport, memory, stable));
+  RESHARD_TRY(reload->prepare({options->transport, memory, options->make_copier}, options->plan, std::move(stable)));
   options->dst = reload->landing();
   options->holds_groups = true;
+  return {};
+}
+
+/// The same for an update, which has what was given with it, and keeps the rest.
+Status land_as_before(const reshard_reload_desc_t& desc, const reshard_reload& older, Reload* reload,
+                      UpdateOptions* options) {
+  const ReloadMemory& before = older.reload.stable();
+  if (desc.lands_directly != 0 && !before.lands_directly) {
+    return invalid_argument(
+        "an update keeps what the reload was made with, and lands_directly is set; leave it as the "
+        "init function has it, or create a reload anew");
+  }
+  ReloadMemory stable{options->dst, {}, before.lands_directly};
+  RESHARD_TRY(stable.outputs, to_outputs(desc, *options->plan));
+  RESHARD_TRY(reload->follow(older.reload, options->plan, std::move(stable)));
+  std::vector<BoundBuffer> src = options->src;
+  const Binding& bound = *older.binding.binding;
+  if (options->plan->num_ranks == bound.plan().num_ranks) {
+    const std::int32_t rank = older.binding.transport->rank();
+    RESHARD_TRY(keep_buffers({"source", *bound.plan().src, bound.src(), *options->plan->src, rank}, &src));
+  }
+  RESHARD_TRY(check_apart(reload->stable(), src));
+  options->dst = reload->landing();
   return {};
 }
 
@@ -114,10 +139,11 @@ reshard_buffer_t to_buffer(const Layer::Part& part, const reshard_buffer_t& like
 }
 
 /// The lists that are handed out, all at once: they stay where they are.
-std::vector<LayerView> make_views(const Reload& reload, const reshard_reload_desc_t& desc) {
+std::vector<LayerView> make_views(const Reload& reload, const reshard::api::BufferPlace& place) {
   reshard_buffer_t like;
   reshard_buffer_init(&like);
-  if (desc.num_dst_buffers > 0) like = desc.dst_buffers[0];
+  like.memory = place.memory;
+  like.device = place.device;
   std::vector<LayerView> views(reload.plan().groups.size());
   for (const Layer& layer : reload.layers()) {
     LayerView& view = at(views, layer.group);
@@ -164,16 +190,27 @@ reshard_status_t reshard_reload_create(const reshard_reload_desc_t* desc, reshar
   return guard([&]() -> Status {
     RESHARD_TRY(check_struct(desc, "reshard_reload_desc_t"));
     auto made = std::make_unique<reshard_reload>();
-    MakeCopier make_copier;
-    const auto amend = [&](BindOptions* options) {
-      make_copier = options->make_copier;
-      return land_in_scratch(*desc, &made->reload, options);
-    };
-    RESHARD_TRY(reshard::api::bind(binding_desc(*desc), check_not_null(reload, "reload"), amend, &made->binding));
-    RESHARD_TRY(std::unique_ptr<Copier> copier, make_copier());
-    RESHARD_TRY(made->reload.attach(made->binding.binding.get(), std::move(copier)));
-    made->views = make_views(made->reload, *desc);
+    const auto amend = [&](BindOptions* options) { return land_in_scratch(*desc, &made->reload, options); };
+    RESHARD_TRY(reshard::api::bind(binding_desc(*desc),
+                                   {BindCall::kCreateReload, check_not_null(reload, "reload"), amend}, &made->binding));
+    made->reload.attach(made->binding.binding.get());
+    made->views = make_views(made->reload, made->binding.place);
     *reload = made.release();
+    return {};
+  });
+}
+
+reshard_status_t reshard_reload_update(reshard_reload_t reload, const reshard_reload_desc_t* desc) {
+  return guard([&]() -> Status {
+    const ProfileRange range("update");
+    RESHARD_TRY(check_not_null(reload, "reload"));
+    RESHARD_TRY(check_struct(desc, "reshard_reload_desc_t"));
+    Reload next;
+    const auto amend = [&](UpdateOptions* options) { return land_as_before(*desc, *reload, &next, options); };
+    RESHARD_TRY(reshard::api::rebind(binding_desc(*desc), BindCall::kUpdateReload, amend, &reload->binding));
+    next.attach(reload->binding.binding.get());
+    reload->reload = std::move(next);
+    reload->views = make_views(reload->reload, reload->binding.place);
     return {};
   });
 }

@@ -28,10 +28,12 @@ struct Answer {
   std::int64_t driver = 0;  ///< 1: in streams
   std::int64_t src_digest = 0;
   std::int64_t dst_digest = 0;  ///< of the layouts that the plan is for: says what of it differs
-  std::int64_t updates = 0;     ///< 1: a binding follows an older one; 2: whose communicator is of use, too
+  std::int64_t has_comm = 0;    ///< 1: follows a binding whose communicator is of use
+  BindCall call = BindCall::kCreateBinding;
 
   std::vector<std::byte> write() const {
     ByteWriter writer;
+    write_call(call, &writer);
     writer.add(code);
     writer.add(message);
     writer.add(hash);
@@ -39,9 +41,10 @@ struct Answer {
     writer.add(driver);
     writer.add(src_digest);
     writer.add(dst_digest);
-    writer.add(updates);
+    writer.add(has_comm);
     return writer.take();
   }
+  /// What follows the call.
   static Answer read(ByteReader* reader) {
     Answer answer;
     answer.code = reader->number();
@@ -51,7 +54,7 @@ struct Answer {
     answer.driver = reader->number();
     answer.src_digest = reader->number();
     answer.dst_digest = reader->number();
-    answer.updates = reader->number();
+    answer.has_comm = reader->number();
     return answer;
   }
 };
@@ -75,11 +78,6 @@ Status compare(const std::vector<Answer>& answers, const Answer& mine) {
     if (answer.driver != mine.driver) {
       return invalid_argument(fmt::format("rank {} binds {}, and this rank {}; choose the same driver on every rank", r,
                                           driver_name(answer), driver_name(mine)));
-    }
-    if ((answer.updates == 0) != (mine.updates == 0)) {
-      return invalid_argument(fmt::format("rank {} {} a binding, and this rank {} one; do the same on every rank", r,
-                                          answer.updates == 0 ? "creates" : "updates",
-                                          mine.updates == 0 ? "creates" : "updates"));
     }
     if (answer.hash != mine.hash) {
       return {
@@ -150,30 +148,24 @@ Binding::Binding(const BindOptions& options)
   numbers_ = own_numbers_.get();
 }
 
-namespace {
-
-/// Adds to the buffers that are given those of the older binding that the layout still has.
-Status keep_buffers(const std::vector<BoundBuffer>& older, const ModelLayout& before, const ModelLayout& layout,
-                    const char* side, std::int32_t rank, std::vector<BoundBuffer>* buffers) {
+Status keep_buffers(const KeptSide& side, std::vector<BoundBuffer>* buffers) {
   std::set<std::int64_t> given;
   for (const BoundBuffer& buffer : *buffers) given.insert(buffer.id);
-  const std::vector<std::int64_t> wanted = layout.buffers_of(rank);
-  for (const BoundBuffer& buffer : older) {
+  const std::vector<std::int64_t> wanted = side.layout.buffers_of(side.rank);
+  for (const BoundBuffer& buffer : side.bound) {
     if (given.count(buffer.id) > 0 || !std::binary_search(wanted.begin(), wanted.end(), buffer.id)) continue;
-    const std::string& was = at(before.buffers(), buffer.id).name;
-    const std::string& is = at(layout.buffers(), buffer.id).name;
+    const std::string& was = at(side.before.buffers(), buffer.id).name;
+    const std::string& is = at(side.layout.buffers(), buffer.id).name;
     if (was != is) {
       return invalid_argument(fmt::format(
-          "{} buffer {} of rank {} was \"{}\" and is \"{}\" in the new plan's layout; give it with the update", side,
-          buffer.id, rank, was, is));
+          "{} buffer {} of rank {} was \"{}\" and is \"{}\" in the new plan's layout; give it with the update",
+          side.name, buffer.id, side.rank, was, is));
     }
     buffers->push_back(buffer);
     buffers->back().is_kept = true;
   }
   return {};
 }
-
-}  // namespace
 
 Result<std::unique_ptr<Binding>> Binding::update(const Binding& older, UpdateOptions options) {
   BindOptions all;
@@ -188,6 +180,7 @@ Result<std::unique_ptr<Binding>> Binding::update(const Binding& older, UpdateOpt
   all.src = std::move(options.src);
   all.dst = std::move(options.dst);
   all.timeout_us = options.timeout_us;
+  all.call = options.call;
   all.arguments = std::move(options.arguments);
   if (all.arguments.ok()) all.arguments = older.check_follower(&all);
   return create(all);
@@ -201,8 +194,8 @@ Status Binding::check_follower(BindOptions* options) const {
   const Plan& plan = *options->plan;
   const std::int32_t rank = transport_->rank();
   if (plan.num_ranks != plan_->num_ranks) return {};  // as check_bind_options() says of any binding
-  RESHARD_TRY(keep_buffers(src_, *plan_->src, *plan.src, "source", rank, &options->src));
-  return keep_buffers(dst_, *plan_->dst, *plan.dst, "destination", rank, &options->dst);
+  RESHARD_TRY(keep_buffers({"source", *plan_->src, src_, *plan.src, rank}, &options->src));
+  return keep_buffers({"destination", *plan_->dst, dst_, *plan.dst, rank}, &options->dst);
 }
 
 /// First phase: arguments, plans and the binding's number. A rank takes part whatever is wrong with its arguments.
@@ -217,12 +210,15 @@ Status Binding::agree(const BindOptions& options) {
     mine.src_digest = static_cast<std::int64_t>(plan_->src->digest());
     mine.dst_digest = static_cast<std::int64_t>(plan_->dst->digest());
   }
-  if (options.older != nullptr) mine.updates = options.older->driver_->sound_comm() != nullptr ? 2 : 1;
+  mine.call = options.call;
+  if (options.older != nullptr) mine.has_comm = options.older->driver_->sound_comm() != nullptr ? 1 : 0;
   RESHARD_TRY(const auto blobs, transport_->allgather(mine.write(), Deadline(options.timeout_us)));
   std::vector<Answer> answers;
   std::int64_t number = 0;
   for (std::size_t r = 0; r < blobs.size(); ++r) {
     ByteReader reader(blobs[r]);
+    const Status call = read_same_call(options.call, static_cast<std::int32_t>(r), &reader);
+    if (!call.ok()) return arguments.ok() ? call : arguments;
     answers.push_back(Answer::read(&reader));
     if (!reader.ok()) return {RESHARD_ERR_TRANSPORT, fmt::format("rank {} sent a malformed answer to bind", r)};
     number = std::max(number, answers.back().number);
@@ -232,7 +228,7 @@ Status Binding::agree(const BindOptions& options) {
   // A rank whose own arguments are wrong says so in its own words.
   if (!arguments.ok()) return arguments;
   RESHARD_TRY(compare(answers, mine));
-  const auto has_comm = [](const Answer& answer) { return answer.updates == 2; };
+  const auto has_comm = [](const Answer& answer) { return answer.has_comm != 0; };
   shares_comm_ = std::all_of(answers.begin(), answers.end(), has_comm);
   number_ = number;
   numbers_->alive.insert(number_);

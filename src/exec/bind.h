@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/exec/bind_call.h"
 #include "src/exec/keys.h"
 #include "src/exec/poll_driver.h"
 #include "src/exec/scratch.h"
@@ -63,6 +64,7 @@ struct BindOptions {
   /// The binding that this one is to follow, on all ranks or on none: see Binding::update(). Only read, and only while
   /// this one is created.
   const Binding* older = nullptr;
+  BindCall call = BindCall::kCreateBinding;
 };
 
 /// What differs from a binding in one that follows it.
@@ -72,7 +74,21 @@ struct UpdateOptions {
   std::vector<BoundBuffer> dst;
   std::int64_t timeout_us = 0;
   Status arguments = {};  ///< as in BindOptions
+  BindCall call = BindCall::kUpdateBinding;
 };
+
+/// One side of a rank's memory, in two plans that follow each other.
+struct KeptSide {
+  const char* name;  ///< "source" or "destination"
+  const ModelLayout& before;
+  const std::vector<BoundBuffer>& bound;
+  const ModelLayout& layout;
+  std::int32_t rank = 0;
+};
+
+/// Adds to the buffers that are given those that were bound before and that the layout still has. Error:
+/// RESHARD_ERR_INVALID_ARGUMENT for one that is not given and was another one.
+Status keep_buffers(const KeptSide& side, std::vector<BoundBuffer>* buffers);
 
 /// Whether plan and buffers fit this rank; on success fills in the buffers.
 Status check_bind_options(const BindOptions& options, RankMemory* memory);
@@ -100,6 +116,7 @@ class Binding {
 
   Driver& driver() { return *driver_; }
   const Plan& plan() const { return *plan_; }
+  const std::vector<BoundBuffer>& src() const { return src_; }  ///< the caller's
   const Schedule& schedule() const { return schedule_; }
   const SharedMemory& shared_memory() const { return shared_; }
 

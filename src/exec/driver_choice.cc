@@ -11,6 +11,7 @@ namespace {
 
 Result<std::vector<DriverOffer>> exchange(Collective* collective, const DriverOffer& mine, const Deadline& deadline) {
   ByteWriter writer;
+  write_call(mine.call, &writer);
   writer.add(static_cast<std::int64_t>(mine.wish));
   writer.add(mine.messages);
   write_offer(mine.nccl, &writer);
@@ -18,6 +19,7 @@ Result<std::vector<DriverOffer>> exchange(Collective* collective, const DriverOf
   std::vector<DriverOffer> offers;
   for (std::size_t r = 0; r < blobs.size(); ++r) {
     ByteReader reader(blobs[r]);
+    RESHARD_TRY(read_same_call(mine.call, static_cast<std::int32_t>(r), &reader));
     DriverOffer offer;
     offer.wish = static_cast<DriverWish>(reader.number());
     offer.messages = reader.text();

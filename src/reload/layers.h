@@ -41,8 +41,8 @@ struct Layer {
 };
 
 struct ReloadMemory {
-  const std::vector<BoundBuffer>& buffers;  ///< every destination buffer of the rank; data null: in scratch only
-  const std::vector<ReloadOutput>& outputs;
+  std::vector<BoundBuffer> buffers;  ///< every destination buffer of the rank; data null: in scratch only
+  std::vector<ReloadOutput> outputs;
   bool lands_directly = false;  ///< buffers that have memory get no place in scratch
 };
 

@@ -21,6 +21,7 @@ ReloadScratch::~ReloadScratch() {
 }
 
 Status ReloadScratch::allocate(std::int64_t size_bytes, PeerMemory* memory, Transport* transport) {
+  size_bytes_ = size_bytes;
   if (size_bytes == 0) return {};
   memory_ = memory;
   transport_ = transport;
@@ -33,30 +34,91 @@ Status ReloadScratch::allocate(std::int64_t size_bytes, PeerMemory* memory, Tran
   return {};
 }
 
-Status Reload::allocate(std::shared_ptr<const Plan> plan, Transport* transport, PeerMemory* memory,
-                        const ReloadMemory& stable) {
+Status Reload::prepare(const Place& place, std::shared_ptr<const Plan> plan, ReloadMemory stable) {
+  place_ = place;
   plan_ = std::move(plan);
-  transport_ = transport;
-  rank_ = transport->rank();
-  RESHARD_TRY(map_, map_layers(*plan_, rank_, stable));
-  RESHARD_TRY(scratch_.allocate(map_.scratch_bytes, memory, transport).with_context("scratch of the open layers"));
-  map_.place(scratch_.data());
-  steps_.resize(map_.layers.size());
-  std::map<std::int64_t, std::byte*> landed;
-  for (const Layer& layer : map_.layers) {
-    for (const Layer::Part& part : layer.buffers) landed[part.id] = part.landed;
+  rank_ = place.transport->rank();
+  stable_ = std::move(stable);
+  if (plan_->num_ranks != place_.transport->num_ranks()) return {};  // the binding says so
+  RESHARD_TRY(map_, map_layers(*plan_, rank_, stable_));
+  RESHARD_TRY(take_scratch(nullptr));
+  place_buffers(nullptr);
+  return prepare_commits();
+}
+
+Status Reload::follow(const Reload& older, std::shared_ptr<const Plan> plan, ReloadMemory stable) {
+  if (older.is_running_) return {RESHARD_ERR_INVALID_STATE, "a reload is under way; call finish first"};
+  place_ = older.place_;
+  plan_ = std::move(plan);
+  rank_ = older.rank_;
+  stable_ = std::move(stable);
+  if (plan_->num_ranks != place_.transport->num_ranks()) return {};  // the binding says so
+  RESHARD_TRY(
+      keep_buffers({"destination", *older.plan_->dst, older.stable_.buffers, *plan_->dst, rank_}, &stable_.buffers));
+  if (stable_.outputs.empty()) RESHARD_TRY(keep_outputs(older));
+  RESHARD_TRY(map_, map_layers(*plan_, rank_, stable_));
+  RESHARD_TRY(take_scratch(&older));
+  place_buffers(&older);
+  for (std::size_t g = 0; g < older.plan_->groups.size(); ++g) {
+    older_states_[older.plan_->groups[g]] = older.state(static_cast<std::int32_t>(g));
   }
-  for (BoundBuffer buffer : stable.buffers) {
-    const auto found = landed.find(buffer.id);
-    if (found != landed.end()) buffer.data = found->second;
-    landing_.push_back(buffer);
+  return prepare_commits();
+}
+
+/// Plans number their groups each for itself; the caller's numbers stay.
+Status Reload::keep_outputs(const Reload& older) {
+  for (ReloadOutput output : older.stable_.outputs) {
+    const std::int64_t group = at(older.plan_->groups, output.group);
+    const auto found = std::lower_bound(plan_->groups.begin(), plan_->groups.end(), group);
+    if (found == plan_->groups.end() || *found != group) {
+      return invalid_argument(
+          fmt::format("output {} is of group {}, which the new plan has not got; give all outputs with the update",
+                      stable_.outputs.size(), group));
+    }
+    output.group = static_cast<std::int32_t>(found - plan_->groups.begin());
+    stable_.outputs.push_back(output);
   }
   return {};
 }
 
-Status Reload::attach(Binding* binding, std::unique_ptr<Copier> copier) {
-  binding_ = binding;
-  copier_ = std::move(copier);
+Status Reload::take_scratch(const Reload* older) {
+  if (older != nullptr && older->scratch_->size_bytes() >= map_.scratch_bytes) {
+    scratch_ = older->scratch_;
+  } else {
+    scratch_ = std::make_shared<ReloadScratch>();
+    RESHARD_TRY(scratch_->allocate(map_.scratch_bytes, place_.memory, place_.transport)
+                    .with_context("scratch of the open layers"));
+  }
+  map_.place(scratch_->data());
+  steps_.resize(map_.layers.size());
+  return {};
+}
+
+/// What is bound. Peers that read it for the older reload have it mapped where it lies in the same scratch at the same
+/// place, or stays with the caller as it was.
+void Reload::place_buffers(const Reload* older) {
+  std::map<std::int64_t, const Layer::Part*> parts;
+  for (const Layer& layer : map_.layers) {
+    for (const Layer::Part& part : layer.buffers) parts[part.id] = &part;
+  }
+  std::map<std::int64_t, const BoundBuffer*> before;
+  if (older != nullptr) {
+    for (const BoundBuffer& buffer : older->landing_) before[buffer.id] = &buffer;
+  }
+  for (BoundBuffer buffer : stable_.buffers) {
+    const auto part = parts.find(buffer.id);
+    const bool is_in_scratch = part != parts.end() && part->second->is_in_scratch();
+    if (part != parts.end()) buffer.data = part->second->landed;
+    const auto was = before.find(buffer.id);
+    const bool is_same =
+        was != before.end() && was->second->data == buffer.data && was->second->size_bytes == buffer.size_bytes;
+    buffer.is_kept = is_same && (is_in_scratch || buffer.is_kept);
+    landing_.push_back(buffer);
+  }
+}
+
+Status Reload::prepare_commits() {
+  RESHARD_TRY(copier_, place_.make_copier());
   // What is committed is used by the server next, from wherever: nothing is said of the cache.
   for (CopyList& copies : commit_copies(*plan_, rank_, map_)) {
     commits_.push_back(copier_->add(std::move(copies), StoreHint::kAuto));
@@ -198,16 +260,23 @@ Status Reload::finish(std::int64_t timeout_us) {
   // Whatever it was that failed here, the peers must not wait for this rank.
   if (!mine.ok()) mine = fail(binding_->driver().give_up(std::move(mine)));
   is_running_ = false;
-  const std::lock_guard turn(transport_->turn());
-  Status voted = vote(transport_, mine, Deadline(timeout_us));
+  const std::lock_guard turn(place_.transport->turn());
+  Status voted = vote(place_.transport, mine, Deadline(timeout_us));
   return voted.ok() ? voted : fail(std::move(voted));
+}
+
+/// Before the first run with this plan: what the last one with the plan before left.
+Reload::State Reload::state_of_older(std::int32_t group) const {
+  const auto found = older_states_.find(at(plan_->groups, group));
+  return found == older_states_.end() ? State::kUnchanged : found->second;
 }
 
 Reload::State Reload::state(std::int32_t group) const {
   const auto position = static_cast<std::size_t>(position_of(group));
   const Layer& layer = map_.layers[position];
+  if (binding_->driver().num_runs() == 0) return state_of_older(group);
   if (steps_[position] == Step::kCommitted) return State::kComplete;
-  if (!layer.lands_directly || binding_->driver().num_runs() == 0) return State::kUnchanged;
+  if (!layer.lands_directly) return State::kUnchanged;
   const bool is_all_there = std::none_of(layer.buffers.begin(), layer.buffers.end(),
                                          [](const Layer::Part& part) { return part.is_in_scratch(); });
   const auto num_landed = static_cast<std::size_t>(binding_->driver().num_groups_complete());

@@ -2,6 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,9 +22,11 @@ class ReloadScratch {
   ReloadScratch& operator=(const ReloadScratch&) = delete;
 
   Status allocate(std::int64_t size_bytes, PeerMemory* memory, Transport* transport);
+  std::int64_t size_bytes() const { return size_bytes_; }
   std::byte* data() const { return static_cast<std::byte*>(data_ != nullptr ? data_ : device_.data()); }
 
  private:
+  std::int64_t size_bytes_ = 0;
   PeerMemory* memory_ = nullptr;
   Transport* transport_ = nullptr;
   void* data_ = nullptr;  // of the host
@@ -44,19 +47,33 @@ class Reload {
     kTorn,  ///< it lands directly, and a run that failed may have written some of it
   };
 
-  /// Local: finds the layers and takes the scratch. Errors: those of map_layers(), RESHARD_ERR_OUT_OF_MEMORY.
-  Status allocate(std::shared_ptr<const Plan> plan, Transport* transport, PeerMemory* memory,
-                  const ReloadMemory& stable);
+  /// Where it works. The copier is of the memory of the buffers.
+  struct Place {
+    Transport* transport = nullptr;
+    PeerMemory* memory = nullptr;
+    MakeCopier make_copier;
+  };
+
+  /// Local: all but the binding. Finds the layers, takes the scratch and makes ready what commits. Errors: those of
+  /// map_layers(), RESHARD_ERR_OUT_OF_MEMORY, those of the copier.
+  Status prepare(const Place& place, std::shared_ptr<const Plan> plan, ReloadMemory stable);
+
+  /// The same for a reload that is to take the place of `older`, with another plan of the same ranks: in its scratch if
+  /// that is large enough. `stable` is that of the older one but for what is given here; no outputs: those that it has.
+  /// The older one is as it was. Errors: also RESHARD_ERR_INVALID_STATE in a run of it, RESHARD_ERR_INVALID_ARGUMENT
+  /// for a buffer or an output that is not given and does not fit the plan.
+  Status follow(const Reload& older, std::shared_ptr<const Plan> plan, ReloadMemory stable);
 
   /// The destination buffers to bind, some of which share memory (BindOptions::holds_groups).
   const std::vector<BoundBuffer>& landing() const { return landing_; }
 
-  /// Takes the binding of these, and makes ready what commits. `copier` is of the memory of the buffers.
-  Status attach(Binding* binding, std::unique_ptr<Copier> copier);
+  /// The binding of these.
+  void attach(Binding* binding) { binding_ = binding; }
 
   const Plan& plan() const { return *plan_; }
+  const ReloadMemory& stable() const { return stable_; }
   const std::vector<Layer>& layers() const { return map_.layers; }
-  std::int64_t scratch_bytes() const { return map_.scratch_bytes; }
+  std::int64_t scratch_bytes() const { return scratch_->size_bytes(); }
 
   /// All as Driver::start.
   Status start(void* stream);
@@ -84,6 +101,11 @@ class Reload {
  private:
   enum class Step : std::uint8_t { kWaiting, kHandedOut, kCommitted };
 
+  Status take_scratch(const Reload* older);
+  void place_buffers(const Reload* older);
+  Status prepare_commits();
+  Status keep_outputs(const Reload& older);
+  State state_of_older(std::int32_t group) const;
   std::int32_t position_of(std::int32_t group) const;
   Status check_running() const;
   Status fail(Status status);  ///< returns it
@@ -94,11 +116,13 @@ class Reload {
   std::int64_t name_of(const Layer& layer) const { return at(plan_->groups, layer.group); }
 
   std::shared_ptr<const Plan> plan_;
-  Transport* transport_ = nullptr;
+  Place place_;
   std::int32_t rank_ = 0;
+  ReloadMemory stable_;
   LayerMap map_;
-  ReloadScratch scratch_;
+  std::shared_ptr<ReloadScratch> scratch_;  // with the reload that this one follows
   std::vector<BoundBuffer> landing_;
+  std::map<std::int64_t, State> older_states_;  // by the caller's number of a group: told until the first run
   Binding* binding_ = nullptr;
   std::unique_ptr<Copier> copier_;
   std::vector<CopyBatch> commits_;  // by position

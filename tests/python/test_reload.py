@@ -98,6 +98,54 @@ class ReloadTest(unittest.TestCase):
 
         checked(on_ranks(3, work))
 
+    def test_it_goes_on_to_another_plan_and_keeps_what_is_served(self):
+        made = plan(open_groups=2)
+        swapped = reshard.LayoutBuilder(3)  # rank 2 has the first rows
+        for layer in range(LAYERS):
+            swapped.tensor(f"layer{layer}", (ROWS, COLUMNS), "F32", layer)
+            swapped.place(f"layer{layer}", [2, 1], [reshard.Shard(0)])
+        updated = made.update(swapped.build())
+
+        def work(comm):
+            src = {f"layer{n}": values(n, 0) for n in range(LAYERS)} if comm.rank == 0 else None
+            stays = {f"layer{n}": np.full((ROWS // 2, COLUMNS), -1, np.float32) for n in range(LAYERS)} if comm.rank else {}
+            maxima = np.zeros(1, np.float32)
+            outputs = [(0, maxima)] if comm.rank else []
+
+            def run(reload):
+                for layer in reload.run(timeout=20.0):
+                    if layer.group == 0:
+                        np.frombuffer((ctypes.c_char * 4).from_address(layer.outputs[0].ptr), np.float32)[:] = array_of(
+                            layer.buffers["layer0"]).max()
+
+            reload = reshard.Reload(made, comm, src, stays, outputs=outputs)
+            run(reload)
+            wrong = {"dst": {"other": np.zeros(3)}} if comm.rank == 1 else {}
+            with self.assertRaises(reshard.InvalidArgument):
+                reload.update(updated, **wrong)
+            with self.assertRaisesRegex(reshard.PlanMismatch, "stale"):
+                reload.update(made if comm.rank == 1 else updated)
+            self.assertIs(reload.plan, made)
+            moved = np.zeros((ROWS // 2, COLUMNS), np.float32)
+            reload.update(updated, dst={"layer3": moved, "layer4": None} if comm.rank else None)
+            self.assertIs(reload.plan, updated)
+            for name, array in stays.items():
+                np.testing.assert_array_equal(array, mine(comm.rank, int(name[-1]), 0))
+            if comm.rank:
+                self.assertEqual(reload.state(1), "complete")
+            if src:
+                self.source(comm, 1, src)
+            run(reload)
+            for name, array in stays.items():
+                rank, step = (comm.rank, 0) if name in ("layer3", "layer4") else (3 - comm.rank, 1)  # bound no more
+                np.testing.assert_array_equal(array, mine(rank, int(name[-1]), step))
+            if comm.rank:
+                np.testing.assert_array_equal(moved, mine(3 - comm.rank, 3, 1))
+                self.assertEqual(maxima[0], mine(3 - comm.rank, 0, 1).max())
+            self.assertEqual(reload.stats["num_runs"], 1)
+
+        checked(on_ranks(3, work))
+
     def test_memory_that_the_layout_has_not_got_is_told_on_every_rank(self):
         made = plan()
 

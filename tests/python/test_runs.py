@@ -219,6 +219,46 @@ class FaultTest(unittest.TestCase):
             self.assertIn(word, str(first))
             self.assertIsInstance(second, reshard.Error, fault)
 
+    def test_a_session_goes_on_to_another_plan_or_stays_as_it_is(self):
+        plan = simple_plan()
+        swapped = reshard.LayoutBuilder(2)  # the ranks get each other's columns
+        for group in range(3):
+            swapped.tensor(f"w{group}", (2, 4), "F32", group=group)
+            swapped.place(f"w{group}", [1, 0], [reshard.Shard(1)], buffer="all", offset_bytes=16 * group)
+        updated = plan.update(swapped.build())
+
+        def move(comm):
+            src, dst, expected = simple_memory(comm.rank)
+            others = simple_memory(1 - comm.rank)[2]
+            session = reshard.Session(plan, comm, {"all": src}, {"all": dst})
+            self.assertEqual(list(session.run()), [0, 1, 2])
+            for wrong, kind in (({"src": {"other": src}}, reshard.InvalidArgument), ({"timeout": 0}, reshard.InvalidArgument)):
+                with self.assertRaises(kind):
+                    session.update(updated, **(wrong if comm.rank == 0 else {}))
+            with self.assertRaisesRegex(reshard.PlanMismatch, "stale"):
+                session.update(plan if comm.rank == 0 else updated)
+            dst[...] = 0
+            session.run().finish()
+            np.testing.assert_array_equal(dst, expected)
+            self.assertIs(session.plan, plan)
+            session.update(updated)
+            self.assertEqual(list(session.run()), [0, 1, 2])
+            np.testing.assert_array_equal(dst, others)
+            moved = np.zeros_like(dst)
+            session.update(updated, dst={"all": moved})
+            session.run().finish()
+            np.testing.assert_array_equal(moved, others)
+            self.assertIs(session.plan, updated)
+            comm.barrier()
+            # One makes a session, the other goes on with the one that it has: both hear of both.
+            with self.assertRaisesRegex(reshard.InvalidArgument, "reshard_binding_(create.*update|update.*create)"):
+                if comm.rank == 0:
+                    reshard.Session(plan, comm, {"all": src}, {"all": dst})
+                else:
+                    session.update(plan)
+
+        checked(on_ranks(2, move))
+
     def test_a_run_that_is_left_is_finished_before_the_next(self):
         plan = simple_plan()
 

@@ -49,6 +49,44 @@ struct ReloadOptions {
   std::chrono::microseconds timeout = std::chrono::seconds(60);  ///< for the exchange with the other ranks
 };
 
+/// What changes when a reload goes on to another plan: see reshard_reload_update.
+struct ReloadUpdateOptions {
+  std::vector<Buffer> src = {};                                  ///< those that lie elsewhere than before, or are new
+  std::vector<Buffer> dst = {};                                  ///< those that stay elsewhere than before, or are new
+  std::vector<ReloadOutput> outputs = {};                        ///< all of them; none: those that the reload has
+  std::chrono::microseconds timeout = std::chrono::seconds(60);  ///< for the exchange with the other ranks
+};
+
+namespace detail {
+
+inline std::vector<reshard_reload_output_t> to_c(const std::vector<ReloadOutput>& outputs) {
+  std::vector<reshard_reload_output_t> out(outputs.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    reshard_reload_output_init(&out[i]);
+    out[i].group = outputs[i].group;
+    out[i].ptr = outputs[i].ptr;
+    out[i].size_bytes = outputs[i].size_bytes;
+  }
+  return out;
+}
+
+/// A description of a reload with all that it has in common with that of an update.
+template <typename Options>
+reshard_reload_desc_t reload_desc(const Plan& plan, const Options& options, const std::vector<reshard_buffer_t>& src,
+                                  const std::vector<reshard_buffer_t>& dst,
+                                  const std::vector<reshard_reload_output_t>& outputs) {
+  reshard_reload_desc_t desc;
+  reshard_reload_desc_init(&desc);
+  desc.plan = plan.get();
+  set_buffers(desc, src, dst);
+  desc.num_outputs = static_cast<std::int64_t>(outputs.size());
+  desc.outputs = outputs.data();
+  desc.timeout_us = options.timeout.count();
+  return desc;
+}
+
+}  // namespace detail
+
 /// A layer that has landed. The memory is the reload's; it may be read and changed until the layer is committed.
 struct Layer {
   std::int64_t group = 0;                          ///< as the plan numbers it
@@ -71,23 +109,20 @@ class Reload : public detail::Handle<reshard_reload_t, reshard_reload_destroy> {
   [[nodiscard]] static Result<Reload> create(const Plan& plan, const Comm& comm, const ReloadOptions& options) {
     const std::vector<reshard_buffer_t> src = detail::to_c(options.src);
     const std::vector<reshard_buffer_t> dst = detail::to_c(options.dst);
-    std::vector<reshard_reload_output_t> outputs(options.outputs.size());
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-      reshard_reload_output_init(&outputs[i]);
-      outputs[i].group = options.outputs[i].group;
-      outputs[i].ptr = options.outputs[i].ptr;
-      outputs[i].size_bytes = options.outputs[i].size_bytes;
-    }
-    reshard_reload_desc_t desc;
-    reshard_reload_desc_init(&desc);
-    desc.plan = plan.get();
+    const std::vector<reshard_reload_output_t> outputs = detail::to_c(options.outputs);
+    reshard_reload_desc_t desc = detail::reload_desc(plan, options, src, dst, outputs);
     desc.comm = comm.get();
-    detail::set_buffers(desc, src, dst);
-    desc.num_outputs = static_cast<std::int64_t>(outputs.size());
-    desc.outputs = outputs.data();
     desc.lands_directly = options.lands_directly ? 1 : 0;
-    desc.timeout_us = options.timeout.count();
     return detail::created<Reload>(reshard_reload_create, static_cast<const reshard_reload_desc_t*>(&desc));
+  }
+
+  /// Collective: goes on with another plan of the same ranks, on every rank or on none. What is committed stays.
+  [[nodiscard]] Result<void> update(const Plan& plan, const ReloadUpdateOptions& options = {}) {
+    const std::vector<reshard_buffer_t> src = detail::to_c(options.src);
+    const std::vector<reshard_buffer_t> dst = detail::to_c(options.dst);
+    const std::vector<reshard_reload_output_t> outputs = detail::to_c(options.outputs);
+    const reshard_reload_desc_t desc = detail::reload_desc(plan, options, src, dst, outputs);
+    return detail::outcome(reshard_reload_update(get(), &desc));
   }
 
   [[nodiscard]] Result<void> start(void* stream = nullptr) {

@@ -11,7 +11,7 @@ from ._errors import Error
 from ._library import chars, check, ffi, lib, microseconds, struct, structs
 from ._memory import Memory, memory_of
 from ._plan import Plan
-from ._session import STATS, Arrays, buffers_of, stream_pointer
+from ._session import STATS, Arrays, buffers_of, set_buffers, stream_pointer
 
 STATES = ("unchanged", "complete", "torn")  # by the number of reshard_layer_state_t
 
@@ -38,7 +38,7 @@ class Reload:
     def __init__(self, plan: Plan, comm: Comm, src: Arrays | None = None, dst: Arrays | None = None, *,
                  outputs: Sequence[tuple[int, Any]] = (), device: int | None = None, lands_directly: bool = False,
                  timeout: float = 60.0):
-        self.plan, self.comm = plan, comm
+        self.comm, self._device = comm, device
         desc = struct("reload_desc")
         desc.comm = comm.handle
         try:
@@ -50,13 +50,47 @@ class Reload:
             lib.reshard_reload_create(desc, ffi.new("reshard_reload_t*"))  # without a plan: tells the other ranks
             raise
         desc.plan = plan.handle
-        desc.num_src_buffers, desc.src_buffers = len(self._src[1]), self._src[0]
-        desc.num_dst_buffers, desc.dst_buffers = len(self._dst[1]), self._dst[0]
+        set_buffers(desc, self._src, self._dst)
         desc.num_outputs, desc.outputs = len(outputs), self._outputs[0]
         out = ffi.new("reshard_reload_t*")
         check(lib.reshard_reload_create(desc, out))
         self.handle = ffi.gc(out[0], lib.reshard_reload_destroy)
-        self._names = {buffer.id: buffer.name for buffer in plan.dst.buffers(comm.rank)}
+        self._adopt(plan)
+
+    def _adopt(self, plan: Plan) -> None:
+        self.plan = plan
+        self._names = {buffer.id: buffer.name for buffer in plan.dst.buffers(self.comm.rank)}
+
+    def update(self, plan: Plan, src: Arrays | None = None, dst: Arrays | None = None, *,
+               outputs: Sequence[tuple[int, Any]] | None = None, timeout: float = 60.0) -> None:
+        """Goes on to another plan of the same ranks, such as Plan.update makes after a new table of experts. Collective:
+        on every rank or on none, and where one rank cannot, all keep the reload that they have. What was committed is
+        served on, and the scratch is used again where the plan's open layers fit into it.
+
+        src, dst: only arrays that lie elsewhere than before (dst: None for one that lies in scratch alone now), and those
+        of buffers that the older plan has not got; all others stay bound. outputs: all of them; None or empty: those that
+        it has. timeout: seconds, for the exchange with the other ranks.
+
+        Raises what Reload raises, among it PlanMismatch where a rank comes with a stale table; InvalidState in a run;
+        InvalidArgument where other ranks make a reload meanwhile.
+        """
+        desc = struct("reload_desc")
+        try:
+            desc.timeout_us = microseconds(timeout)
+            to_src = buffers_of(plan.src, self.comm.rank, src, "src", kept=self._src.held)
+            to_dst = buffers_of(plan.dst, self.comm.rank, dst, "dst", in_scratch=True, device=self._device,
+                                kept=self._dst.held)
+            to_outputs = _outputs(outputs) if outputs else self._outputs
+        except (Error, ValueError):
+            lib.reshard_reload_update(self.handle, desc)  # without a plan: tells the other ranks
+            raise
+        desc.plan = plan.handle
+        set_buffers(desc, to_src, to_dst)
+        if outputs:
+            desc.num_outputs, desc.outputs = len(outputs), to_outputs[0]
+        check(lib.reshard_reload_update(self.handle, desc))
+        self._src, self._dst, self._outputs = to_src, to_dst, to_outputs
+        self._adopt(plan)
 
     def run(self, stream: Any = None, timeout: float = 60.0) -> Iterator[Layer]:
         """One run, layer by layer. Each is committed when the loop asks for the next, and the run is finished at the end.

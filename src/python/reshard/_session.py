@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Mapping
+from typing import Any, Mapping, NamedTuple
 
 from ._comm import Comm
 from ._errors import InvalidArgument
@@ -20,29 +20,51 @@ POLL_SECONDS = 2e-5
 Arrays = Mapping[Any, Any]
 
 
+class Buffers(NamedTuple):
+    """Of one side of a rank, for a call that binds."""
+
+    filled: Any  # reshard_buffer_t[]
+    count: int
+    held: dict[tuple[int, str], Memory]  # by id and name: what must live while it is bound, also what a call leaves as it was
+
+
 def buffers_of(layout: Layout, rank: int, arrays: Arrays | None, side: str, *, in_scratch: bool = False,
-               device: int | None = None) -> tuple[Any, list[Memory]]:
-    """(reshard_buffer_t[], what must live as long) for the buffers of a rank, which `arrays` has by name or by id. A buffer
-    of no bytes need not be there. in_scratch: none need be, those that are not lie in the scratch of a reload, on `device`."""
+               device: int | None = None, kept: Mapping[tuple[int, str], Memory] | None = None) -> Buffers:
+    """The buffers of a rank, which `arrays` has by name or by id. A buffer of no bytes need not be there, nor one of `kept`,
+    as which it stays. in_scratch: none need be, those that are not lie in the scratch of a reload, on `device`."""
     wanted, given = layout.buffers(rank), dict(arrays or {})
     names = [buffer.name for buffer in wanted]
-    filled, memories = structs("buffer", len(wanted)), []
-    for index, buffer in enumerate(wanted):
+    filled, count, held = structs("buffer", len(wanted)), 0, {}
+    for buffer in wanted:
         if names.count(buffer.name) > 1 and buffer.name in given:
             raise InvalidArgument(f"rank {rank} has several {side} buffers {buffer.name!r}; give their ids: {buffer.id}, ...")
         key = buffer.name if buffer.name in given else buffer.id
+        identity = (buffer.id, buffer.name)
+        if key not in given and kept is not None and identity in kept:
+            held[identity] = kept[identity]
+            continue
         if key not in given and buffer.size_bytes and not in_scratch:
             raise InvalidArgument(f"rank {rank} brings no memory for the {side} buffer {buffer.name!r} of "
                                   f"{buffer.size_bytes} bytes; give {side}={{name: array}}")
-        absent = Memory(0, buffer.size_bytes, device) if in_scratch else Memory(0, 0)
-        memory = memory_of(given.pop(key)) if key in given else absent
+        if key not in given or (in_scratch and given[key] is None):
+            memory = Memory(0, buffer.size_bytes, device) if in_scratch else Memory(0, 0)
+            given.pop(key, None)
+        else:
+            memory = memory_of(given.pop(key))
         if side == "dst" and not memory.is_writable:
             raise InvalidArgument(f"the memory of the dst buffer {buffer.name!r} is read-only")
-        fill_buffer(filled[index], buffer.id, memory)
-        memories.append(memory)
+        fill_buffer(filled[count], buffer.id, memory)
+        held[identity] = memory
+        count += 1
     if given:
         raise InvalidArgument(f"rank {rank} has no {side} buffers {list(given)}; it has {names}")
-    return filled, memories
+    return Buffers(filled, count, held)
+
+
+def set_buffers(desc: Any, src: Buffers, dst: Buffers) -> None:
+    """Both sides of a description of a binding or of a reload."""
+    desc.num_src_buffers, desc.src_buffers = src.count, src.filled
+    desc.num_dst_buffers, desc.dst_buffers = dst.count, dst.filled
 
 
 def stream_pointer(stream: Any) -> Any:
@@ -71,7 +93,7 @@ class Session:
     def __init__(self, plan: Plan, comm: Comm, src: Arrays | None = None, dst: Arrays | None = None, *,
                  timeout: float = 60.0, driver: str = "auto", nccl_comm: int = 0, capturable: bool = False,
                  max_ctas: int = 0, traffic_class: int = -1, device: int = -1):
-        self.plan, self.comm = plan, comm
+        self.comm = comm
         desc = struct("binding_desc")
         desc.comm = comm.handle
         try:
@@ -84,17 +106,44 @@ class Session:
             lib.reshard_binding_create(desc, ffi.new("reshard_binding_t*"))  # without a plan: tells the other ranks
             raise
         desc.plan, desc.driver = plan.handle, DRIVERS.index(driver)
-        desc.num_src_buffers, desc.src_buffers = len(self._src[1]), self._src[0]
-        desc.num_dst_buffers, desc.dst_buffers = len(self._dst[1]), self._dst[0]
+        set_buffers(desc, self._src, self._dst)
         desc.nccl_comm, desc.capturable = ffi.cast("void*", nccl_comm), int(capturable)
         desc.max_ctas, desc.traffic_class, desc.device = max_ctas, traffic_class, device
         out = ffi.new("reshard_binding_t*")
         check(lib.reshard_binding_create(desc, out))
         self.handle = ffi.gc(out[0], lib.reshard_binding_destroy)
+        self._adopt(plan)
+
+    def _adopt(self, plan: Plan) -> None:
+        self.plan = plan
         self._num_groups = plan.num_groups
         self._order = plan.groups if plan.order == "fixed" else []  # this rank's order of groups, once it is known
         self._groups = ffi.new("int64_t[]", max(1, self._num_groups))
         self._count, self._is_complete = ffi.new("int64_t*"), ffi.new("int32_t*")
+
+    def update(self, plan: Plan, src: Arrays | None = None, dst: Arrays | None = None, *, timeout: float = 60.0) -> None:
+        """Goes on to another plan of the same ranks, such as Plan.update makes after a new table of experts. Collective:
+        on every rank or on none, and where one rank cannot, all keep the session that they have.
+
+        src, dst: only arrays that lie elsewhere than before, and those of buffers that the older plan has not got; all
+        others stay bound. timeout: seconds, for the exchange with the other ranks.
+
+        Raises what Session raises, among it PlanMismatch where a rank comes with a stale table; InvalidState in a run;
+        InvalidArgument where other ranks make a session meanwhile.
+        """
+        desc = struct("binding_desc")
+        try:
+            desc.timeout_us = microseconds(timeout)
+            to_src = buffers_of(plan.src, self.comm.rank, src, "src", kept=self._src.held)
+            to_dst = buffers_of(plan.dst, self.comm.rank, dst, "dst", kept=self._dst.held)
+        except Exception:
+            lib.reshard_binding_update(self.handle, desc)  # without a plan: tells the other ranks
+            raise
+        desc.plan = plan.handle
+        set_buffers(desc, to_src, to_dst)
+        check(lib.reshard_binding_update(self.handle, desc))
+        self._src, self._dst = to_src, to_dst
+        self._adopt(plan)
 
     def run(self, stream: Any = None, timeout: float = 60.0) -> Run:
         """Starts a run, and returns at once. Collective: every rank starts each run.

@@ -5,6 +5,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "src/plan/replan.h"
 #include "tests/unit/exec/run.h"
 #include "tests/unit/exec/servers.h"
+#include "tests/unit/plan/fleet.h"
 
 namespace reshard::testing {
 
@@ -31,6 +34,46 @@ struct Story {
     is_new.push_back(changes.tensors_changed > 0);
   }
 };
+
+/// Three new tables, some of which are the older ones. None: there is no such plan.
+inline std::optional<Story> random_story(Choices* choices, std::optional<std::int64_t> open_groups = {}) {
+  Story story;
+  Servers& servers = story.servers;
+  servers.num_layers = 1 + choices->pick(4);
+  servers.num_experts = 1 + choices->pick(9);
+  servers.num_trainers = static_cast<std::int32_t>(1 + choices->pick(4));
+  servers.num_servers = static_cast<std::int32_t>(1 + choices->pick(4));
+  servers.num_slots = (servers.num_experts + servers.num_servers - 1) / servers.num_servers + choices->pick(2);
+  PlanOptions options;
+  if (choices->pick(2) == 0) options = random_options(choices, story.num_ranks());
+  if (open_groups.has_value()) options.open_groups = *open_groups;
+  Tables tables;
+  for (std::int64_t l = 0; l < servers.num_layers; ++l) tables.push_back(random_table(servers, choices));
+  story.src = trainers_layout(servers);
+  story.dst.push_back(servers_layout(servers, tables));
+  const Result<Plan> first = create_plan(story.src, story.dst.front(), options);
+  if (!first.ok()) return std::nullopt;  // no such network, or no such staging
+  story.plans.push_back(std::make_shared<const Plan>(*first));
+  story.is_new.push_back(true);
+  for (int step = 0; step < 3; ++step) {
+    for (auto& table : tables) {
+      if (choices->pick(3) == 0) table = random_table(servers, choices);
+    }
+    story.append(tables);
+  }
+  return story;
+}
+
+/// Some of a rank's buffers, moved; the same ones whoever asks.
+inline std::vector<BoundBuffer> move_some(RankBuffers* buffers, std::mt19937* random) {
+  std::vector<BoundBuffer> moved;
+  for (const BoundBuffer& buffer : std::vector<BoundBuffer>(buffers->bound())) {
+    const bool is_moved = (*random)() % 4 == 0;
+    const bool is_mappable = (*random)() % 4 != 0;
+    if (is_moved) moved.push_back(buffers->move(buffer.id, is_mappable));
+  }
+  return moved;
+}
 
 /// A rank that takes part in a story: its memory, and the binding to the plan that it has come to.
 class Follower {

@@ -22,50 +22,11 @@ using testing::Choices;
 using testing::Follower;
 using ::testing::HasSubstr;
 using testing::kTimeoutUs;
-using testing::RankBuffers;
+using testing::move_some;
+using testing::random_story;
 using testing::run_ranks;
-using testing::Servers;
 using testing::Story;
-using testing::Tables;
 using testing::two_tables;
-
-std::optional<Story> random_story(Choices* choices) {
-  Story story;
-  Servers& servers = story.servers;
-  servers.num_layers = 1 + choices->pick(4);
-  servers.num_experts = 1 + choices->pick(9);
-  servers.num_trainers = static_cast<std::int32_t>(1 + choices->pick(4));
-  servers.num_servers = static_cast<std::int32_t>(1 + choices->pick(4));
-  servers.num_slots = (servers.num_experts + servers.num_servers - 1) / servers.num_servers + choices->pick(2);
-  PlanOptions options;
-  if (choices->pick(2) == 0) options = testing::random_options(choices, story.num_ranks());
-  Tables tables;
-  for (std::int64_t l = 0; l < servers.num_layers; ++l) tables.push_back(testing::random_table(servers, choices));
-  story.src = testing::trainers_layout(servers);
-  story.dst.push_back(testing::servers_layout(servers, tables));
-  const Result<Plan> first = create_plan(story.src, story.dst.front(), options);
-  if (!first.ok()) return std::nullopt;  // no such network, or no such staging
-  story.plans.push_back(std::make_shared<const Plan>(*first));
-  story.is_new.push_back(true);
-  for (int step = 0; step < 3; ++step) {
-    for (auto& table : tables) {
-      if (choices->pick(3) == 0) table = testing::random_table(servers, choices);
-    }
-    story.append(tables);
-  }
-  return story;
-}
-
-/// Some of a rank's buffers, moved; the same ones whoever asks.
-std::vector<BoundBuffer> move_some(RankBuffers* buffers, std::mt19937* random) {
-  std::vector<BoundBuffer> moved;
-  for (const BoundBuffer& buffer : std::vector<BoundBuffer>(buffers->bound())) {
-    const bool is_moved = (*random)() % 4 == 0;
-    const bool is_mappable = (*random)() % 4 != 0;
-    if (is_moved) moved.push_back(buffers->move(buffer.id, is_mappable));
-  }
-  return moved;
-}
 
 /// Follows a story from plan to plan; buffers of some ranks move on the way. Where nothing moved and no table is new,
 /// nothing is mapped again.

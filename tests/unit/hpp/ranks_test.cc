@@ -225,6 +225,25 @@ TEST(HppRanksTest, AServerTakesLayersOneByOneAndKeepsItsPointers) {
   EXPECT_EQ(must(reload.state(2)), RESHARD_LAYER_COMPLETE);
   EXPECT_GT(must(reload.stats()).scratch_bytes, 0);
   EXPECT_EQ(must(reload.stats()).binding.num_runs, 1);
+
+  std::vector<float> elsewhere(4), others(3);
+  std::vector<reshard::ReloadOutput> outputs = options.outputs;
+  for (std::size_t l = 0; l < 3; ++l) outputs[l].ptr = &others[l];
+  must(reload.update(must(plan.update(layouts.dst)),
+                     {.dst = {{.id = 1, .ptr = elsewhere.data(), .size_bytes = 16}}, .outputs = outputs}));
+  EXPECT_EQ(must(reload.state(2)), RESHARD_LAYER_COMPLETE);
+  trained[1][0] = 100;
+  must(reload.start());
+  while (const auto layer = must(reload.next(10s))) {
+    *static_cast<float*>(layer->outputs[0].ptr) = static_cast<const float*>(layer->buffers[0].ptr)[0];
+    must(reload.commit(layer->group));
+  }
+  must(reload.finish(10s));
+  EXPECT_EQ(elsewhere, trained[1]);
+  EXPECT_EQ(served[1][0], 10) << "where it stayed before";
+  EXPECT_THAT(others, ElementsAre(0, 100, 20));
+  EXPECT_THAT(sums, ElementsAre(6, 46, 86));
+  EXPECT_FALSE(reload.update(plan, {.timeout = 0s}));
 }
 
 TEST(HppRanksTest, AReloadThatIsGivenUpSaysTheReason) {

@@ -65,11 +65,13 @@ class Server {
   /// All ranks alike: whether a layout can be reloaded is the vote of all.
   Status make() {
     BindOptions options{job_.plan, transport_, src_.bound(), dst_.bound(), nullptr, kTimeoutUs};
-    options.arguments = reload_.allocate(job_.plan, transport_, transport_, {dst_.bound(), {}, job_.lands_directly});
+    options.arguments =
+        reload_.prepare({transport_, transport_, make_host_copier}, job_.plan, {dst_.bound(), {}, job_.lands_directly});
     options.dst = reload_.landing();
     options.holds_groups = true;
     RESHARD_TRY(binding_, Binding::create(options));
-    return reload_.attach(binding_.get(), std::make_unique<HostCopier>());
+    reload_.attach(binding_.get());
+    return {};
   }
 
   std::string reload_once(int run, bool fails) {
