@@ -103,6 +103,7 @@ TEST(RelayTest, ConvertedValuesAreForwardedExactly) {
   for (const auto& [from, to] : {std::pair{DType::kBF16, DType::kF32}, std::pair{DType::kF32, DType::kBF16},
                                  std::pair{DType::kF16, DType::kBF16}, std::pair{DType::kF16, DType::kF32}}) {
     Copies copies;
+    copies.num_elements = 10'000;  // some thirty windows of each tensor
     copies.src_dtype = from;
     copies.dst_dtype = to;
     EXPECT_EQ(run_world(relayed(copies, 4096, kChain)), "");
@@ -139,10 +140,12 @@ TEST(RelayTest, ContiguousRelaysNeedNoStagingAndSendWhatTheyReceive) {
 
 /// Whatever part of a chain is mapped is read in place, and only the rest is sent.
 TEST(RelayTest, MappedPartsOfAChainAreRead) {
-  constexpr std::int64_t kBytes = 3 * 50'000 * 4;
+  Copies copies;
+  copies.num_elements = 10'000;
+  const std::int64_t num_bytes = copies.num_tensors * copies.num_elements * 4;
   for (const bool src_mappable : {true, false}) {
     for (const bool dst_mappable : {true, false}) {
-      RunOptions options = relayed({}, 4096, kChain);
+      RunOptions options = relayed(copies, 4096, kChain);
       options.src_mappable = src_mappable;
       options.dst_mappable = dst_mappable;
       run_ranks(5, [&](Transport* transport) -> std::string {
@@ -152,9 +155,9 @@ TEST(RelayTest, MappedPartsOfAChainAreRead) {
         EXPECT_TRUE(binding.ok());
         const std::int32_t rank = transport->rank();
         const bool reads = (rank == 1 && src_mappable) || ((rank == 2 || rank == 3) && dst_mappable);
-        EXPECT_EQ((*binding)->volume().bytes_mapped, reads ? kBytes : 0);
+        EXPECT_EQ((*binding)->volume().bytes_mapped, reads ? num_bytes : 0);
         const bool lends = rank == 0 ? src_mappable : dst_mappable;
-        EXPECT_EQ((*binding)->volume().bytes_sent, rank < 3 && !lends ? kBytes : 0);
+        EXPECT_EQ((*binding)->volume().bytes_sent, rank < 3 && !lends ? num_bytes : 0);
         return "";
       });
       EXPECT_EQ(run_world(options), "");
