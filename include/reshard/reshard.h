@@ -602,11 +602,12 @@ RESHARD_API reshard_status_t reshard_binding_create(const reshard_binding_desc_t
  *   reshard_binding_desc_init has it.
  * Errors, on every rank when one rank has them, and the binding is as it was, on every rank:
  * those of reshard_binding_create, among them RESHARD_ERR_PLAN_MISMATCH with the hashes of both plans where a rank
- * comes with a stale one; RESHARD_ERR_INVALID_ARGUMENT where other ranks create a binding or a reload meanwhile; RESHARD_ERR_INVALID_STATE in a run; RESHARD_ERR_INVALID_ARGUMENT for a buffer that is not
- * given and had another name, for another comm or driver;
- * RESHARD_ERR_NOT_SUPPORTED where a rank that had no buffers gets some on a device. Over NCCL an error that NCCL itself
- * has may take the communicator with it; then the next start says so. After a run that failed over NCCL an update is
- * allowed, and makes a new communicator. Until it returns both programs are in memory, and over NCCL both stagings.
+ * comes with a stale one; RESHARD_ERR_INVALID_ARGUMENT where other ranks create a binding or a reload meanwhile;
+ * RESHARD_ERR_INVALID_STATE in a run; RESHARD_ERR_INVALID_ARGUMENT for a buffer that is not given and had another name,
+ * for another comm or driver; RESHARD_ERR_NOT_SUPPORTED where a rank that had no buffers gets some on a device. Over
+ * NCCL an error that NCCL itself has may take the communicator with it; then the next start says so. After a run that
+ * failed over NCCL an update is allowed, and makes a new communicator. Until it returns both programs are in memory,
+ * and over NCCL both stagings.
  */
 RESHARD_API reshard_status_t reshard_binding_update(reshard_binding_t binding, const reshard_binding_desc_t* desc);
 
