@@ -2,16 +2,23 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/plan/routing/fabric.h"
 
+#include <algorithm>
+
 namespace reshard::routing {
 
 Fabric::Fabric(const Machine& given) : machine(given) {
+  std::vector<RailId> rails;  // that there are: their numbers may be any
+  for (const Machine::Port& port : machine.ports) rails.push_back(port.rail);
+  std::sort(rails.begin(), rails.end());
+  rails.erase(std::unique(rails.begin(), rails.end()), rails.end());
   for (const Machine::Gpu& gpu : machine.gpus) {
     Rank rank{gpu.domain, LeafId(), PodId(), RailId(0)};
     if (gpu.port.valid()) {
       const Machine::Port& port = machine.ports[gpu.port];
       rank.leaf = port.leaf;
       rank.pod = machine.leaves[port.leaf].pod;
-      if (machine.rail_isolated) rank.rail = port.rail;
+      const auto found = std::lower_bound(rails.begin(), rails.end(), port.rail);
+      if (machine.rail_isolated) rank.rail = RailId(found - rails.begin());
     }
     ranks.push_back(rank);
   }

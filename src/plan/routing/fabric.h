@@ -22,7 +22,7 @@ struct Fabric {
     DomainId domain;
     LeafId leaf;  ///< of its port; not valid without a port
     PodId pod;    ///< of that leaf
-    RailId rail;  ///< of its port where rails are isolated, and 0 where all ports reach each other
+    RailId rail;  ///< of its port where rails are isolated, counted from 0; 0 where all ports reach each other
   };
 
   const Machine& machine;

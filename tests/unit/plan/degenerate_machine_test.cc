@@ -125,23 +125,19 @@ TEST(DegenerateMachineTest, IsolatedRailsAreEnteredByTheRankOnTheRail) {
   EXPECT_EQ(hops[1]["network"], false);
 }
 
-TEST(DegenerateMachineTest, ADomainOfSlowLinksIsEnteredByEachRankThatWantsTheByte) {
+TEST(DegenerateMachineTest, ADomainOfSlowLinksIsEnteredAsOftenAsThatIsQuicker) {
   // Four ranks of a node want all of 8 MB, each with a port of 2 MB/s; from four holders of as fast ports.
-  const auto seconds = [](std::int64_t link, bool* is_split) {
+  const auto check = [](std::int64_t link, double seconds, double network_bytes) {
     std::vector<HandRank> ranks;
     for (std::int32_t i = 0; i < 8; ++i) ranks.push_back({i / 4, i % 4, 2 * kMega, link});
     const Plan plan = replicate(hand_machine(ranks), {0, 1, 2, 3}, {4, 5, 6, 7}, 8 * kMega);
-    *is_split = plan.splits_slow_domains;
-    EXPECT_EQ(network_load(plan), (*is_split ? 4 : 1) * 8 * kMega);
+    EXPECT_NEAR(static_cast<double>(network_load(plan)), network_bytes, 0.02 * network_bytes);
     const Estimate found = *estimate(plan);
     EXPECT_LE(found.bound.seconds, found.seconds);
-    return found.seconds - found.fill_seconds;
+    EXPECT_NEAR(found.seconds - found.fill_seconds, seconds, 0.02 * seconds);
   };
-  bool is_split = false;
-  EXPECT_NEAR(seconds(kMega / 2, &is_split), 4.0, 0.05);  // all of it by each port; once and over links it is 12 s
-  EXPECT_TRUE(is_split);
-  EXPECT_NEAR(seconds(16 * kMega, &is_split), 1.0, 0.05);
-  EXPECT_FALSE(is_split);
+  check(kMega / 2, 8 / 2.5, 4 * 8e6 * 2 / 2.5);  // port and link of each rank carry what they can
+  check(16 * kMega, 1.0, 8e6);                   // once, over all ports
 }
 
 TEST(DegenerateMachineTest, RailsHaveAnyNumber) {
@@ -155,16 +151,20 @@ TEST(DegenerateMachineTest, RailsHaveAnyNumber) {
   }
 }
 
-TEST(DegenerateMachineTest, AChainMayBeAsLongAsThereAreDomains) {
+TEST(DegenerateMachineTest, ManyThousandLoneRanksHandBytesOnInShallowTrees) {
   constexpr std::int32_t kDomains = 33'000;
   std::vector<HandRank> ranks;
   std::vector<std::int32_t> destinations;
   for (std::int32_t rank = 0; rank < kDomains; ++rank) ranks.push_back({rank});
   for (std::int32_t rank = 1; rank < kDomains; ++rank) destinations.push_back(rank);
   const Plan plan = replicate(hand_machine(ranks), {0}, destinations, 1000);
-  ASSERT_FALSE(plan.hops.empty());
-  EXPECT_EQ(plan.hops.back().step, kDomains - 2);
-  EXPECT_EQ(plan.hops.back().delay, kDomains - 2);
+  std::int32_t depth = 0;
+  for (const Hop& hop : plan.hops) depth = std::max(depth, hop.step);
+  EXPECT_GE(depth, 4);  // a star would take as long as there are ranks
+  EXPECT_LE(depth, 256);
+  const Estimate found = *estimate(plan);
+  // Of a few trees: so many ranks use up what solving may cost.
+  EXPECT_LE(found.seconds - found.fill_seconds, 1.3 * found.bound.seconds);
 }
 
 TEST(DegenerateMachineTest, ManyRanksOfOnePortSendAMessageEach) {
