@@ -18,7 +18,9 @@
 #include <map>
 #include <numeric>
 
+#include "src/plan/bounds/certificate.h"
 #include "src/plan/domain_sets.h"
+#include "src/plan/loads.h"
 #include "src/plan/order_bound.h"
 #include "src/plan/region_bound.h"
 #include "src/plan/water_fill.h"
@@ -333,80 +335,45 @@ class BoundFinder {
     return out.take();
   }
 
-  /// The price of a domain's cheapest port, where ports that are busy almost all the time cost 1 and others nothing. A
-  /// tree may use any port of the domain, so only where all are busy it must pay.
-  double cheapest(std::int32_t domain, ResourceKind kind, const std::vector<bool>& is_tight) const {
-    for (const std::int32_t port : at(machine_.domains, domain).ports) {
-      if (!is_tight[static_cast<std::size_t>(machine_.resource(kind, port))]) return 0;
-    }
-    return 1;
-  }
-
-  /// For any prices y >= 0 of resources: if a plan takes T, no resource carries more than T * capacity, so T * sum of
-  /// capacity * y >= sum over resources of load * y = sum over bundles of bytes * price of the trees that bring them,
-  /// and no tree is cheaper than least_price(). The prices here are 1 for ports that are busy almost all the time, else
-  /// 0.
+  /// The best that prices prove (bounds/price_bound.h), from the loads.
   Bound prices() const {
-    // Any number gives a true bound. This one counts ports as tight that the plan fills but for what cuts are off.
-    constexpr double kTight = 0.97;
-    double most = 0;
-    std::vector<double> busy(loads_.size());
-    for (const ResourceKind kind : {ResourceKind::kNicOut, ResourceKind::kNicIn}) {
-      for (std::size_t p = 0; p < machine_.ports.size(); ++p) {
-        const std::int32_t id = machine_.resource(kind, static_cast<std::int32_t>(p));
-        at(busy, id) = seconds_of(at(loads_, id), machine_.link_of(id).bytes_per_s());
-        most = std::max(most, at(busy, id));
-      }
-    }
-    std::vector<bool> is_tight(busy.size());
-    double capacity = 0;
-    for (std::size_t r = 0; r < busy.size(); ++r) {
-      is_tight[r] = busy[r] > 0 && busy[r] >= kTight * most;
-      if (is_tight[r]) capacity += static_cast<double>(machine_.link_of(static_cast<std::int32_t>(r)).bytes_per_s());
-    }
-    Prices prices;
-    for (std::size_t d = 0; d < machine_.domains.size(); ++d) {
-      prices.in.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicIn, is_tight));
-      prices.out.push_back(cheapest(static_cast<std::int32_t>(d), ResourceKind::kNicOut, is_tight));
-      if (prices.out.back() == 0) prices.through = std::min(prices.through, prices.in.back());
-    }
-    double cost = 0;
-    for (const Bundle& bundle : plan_.bundles)
-      cost += static_cast<double>(bundle.size_bytes) * least_price(bundle, prices);
     Bound out;
     out.name = "LB9 prices";
-    if (capacity > 0) out.seconds = cost / capacity;
-    if (out.seconds > 0)
-      out.resource = fmt::format("the {} busiest ports", std::count(is_tight.begin(), is_tight.end(), true));
+    const routing::Fabric fabric(machine_);
+    std::vector<bounds::Piece> pieces;
+    for (std::size_t b = 0; b < plan_.bundles.size(); ++b) {
+      if (plan_.bundles[b].size_bytes > 0)
+        pieces.push_back({static_cast<std::int32_t>(b), plan_.bundles[b].size_bytes});
+    }
+    std::vector<std::int64_t> copies(static_cast<std::size_t>(machine_.num_resources()));
+    for_each_local_copy(plan_, [&](std::int32_t bundle, std::int32_t rank) {
+      at(copies, machine_.resource(ResourceKind::kMemory, rank)) += 2 * at(plan_.bundles, bundle).size_bytes;
+    });
+    const bounds::Task task{plan_.bundles, domains_, pieces, copies};
+    const bounds::Certificate found = bounds::certify(fabric, task, loads_);
+    out.seconds = found.bound.seconds();
+    if (out.seconds > 0) out.resource = dear(found.prices, fabric.capacities);
     return out;
   }
 
-  /// By domain: of its cheapest port in and out. Prices are 0 or 1, so these sums are exact.
-  struct Prices {
-    std::vector<double> in;
-    std::vector<double> out;
-    double through = std::numeric_limits<double>::infinity();  ///< least `in` of domains whose `out` is 0
-  };
-
-  /// A bound on the price of any tree. Each domain that lacks the bytes is entered, in all `entries` or more times;
-  /// every crossing leaves a domain that has the bytes, the first one a holder's. The others leave a holder's domain or
-  /// one of those that want the bytes, at `later` each, unless the tree passes a third domain: then it has a crossing
-  /// more, pays to enter the third, and each crossing but the first costs at least the third's `out` or `later`. With
-  /// prices of 0 and 1 that is no less than `later` for each unless some third domain lets bytes out for 0.
-  double least_price(const Bundle& bundle, const Prices& prices) const {
-    double entries = 0;
-    double first = 1;
-    for (const std::int32_t d : domains_.of(bundle.sources).domains) first = std::min(first, at(prices.out, d));
-    double later = first;
-    double sum = 0;
-    for (const std::int32_t d : domains_.of(bundle.destinations).domains) {
-      if (domains_.touches(bundle.sources, d)) continue;
-      ++entries;
-      sum += at(prices.in, d);
-      later = std::min(later, at(prices.out, d));
+  /// The kinds of resources for which bytes pay, those of more than a tenth of all that can be paid, the most first.
+  std::string dear(const std::vector<std::uint64_t>& prices, const std::vector<std::int64_t>& capacities) const {
+    std::vector<std::pair<double, const char*>> kinds(kNumResourceKinds);
+    double all = 0;
+    for (std::size_t r = 0; r < prices.size(); ++r) {
+      const double part = static_cast<double>(prices[r]) * static_cast<double>(capacities[r]);
+      const ResourceKind kind = machine_.kind_of(static_cast<std::int32_t>(r));
+      auto& [sum, its_name] = kinds[static_cast<std::size_t>(kind)];
+      sum += part;
+      its_name = name(kind);
+      all += part;
     }
-    if (entries == 0) return 0;
-    return sum + first + std::min((entries - 1) * later, prices.through);
+    std::stable_sort(kinds.begin(), kinds.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::string out;
+    for (const auto& [sum, its_name] : kinds) {
+      if (sum * 10 > all) out += (out.empty() ? "" : ", ") + std::string(its_name);
+    }
+    return out;
   }
 
   /// Something that has to cross takes the latencies of one port out and one port in, at least: the least of all ports,

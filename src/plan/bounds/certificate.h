@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "src/plan/bounds/price_bound.h"
+
+namespace reshard::bounds {
+
+/// A bound, and the prices by resource of the machine that prove it.
+struct Certificate {
+  PriceBound bound{0, 1};
+  std::vector<std::uint64_t> prices;
+};
+
+/// The best bound among prices that follow from the loads of some plan, by resource. Loads of any plan, or none, give a
+/// true bound; those of a good plan give a high one, since what is busy in it is what should be dear.
+Certificate certify(const routing::Fabric& fabric, const Task& task, const std::vector<std::int64_t>& loads);
+
+}  // namespace reshard::bounds
