@@ -179,7 +179,7 @@ TEST(LeastTree, IsNearlyAlwaysThePriceOfTheCheapestTree) {
     const bool is_exact = static_cast<double>(trees.least(routing::Audience(domains, bundle))) == tree.cost;
     num_cases += 1;
     num_exact += is_exact ? 1 : 0;
-    if (machine.domains.size() == 1) EXPECT_TRUE(is_exact) << "seed " << seed;
+    EXPECT_TRUE(is_exact || machine.domains.size() > 1) << "seed " << seed;
   }
   EXPECT_GE(num_exact * 100, num_cases * 95) << num_exact << " of " << num_cases;
 }
