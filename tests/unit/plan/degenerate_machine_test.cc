@@ -48,7 +48,9 @@ TEST(DegenerateMachineTest, InOneDomainNothingCrossesTheNetwork) {
   EXPECT_EQ(network_load(plan), 0);
   EXPECT_EQ(bound_of(found, "LB2 domain ingress"), 0);
   EXPECT_EQ(bound_of(found, "LB3 domain egress"), 0);
-  EXPECT_NEAR(bound_of(found, "LB9 prices"), 8.0 / 8, 1e-6);  // of links, which are all that is busy
+  const double of_links = bound_of(found, "LB9 prices");  // all that is busy; sought no nearer than 1 %
+  EXPECT_LE(of_links, 8.0 / 8);
+  EXPECT_GE(of_links, 0.99 * 8.0 / 8);
   EXPECT_DOUBLE_EQ(bound_of(found, "LB1 gpu ingress"), 8.0 / 8);  // nothing reaches the port
   EXPECT_DOUBLE_EQ(bound_of(found, "LB7 domain links and ports"), 8.0 / 8);
   EXPECT_NEAR(found.seconds - found.fill_seconds, 1.0, 1e-9);  // 8 MB into each destination at 8 MB/s
