@@ -28,8 +28,8 @@ struct CheckCount {
 };
 
 /// Compares every destination block of the rank, padding included, in the order of `tensors`. The arena must have been
-/// poisoned before the run: padding that is declared untouched has to hold the poison still, and so has a tensor that was
-/// skipped.
+/// poisoned before the run: padding that is declared untouched has to hold the poison still, and so has a tensor that
+/// was skipped.
 std::vector<CheckCount> check_destination(const RankData& data, const std::vector<TensorPair>& tensors,
                                           const Arena& arena);
 

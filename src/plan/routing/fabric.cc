@@ -36,10 +36,10 @@ WayPrices::WayPrices(const Fabric& fabric, const std::vector<std::uint64_t>& pri
     link_out.push_back(memory + of(ResourceKind::kLinkOut, rank));
     link_in.push_back(memory + of(ResourceKind::kLinkIn, rank));
     const PortId port = machine.gpus[rank].port;
-    port_out.push_back(
-        port.valid() ? memory + of(ResourceKind::kPcieOut, rank) + of(ResourceKind::kNicOut, port) : kNoWay);
-    port_in.push_back(
-        port.valid() ? memory + of(ResourceKind::kPcieIn, rank) + of(ResourceKind::kNicIn, port) : kNoWay);
+    port_out.push_back(port.valid() ? memory + of(ResourceKind::kPcieOut, rank) + of(ResourceKind::kNicOut, port)
+                                    : kNoWay);
+    port_in.push_back(port.valid() ? memory + of(ResourceKind::kPcieIn, rank) + of(ResourceKind::kNicIn, port)
+                                   : kNoWay);
   }
   for (const LeafId leaf : indices<LeafId>(machine.leaves.end_id())) {
     leaf_up.push_back(of(ResourceKind::kLeafUp, leaf));
