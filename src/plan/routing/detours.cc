@@ -50,7 +50,7 @@ void Detours::look(DomainId domain, std::span<const std::int32_t> to, std::size_
     hub = rank;
   }
   for (std::size_t i = 0; i < ranks.size(); ++i) {
-    const RankId exit(ranks[i]);
+    const RankId exit = RankId(ranks[i]);
     if (!fabric_.has_port(exit)) continue;
     RankId entry = exit;
     std::uint64_t reach = into[i];
