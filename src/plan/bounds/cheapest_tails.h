@@ -73,7 +73,7 @@ class CheapestTails {
     return tier == Tier::kLeaf ? leaves_ : tier == Tier::kPod ? pods_ : core_;
   }
   std::size_t place(std::int32_t switch_id, const routing::Fabric::Rank& rank) const {
-    return static_cast<std::size_t>(switch_id * num_rails_ + rank.rail);
+    return static_cast<std::size_t>(std::int64_t{switch_id} * num_rails_ + rank.rail);
   }
   /// Over uplinks, with what it pays before it is in the pod of the rank, or in the core.
   std::uint64_t over_uplinks(const routing::Fabric::Rank& to, std::uint64_t in_pod, std::uint64_t in_core) const;
