@@ -145,6 +145,8 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
     text += line("changed by the loss", fmt::format("{} of {} bundles, {} of {}", changed.at("bundles_changed").dump(),
                                                     changed.at("bundles").dump(), bytes(changed.at("bytes_changed")),
                                                     bytes(changed.at("bytes"))));
+    text += line("on other trees", fmt::format("{} of {}, each byte counted once", bytes(changed.at("rerouted_bytes")),
+                                               bytes(changed.at("routed_bytes"))));
   }
   text += line("plan hash", report.at("hash").get<std::string>());
   return text;

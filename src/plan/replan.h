@@ -14,12 +14,19 @@ struct Changes {
   std::int64_t tensors_changed = 0;  ///< of which some element lies elsewhere than before
   std::int64_t bytes = 0;            ///< over all hops
   std::int64_t bytes_changed = 0;    ///< on hops that the older plan has not got
+  std::int64_t routed_bytes = 0;     ///< that cross ranks, each counted once, to however many ranks it goes
+  /// Of those, which go by another tree than before, or had none. A tree is the same if only ranks are gone from it, or
+  /// have joined it.
+  std::int64_t rerouted_bytes = 0;
 };
 
 /// A plan for layouts that differ little from those of `old`, e.g. by a replica lost or added, with the options and the
-/// machine of `old`. Bundles that have the same holders and hold the same elements keep their routes: a rank that is
-/// gone is cut out of its chain, its followers attach to what came before it; a rank that is new is added. The rest is
-/// planned anew, around the loads of what stays. Errors as create_plan.
+/// machine of `old`. On a machine the trees of the old plan are the start: whom a rank fed that is gone is fed by what
+/// came before it, a rank that is new joins them; from there bytes move to other trees, until the plan is nearly as
+/// quick as one made anew. A rank that holds and wants nothing any more is still one of the world, by whose port bytes
+/// may pass. Without a machine bundles that have the same holders and hold the same elements keep their
+/// routes, and the rest is planned anew, around their loads. If nothing has changed, neither does the plan. Errors as
+/// create_plan.
 Result<Plan> replan(const Plan& old, std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                     Changes* changes);
 

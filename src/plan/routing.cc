@@ -67,6 +67,15 @@ Status choose_routes(Plan* plan) {
   return {};
 }
 
+Status choose_routes_again(const Plan& old, Plan* plan, Changes* changes) {
+  routing::Rerouted rerouted;
+  RESHARD_TRY(routing::reroute_on_machine(old, plan, &rerouted));
+  changes->routed_bytes = rerouted.bytes;
+  changes->rerouted_bytes = rerouted.bytes - rerouted.bytes_kept;
+  schedule_routes(Network(*plan->options.machine), plan);
+  return {};
+}
+
 Status add_routes(const Kept& kept, Plan* plan) {
   RESHARD_TRY(check_machine(*plan));
   const Machine machine = routing_machine(*plan);

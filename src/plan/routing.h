@@ -17,6 +17,7 @@
 #pragma once
 
 #include "src/plan/landings.h"
+#include "src/plan/replan.h"
 
 namespace reshard {
 
@@ -27,6 +28,10 @@ Status choose_routes(Plan* plan);
 /// What the routes of the plan are chosen on: its machine, or what split_slow_domains makes of it. @pre the plan has
 /// one
 Machine routing_machine(const Plan& plan);
+
+/// The same on the machine of an older plan, from its trees; sets routed_bytes and rerouted_bytes. @pre the plan has a
+/// machine
+Status choose_routes_again(const Plan& old, Plan* plan, Changes* changes);
 
 /// The same for a plan on a machine that has routes already, which stay: adds what they do not do. `kept` says what
 /// they do.

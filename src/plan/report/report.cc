@@ -277,7 +277,9 @@ std::string report_json(const PlanReport& given) {
     report["replanned"] = {{"bundles", given.changes->bundles},
                            {"bundles_changed", given.changes->bundles_changed},
                            {"bytes", given.changes->bytes},
-                           {"bytes_changed", given.changes->bytes_changed}};
+                           {"bytes_changed", given.changes->bytes_changed},
+                           {"routed_bytes", given.changes->routed_bytes},
+                           {"rerouted_bytes", given.changes->rerouted_bytes}};
     if (given.changes->tensors > 0) {
       report["replanned"]["tensors"] = given.changes->tensors;
       report["replanned"]["tensors_changed"] = given.changes->tensors_changed;

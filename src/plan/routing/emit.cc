@@ -14,9 +14,10 @@ class Emitter {
  public:
   Emitter(const Fabric& fabric, Plan* plan) : fabric_(fabric), plan_(*plan) {}
 
-  void run(const std::vector<Demand>& demands) {
+  std::int64_t run(const std::vector<Demand>& demands) {
     for (const Demand& demand : demands) cut(demand);
     for (Draft& draft : drafts_) add_route(draft);
+    return num_kept_;
   }
 
  private:
@@ -38,29 +39,88 @@ class Emitter {
     return drafts_.size() - 1;
   }
 
-  /// A cut may move to where it costs least, by little of the bundle and by little of what any tree carries: the
-  /// smallest share would else be lost, and with it what it was for.
-  void cut(const Demand& demand) {
-    std::vector<std::pair<std::size_t, std::int64_t>> shares;
-    for (const Share& share : demand.shares) shares.emplace_back(draft_of(*share.tree), share.bytes);
-    std::sort(shares.begin(), shares.end());
-    std::vector<std::int64_t> bytes;
-    std::int64_t tolerance = demand.bytes() / 200;
-    for (const auto& [draft, its_bytes] : shares) {
-      bytes.push_back(its_bytes);
-      tolerance = std::min(tolerance, its_bytes / 64);
+  /// What trees carry of a demand. A cut may move to where it costs least, by little of the bundle and by little of
+  /// what any tree carries: the smallest share would else be lost, and with it what it was for.
+  struct Division {
+    std::vector<std::size_t> drafts;         ///< ascending
+    std::vector<std::int64_t> bytes;         ///< by draft that are not given out yet
+    std::vector<std::vector<Range>> ranges;  ///< that are
+    std::int64_t tolerance = 0;
+
+    void give(std::size_t part, const Range& range) {
+      bytes[part] = std::max<std::int64_t>(0, bytes[part] - (range.end - range.begin));
+      ranges[part].push_back(range);
     }
+  };
+
+  void cut(const Demand& demand) {
+    std::vector<std::pair<std::size_t, const Share*>> shares;
+    for (const Share& share : demand.shares) shares.emplace_back(draft_of(*share.tree), &share);
+    std::sort(shares.begin(), shares.end(), [](const auto& a, const auto& b) {
+      return std::pair{a.first, a.second->bytes} < std::pair{b.first, b.second->bytes};
+    });
+    Division division;
+    division.tolerance = demand.bytes() / 200;
+    for (const auto& [draft, share] : shares) {
+      division.drafts.push_back(draft);
+      division.bytes.push_back(share->bytes);
+      division.tolerance = std::min(division.tolerance, share->bytes / 64);
+    }
+    division.ranges.resize(shares.size());
+    std::vector<const Tree*> trees;
+    for (const auto& [draft, share] : shares) trees.push_back(share->tree.get());
+    divide(keep_former(demand, trees, &division), &division);
+    for (std::size_t part = 0; part < shares.size(); ++part) add_ranges(division.drafts[part], division.ranges[part]);
+  }
+
+  /// Gives bytes to the trees that they had, as far as these carry so many. What is left of the demand, ascending.
+  std::vector<Range> keep_former(const Demand& demand, const std::vector<const Tree*>& trees, Division* division) {
+    std::vector<Range> left;
+    std::int64_t position = demand.range.begin;
+    const auto leave = [&](const Range& range) {
+      if (range.begin < range.end) left.push_back(range);
+    };
+    for (const Former& former : demand.former) {
+      leave({demand.range.bundle, position, former.range.begin});
+      position = former.range.end;
+      const auto mine =
+          std::find_if(trees.begin(), trees.end(), [&](const Tree* tree) { return begins_with(*tree, *former.part); });
+      const auto part = static_cast<std::size_t>(mine - trees.begin());
+      const std::int64_t size = former.range.end - former.range.begin;
+      const std::int64_t kept = mine == trees.end() ? 0 : std::min(size, division->bytes[part]);
+      Line line(plan_);
+      line.add(former.range, 0);
+      line.divide({kept, size - kept}, kept == size ? 0 : division->tolerance,
+                  [&](std::size_t is_rest, std::size_t, const Range& range) {
+                    if (is_rest == 1) return leave(range);
+                    division->give(part, range);
+                    num_kept_ += range.end - range.begin;
+                  });
+    }
+    leave({demand.range.bundle, position, demand.range.end});
+    return left;
+  }
+
+  void divide(const std::vector<Range>& left, Division* division) {
+    if (left.empty()) return;
     Line line(plan_);
-    line.add(demand.range, 0);
-    line.divide(bytes, tolerance, [&](std::size_t part, std::size_t, const Range& range) {
-      std::vector<Range>& ranges = drafts_[shares[part].first].ranges;
+    for (const Range& range : left) line.add(range, 0);
+    const std::vector<std::int64_t> bytes = division->bytes;
+    line.divide(bytes, division->tolerance,
+                [&](std::size_t part, std::size_t, const Range& range) { division->give(part, range); });
+  }
+
+  void add_ranges(std::size_t draft, std::vector<Range> more) {
+    std::sort(more.begin(), more.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    std::vector<Range>& ranges = drafts_[draft].ranges;
+    for (const Range& range : more) {
       // Two trees that differed in idle relays alone are one, and their parts follow each other.
       if (!ranges.empty() && ranges.back().bundle == range.bundle && ranges.back().end == range.begin) {
         ranges.back().end = range.end;
       } else {
         ranges.push_back(range);
       }
-    });
+    }
   }
 
   void add_route(const Draft& draft) {
@@ -114,13 +174,14 @@ class Emitter {
   const Fabric& fabric_;
   Plan& plan_;
   std::vector<Draft> drafts_;
+  std::int64_t num_kept_ = 0;                                  // bytes
   std::unordered_multimap<std::uint64_t, std::size_t> known_;  // drafts by digest of their tree
 };
 
 }  // namespace
 
-void emit_routes(const Fabric& fabric, const std::vector<Demand>& demands, Plan* plan) {
-  Emitter(fabric, plan).run(demands);
+std::int64_t emit_routes(const Fabric& fabric, const std::vector<Demand>& demands, Plan* plan) {
+  return Emitter(fabric, plan).run(demands);
 }
 
 }  // namespace reshard::routing

@@ -76,11 +76,7 @@ TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, s
                          bool holders_domains_last) {
   begin(audience, carried_bytes, salt);
   const std::vector<Audience::Place>& places = audience.places();
-  for (const Audience::Place& place : places) {
-    for (const std::int32_t rank : place.holders) {
-      if (fabric_.has_port(RankId(rank))) exits_.add(RankId(rank));
-    }
-  }
+  open_holders(audience);
   for (const Audience::Place& place : places) {
     if (place.holders.empty()) continue;
     if (!holders_domains_last) serve(place);
@@ -88,24 +84,64 @@ TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, s
   }
   std::vector<std::size_t> waiting = order_of_entering(audience);
   may_come_back_ = !waiting.empty() && serving_price_ > kLevel;
-  // A domain that nobody reaches yet may be reached by one that is entered later.
-  while (!waiting.empty()) {
-    std::vector<std::size_t> left;
-    std::size_t num_left = waiting.size();
-    for (const std::size_t p : waiting) {
-      if (!enter(places[p], num_left)) left.push_back(p);
-      if (num_left > 1) --num_left;
-    }
-    if (left.size() == waiting.size()) {
-      unreached_ = places[left.front()].domain;
-      return nullptr;
-    }
-    waiting = std::move(left);
-  }
+  if (!enter_all(audience, std::move(waiting))) return nullptr;
   for (const Audience::Place& place : places) {
     if (!place.holders.empty() && holders_domains_last) serve(place);
   }
   return std::make_shared<const Tree>(has_detour_ ? without_idle_relays(tree_) : std::move(tree_));
+}
+
+/// Who has the bytes by the part serves the others of its domain, and then who is left is entered.
+TreePtr TreeGrower::grow_on(const Audience& audience, const Tree& part, std::int64_t carried_bytes,
+                            std::uint32_t salt) {
+  begin(audience, carried_bytes, salt);
+  open_holders(audience);
+  for (const Tree::Arc& arc : part.arcs) {
+    const RankId dst(arc.dst);
+    used_domains_.push_back(fabric_.ranks[dst].domain);
+    add_arc(RankId(arc.src), dst);
+    if (fabric_.has_port(dst)) exits_.add(dst);
+  }
+  const std::vector<Audience::Place>& places = audience.places();
+  std::vector<bool> is_entered;
+  for (const Audience::Place& place : places) {
+    const auto is_there = [&](std::int32_t rank) { return has(RankId(rank)); };
+    const std::vector<std::int32_t>& all = fabric_.machine.domains[place.domain].ranks;
+    is_entered.push_back(std::any_of(all.begin(), all.end(), is_there));
+    if (!is_entered.back()) continue;
+    serve(place);
+    open(place.domain);
+  }
+  std::vector<std::size_t> waiting = order_of_entering(audience);
+  std::erase_if(waiting, [&](std::size_t p) { return is_entered[p]; });
+  if (!enter_all(audience, std::move(waiting))) return nullptr;
+  return std::make_shared<const Tree>(has_detour_ ? without_idle_relays(tree_) : std::move(tree_));
+}
+
+void TreeGrower::open_holders(const Audience& audience) {
+  for (const Audience::Place& place : audience.places()) {
+    for (const std::int32_t rank : place.holders) {
+      if (fabric_.has_port(RankId(rank))) exits_.add(RankId(rank));
+    }
+  }
+}
+
+/// A domain that nobody reaches yet may be reached by one that is entered later.
+bool TreeGrower::enter_all(const Audience& audience, std::vector<std::size_t> waiting) {
+  while (!waiting.empty()) {
+    std::vector<std::size_t> left;
+    std::size_t num_left = waiting.size();
+    for (const std::size_t p : waiting) {
+      if (!enter(audience.places()[p], num_left)) left.push_back(p);
+      if (num_left > 1) --num_left;
+    }
+    if (left.size() == waiting.size()) {
+      unreached_ = audience.places()[left.front()].domain;
+      return false;
+    }
+    waiting = std::move(left);
+  }
+  return true;
 }
 
 void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt) {

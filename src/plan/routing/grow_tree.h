@@ -26,6 +26,8 @@ class TreeGrower {
   /// @param salt turns which of equal ways is taken
   /// Null where no way leads to some domain, unreached().
   TreePtr grow(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt);
+  /// The same, going on from a part of a tree.
+  TreePtr grow_on(const Audience& audience, const Tree& part, std::int64_t carried_bytes, std::uint32_t salt);
   DomainId unreached() const { return unreached_; }
 
  private:
@@ -53,6 +55,8 @@ class TreeGrower {
   void put_cheapest_first(const Audience& audience, std::vector<std::size_t>* order);
   bool enter(const Audience::Place& place, std::size_t num_left);
   bool take_detour(std::span<const std::int32_t> to, std::uint64_t price, std::size_t num_left);
+  void open_holders(const Audience& audience);
+  bool enter_all(const Audience& audience, std::vector<std::size_t> waiting);
   RankId best_entry(const Audience::Place& place);
   void serve(const Audience::Place& place);
   void relay_by_idle(const Audience::Place& place, std::size_t num_left, std::uint64_t other_out);

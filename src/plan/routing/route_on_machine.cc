@@ -5,10 +5,14 @@
 #include "src/base/at.h"
 #include "src/plan/routing/blocks.h"
 #include "src/plan/routing/emit.h"
+#include "src/plan/routing/former_trees.h"
 #include "src/plan/routing/least_time.h"
 
 namespace reshard::routing {
 namespace {
+
+// Of a plan that is made from an older one: within 1 / 33 of what no choice can beat nothing more is moved.
+constexpr std::int64_t kGoodAgainPart = 33;
 
 /// Times add up. Whole nanoseconds are exact enough to choose by.
 std::int64_t nanoseconds(const Time& time) {
@@ -17,32 +21,59 @@ std::int64_t nanoseconds(const Time& time) {
 
 class MachineRouter {
  public:
-  explicit MachineRouter(Plan* plan)
-      : plan_(*plan), fabric_(*plan->options.machine), uses_(fabric_), domains_(fabric_.machine, plan->sets) {}
+  /// @param former what bytes had before; null where there was nothing
+  MachineRouter(const Fabric& fabric, FormerTrees* former, Plan* plan)
+      : plan_(*plan), fabric_(fabric), uses_(fabric_), domains_(fabric_.machine, plan->sets), former_(former) {}
 
-  Status run() {
+  /// A plan from older trees that is not proved to be good may be held up by them: it is measured by one made anew.
+  Status run(Rerouted* rerouted) {
     plan_.first_groups.assign(static_cast<std::size_t>(plan_.num_ranks), 0);
-    const std::int64_t num_groups = std::max<std::int64_t>(1, std::ssize(plan_.groups));
-    const std::int64_t open_groups = plan_.options.open_groups;
-    const std::vector<std::int64_t> sizes =
-        open_groups == 0 ? std::vector<std::int64_t>{0} : block_sizes(num_groups, open_groups);
-    std::vector<Block> best;
-    std::int64_t best_time = -1;
-    for (const std::int64_t size : sizes) {
-      std::vector<Block> blocks = blocks_of(plan_, domains_, size);
-      // Most often what limits blocks limits smaller ones as much.
-      if (best_time >= 0 && least_time_of(blocks) >= best_time - best_time / 100) continue;
-      std::int64_t time = 0;
-      RESHARD_TRY(solve(&blocks, &time));
-      if (best_time >= 0 && time >= best_time) continue;
-      best = std::move(blocks);
-      best_time = time;
+    RESHARD_TRY(Choice best, choose(former_));
+    if (former_ != nullptr && !best.is_proved) {
+      RESHARD_TRY(Choice anew, choose(nullptr));
+      if (anew.time_ns + anew.time_ns / kGoodAgainPart < best.time_ns) {
+        give_former(&anew.blocks);
+        best = std::move(anew);
+      }
     }
-    for (const Block& block : best) emit_routes(fabric_, block.demands, &plan_);
+    for (const Block& block : best.blocks) {
+      for (const Demand& demand : block.demands) rerouted->bytes += demand.bytes();
+      rerouted->bytes_kept += emit_routes(fabric_, block.demands, &plan_);
+    }
     return {};
   }
 
  private:
+  struct Choice {
+    std::vector<Block> blocks;
+    std::int64_t time_ns = -1;
+    bool is_proved = true;  ///< for each block, that no choice is much better
+  };
+
+  Result<Choice> choose(FormerTrees* former) {
+    const std::int64_t num_groups = std::max<std::int64_t>(1, std::ssize(plan_.groups));
+    const std::int64_t open_groups = plan_.options.open_groups;
+    const std::vector<std::int64_t> sizes =
+        open_groups == 0 ? std::vector<std::int64_t>{0} : block_sizes(num_groups, open_groups);
+    Choice best;
+    for (const std::int64_t size : sizes) {
+      Choice now;
+      now.blocks = blocks_of(plan_, domains_, size);
+      // Most often what limits blocks limits smaller ones as much.
+      if (best.time_ns >= 0 && least_time_of(now.blocks) >= best.time_ns - best.time_ns / 100) continue;
+      if (former != nullptr) give_former(&now.blocks);
+      RESHARD_TRY(solve(former == nullptr ? Solver::kGoodPart : kGoodAgainPart, &now));
+      if (best.time_ns < 0 || now.time_ns < best.time_ns) best = std::move(now);
+    }
+    return best;
+  }
+
+  void give_former(std::vector<Block>* blocks) const {
+    for (Block& block : *blocks) {
+      for (Demand& demand : block.demands) former_->give(&demand);
+    }
+  }
+
   std::int64_t least_time_of(const std::vector<Block>& blocks) const {
     std::int64_t sum = 0;
     for (const Block& block : blocks) sum += nanoseconds(least_time(plan_, fabric_, domains_, block.demands));
@@ -50,34 +81,46 @@ class MachineRouter {
   }
 
   /// Equal blocks are solved once.
-  Status solve(std::vector<Block>* blocks, std::int64_t* sum) const {
-    std::vector<std::int64_t> times(blocks->size());
-    for (std::size_t i = 0; i < blocks->size(); ++i) {
-      Block& block = (*blocks)[i];
-      const Block& like = at(*blocks, block.first_like);
+  Status solve(std::int64_t good_part, Choice* choice) const {
+    std::vector<Block>& blocks = choice->blocks;
+    std::vector<std::int64_t> times(blocks.size());
+    choice->time_ns = 0;
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      Block& block = blocks[i];
+      const Block& like = at(blocks, block.first_like);
       if (&like != &block) {
         for (std::size_t d = 0; d < block.demands.size(); ++d) block.demands[d].shares = like.demands[d].shares;
         times[i] = at(times, block.first_like);
       } else {
         Solver solver(plan_, fabric_, uses_, domains_);
-        RESHARD_TRY(solver.solve(block.base, &block.demands));
+        RESHARD_TRY(solver.solve(block.base, &block.demands, good_part));
         times[i] = nanoseconds(solver.time());
+        choice->is_proved = choice->is_proved && solver.is_at_limit();
       }
-      *sum += times[i];
+      choice->time_ns += times[i];
     }
     return {};
   }
 
   Plan& plan_;
-  const Fabric fabric_;
+  const Fabric& fabric_;
   const Uses uses_;
   const DomainSets domains_;
+  FormerTrees* former_;
 };
 
 }  // namespace
 
 Status route_on_machine(Plan* plan) {
-  return MachineRouter(plan).run();
+  Rerouted unused;
+  const Fabric fabric(*plan->options.machine);
+  return MachineRouter(fabric, nullptr, plan).run(&unused);
+}
+
+Status reroute_on_machine(const Plan& old, Plan* plan, Rerouted* rerouted) {
+  const Fabric fabric(*plan->options.machine);
+  FormerTrees former(old, *plan, fabric);
+  return MachineRouter(fabric, &former, plan).run(rerouted);
 }
 
 }  // namespace reshard::routing

@@ -10,4 +10,14 @@ namespace reshard::routing {
 /// reshard_plan_create documents.
 Status route_on_machine(Plan* plan);
 
+/// How many bytes were routed, each counted once, and how many of them go by the tree that they had before.
+struct Rerouted {
+  std::int64_t bytes = 0;
+  std::int64_t bytes_kept = 0;
+};
+
+/// The same from the trees of an older plan for the same machine: who is lost is cut out of them, who is new grows on,
+/// and bytes move to other trees until the plan is nearly as quick as one made anew.
+Status reroute_on_machine(const Plan& old, Plan* plan, Rerouted* rerouted);
+
 }  // namespace reshard::routing

@@ -22,7 +22,7 @@ constexpr int kLog2StartExponent = 3;
 constexpr int kLog2FirstExponent = 4;
 constexpr int kLog2LastExponent = 7;
 // A tree that costs no more than the cheapest and this part of it, 1 / 100, is good enough.
-constexpr std::int64_t kGoodPart = 100;
+constexpr std::uint64_t kGoodTreePart = 100;
 // A sweep is worth another one if it gains this part of the time, 1 / 500.
 constexpr std::int64_t kGainPart = 500;
 // No step moves so few bytes that no resource feels more than this part of the time, 1 / 1024.
@@ -81,17 +81,56 @@ Status Solver::start(Demand* demand, std::size_t number, std::int64_t num_parts)
     const std::int64_t bytes = ceil_div(left, num_parts - part);
     TreePtr tree = grower_.grow(audience, bytes, static_cast<std::uint32_t>(number + static_cast<std::size_t>(part)));
     if (tree == nullptr) return unreachable(*demand);
-    work_ += static_cast<std::int64_t>(tree->arcs.size());
-    load(*tree, bytes);
+    add_share(demand, std::move(tree), bytes);
     left -= bytes;
-    const auto same = std::find_if(demand->shares.begin(), demand->shares.end(),
-                                   [&](const Share& share) { return *share.tree == *tree; });
-    if (same != demand->shares.end()) {
+  }
+  return {};
+}
+
+void Solver::add_share(Demand* demand, TreePtr tree, std::int64_t bytes) {
+  work_ += static_cast<std::int64_t>(tree->arcs.size());
+  load(*tree, bytes);
+  const auto same = std::find_if(demand->shares.begin(), demand->shares.end(),
+                                 [&](const Share& share) { return share.tree == tree || *share.tree == *tree; });
+  if (same != demand->shares.end()) {
+    same->bytes += bytes;
+  } else {
+    demand->shares.push_back({std::move(tree), bytes});
+  }
+}
+
+/// Gives bytes the trees that they had: first those that reach everybody, and when these are loaded, of all demands,
+/// those that must grow on. Bytes that had none go with most of the others.
+Status Solver::start_from_former(Demand* demand, std::size_t number, bool is_complete) {
+  if (demand->former.empty()) return {};
+  const Audience audience(domains_, at(plan_.bundles, demand->range.bundle));
+  std::vector<Share> parts;
+  for (const Former& former : demand->former) {
+    const std::int64_t bytes = former.range.end - former.range.begin;
+    const auto same =
+        std::find_if(parts.begin(), parts.end(), [&](const Share& share) { return share.tree == former.part; });
+    if (same != parts.end()) {
       same->bytes += bytes;
     } else {
-      demand->shares.push_back({std::move(tree), bytes});
+      parts.push_back({former.part, bytes});
     }
   }
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    TreePtr tree = parts[i].tree;
+    const auto num_served = static_cast<std::size_t>(
+        std::count_if(tree->arcs.begin(), tree->arcs.end(), [](const Tree::Arc& arc) { return !arc.to_staging; }));
+    if ((num_served == audience.num_lacking()) != is_complete) continue;
+    if (!is_complete) tree = grower_.grow_on(audience, *tree, parts[i].bytes, static_cast<std::uint32_t>(number + i));
+    if (tree == nullptr) return unreachable(*demand);
+    add_share(demand, std::move(tree), parts[i].bytes);
+  }
+  if (is_complete) return {};
+  std::int64_t left = demand->bytes();
+  for (const Share& share : demand->shares) left -= share.bytes;
+  const auto largest = std::max_element(demand->shares.begin(), demand->shares.end(),
+                                        [](const Share& a, const Share& b) { return a.bytes < b.bytes; });
+  load(*largest->tree, left);
+  largest->bytes += left;
   return {};
 }
 
@@ -213,7 +252,7 @@ bool Solver::improve(Demand* demand, std::uint32_t salt) {
   std::sort(dearest.begin(), dearest.end(), std::greater<>());
   const std::uint64_t least = std::min(price(*grown), dearest.back().first);
   for (const auto& [cost, share] : dearest) {
-    if (cost <= least + least / static_cast<std::uint64_t>(kGoodPart)) return false;
+    if (cost <= least + least / kGoodTreePart) return false;
     if (replace(demand, share, grown, dearest.back().second, salt)) return true;
   }
   return false;
@@ -257,9 +296,9 @@ void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vect
   if (least_time_ < proved) least_time_ = proved;
 }
 
-/// Whether no choice is better by more than 1 in 100.
+/// Whether no choice is better by much.
 bool Solver::is_at_limit() const {
-  return Wide{best_time_.bytes} * least_time_.bytes_per_s / (kGoodPart + 1) * kGoodPart <=
+  return Wide{best_time_.bytes} * least_time_.bytes_per_s / (good_part_ + 1) * good_part_ <=
          Wide{least_time_.bytes} * best_time_.bytes_per_s;
 }
 
@@ -277,7 +316,8 @@ void Solver::sweep(std::vector<Demand>* demands) {
   }
 }
 
-Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands) {
+Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands, std::int64_t good_part) {
+  good_part_ = good_part;
   for (const BaseLoad& given : base) prices_.add(given.resource, given.bytes);
   order_.resize(demands->size());
   std::iota(order_.begin(), order_.end(), std::size_t{0});
@@ -289,8 +329,10 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   prices_.set_time(start_time_);
   grower_.settle(prices_);
   const std::int64_t num_parts = effort_for(demands->size()).parts;
+  for (const std::size_t d : order_) RESHARD_TRY(start_from_former(&(*demands)[d], d, true));
   for (const std::size_t d : order_) {
     settle_time();
+    RESHARD_TRY(start_from_former(&(*demands)[d], d, false));
     if ((*demands)[d].shares.empty()) RESHARD_TRY(start(&(*demands)[d], d, num_parts));
   }
   best_.clear();

@@ -21,10 +21,17 @@ struct Share {
   std::int64_t bytes = 0;
 };
 
+/// Bytes of a demand that an older plan routed, and what is left of their tree: who is new is not in it.
+struct Former {
+  Range range;
+  TreePtr part;
+};
+
 /// A piece of a bundle's stream that is to be routed, and the choice made for it.
 struct Demand {
   Range range;
-  std::vector<Share> shares;  ///< of different trees; their bytes are those of the range
+  std::vector<Share> shares;     ///< of different trees; their bytes are those of the range
+  std::vector<Former> former{};  ///< ascending; bytes stay with their tree as far as that has a share
   std::int64_t bytes() const { return range.end - range.begin; }
 };
 
@@ -41,10 +48,15 @@ class Solver {
   /// Chooses shares for demands that have none, and betters those of all, from the loads that `base` and the shares
   /// make. A demand whose bundle nobody lacks is to be left out. RESHARD_ERR_INVALID_ARGUMENT where the network does
   /// not reach who lacks one.
-  Status solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands);
+  /// @param good_part what is within 1 / good_part of what no choice can beat is good enough
+  Status solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands, std::int64_t good_part = kGoodPart);
+
+  static constexpr std::int64_t kGoodPart = 100;
 
   /// What the busiest resource takes under the shares last chosen.
   const Time& time() const { return best_time_; }
+  /// Whether it is proved that no choice is better by much.
+  bool is_at_limit() const;
 
  private:
   /// What a step from one tree to another changes: uses more and uses less, by resource.
@@ -61,6 +73,8 @@ class Solver {
   void load(const Tree& tree, std::int64_t bytes);
   std::uint64_t price(const Tree& tree) const;
   Status start(Demand* demand, std::size_t number, std::int64_t num_parts);
+  Status start_from_former(Demand* demand, std::size_t number, bool is_complete);
+  void add_share(Demand* demand, TreePtr tree, std::int64_t bytes);
   Status unreachable(const Demand& demand) const;
   bool improve(Demand* demand, std::uint32_t salt);
   bool replace(Demand* demand, std::size_t worst, const TreePtr& grown, std::size_t cheapest, std::uint32_t salt);
@@ -71,7 +85,6 @@ class Solver {
   void settle_time();
   void keep_best(const std::vector<Demand>& demands);
   void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands);
-  bool is_at_limit() const;
   void sweep(std::vector<Demand>* demands);
 
   const Plan& plan_;
@@ -87,6 +100,7 @@ class Solver {
   std::int64_t settled_work_ = 0;    // when prices were last made for the time of then
   Time start_time_;                  // beside which prices are when nothing is loaded yet
   Time least_time_;                  // that any choice takes, as far as is known
+  std::int64_t good_part_ = kGoodPart;
   Time best_time_;
   std::vector<std::vector<Share>> best_;  // by demand
 };

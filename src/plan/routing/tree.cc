@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/plan/routing/tree.h"
 
+#include <algorithm>
+
 #include "src/base/hasher.h"
 
 namespace reshard::routing {
@@ -12,6 +14,10 @@ std::uint64_t Tree::digest() const {
     for (const std::int32_t value : {arc.src, arc.dst, arc.parent, arc.to_staging ? 1 : 0}) hasher.add(value);
   }
   return hasher.digest();
+}
+
+bool begins_with(const Tree& tree, const Tree& part) {
+  return part.arcs.size() <= tree.arcs.size() && std::equal(part.arcs.begin(), part.arcs.end(), tree.arcs.begin());
 }
 
 /// Backwards: when an arc is looked at, all that it could feed have been.

@@ -35,6 +35,9 @@ struct Tree {
 /// Trees do not change once they are grown, and several choices share them.
 using TreePtr = std::shared_ptr<const Tree>;
 
+/// Whether a tree grew on from a part of it.
+bool begins_with(const Tree& tree, const Tree& part);
+
 /// Without arcs into staging from which nothing goes on.
 Tree without_idle_relays(const Tree& tree);
 

@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -59,6 +60,37 @@ void check_ways(const Plan& plan) {
   }
 }
 
+/// That a plan made from another is one, and how much of it the other had.
+void check_again(const Plan& plan, const Changes& changes) {
+  const Status complete = check_routes(plan);
+  RC_LOG() << complete.message();
+  RC_ASSERT(complete.ok());
+  check_ways(plan);
+  RC_ASSERT(changes.bytes_changed <= changes.bytes);
+  RC_ASSERT(changes.rerouted_bytes >= 0);
+  RC_ASSERT(changes.rerouted_bytes <= changes.routed_bytes);
+}
+
+/// That a plan made from another takes at most 1.05 times as long as one made anew.
+void check_against_anew(const Plan& again) {
+  const auto& src = again.given_src != nullptr ? again.given_src : again.src;
+  const auto& dst = again.given_dst != nullptr ? again.given_dst : again.dst;
+  const Result<Plan> anew = create_plan(src, dst, again.options);
+  RC_ASSERT(anew.ok());
+  const Result<Estimate> mine = estimate(again);
+  const Result<Estimate> best = estimate(*anew);
+  RC_ASSERT(mine.ok());
+  RC_ASSERT(best.ok());
+  // Filling apart: random machines are small, and latencies most of what their plans take.
+  const double my_load = mine->seconds - mine->fill_seconds;
+  const double best_load = best->seconds - best->fill_seconds;
+  RC_LOG() << my_load << " s (" << mine->resource << "), anew " << best_load << " s (" << best->resource << "), bound "
+           << best->bound.seconds << "\n";
+  // Nor of plans of so few bytes that an element more or less is felt; nor where few groups are open: the router counts
+  // with its own blocks of them, and others, which the estimate finds, are better for one plan or the other by luck.
+  if (best_load >= 1e-3 && again.options.open_groups == 0) RC_ASSERT(my_load <= best_load * 1.05);
+}
+
 RC_GTEST_PROP(ReplanTest, TheSameLayoutsChangeNothing, ()) {
   const std::vector<std::uint32_t> numbers = testing::random_numbers();
   const std::optional<Plan> plan = testing::random_plan(numbers);
@@ -68,7 +100,9 @@ RC_GTEST_PROP(ReplanTest, TheSameLayoutsChangeNothing, ()) {
   RC_ASSERT(again.ok());
   RC_ASSERT(changes.bytes_changed == 0);
   RC_ASSERT(changes.bundles_changed == 0);
+  RC_ASSERT(changes.rerouted_bytes == 0);
   RC_ASSERT(legs(*again) == legs(*plan));
+  RC_ASSERT(again->hash == plan->hash);
 }
 
 RC_GTEST_PROP(ReplanTest, LostAndNewRanksGiveCompletePlans, ()) {
@@ -80,20 +114,54 @@ RC_GTEST_PROP(ReplanTest, LostAndNewRanksGiveCompletePlans, ()) {
   const std::vector<std::int32_t> lost = some_destinations(*plan, &choices);
   Changes changes;
   const Result<Plan> fewer = replan(*plan, plan->src, without(*plan->dst, lost), &changes);
+  RC_LOG() << fewer.status().message();
   RC_ASSERT(fewer.ok());
-  const Status complete = check_routes(*fewer);
-  RC_LOG() << complete.message();
-  RC_ASSERT(complete.ok());
-  check_ways(*fewer);
-  RC_ASSERT(changes.bytes_changed <= changes.bytes);
+  check_again(*fewer, changes);
   // And back: the lost ranks are new.
   const Result<Plan> back = replan(*fewer, plan->src, plan->dst, &changes);
+  RC_LOG() << back.status().message();
   RC_ASSERT(back.ok());
-  const Status complete_again = check_routes(*back);
-  RC_LOG() << complete_again.message();
-  RC_ASSERT(complete_again.ok());
-  check_ways(*back);
+  check_again(*back, changes);
   RC_CLASSIFY(changes.bytes_changed > 0 && changes.bytes_changed < changes.bytes, "partly kept");
+}
+
+/// The rank goes from both layouts. Nothing if it has no part in them, or alone holds something.
+std::optional<testing::Scenario> without_rank(const Plan& plan, std::int32_t rank) {
+  bool has_part = false;
+  for (const Bundle& bundle : plan.bundles) {
+    if (plan.sets.ranks(bundle.sources) == std::vector<std::int32_t>{rank}) return std::nullopt;
+    has_part = has_part || plan.sets.contains(bundle.sources, rank) || plan.sets.contains(bundle.destinations, rank);
+  }
+  if (!has_part) return std::nullopt;
+  return testing::Scenario{without(*plan.src, {rank}), without(*plan.dst, {rank})};
+}
+
+RC_GTEST_PROP(ReplanTest, AfterTheLossOfARankAPlanIsNearlyAsQuickAsOneMadeAnew, ()) {
+  const std::vector<std::uint32_t> numbers = testing::random_numbers();
+  const std::optional<Plan> plan = testing::random_plan(numbers);
+  if (!plan.has_value()) return;
+  bool is_source = false;
+  for (std::int32_t rank = 0; rank < plan->num_ranks; ++rank) {
+    const std::optional<testing::Scenario> left = without_rank(*plan, rank);
+    if (!left.has_value()) continue;
+    Changes changes;
+    const Result<Plan> again = replan(*plan, left->src, left->dst, &changes);
+    if (!again.ok()) {  // isolated rails may not join those who are left
+      RC_ASSERT(!create_plan(left->src, left->dst, plan->options).ok());
+      continue;
+    }
+    RC_LOG() << "without rank " << rank << "\n";
+    check_again(*again, changes);
+    check_against_anew(*again);
+    is_source = is_source || !plan->bundles.empty();
+    // And the rank comes back.
+    const Result<Plan> back = replan(*again, plan->src, plan->dst, &changes);
+    RC_LOG() << back.status().message();
+    RC_ASSERT(back.ok());
+    check_again(*back, changes);
+    check_against_anew(*back);
+  }
+  RC_CLASSIFY(is_source, "ranks lost");
 }
 
 /// 2 trainer nodes to 4 replicas of one node each, one GPU and one port to a rank.
@@ -127,17 +195,13 @@ TEST(ReplanTest, ALostReplicaIsCutOutOfItsTrees) {
   Changes changes;
   const Result<Plan> now = replan(*plan, src, fewer, &changes);
   ASSERT_TRUE(now.ok()) << now.status().message();
-  EXPECT_GE(changes.bytes, 3 * 1024 * 64 * 2);
-  EXPECT_LE(changes.bytes_changed, changes.bytes);
-  const auto load_seconds = [](const Plan& its) {
-    const Result<Estimate> found = estimate(its);
-    return found.ok() ? found->seconds - found->fill_seconds : -1.0;
-  };
-  const Result<Plan> anew = create_plan(src, fewer, options);
-  ASSERT_TRUE(anew.ok()) << anew.status().message();
-  EXPECT_GT(load_seconds(*now), 0);
-  EXPECT_LE(load_seconds(*now), 1.05 * load_seconds(*anew));
   EXPECT_TRUE(check_routes(*now).ok());
+  EXPECT_EQ(changes.routed_bytes, 1024 * 64 * 2);
+  EXPECT_GE(changes.bytes, 3 * changes.routed_bytes);
+  // What the lost ranks passed on comes from elsewhere; that is at most what they sent, and some of it moves on.
+  EXPECT_LE(changes.bytes_changed, changes.bytes / 2);
+  EXPECT_LE(changes.rerouted_bytes, changes.routed_bytes / 2);
+  EXPECT_LE(estimate(*now)->seconds, estimate(*create_plan(src, fewer, options))->seconds * 1.05);
 }
 
 }  // namespace
