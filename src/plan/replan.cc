@@ -7,6 +7,7 @@
 #include "src/plan/replan.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "src/plan/direct/direct.h"
 #include "src/plan/direct/keep.h"
@@ -38,48 +39,68 @@ void keep_all(const Plan& old, const BundleMatch& match, Plan* now) {
   now->most_in_flight = old.most_in_flight;
 }
 
-/// Bytes of the bundles that cross ranks, as far as they are to be counted.
-std::int64_t crossing_bytes(const Plan& plan, const std::vector<bool>& is_counted) {
-  std::int64_t sum = 0;
-  for (std::size_t b = 0; b < plan.bundles.size(); ++b) {
-    const Bundle& bundle = plan.bundles[b];
-    const std::vector<std::int32_t>& wanted = plan.sets.ranks(bundle.destinations);
-    const std::vector<std::int32_t>& held = plan.sets.ranks(bundle.sources);
-    if (is_counted[b] && !std::includes(held.begin(), held.end(), wanted.begin(), wanted.end()))
-      sum += bundle.size_bytes;
+/// Those who want a bundle and do not hold it.
+std::vector<std::int32_t> lacking(const Plan& plan, const Bundle& bundle) {
+  const std::vector<std::int32_t>& wanted = plan.sets.ranks(bundle.destinations);
+  const std::vector<std::int32_t>& held = plan.sets.ranks(bundle.sources);
+  std::vector<std::int32_t> out;
+  std::set_difference(wanted.begin(), wanted.end(), held.begin(), held.end(), std::back_inserter(out));
+  return out;
+}
+
+/// Without a machine each who lacks a bundle gets it in one hop, the same as before if the bundle is matched and they
+/// lacked it then. No look at routes is needed, of which there are millions.
+Changes count_direct(const Plan& old, const Plan& now, const std::vector<std::int32_t>& now_of) {
+  std::vector<std::int32_t> old_of(now.bundles.size(), -1);
+  for (std::size_t b = 0; b < now_of.size(); ++b) {
+    if (now_of[b] >= 0) at(old_of, now_of[b]) = static_cast<std::int32_t>(b);
   }
-  return sum;
+  Changes changes;
+  for (std::size_t b = 0; b < now.bundles.size(); ++b) {
+    const Bundle& bundle = now.bundles[b];
+    std::vector<std::int32_t> ranks = lacking(now, bundle);
+    if (ranks.empty() || bundle.size_bytes == 0) continue;
+    ++changes.bundles;
+    changes.routed_bytes += bundle.size_bytes;
+    changes.bytes += bundle.size_bytes * std::ssize(ranks);
+    if (old_of[b] < 0) {
+      changes.rerouted_bytes += bundle.size_bytes;
+    } else {
+      const std::int32_t before = at(old.bundles, old_of[b]).destinations;
+      std::erase_if(ranks, [&](std::int32_t rank) { return old.sets.contains(before, rank); });
+    }
+    changes.bundles_changed += ranks.empty() ? 0 : 1;
+    changes.bytes_changed += bundle.size_bytes * std::ssize(ranks);
+  }
+  return changes;
 }
 
 /// Sets the plan's routes, and how much of them is new.
 Status route_again(const Plan& old, Plan* now, Changes* changes) {
   BundleMatch match = match_bundles(old, *now);
-  const std::vector<Kin> kin = find_kin(old, *now);
   if (is_unchanged(old, *now, match)) {
     keep_all(old, match, now);
-    *changes = count_changes(old, *now, kin, match.has_same_destinations);
-    changes->routed_bytes = crossing_bytes(*now, std::vector<bool>(now->bundles.size(), true));
+    if (now->options.machine == nullptr) {
+      *changes = count_direct(old, *now, match.now_of);
+      return {};
+    }
+    *changes = count_changes(old, *now, find_kin(old, *now), match.has_same_destinations);
+    for (const Bundle& bundle : now->bundles) {
+      changes->routed_bytes += lacking(*now, bundle).empty() ? 0 : bundle.size_bytes;
+    }
     return {};
   }
-  if (now->options.machine != nullptr) {
-    Changes rerouted;
-    RESHARD_TRY(choose_routes_again(old, now, &rerouted));
-    *changes = count_changes(old, *now, kin, std::vector<bool>(old.bundles.size()));
-    changes->routed_bytes = rerouted.routed_bytes;
-    changes->rerouted_bytes = rerouted.rerouted_bytes;
+  if (now->options.machine == nullptr) {
+    const direct::Kept kept = direct::keep_routes(old, &match.now_of, now);
+    direct::add_routes(kept, now);
+    *changes = count_direct(old, *now, match.now_of);
     return {};
   }
-  const direct::Kept kept = direct::keep_routes(old, &match.now_of, now);
-  direct::add_routes(kept, now);
-  std::vector<bool> is_kept = match.has_same_destinations;
-  for (std::size_t b = 0; b < is_kept.size(); ++b) is_kept[b] = is_kept[b] && match.now_of[b] >= 0;
-  *changes = count_changes(old, *now, kin, is_kept);
-  std::vector<bool> is_new(now->bundles.size(), true);
-  changes->routed_bytes = crossing_bytes(*now, is_new);
-  for (const std::int32_t known : match.now_of) {
-    if (known >= 0) is_new[static_cast<std::size_t>(known)] = false;
-  }
-  changes->rerouted_bytes = crossing_bytes(*now, is_new);
+  Changes rerouted;
+  RESHARD_TRY(choose_routes_again(old, now, &rerouted));
+  *changes = count_changes(old, *now, find_kin(old, *now), std::vector<bool>(old.bundles.size()));
+  changes->routed_bytes = rerouted.routed_bytes;
+  changes->rerouted_bytes = rerouted.rerouted_bytes;
   return {};
 }
 
