@@ -65,7 +65,7 @@ Offer TreeGrower::best_haver(DomainId domain) {
 /// Who wants the bytes in a holder's domain gets them from there at once, and so can send them on, or last, so that
 /// they may also come back from another domain. Only the price of the tree can tell which is better.
 TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt) {
-  const TreePtr early = grow(audience, carried_bytes, salt, false);
+  TreePtr early = grow(audience, carried_bytes, salt, false);
   if (early == nullptr || !may_come_back_) return early;
   const std::uint64_t price = price_;
   const TreePtr late = grow(audience, carried_bytes, salt, true);
