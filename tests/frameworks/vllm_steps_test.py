@@ -114,6 +114,10 @@ def look_at_linears():
     CPUFp8BlockScaledMMKernel.is_supported = classmethod(lambda *_: (True, None))
     layer_utils.dispatch_cpu_unquantized_gemm = lambda layer, remove_weight: setattr(
         layer, "cpu_linear", torch.nn.functional.linear)
+    if not hasattr(torch.ops._C, "convert_weight_packed"):
+        # vLLM's code for CPUs without AVX-512 can't pack. What packs is vLLM's own and not looked at here: any other order
+        # of the bytes asks the same of the steps.
+        torch.ops._C.convert_weight_packed = lambda weight: weight.view(torch.int8).flip(-1).view(weight.dtype)
 
 
 def compare(config, text, rank):
