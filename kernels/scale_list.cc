@@ -60,7 +60,8 @@ class Blocks {
  private:
   /// Of the dims from `d` on.
   std::uint32_t max_magnitude(const std::byte* src, const std::int64_t* extents, int d) const {
-    if (d == op_.num_dims) return max_magnitude_(src, run_dim_ < 0 ? 1 : extents[run_dim_]);
+    // The second is never so, but a compiler that unrolls this warns of what would come after it.
+    if (d == op_.num_dims || d == ScaleOp::kMaxDims) return max_magnitude_(src, run_dim_ < 0 ? 1 : extents[run_dim_]);
     if (d == run_dim_) return max_magnitude(src, extents, d + 1);
     std::uint32_t most = 0;
     for (std::int64_t i = 0; i < extents[d]; ++i) {

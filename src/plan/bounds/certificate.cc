@@ -82,7 +82,7 @@ class Search {
     bool is_any = false;
     for (std::int32_t r = 0; r < prices_.num_resources(); ++r) {
       if ((kinds >> static_cast<unsigned>(fabric_.machine.kind_of(r)) & 1U) == 0) continue;
-      prices[static_cast<std::size_t>(r)] = prices_.of(r);
+      prices[static_cast<std::size_t>(r)] = prices_.scarcity(r);
       is_any = is_any || prices[static_cast<std::size_t>(r)] > 0;
     }
     if (!is_any) return false;

@@ -19,9 +19,6 @@ constexpr std::uint64_t kLevel = Prices::kFullPrice / 256;
 // Within a domain bytes go from who has them first over one more rank at most: after that any rank may be a sender, so
 // that more hops gain nothing.
 constexpr std::int8_t kMostInner = 1;
-// A tree that stands for many bytes spares idle ranks while others have time to spare: what they pass on takes their
-// memory and two hops.
-constexpr std::uint64_t kStaging = Prices::kFullPrice / 16;
 // From here on a way into a domain is dear enough to look for another through a third one. Where some looks have found
 // nothing, the rest of the tree does without.
 constexpr std::uint64_t kDear = Prices::kFullPrice / 16;
@@ -153,7 +150,7 @@ void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std
   price_ = 0;
   serving_price_ = 0;
   has_detour_ = false;
-  staging_price_ = carried_bytes == 0 ? kLevel : kStaging;
+  staging_price_ = carried_bytes == 0 ? kLevel : relay_price_;
   num_detours_left_ = carried_bytes == 0 ? kMostDetours : 0;
   const std::int32_t num_ranks = fabric_.ranks.end_id();
   exits_.begin(RankId(num_ranks - 1 - static_cast<std::int32_t>(salt % static_cast<std::uint32_t>(num_ranks))));

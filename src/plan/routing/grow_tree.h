@@ -30,6 +30,10 @@ class TreeGrower {
   TreePtr grow_on(const Audience& audience, const Tree& part, std::int64_t carried_bytes, std::uint32_t salt);
   DomainId unreached() const { return unreached_; }
 
+  /// What a byte pays, from here on, for a hop to a rank that does not want it. A tree that carries bytes then spares
+  /// such ranks for as long as others have time to spare.
+  void set_relay_price(std::uint64_t price) { relay_price_ = price; }
+
  private:
   /// What is known of a rank in the tree that grows.
   struct Mark {
@@ -81,7 +85,8 @@ class TreeGrower {
   bool may_come_back_ = false;
   bool has_detour_ = false;
   int num_detours_left_ = 0;
-  std::uint64_t staging_price_ = 0;  // of a hop to a rank that only passes the bytes on
+  std::uint64_t relay_price_ = 0;
+  std::uint64_t staging_price_ = 0;  // of a hop to a rank that only passes the bytes on, in the tree that grows
   std::uint32_t stamp_ = 0;
   std::uint32_t salt_ = 0;
   DomainId unreached_;

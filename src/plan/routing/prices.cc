@@ -64,12 +64,14 @@ std::uint64_t Prices::power(std::uint64_t part) const {
 }
 
 std::uint64_t Prices::at_load(std::int32_t resource, std::int64_t bytes) const {
-  return power(part_of_time(resource, bytes));
+  if (capacities_[index(resource)] == kUnlimited) return 0;
+  return power(part_of_time(resource, bytes)) + kFloor;
 }
 
 Wide Prices::potential(std::int32_t resource, std::int64_t bytes) const {
   const std::uint64_t part = part_of_time(resource, bytes);
-  const auto product = static_cast<std::uint64_t>((WideUnsigned{power(part)} * part) >> kBits);
+  const std::uint64_t floors = ((std::uint64_t{1} << static_cast<unsigned>(log2_exponent_)) + 1) * kFloor;
+  const auto product = static_cast<std::uint64_t>(WideUnsigned{power(part) + floors} * part >> kBits);
   return Wide{capacities_[index(resource)]} * static_cast<std::int64_t>(product);
 }
 

@@ -5,6 +5,7 @@
 // that leave the busiest alone, and who always moves bytes to cheaper ways lowers what the busiest takes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct Time {
 class Prices {
  public:
   static constexpr std::uint64_t kFullPrice = std::uint64_t{1} << 30U;
+  /// What a byte pays at least for each use of anything that has a limit, 1/4096 of the full price: of ways that spare
+  /// the busiest alike, the one with the fewest hops is the cheapest.
+  static constexpr std::uint64_t kFloor = kFullPrice / 4096;
 
   explicit Prices(const Fabric& fabric);
 
@@ -52,8 +56,10 @@ class Prices {
   }
   /// If it had this load.
   std::uint64_t at_load(std::int32_t resource, std::int64_t bytes) const;
-  /// What all prices are slopes of, summed over resources: capacity * u^(e + 1). A change of routes that lowers the sum
-  /// is one for the better.
+  /// The price without the floor, which says nothing of how scarce the resource is.
+  std::uint64_t scarcity(std::int32_t resource) const { return of(resource) - std::min(of(resource), kFloor); }
+  /// What all prices are slopes of, summed over resources: capacity * (u^(e + 1) + (e + 1) * floor * u). A change of
+  /// routes that lowers the sum is one for the better.
   Wide potential(std::int32_t resource, std::int64_t bytes) const;
 
  private:

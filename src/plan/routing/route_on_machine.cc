@@ -11,8 +11,8 @@
 namespace reshard::routing {
 namespace {
 
-// Of a plan that is made from an older one: within 1 / 33 of what no choice can beat nothing more is moved.
-constexpr std::int64_t kGoodAgainPart = 33;
+// Of a plan that is made from an older one: within 1 / 60 of what no choice can beat nothing more is moved.
+constexpr std::int64_t kGoodAgainPart = 60;
 
 /// Times add up. Whole nanoseconds are exact enough to choose by.
 std::int64_t nanoseconds(const Time& time) {

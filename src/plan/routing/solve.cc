@@ -28,6 +28,11 @@ constexpr std::int64_t kGainPart = 500;
 // No step moves so few bytes that no resource feels more than this part of the time, 1 / 1024.
 constexpr std::int64_t kStepPart = 1024;
 constexpr int kMostBisections = 12;
+// What a byte pays for a rank that only passes it on, which takes memory and copies. When the first trees grow so much
+// that nearly all go directly to who wants them, as often that is as good as can be; later what a hop over something
+// moderately busy costs.
+constexpr std::uint64_t kFirstRelayPrice = 2 * Prices::kFullPrice;
+constexpr std::uint64_t kRelayPrice = Prices::kFullPrice / 16;
 // Counted in arcs, not in seconds: every rank must stop at the same plan.
 constexpr std::int64_t kMostWork = 6'000'000;
 
@@ -282,7 +287,7 @@ void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vect
   std::vector<std::int64_t> base_loads(static_cast<std::size_t>(prices_.num_resources()));
   for (const BaseLoad& given : base) at(base_loads, given.resource) += given.bytes;
   std::vector<std::uint64_t> prices;
-  for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices.push_back(prices_.of(r));
+  for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices.push_back(prices_.scarcity(r));
   const bounds::PriceBound bound = bounds::price_bound(fabric_, {plan_.bundles, domains_, pieces, base_loads}, prices);
   work_ += static_cast<std::int64_t>(pieces.size()) + prices_.num_resources();
   // As a Time its two numbers have to fit 64 bits, and products of them 128.
@@ -328,6 +333,7 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   least_time_ = start_time_;
   prices_.set_time(start_time_);
   grower_.settle(prices_);
+  grower_.set_relay_price(kFirstRelayPrice);
   const std::int64_t num_parts = effort_for(demands->size()).parts;
   for (const std::size_t d : order_) RESHARD_TRY(start_from_former(&(*demands)[d], d, true));
   for (const std::size_t d : order_) {
@@ -342,6 +348,7 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   prices_.set_exponent(kLog2FirstExponent);
   prices_.set_time(prices_.busiest());
   if (!is_at_limit()) raise_least_time(base, *demands);
+  grower_.set_relay_price(kRelayPrice);
   for (int e = kLog2FirstExponent; e <= kLog2LastExponent && work_ <= kMostWork && !is_at_limit();) {
     prices_.set_exponent(e);
     prices_.set_time(prices_.busiest());
