@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <utility>
 
 namespace reshard::bounds {
 
@@ -39,7 +38,21 @@ void EntryChoice::offer(unsigned done, std::uint64_t price) {
 }
 
 void EntryChoice::end_domain() {
-  std::swap(sums_, next_);
+  next_.drop_dominated();
+  sums_.known = next_.known;
+  for_each(next_, [&](std::size_t state, std::uint64_t sum) { sums_.least[state] = sum; });
+}
+
+/// Who has done more for no more may do all that who has done less may. Where prices are low few states are left.
+void EntryChoice::Sums::drop_dominated() {
+  for (std::size_t done = 1; done < kNumStates; done <<= 1U) {
+    // Runs of `done` ones and as many zeros: the states in which it is not done.
+    const std::uint64_t lacking = ~std::uint64_t{0} / ((std::uint64_t{1} << done) + 1);
+    for (std::uint64_t left = known & known >> done & lacking; left != 0; left &= left - 1) {
+      const auto state = static_cast<std::size_t>(std::countr_zero(left));
+      if (least[state | done] <= least[state]) known &= ~(std::uint64_t{1} << state);
+    }
+  }
 }
 
 void EntryChoice::end(Done done, bool is_required) {

@@ -44,6 +44,7 @@ class EntryChoice {
     std::array<std::uint64_t, kNumStates> least;
     std::uint64_t known = 0;
     void offer(std::size_t state, std::uint64_t sum);
+    void drop_dominated();
   };
   template <typename Visit>
   static void for_each(const Sums& sums, const Visit& visit);

@@ -27,6 +27,7 @@ Audience::Audience(const DomainSets& domains, const Bundle& bundle) {
                           std::back_inserter(lacking_));
       next.lacking = {lacking_.data() + first, lacking_.size() - first};
     }
+    num_holders_ += next.holders.size();
     if (!next.holders.empty() || !next.lacking.empty()) places_.push_back(next);
   }
 }

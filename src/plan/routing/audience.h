@@ -28,10 +28,12 @@ class Audience {
   /// Domains in which somebody has or lacks the bytes, in the order of DomainSets::place_of_domain().
   const std::vector<Place>& places() const { return places_; }
   std::size_t num_lacking() const { return lacking_.size(); }
+  std::size_t num_holders() const { return num_holders_; }
 
  private:
   std::vector<Place> places_;
   std::vector<std::int32_t> lacking_;
+  std::size_t num_holders_ = 0;
 };
 
 }  // namespace reshard::routing

@@ -75,9 +75,14 @@ TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, s
   const std::vector<Audience::Place>& places = audience.places();
   open_holders(audience);
   for (const Audience::Place& place : places) {
-    if (place.holders.empty()) continue;
-    if (!holders_domains_last) serve(place);
-    open(place.domain);
+    if (!place.holders.empty()) open(place.domain);
+  }
+  if (!holders_domains_last) {
+    for (const Audience::Place& place : places) {
+      if (place.holders.empty() || place.lacking.empty()) continue;
+      serve(place);
+      open(place.domain);
+    }
   }
   std::vector<std::size_t> waiting = order_of_entering(audience);
   may_come_back_ = !waiting.empty() && serving_price_ > kLevel;
@@ -360,6 +365,7 @@ void TreeGrower::serve(const Audience::Place& place) {
   std::size_t num_left = left.size();
   for (const Offer& offer : left) {
     const RankId rank(offer.who);
+    if (has(rank)) continue;  // it was on the way to another
     const Offer haver = best_haver(place.domain);
     const std::uint64_t link = haver.price + prices_.link_in(rank);
     const std::uint64_t port = prices_.port_in(rank);
@@ -368,6 +374,7 @@ void TreeGrower::serve(const Audience::Place& place) {
       const bool is_dear = exit.price + port > kDear;
       if (is_dear && num_detours_left_ > 0 &&
           take_detour({&offer.who, 1}, std::min(link, exit.price + port), num_left)) {
+        if (has(rank)) continue;
         exit = exits_.best(rank, place.domain);
       }
       if (exit.rank.valid() && exit.price + port < link) {

@@ -13,6 +13,7 @@
 #include <numeric>
 
 #include "src/plan/bounds/price_bound.h"
+#include "src/plan/routing/cheapest_feeds.h"
 #include "src/plan/routing/least_time.h"
 
 namespace reshard::routing {
@@ -250,7 +251,12 @@ bool Solver::replace(Demand* demand, std::size_t worst, const TreePtr& grown, st
 /// One step of a demand; false if none of its trees can be bettered.
 bool Solver::improve(Demand* demand, std::uint32_t salt) {
   const Audience audience(domains_, at(plan_.bundles, demand->range.bundle));
-  const TreePtr grown = grower_.grow(audience, 0, salt);
+  TreePtr grown = grower_.grow(audience, 0, salt);
+  const std::size_t num_ranks = grown->arcs.size() + audience.num_holders();
+  if (num_ranks <= kMostFed) {
+    grown = std::make_shared<const Tree>(with_cheapest_feeds(*grown, audience, fabric_, uses_, prices_));
+    work_ += static_cast<std::int64_t>(num_ranks * num_ranks / 8);
+  }
   work_ += static_cast<std::int64_t>(grown->arcs.size() * (1 + demand->shares.size()));
   std::vector<std::pair<std::uint64_t, std::size_t>> dearest;
   for (std::size_t s = 0; s < demand->shares.size(); ++s) dearest.emplace_back(price(*demand->shares[s].tree), s);

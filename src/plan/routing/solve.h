@@ -51,7 +51,7 @@ class Solver {
   /// @param good_part what is within 1 / good_part of what no choice can beat is good enough
   Status solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands, std::int64_t good_part = kGoodPart);
 
-  static constexpr std::int64_t kGoodPart = 100;
+  static constexpr std::int64_t kGoodPart = 200;
 
   /// What the busiest resource takes under the shares last chosen.
   const Time& time() const { return best_time_; }
