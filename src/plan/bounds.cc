@@ -65,7 +65,7 @@ class BoundFinder {
     out.push_back(shared_ports());
     out.push_back(memory());
     out.push_back(pcie());
-    out.push_back(prices());
+    out.push_back(prices(largest(out).seconds));
     out.push_back(latency());
     if (plan_.options.open_groups > 0) out.push_back(order_bound(plan_, domains_));
     return out;
@@ -336,7 +336,8 @@ class BoundFinder {
   }
 
   /// The best that prices prove (bounds/price_bound.h), from the loads.
-  Bound prices() const {
+  /// @param known_seconds by the other bounds
+  Bound prices(double known_seconds) const {
     Bound out;
     out.name = "LB9 prices";
     const routing::Fabric fabric(machine_);
@@ -350,7 +351,7 @@ class BoundFinder {
       at(copies, machine_.resource(ResourceKind::kMemory, rank)) += 2 * at(plan_.bundles, bundle).size_bytes;
     });
     const bounds::Task task{plan_.bundles, domains_, pieces, copies};
-    const bounds::Certificate found = bounds::certify(fabric, task, loads_);
+    const bounds::Certificate found = bounds::certify(fabric, task, loads_, known_seconds);
     out.seconds = found.bound.seconds();
     if (out.seconds > 0) out.resource = dear(found.prices, fabric.capacities);
     return out;

@@ -6,6 +6,7 @@
 // are tried, too, and from the best of these any one kind is left out or added.
 #include "src/plan/bounds/certificate.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <utility>
 
@@ -39,8 +40,8 @@ constexpr std::int64_t kMostWork = 50'000'000;
 
 class Search {
  public:
-  Search(const routing::Fabric& fabric, const Task& task, const std::vector<std::int64_t>& loads)
-      : fabric_(fabric), task_(task), prices_(fabric) {
+  Search(const routing::Fabric& fabric, const Task& task, const std::vector<std::int64_t>& loads, double known_seconds)
+      : fabric_(fabric), task_(task), known_seconds_(known_seconds), prices_(fabric) {
     for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices_.add(r, loads[static_cast<std::size_t>(r)]);
     time_ = prices_.busiest();
     prices_.set_time(time_);
@@ -55,7 +56,7 @@ class Search {
     Kinds best_kinds = kAll;
     int best_exponent = kLog2Exponents[0];
     const auto look = [&](Kinds kinds, int exponent) {
-      if (is_done() || !offer(kinds, exponent)) return;
+      if ((!best_.prices.empty() && is_done()) || !offer(kinds, exponent)) return;
       best_kinds = kinds;
       best_exponent = exponent;
     };
@@ -68,10 +69,10 @@ class Search {
   }
 
  private:
-  /// Whether the time of the plan is within 1 % of the bound, or enough was tried.
+  /// Whether the time of the plan is within 1 % of a bound, or enough was tried.
   bool is_done() const {
     const double seconds = static_cast<double>(time_.bytes) / static_cast<double>(time_.bytes_per_s);
-    const bool is_near = seconds <= 1.01 * best_.bound.seconds();
+    const bool is_near = seconds <= 1.01 * std::max(best_.bound.seconds(), known_seconds_);
     return is_near || work_ > kMostWork;
   }
 
@@ -95,6 +96,7 @@ class Search {
 
   const routing::Fabric& fabric_;
   const Task& task_;
+  double known_seconds_;
   routing::Prices prices_;
   routing::Time time_;
   std::int64_t work_of_bound_ = 0;
@@ -104,8 +106,9 @@ class Search {
 
 }  // namespace
 
-Certificate certify(const routing::Fabric& fabric, const Task& task, const std::vector<std::int64_t>& loads) {
-  return Search(fabric, task, loads).run();
+Certificate certify(const routing::Fabric& fabric, const Task& task, const std::vector<std::int64_t>& loads,
+                    double known_seconds) {
+  return Search(fabric, task, loads, known_seconds).run();
 }
 
 }  // namespace reshard::bounds
