@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <utility>
 
 #include "src/plan/line.h"
 
@@ -14,25 +15,37 @@ class Emitter {
  public:
   Emitter(const Fabric& fabric, Plan* plan) : fabric_(fabric), plan_(*plan) {}
 
-  std::int64_t run(const std::vector<Demand>& demands) {
-    for (const Demand& demand : demands) cut(demand);
-    for (Draft& draft : drafts_) add_route(draft);
+  std::int64_t run(std::vector<Demand> demands) {
+    for (Demand& demand : demands) {
+      cut(demand);
+      demand = {};
+    }
+    std::size_t num_hops = plan_.hops.size();
+    for (const Draft& draft : drafts_) num_hops += draft.tree->arcs.size();
+    if (num_hops > plan_.hops.capacity()) plan_.hops.reserve(std::max(num_hops, plan_.hops.size() * 3 / 2));
+    for (Draft& draft : drafts_) {
+      add_route(draft);
+      draft = {};  // trees are most of the planner's memory, so none is kept that has become hops
+    }
     return num_kept_;
   }
 
  private:
   /// A route in the making.
   struct Draft {
-    Tree tree;
+    TreePtr tree;
     std::vector<Range> ranges;
   };
 
   /// The draft of this tree, whoever else takes it.
-  std::size_t draft_of(const Tree& grown) {
-    Tree tree = without_idle_relays(grown);
-    const std::uint64_t digest = tree.digest();
+  std::size_t draft_of(const TreePtr& grown) {
+    TreePtr tree = without_idle_relays(grown);
+    const std::uint64_t digest = tree->digest();
     const auto [first, last] = known_.equal_range(digest);
-    const auto same = std::find_if(first, last, [&](const auto& entry) { return drafts_[entry.second].tree == tree; });
+    const auto same = std::find_if(first, last, [&](const auto& entry) {
+      const TreePtr& known = drafts_[entry.second].tree;
+      return known == tree || *known == *tree;
+    });
     if (same != last) return same->second;
     known_.emplace(digest, drafts_.size());
     drafts_.push_back({std::move(tree), {}});
@@ -55,7 +68,7 @@ class Emitter {
 
   void cut(const Demand& demand) {
     std::vector<std::pair<std::size_t, const Share*>> shares;
-    for (const Share& share : demand.shares) shares.emplace_back(draft_of(*share.tree), &share);
+    for (const Share& share : demand.shares) shares.emplace_back(draft_of(share.tree), &share);
     std::sort(shares.begin(), shares.end(), [](const auto& a, const auto& b) {
       return std::pair{a.first, a.second->bytes} < std::pair{b.first, b.second->bytes};
     });
@@ -129,12 +142,12 @@ class Emitter {
     route.first_range = static_cast<std::int64_t>(plan_.ranges.size());
     route.first_hop = static_cast<std::int64_t>(plan_.hops.size());
     route.num_ranges = static_cast<std::int32_t>(draft.ranges.size());
-    route.num_hops = static_cast<std::int32_t>(draft.tree.arcs.size());
+    route.num_hops = static_cast<std::int32_t>(draft.tree->arcs.size());
     for (const Range& range : draft.ranges) {
       route.size_bytes += range.end - range.begin;
       plan_.ranges.push_back(range);
     }
-    add_hops(draft.tree);
+    add_hops(*draft.tree);
     plan_.routes.push_back(route);
   }
 
@@ -180,8 +193,8 @@ class Emitter {
 
 }  // namespace
 
-std::int64_t emit_routes(const Fabric& fabric, const std::vector<Demand>& demands, Plan* plan) {
-  return Emitter(fabric, plan).run(demands);
+std::int64_t emit_routes(const Fabric& fabric, std::vector<Demand> demands, Plan* plan) {
+  return Emitter(fabric, plan).run(std::move(demands));
 }
 
 }  // namespace reshard::routing

@@ -90,7 +90,7 @@ TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, s
   for (const Audience::Place& place : places) {
     if (!place.holders.empty() && holders_domains_last) serve(place);
   }
-  return std::make_shared<const Tree>(has_detour_ ? without_idle_relays(tree_) : std::move(tree_));
+  return take_tree();
 }
 
 /// Who has the bytes by the part serves the others of its domain, and then who is left is entered.
@@ -117,7 +117,13 @@ TreePtr TreeGrower::grow_on(const Audience& audience, const Tree& part, std::int
   std::vector<std::size_t> waiting = order_of_entering(audience);
   std::erase_if(waiting, [&](std::size_t p) { return is_entered[p]; });
   if (!enter_all(audience, std::move(waiting))) return nullptr;
-  return std::make_shared<const Tree>(has_detour_ ? without_idle_relays(tree_) : std::move(tree_));
+  return take_tree();
+}
+
+TreePtr TreeGrower::take_tree() {
+  Tree tree = has_detour_ ? without_idle_relays(tree_) : std::move(tree_);
+  tree.arcs.shrink_to_fit();  // trees are most of the planner's memory
+  return std::make_shared<const Tree>(std::move(tree));
 }
 
 void TreeGrower::open_holders(const Audience& audience) {

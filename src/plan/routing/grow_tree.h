@@ -59,6 +59,7 @@ class TreeGrower {
   void put_cheapest_first(const Audience& audience, std::vector<std::size_t>* order);
   bool enter(const Audience::Place& place, std::size_t num_left);
   bool take_detour(std::span<const std::int32_t> to, std::uint64_t price, std::size_t num_left);
+  TreePtr take_tree();
   void open_holders(const Audience& audience);
   bool enter_all(const Audience& audience, std::vector<std::size_t> waiting);
   RankId best_entry(const Audience::Place& place);

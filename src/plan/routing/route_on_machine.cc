@@ -2,6 +2,8 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/plan/routing/route_on_machine.h"
 
+#include <utility>
+
 #include "src/base/at.h"
 #include "src/plan/routing/blocks.h"
 #include "src/plan/routing/emit.h"
@@ -36,9 +38,9 @@ class MachineRouter {
         best = std::move(anew);
       }
     }
-    for (const Block& block : best.blocks) {
+    for (Block& block : best.blocks) {
       for (const Demand& demand : block.demands) rerouted->bytes += demand.bytes();
-      rerouted->bytes_kept += emit_routes(fabric_, block.demands, &plan_);
+      rerouted->bytes_kept += emit_routes(fabric_, std::move(block.demands), &plan_);
     }
     return {};
   }

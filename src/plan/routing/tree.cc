@@ -3,6 +3,7 @@
 #include "src/plan/routing/tree.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "src/base/hasher.h"
 
@@ -39,6 +40,13 @@ Tree without_idle_relays(const Tree& tree) {
     out.arcs.push_back(arc);
   }
   return out;
+}
+
+TreePtr without_idle_relays(const TreePtr& tree) {
+  const auto is_relay = [](const Tree::Arc& arc) { return arc.to_staging; };
+  if (std::none_of(tree->arcs.begin(), tree->arcs.end(), is_relay)) return tree;
+  Tree needed = without_idle_relays(*tree);
+  return needed.arcs.size() == tree->arcs.size() ? tree : std::make_shared<const Tree>(std::move(needed));
 }
 
 }  // namespace reshard::routing

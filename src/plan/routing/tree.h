@@ -40,5 +40,7 @@ bool begins_with(const Tree& tree, const Tree& part);
 
 /// Without arcs into staging from which nothing goes on.
 Tree without_idle_relays(const Tree& tree);
+/// The same tree where it has none.
+TreePtr without_idle_relays(const TreePtr& tree);
 
 }  // namespace reshard::routing
