@@ -17,7 +17,8 @@ class Feeds {
   Feeds(const Tree& tree, const Audience& audience, const Fabric& fabric, const Uses& uses, const Prices& prices)
       : fabric_(fabric), uses_(uses), prices_(prices) {
     for (const Tree::Arc& arc : tree.arcs) {
-      ranks_.push_back({RankId(arc.dst), arc.parent < 0 ? kNobody : static_cast<std::size_t>(arc.parent), arc.to_staging});
+      ranks_.push_back(
+          {RankId(arc.dst), arc.parent < 0 ? kNobody : static_cast<std::size_t>(arc.parent), arc.to_staging});
     }
     num_fed_ = ranks_.size();
     for (const Audience::Place& place : audience.places()) {
