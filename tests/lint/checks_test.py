@@ -127,9 +127,11 @@ class DocsTest(unittest.TestCase):
         self.assertEqual(self.faults(quote.format("return reshard_a(2);")), 1)
 
     def test_that_commands_print_what_is_shown(self):
-        for shown in ("one\n...", "...\n  two  2.5\n...", "one\n...\nthree", "one\n  two  2.5\nthree"):
+        for shown in ("one\n...", "...\n  two  2.5\n...", "one\n...\nthree", "one\n  two  2.5\nthree",
+                      "one\n  two ...\nthree"):
             self.assertEqual(self.faults(self.CONSOLE.format(shown)), 0, shown)
-        for shown in ("two", "...\n  two  2.6\n...", "...\nthree\n...\none\n...", "one\nthree", "  two  2.5\n...", "one\n  two  2.5"):
+        for shown in ("two", "...\n  two  2.6\n...", "...\nthree\n...\none\n...", "one\nthree", "  two  2.5\n...", "one\n  two  2.5",
+                      "one\n  too ...\nthree"):
             self.assertEqual(self.faults(self.CONSOLE.format(shown)), 1, shown)
         self.assertEqual(self.faults(self.CONSOLE.format("one\n..."), "one\n'; exit 3; '"), 1)
 

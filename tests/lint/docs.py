@@ -8,7 +8,7 @@ usage: docs.py ROOT [BIN_DIR]     BIN_DIR: the folder that has reshard_plan; wit
 Of docs/*.md, README.md, CONTRIBUTING.md and examples/README.md: links to files and headings lead somewhere. Of docs/*.md:
 functions and constants that they name are declared in the public headers, and names of the Python package are in it;
 code under "From [FILE](...):" stands in FILE; and each command in a console block prints what the page shows. A line of
-"..." there stands for any lines.
+"..." there stands for any lines, and "..." at the end of a line for any end.
 """
 import pathlib
 import re
@@ -64,6 +64,12 @@ def foreign_code(page, text):
                 yield f"{name} does not have: {code.strip()}"
 
 
+def is_shown(expected, lines):
+    """Whether these are the lines, where one that ends in "..." may end in anything."""
+    return len(expected) == len(lines) and all(
+        line.startswith(shown[:-3]) if shown.endswith("...") else line == shown for shown, line in zip(expected, lines))
+
+
 def shown_by(expected, lines):
     """Why the lines are not what is expected, or None. Each part between "..." must come in order, as it stands."""
     at = 0
@@ -71,7 +77,7 @@ def shown_by(expected, lines):
     for number, part in enumerate(part for part in parts if part != [""]):
         is_first = number == 0 and parts[0] != [""]
         places = [at] if is_first else range(at, len(lines) - len(part) + 1)
-        found = next((place for place in places if lines[place:place + len(part)] == part), None)
+        found = next((place for place in places if is_shown(part, lines[place:place + len(part)])), None)
         if found is None:
             return "\n".join(part)
         at = found + len(part)
