@@ -30,11 +30,15 @@ void Prices::set_exponent(int log2_exponent) {
 
 void Prices::set_time(const Time& time) {
   time_ = time;
-  const WideUnsigned rate = WideUnsigned{static_cast<std::uint64_t>(time.bytes_per_s)} << kInverseBits;
+  // A rate of 2^58 or more does not fit with so many bits behind it. Both sides of the division do with fewer then:
+  // what they lose is less than its result can hold.
+  const unsigned fewer = time.bytes_per_s >> (128 - kInverseBits) == 0 ? 0 : 5;
+  const WideUnsigned rate = WideUnsigned{static_cast<std::uint64_t>(time.bytes_per_s)} << (kInverseBits - fewer);
   for (std::size_t r = 0; r < inverses_.size(); ++r) {
     if (capacities_[r] == kUnlimited) continue;
-    const WideUnsigned carried = static_cast<WideUnsigned>(Wide{capacities_[r]} * time.bytes);
-    inverses_[r] = static_cast<std::uint64_t>(std::min<WideUnsigned>(UINT64_MAX, rate / carried));
+    const WideUnsigned carried = static_cast<WideUnsigned>(Wide{capacities_[r]} * time.bytes) >> fewer;
+    inverses_[r] =
+        static_cast<std::uint64_t>(std::min<WideUnsigned>(UINT64_MAX, rate / std::max<WideUnsigned>(1, carried)));
   }
   std::fill(prices_.begin(), prices_.end(), kStale);
 }
