@@ -287,6 +287,7 @@ void TreeGrower::put_cheapest_first(const Audience& audience, std::vector<std::s
 RankId TreeGrower::best_entry(const Audience::Place& place) {
   std::uint64_t least_out = kNoWay;
   for (const std::int32_t rank : place.lacking) least_out = std::min(least_out, prices_.link_out(RankId(rank)));
+  const RankId only(place.lacking.front());
   RankId best;
   std::int64_t best_price = std::numeric_limits<std::int64_t>::max();
   const auto consider = [&](RankId rank, bool wants) {
@@ -295,10 +296,12 @@ RankId TreeGrower::best_entry(const Audience::Place& place) {
     if (!exit.rank.valid()) return;
     const std::uint64_t network = exit.price + prices_.port_in(rank);
     auto price = static_cast<std::int64_t>(network);
-    if (wants) price -= static_cast<std::int64_t>(std::min(network, least_out + prices_.link_in(rank)));
     if (!wants) price += static_cast<std::int64_t>(staging_price_);
-    if (place.lacking.size() > 1 || !wants) {
+    if (place.lacking.size() == 1) {  // nothing is spread: only who does not want the bytes sends them on, to the one
+      if (!wants) price += static_cast<std::int64_t>(prices_.link_out(rank) + prices_.link_in(only));
+    } else {
       const std::uint64_t out = prices_.link_out(rank);
+      if (wants) price -= static_cast<std::int64_t>(std::min(network, least_out + prices_.link_in(rank)));
       price += static_cast<std::int64_t>(out) - static_cast<std::int64_t>(std::min(out, least_out));
     }
     if (price >= best_price) return;
