@@ -1,13 +1,27 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The reshard authors
-"""Sums the test cases of JUnit files and names the longest; exits 1 when one failed or none passed.
+"""Sums the test cases of JUnit files, names the longest and shows what those that failed said; exits 1 when one failed
+or none passed.
 
 usage: count_tests.py FILE...
 """
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree
+
+
+MOST_LINES = 60
+TELLING = re.compile(r"FAILED|Failure|ERROR|[Ee]rror:|Falsifiable|RC_PARAMS|Traceback|Expected|Which is|Actual|exception")
+
+
+def told(case):
+    """Of what a test printed the lines that tell why it failed, and its end: logs are often kept in part."""
+    lines = (case.findtext("system-out") or "").splitlines()
+    end = len(lines) - MOST_LINES // 3
+    telling = [line for line in lines[:max(end, 0)] if TELLING.search(line)]
+    return [line[:300] for line in telling[:MOST_LINES - MOST_LINES // 3] + lines[max(end, 0):]]
 
 
 def is_skip(case):
@@ -27,10 +41,12 @@ def main():
             if case.get("status") == "run":
                 passed += 1
             elif not is_skip(case):
-                failed.append(f"{preset}: {case.get('name')}")
+                failed.append((f"{preset}: {case.get('name')}", told(case)))
     longest = sorted(seconds, reverse=True)[:15]
     print("longest: " + ", ".join(f"{name} {time:.0f} s" for time, name in longest))
-    for name in failed:
+    for name, said in failed:
+        print(f"failed: {name}", *said, sep="\n    ")
+    for name, _ in failed:
         print(f"failed: {name}")
     print(f"{passed} passed, {len(failed)} failed")
     sys.exit(bool(failed) or passed == 0)
