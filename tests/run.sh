@@ -38,6 +38,7 @@ choose() {
     # That each source stands on its own is seen by clang-tidy, which compiles alone what has changed.
     configure_options+=(-DRESHARD_UNIT_TESTS=OFF -DRESHARD_JOIN_SOURCES=ON -DRESHARD_PRECOMPILE=ON)
   elif [ "$is_divided" = yes ] && [ "$1" = asan ]; then
+    targets=(unit_tests reshard_perf)
     selection=(--label-regex '^(unit|readers)$')
   fi
 }
