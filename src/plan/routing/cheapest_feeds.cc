@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/plan/routing/own_prices.h"
+
 namespace reshard::routing {
 namespace {
 
@@ -64,12 +66,20 @@ class Feeds {
     return who == from;
   }
 
+  /// What depth costs of a hop from there, as where trees grow.
+  std::uint64_t level_price(std::size_t feed) const {
+    std::uint64_t out = 0;
+    for (; ranks_[feed].feed != kNobody; feed = ranks_[feed].feed) out += kLevelPrice;
+    return out;
+  }
+
   bool choose_feed(std::size_t fed) {
     std::size_t best = ranks_[fed].feed;
-    std::uint64_t least = price(ranks_[best].rank, ranks_[fed].rank);
+    std::uint64_t least = price(ranks_[best].rank, ranks_[fed].rank) + level_price(best);
     for (std::size_t i = 0; i < ranks_.size(); ++i) {
       if (i == fed) continue;
-      const std::uint64_t its = price(ranks_[i].rank, ranks_[fed].rank);
+      std::uint64_t its = price(ranks_[i].rank, ranks_[fed].rank);
+      if (its < least) its += level_price(i);
       if (its >= least || has_it_from(i, fed)) continue;
       least = its;
       best = i;

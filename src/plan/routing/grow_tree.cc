@@ -8,14 +8,12 @@
 
 #include <algorithm>
 #include <limits>
-#include <tuple>
+
+#include "src/plan/routing/entry_order.h"
 
 namespace reshard::routing {
 namespace {
 
-// What a hop of depth costs, 1/256 of the full price: where there is capacity to spare trees are stars, and at the
-// limit they may be as deep as it takes.
-constexpr std::uint64_t kLevel = Prices::kFullPrice / 256;
 // Within a domain bytes go from who has them first over one more rank at most: after that any rank may be a sender, so
 // that more hops gain nothing.
 constexpr std::int8_t kMostInner = 1;
@@ -47,15 +45,15 @@ std::uint32_t TreeGrower::tie(std::int32_t number, std::int32_t count) const {
 /// What a byte pays to leave by the port of a rank; of one that has not got it, with the hop that brings it there.
 std::uint64_t TreeGrower::exit_price(RankId rank) {
   const std::uint64_t out = prices_.port_out(rank);
-  if (has(rank)) return out + kLevel * static_cast<std::uint64_t>(marks_[rank].depth);
+  if (has(rank)) return out + kLevelPrice * static_cast<std::uint64_t>(marks_[rank].depth);
   return best_haver(fabric_.ranks[rank].domain).price + prices_.link_in(rank) + out +
-         (mark(rank).wants ? kLevel : staging_price_);
+         (mark(rank).wants ? kLevelPrice : staging_price_);
 }
 
 /// The cheapest to pass the bytes on within a domain. @pre the bytes have come there
 Offer TreeGrower::best_haver(DomainId domain) {
   return havers_[domain].best([&](std::int32_t rank) {
-    return prices_.link_out(RankId(rank)) + kLevel * static_cast<std::uint64_t>(marks_[RankId(rank)].depth);
+    return prices_.link_out(RankId(rank)) + kLevelPrice * static_cast<std::uint64_t>(marks_[RankId(rank)].depth);
   });
 }
 
@@ -84,8 +82,8 @@ TreePtr TreeGrower::grow(const Audience& audience, std::int64_t carried_bytes, s
       open(place.domain);
     }
   }
-  std::vector<std::size_t> waiting = order_of_entering(audience);
-  may_come_back_ = !waiting.empty() && serving_price_ > kLevel;
+  std::vector<std::size_t> waiting = order_of_entering(fabric_, audience, salt_, &prices_);
+  may_come_back_ = !waiting.empty() && serving_price_ > kLevelPrice;
   if (!enter_all(audience, std::move(waiting))) return nullptr;
   for (const Audience::Place& place : places) {
     if (!place.holders.empty() && holders_domains_last) serve(place);
@@ -114,7 +112,7 @@ TreePtr TreeGrower::grow_on(const Audience& audience, const Tree& part, std::int
     serve(place);
     open(place.domain);
   }
-  std::vector<std::size_t> waiting = order_of_entering(audience);
+  std::vector<std::size_t> waiting = order_of_entering(fabric_, audience, salt_, &prices_);
   std::erase_if(waiting, [&](std::size_t p) { return is_entered[p]; });
   if (!enter_all(audience, std::move(waiting))) return nullptr;
   return take_tree();
@@ -161,7 +159,7 @@ void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std
   price_ = 0;
   serving_price_ = 0;
   has_detour_ = false;
-  staging_price_ = carried_bytes == 0 ? kLevel : relay_price_;
+  staging_price_ = carried_bytes == 0 ? kLevelPrice : relay_price_;
   num_detours_left_ = carried_bytes == 0 ? kMostDetours : 0;
   const std::int32_t num_ranks = fabric_.ranks.end_id();
   exits_.begin(RankId(num_ranks - 1 - static_cast<std::int32_t>(salt % static_cast<std::uint32_t>(num_ranks))));
@@ -176,109 +174,6 @@ void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std
       havers_[place.domain].push({prices_.link_out(RankId(rank)), tie(rank, num_ranks), rank});
     }
   }
-}
-
-/// Cheap senders first, as they then serve the others: by pod, those with a holder first, by leaf, and each by itself.
-std::vector<std::size_t> TreeGrower::order_of_entering(const Audience& audience) {
-  struct Region {
-    bool is_held = false;
-    std::uint64_t exit = kNoWay;
-  };
-  struct Entry {
-    std::size_t place;
-    LeafId leaf;
-    PodId pod;
-    std::uint64_t exit = kNoWay;
-  };
-  std::vector<Entry> entries;
-  std::vector<std::pair<std::int32_t, Region>> leaves, pods;  // by number, sorted
-  const std::vector<Audience::Place>& places = audience.places();
-  for (std::size_t p = 0; p < places.size(); ++p) {
-    if (!places[p].holders.empty()) continue;
-    Entry entry{p, LeafId(), PodId()};
-    for (const std::int32_t rank : places[p].lacking) {
-      const std::uint64_t exit = prices_.port_out(RankId(rank));
-      if (entry.leaf.valid() && exit >= entry.exit) continue;
-      entry = {p, fabric_.ranks[RankId(rank)].leaf, fabric_.ranks[RankId(rank)].pod, exit};
-    }
-    entries.push_back(entry);
-  }
-  std::vector<std::size_t> out;
-  if (entries.size() < 2) {
-    for (const Entry& entry : entries) out.push_back(entry.place);
-    return out;
-  }
-  const auto add_region = [](std::vector<std::pair<std::int32_t, Region>>* all, std::int32_t number, Region region) {
-    all->emplace_back(number, region);
-  };
-  for (const Audience::Place& place : places) {
-    for (const std::int32_t rank : place.holders) {
-      const Fabric::Rank& its = fabric_.ranks[RankId(rank)];
-      add_region(&leaves, its.leaf, {true, kNoWay});
-      add_region(&pods, its.pod, {true, kNoWay});
-    }
-  }
-  for (const Entry& entry : entries) {
-    add_region(&leaves, entry.leaf, {false, entry.exit});
-    add_region(&pods, entry.pod, {false, entry.exit});
-  }
-  const auto merge = [](std::vector<std::pair<std::int32_t, Region>>* all) {
-    std::stable_sort(all->begin(), all->end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    std::size_t count = 0;
-    for (const auto& [number, region] : *all) {
-      if (count == 0 || (*all)[count - 1].first != number) (*all)[count++] = {number, {}};
-      Region& its = (*all)[count - 1].second;
-      its.is_held = its.is_held || region.is_held;
-      its.exit = std::min(its.exit, region.exit);
-    }
-    all->resize(count);
-  };
-  merge(&leaves);
-  merge(&pods);
-  const auto key = [&](const std::vector<std::pair<std::int32_t, Region>>& all, std::int32_t number,
-                       std::size_t count) {
-    const auto found = std::lower_bound(all.begin(), all.end(), number,
-                                        [](const auto& entry, std::int32_t n) { return entry.first < n; });
-    return std::tuple{!found->second.is_held, found->second.exit,
-                      tie(number + 1, static_cast<std::int32_t>(count) + 1)};
-  };
-  std::vector<std::pair<
-      std::tuple<decltype(key(pods, 0, 0)), decltype(key(leaves, 0, 0)), std::uint64_t, std::uint32_t>, std::size_t>>
-      keys;
-  for (const Entry& entry : entries) {
-    keys.emplace_back(std::tuple{key(pods, entry.pod, fabric_.machine.pods.size()),
-                                 key(leaves, entry.leaf, fabric_.machine.leaves.size()), entry.exit,
-                                 tie(static_cast<std::int32_t>(entry.place), static_cast<std::int32_t>(places.size()))},
-                      entry.place);
-  }
-  std::sort(keys.begin(), keys.end());
-  for (const auto& [unused, place] : keys) out.push_back(place);
-  put_cheapest_first(audience, &out);
-  return out;
-}
-
-/// Where the holders send at a price and some domain sends for less, even if the bytes cross leaves and pods to it and
-/// back, that one is served before all others.
-void TreeGrower::put_cheapest_first(const Audience& audience, std::vector<std::size_t>* order) {
-  std::uint64_t of_holders = kNoWay;
-  for (const Audience::Place& place : audience.places()) {
-    for (const std::int32_t rank : place.holders) of_holders = std::min(of_holders, prices_.port_out(RankId(rank)));
-  }
-  std::uint64_t least = of_holders;
-  auto cheapest = order->end();
-  for (auto entry = order->begin(); entry != order->end(); ++entry) {
-    for (const std::int32_t number : audience.places()[*entry].lacking) {
-      const RankId rank(number);
-      if (!fabric_.has_port(rank)) continue;
-      const Fabric::Rank& its = fabric_.ranks[rank];
-      const std::uint64_t price = prices_.port_out(rank) + prices_.leaf_up(its.leaf) + prices_.leaf_down(its.leaf) +
-                                  prices_.pod_up(its.pod) + prices_.pod_down(its.pod) + kLevel;
-      if (price >= least) continue;
-      least = price;
-      cheapest = entry;
-    }
-  }
-  if (cheapest != order->end()) std::rotate(order->begin(), cheapest, cheapest + 1);
 }
 
 /// The rank at which the bytes come into a domain. Of two entries the dearer may be the better one, where it spreads
@@ -347,7 +242,7 @@ bool TreeGrower::enter(const Audience::Place& place, std::size_t num_left) {
 /// other.
 bool TreeGrower::take_detour(std::span<const std::int32_t> to, std::uint64_t price, std::size_t num_left) {
   const auto is_free = [&](DomainId domain) { return domain_marks_[domain] != stamp_; };
-  const std::uint64_t least_gain = price < kNoWay ? 2 * kLevel : 0;
+  const std::uint64_t least_gain = price < kNoWay ? 2 * kLevelPrice : 0;
   const Detours::Detour detour = detours_.find(to, price - least_gain, num_left, is_free);
   if (!detour.entry.valid()) {
     --num_detours_left_;
@@ -405,14 +300,14 @@ void TreeGrower::relay_by_idle(const Audience::Place& place, std::size_t num_lef
   if (all.size() == place.lacking.size() + place.holders.size()) return;
   const Offer haver = best_haver(place.domain);
   const std::uint64_t count = num_left;
-  const std::uint64_t without = std::min(count * haver.price, haver.price + (count - 1) * (other_out + kLevel));
-  if (without <= haver.price + count * kLevel) return;
+  const std::uint64_t without = std::min(count * haver.price, haver.price + (count - 1) * (other_out + kLevelPrice));
+  if (without <= haver.price + count * kLevelPrice) return;
   RankId best;
   std::uint64_t best_price = without;
   for (const std::int32_t number : all) {
     const RankId rank(number);
     if (has(rank) || mark(rank).wants) continue;
-    const std::uint64_t price = haver.price + prices_.link_in(rank) + count * (prices_.link_out(rank) + kLevel);
+    const std::uint64_t price = haver.price + prices_.link_in(rank) + count * (prices_.link_out(rank) + kLevelPrice);
     if (price >= best_price) continue;
     best_price = price;
     best = rank;
@@ -461,8 +356,8 @@ void TreeGrower::add_arc(RankId src, RankId dst) {
   to.inner = is_crossing ? std::int8_t{0} : static_cast<std::int8_t>(from.inner + 1);
   tree_.arcs.push_back({src, dst, from.arc, !to.wants});
   if (to.inner <= kMostInner) {
-    havers_[domain].push(
-        {prices_.link_out(dst) + kLevel * static_cast<std::uint64_t>(to.depth), tie(dst, fabric_.ranks.end_id()), dst});
+    havers_[domain].push({prices_.link_out(dst) + kLevelPrice * static_cast<std::uint64_t>(to.depth),
+                          tie(dst, fabric_.ranks.end_id()), dst});
   }
 }
 

@@ -55,8 +55,6 @@ class TreeGrower {
 
   TreePtr grow(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt, bool holders_domains_last);
   void begin(const Audience& audience, std::int64_t carried_bytes, std::uint32_t salt);
-  std::vector<std::size_t> order_of_entering(const Audience& audience);
-  void put_cheapest_first(const Audience& audience, std::vector<std::size_t>* order);
   bool enter(const Audience::Place& place, std::size_t num_left);
   bool take_detour(std::span<const std::int32_t> to, std::uint64_t price, std::size_t num_left);
   TreePtr take_tree();
