@@ -37,6 +37,8 @@ constexpr int kLog2Exponents[] = {4, 5, 6, 7};
 /// Most ranks looked at in all. A plan of many thousands of ranks is near its first bounds, and looking for better ones
 /// would take longer than planning.
 constexpr std::int64_t kMostWork = 50'000'000;
+/// Where another bound is near already not even one is worth more than this: it would change nothing.
+constexpr std::int64_t kMostWorkWhereNear = 1'000'000;
 
 class Search {
  public:
@@ -53,6 +55,7 @@ class Search {
   }
 
   Certificate run() {
+    if (is_near() && work_of_bound_ > kMostWorkWhereNear) return {};
     Kinds best_kinds = kAll;
     int best_exponent = kLog2Exponents[0];
     const auto look = [&](Kinds kinds, int exponent) {
@@ -69,12 +72,12 @@ class Search {
   }
 
  private:
-  /// Whether the time of the plan is within 1 % of a bound, or enough was tried.
-  bool is_done() const {
+  /// Whether the time of the plan is within 1 % of a bound.
+  bool is_near() const {
     const double seconds = static_cast<double>(time_.bytes) / static_cast<double>(time_.bytes_per_s);
-    const bool is_near = seconds <= 1.01 * std::max(best_.bound.seconds(), known_seconds_);
-    return is_near || work_ > kMostWork;
+    return seconds <= 1.01 * std::max(best_.bound.seconds(), known_seconds_);
   }
+  bool is_done() const { return is_near() || work_ > kMostWork; }
 
   /// Whether this is the best so far.
   bool offer(Kinds kinds, int log2_exponent) {

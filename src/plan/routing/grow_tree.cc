@@ -179,11 +179,11 @@ void TreeGrower::begin(const Audience& audience, std::int64_t carried_bytes, std
 /// The rank at which the bytes come into a domain. Of two entries the dearer may be the better one, where it spreads
 /// the bytes for less: all but the first hop from it go by the cheapest sender, so an entry pays what it costs more to
 /// send than that one, and saves what it would have cost to serve it within. Not valid where no port is reached.
-RankId TreeGrower::best_entry(const Audience::Place& place) {
+TreeGrower::Entry TreeGrower::best_entry(const Audience::Place& place) {
   std::uint64_t least_out = kNoWay;
   for (const std::int32_t rank : place.lacking) least_out = std::min(least_out, prices_.link_out(RankId(rank)));
   const RankId only(place.lacking.front());
-  RankId best;
+  Entry best;
   std::int64_t best_price = std::numeric_limits<std::int64_t>::max();
   const auto consider = [&](RankId rank, bool wants) {
     if (!fabric_.has_port(rank)) return;
@@ -201,7 +201,7 @@ RankId TreeGrower::best_entry(const Audience::Place& place) {
     }
     if (price >= best_price) return;
     best_price = price;
-    best = rank;
+    best = {rank, exit};
   };
   const std::size_t first = tie(0, static_cast<std::int32_t>(place.lacking.size()));
   for (std::size_t i = 0; i < place.lacking.size(); ++i) {
@@ -209,10 +209,9 @@ RankId TreeGrower::best_entry(const Audience::Place& place) {
   }
   const std::vector<std::int32_t>& all = fabric_.machine.domains[place.domain].ranks;
   if (all.size() == place.lacking.size()) return best;
-  if (best.valid()) {
+  if (best.rank.valid()) {
     // What it takes from the exit's port on. If that is less than what any way by an idle rank costs, none is better.
-    const BestExits::Exit exit = exits_.best(best);
-    if (exit.price - exit_price(exit.rank) + prices_.port_in(best) <= staging_price_) return best;
+    if (best.exit.price - exit_price(best.exit.rank) + prices_.port_in(best.rank) <= staging_price_) return best;
   }
   const std::size_t first_idle = tie(0, static_cast<std::int32_t>(all.size()));
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -223,16 +222,15 @@ RankId TreeGrower::best_entry(const Audience::Place& place) {
 }
 
 bool TreeGrower::enter(const Audience::Place& place, std::size_t num_left) {
-  RankId entry = best_entry(place);
-  if (num_detours_left_ > 0 || !entry.valid()) {
+  Entry entry = best_entry(place);
+  if (num_detours_left_ > 0 || !entry.rank.valid()) {
     // A detour spares exits, and where rails are isolated the entry, too.
-    const std::uint64_t exit = entry.valid() ? exits_.best(entry).price : kNoWay;
-    const std::uint64_t price = entry.valid() ? exit + prices_.port_in(entry) : kNoWay;
-    const bool is_dear = (fabric_.machine.rail_isolated ? price : exit) > kDear;
+    const std::uint64_t price = entry.rank.valid() ? entry.exit.price + prices_.port_in(entry.rank) : kNoWay;
+    const bool is_dear = (fabric_.machine.rail_isolated ? price : entry.exit.price) > kDear;
     if (is_dear && take_detour(fabric_.machine.domains[place.domain].ranks, price, num_left)) entry = best_entry(place);
   }
-  if (!entry.valid()) return false;
-  add_crossing(exits_.best(entry), entry);
+  if (!entry.rank.valid()) return false;
+  add_crossing(entry.exit, entry.rank);
   serve(place);
   open(place.domain);
   return true;

@@ -45,6 +45,12 @@ class TreeGrower {
     bool wants = false;
   };
 
+  /// By which rank the bytes come into a domain, and who sends them.
+  struct Entry {
+    RankId rank;
+    BestExits::Exit exit;
+  };
+
   Mark& mark(RankId rank) {
     Mark& its = marks_[rank];
     if (its.stamp != stamp_) its = {stamp_, -1, 0, 0, false, false};
@@ -60,7 +66,7 @@ class TreeGrower {
   TreePtr take_tree();
   void open_holders(const Audience& audience);
   bool enter_all(const Audience& audience, std::vector<std::size_t> waiting);
-  RankId best_entry(const Audience::Place& place);
+  Entry best_entry(const Audience::Place& place);
   void serve(const Audience::Place& place);
   void relay_by_idle(const Audience::Place& place, std::size_t num_left, std::uint64_t other_out);
   void open(DomainId domain);
