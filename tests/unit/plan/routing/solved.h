@@ -4,8 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
-
 #include "src/plan/routing/solve.h"
 #include "tests/unit/plan/hand_machine.h"
 
