@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The reshard authors
+#include "src/plan/routing/cheapest_feeds.h"
+
+#include <gtest/gtest.h>
+
+#include "src/plan/routing/grow_tree.h"
+#include "tests/unit/plan/routing/random_fabric.h"
+#include "tests/unit/plan/routing/tree_checks.h"
+
+namespace reshard::routing {
+namespace {
+
+/// What a byte pays for a hop, as the machine says what it passes.
+std::uint64_t price_of(const testing::RandomFabric& given, std::int32_t src, std::int32_t dst) {
+  std::vector<std::int32_t> passed;
+  given.machine.append_uses(RankId(src), RankId(dst), &passed);
+  std::uint64_t sum = 0;
+  for (const std::int32_t resource : passed) sum += given.prices.of(resource);
+  return sum;
+}
+
+std::uint64_t price_of(const testing::RandomFabric& given, const Tree& tree) {
+  std::uint64_t sum = 0;
+  for (const Tree::Arc& arc : tree.arcs) sum += price_of(given, arc.src, arc.dst);
+  return sum;
+}
+
+/// Whether the bytes come to a rank over another.
+bool comes_over(const Tree& tree, std::int32_t rank, std::int32_t over) {
+  while (rank != over) {
+    const auto arc = std::find_if(tree.arcs.begin(), tree.arcs.end(), [&](const auto& a) { return a.dst == rank; });
+    if (arc == tree.arcs.end()) return false;
+    rank = arc->src;
+  }
+  return true;
+}
+
+TEST(CheapestFeedsTest, NobodyIsFedForLessByAnotherThatHasTheBytes) {
+  int num_changed = 0;
+  for (std::uint64_t seed = 1; seed <= 1500; ++seed) {
+    SCOPED_TRACE(seed);
+    optimum::Random random(seed);
+    const testing::RandomFabric given(random);
+    const testing::Need need = testing::draw_need(random, given.machine.num_ranks());
+    const testing::AskedFor asked(given.machine, need);
+    TreeGrower grower(given.fabric, given.uses, given.prices);
+    // As if it carried much: it then takes ways that are not the cheapest.
+    const TreePtr grown = grower.grow(asked.audience, 1'000'000'000'000, 0);
+    if (grown == nullptr) continue;
+    const Tree tree = with_cheapest_feeds(*grown, asked.audience, given.fabric, given.uses, given.prices);
+    EXPECT_EQ(testing::fault_of(given.machine, tree, need), "");
+    EXPECT_EQ(testing::num_idle(tree), 0U);
+    EXPECT_LE(price_of(given, tree), price_of(given, *grown));
+    num_changed += price_of(given, tree) < price_of(given, without_idle_relays(*grown)) ? 1 : 0;
+    std::vector<std::int32_t> having = need.sources;
+    for (const Tree::Arc& arc : tree.arcs) having.push_back(arc.dst);
+    for (const Tree::Arc& arc : tree.arcs) {
+      for (const std::int32_t other : having) {
+        if (!testing::is_joined(given.machine, other, arc.dst) || comes_over(tree, other, arc.dst)) continue;
+        EXPECT_GE(price_of(given, other, arc.dst), price_of(given, arc.src, arc.dst)) << other << "->" << arc.dst;
+      }
+    }
+  }
+  EXPECT_GT(num_changed, 100);
+}
+
+}  // namespace
+}  // namespace reshard::routing
