@@ -14,9 +14,8 @@ namespace {
 
 using optimum::Random;
 
-// Prices are whole multiples of this, or nearly: what the router adds for depth, relays and as the floor is less, even
-// of a whole path. So the cheapest path is the one with the fewest units.
-constexpr std::uint64_t kUnit = Prices::kFullPrice / 16;
+// Prices are whole multiples of a unit, 1/16 of the full price, or nearly: what the router adds for depth, relays and
+// as the floor is less, even of a whole path. So the cheapest path is the one with the fewest units.
 constexpr std::int64_t kBytesPerUnit = 1'000'000;  // of the links of a small machine, which all have this speed
 
 /// A random machine with prices of 0 to 16 units.
