@@ -54,6 +54,16 @@ CopyTable::Step CopyTable::difference(const Pattern& pattern, const std::vector<
           bytes_between(first.scales, copy.scales)};
 }
 
+namespace {
+
+/// Lists that are no repeats may lie far apart in memory, and their products then beyond 64 bits.
+bool is_multiple(std::intptr_t found, std::int64_t repeat, std::intptr_t step) {
+  std::intptr_t product = 0;
+  return !__builtin_mul_overflow(repeat, step, &product) && found == product;
+}
+
+}  // namespace
+
 /// Whether the list is a repeat of the pattern, and which. The second list that has the shapes of a pattern always is:
 /// it sets the steps. @pre has_shapes_of()
 bool CopyTable::find_repeat(Pattern* pattern, const std::vector<PlacedCopy>& list, std::int64_t* repeat) {
@@ -75,9 +85,10 @@ bool CopyTable::find_repeat(Pattern* pattern, const std::vector<PlacedCopy>& lis
             : steps[i].src_bytes != 0 ? moved.src_bytes / steps[i].src_bytes
                                       : moved.scale_bytes / steps[i].scale_bytes;
   for (std::size_t k = 0; k < list.size(); ++k) {  // also those before i: they may have steps
-    const Step& step = steps[k];
-    const Step expected{*repeat * step.src_bytes, *repeat * step.dst_bytes, *repeat * step.scale_bytes};
-    if (difference(*pattern, list, k) != expected) return false;
+    const Step found = difference(*pattern, list, k);
+    if (!is_multiple(found.src_bytes, *repeat, steps[k].src_bytes)) return false;
+    if (!is_multiple(found.dst_bytes, *repeat, steps[k].dst_bytes)) return false;
+    if (!is_multiple(found.scale_bytes, *repeat, steps[k].scale_bytes)) return false;
   }
   return true;
 }

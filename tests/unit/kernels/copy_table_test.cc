@@ -68,6 +68,19 @@ TEST(CopyTableTest, AListThatMovesOtherwiseIsAPatternOfItsOwn) {
   EXPECT_EQ(table.num_patterns(), 2U) << "the older pattern still takes repeats";
 }
 
+// One copy moves by a byte and the other by 4 MiB: the first, 2^43 further, would be a repeat whose other copy lies
+// beyond all memory.
+TEST(CopyTableTest, ListsThatLieFarApartAreCompared) {
+  CopyTable table;
+  const auto list_of = [&](std::int64_t first, std::int64_t second) {
+    return std::vector<PlacedCopy>{copy_of(&table, 0, first, 100), copy_of(&table, 100, second, 70)};
+  };
+  for (const std::int64_t rank : {0, 1}) table.enter(list_of(rank, rank << 22), 170, 0);
+  const std::vector<PlacedCopy> far = list_of(std::int64_t{1} << 43, 5000);
+  expect_at(table, table.enter(far, 170, 0), far);
+  EXPECT_EQ(table.num_patterns(), 2U);
+}
+
 TEST(CopyTableTest, OnlyKinIsCompared) {
   CopyTable table;
   for (const std::uint64_t kin : {1U, 2U}) {
