@@ -3,14 +3,13 @@
 #include "src/plan/domain_sets.h"
 
 #include <algorithm>
-#include <numeric>
 #include <tuple>
 
 namespace reshard {
 namespace {
 
-/// By domain, its place in the order of chains. A domain in several blocks or pods stands where its first rank and its
-/// first port are; that only makes chains longer on the way, never wrong.
+/// By domain, its place in the order. A domain in several blocks or pods stands where its first rank and its first port
+/// are; that only makes a way through all of them longer, never wrong.
 std::vector<std::int32_t> places(const Machine& machine) {
   const auto key = [&](std::int32_t d) {
     const Machine::Domain& domain = at(machine.domains, d);
@@ -53,13 +52,6 @@ DomainSets::DomainSets(const Machine& machine, const RankSets& sets) : place_of_
     }
     view.first.push_back(static_cast<std::int32_t>(view.ranks.size()));
   }
-}
-
-Keeper DomainSets::keeper(std::int32_t set, std::int32_t domain, std::int32_t landing) const {
-  const auto wanted = ranks_in(set, domain);
-  if (std::binary_search(wanted.begin(), wanted.end(), landing)) return {landing, -1};
-  // By its number: neighbouring landings get different keepers, which spreads the copies over their links.
-  return {wanted[static_cast<std::size_t>(landing) % wanted.size()], landing};
 }
 
 }  // namespace reshard

@@ -14,7 +14,7 @@
 
 namespace reshard {
 
-/// The ranks of one set by the domain they are in: domains in the order in which chains visit them.
+/// The ranks of one set by the domain they are in: domains in the order of DomainSets::place_of_domain().
 struct RanksByDomain {
   std::vector<std::int32_t> domains;
   std::vector<std::int32_t> first;  ///< of each domain in ranks; one more entry, their number
@@ -28,28 +28,13 @@ struct RanksByDomain {
   std::ptrdiff_t find(std::int32_t domain, const std::vector<std::int32_t>& place_of_domain) const;
 };
 
-/// Where bytes that land on a rank come to stay first. The landing itself if it wants them; else one of its domain that
-/// does, and the landing only stages them, for it was chosen for its port.
-struct Keeper {
-  std::int32_t rank = -1;
-  std::int32_t staged_at = -1;  ///< the landing, if it is another rank that does not need them
-};
-
 /// Groups rank sets by domain, each once.
 class DomainSets {
  public:
   DomainSets(const Machine& machine, const RankSets& sets);
   const RanksByDomain& of(std::int32_t set) const { return at(views_, set); }
-  /// Domains by (pod, block, number): a chain in this order crosses each boundary once.
+  /// Domains by (pod, block, number): what visits them in this order crosses each boundary once.
   const std::vector<std::int32_t>& place_of_domain() const { return place_of_domain_; }
-  /// The ranks of the set in the domain. @pre there are some
-  std::span<const std::int32_t> ranks_in(std::int32_t set, std::int32_t domain) const {
-    return of(set).ranks_of(static_cast<std::size_t>(of(set).find(domain, place_of_domain_)));
-  }
-  /// Who keeps what lands on a rank of a domain and is wanted by those of the set. Several landings in front of the
-  /// same ranks are spread over them. Follows from the arguments alone: chains are counted and built by different
-  /// stages, and both must mean the same rank.
-  Keeper keeper(std::int32_t set, std::int32_t domain, std::int32_t landing) const;
   /// Whether some rank of the set is in the domain.
   bool touches(std::int32_t set, std::int32_t domain) const { return of(set).find(domain, place_of_domain_) >= 0; }
 

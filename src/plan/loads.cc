@@ -7,8 +7,6 @@
 
 #include <algorithm>
 
-#include "src/base/arithmetic.h"
-
 namespace reshard {
 
 GroupSplitter::GroupSplitter(const Plan& plan) {
@@ -66,26 +64,6 @@ Busiest busiest_of(const Machine& machine, const std::vector<std::int64_t>& load
 }
 
 }  // namespace
-
-/// Quotients are compared by products: in floating point two ranks with different compilers might keep different plans.
-bool is_busier(const Machine& machine, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
-  struct Quotient {
-    std::int64_t bytes = 0;
-    std::int64_t bytes_per_s = 1;
-    bool operator<(const Quotient& other) const {
-      return Wide{bytes} * other.bytes_per_s < Wide{other.bytes} * bytes_per_s;
-    }
-  };
-  const auto most = [&](const std::vector<std::int64_t>& loads) {
-    Quotient out;
-    for (std::int32_t resource = 0; resource < machine.num_resources(); ++resource) {
-      const Quotient its{at(loads, resource), machine.link_of(resource).bytes_per_s()};
-      if (its.bytes_per_s > 0 && out < its) out = its;
-    }
-    return out;
-  };
-  return most(b) < most(a);
-}
 
 Busiest busiest(const Machine& machine, const std::vector<std::int64_t>& loads) {
   return busiest_of(machine, loads, 0, machine.num_resources());

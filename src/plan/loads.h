@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
 //
-// How many bytes pass each link, port and switch of the machine: what estimates, bounds and the choice between two
-// routings are made of. By resource means by its number, Machine::resource().
+// How many bytes pass each link, port and switch of the machine: what estimates, bounds and reports are made of. By
+// resource means by its number, Machine::resource().
 #pragma once
 
 #include <cstdint>
@@ -83,9 +83,6 @@ void for_each_cargo(const Plan& plan, const Visit& visit) {
 /// Bytes that pass each resource of the plan's machine, in all. Of memory what is read and what is written, but for
 /// packing into and out of staging: a window that is contiguous in memory needs none.
 std::vector<std::int64_t> loads_of(const Plan& plan);
-
-/// Whether the busiest resource takes longer with the loads `a` than with `b`. Exact, for choices rest on it.
-bool is_busier(const Machine& machine, const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b);
 
 /// The time the busiest of them takes, and which it is. Resources without a limit take none.
 struct Busiest {

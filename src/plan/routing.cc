@@ -30,7 +30,7 @@ Status choose_routes(Plan* plan) {
   }
   RESHARD_TRY(check_machine(*plan));
   RESHARD_TRY(routing::route_on_machine(plan));
-  schedule_routes(Network(*plan->options.machine), plan);
+  schedule_routes(plan);
   return {};
 }
 
@@ -39,7 +39,7 @@ Status choose_routes_again(const Plan& old, Plan* plan, Changes* changes) {
   RESHARD_TRY(routing::reroute_on_machine(old, plan, &rerouted));
   changes->routed_bytes = rerouted.bytes;
   changes->rerouted_bytes = rerouted.bytes - rerouted.bytes_kept;
-  schedule_routes(Network(*plan->options.machine), plan);
+  schedule_routes(plan);
   return {};
 }
 

@@ -9,15 +9,14 @@
 // Rejected: barriers between rounds. Each round would last as long as its slowest message; an order only says what
 // comes next.
 //
-// Only the first crossing of a route is an edge. Its later ones follow a round each behind (Hop::delay): a chain that
-// is in step with its head is in step all along.
+// Only the first crossing of a route is an edge. Its later ones follow a round each behind (Hop::delay): a tree that is
+// in step where it begins is in step all along.
 #include "src/plan/schedule.h"
 
 #include <algorithm>
 #include <map>
 
 #include "src/plan/colouring.h"
-#include "src/plan/first_groups.h"
 
 namespace reshard {
 namespace {
@@ -36,32 +35,41 @@ std::int32_t first_crossing(const Machine& machine, const Plan& plan, const Rout
   return -1;
 }
 
+/// Most ranks that share one port; at least 1.
+std::int32_t most_ranks_per_port(const Machine& machine) {
+  std::int32_t most = 1;
+  std::vector<std::int32_t> num_ranks(machine.ports.size());
+  for (const Machine::Gpu& gpu : machine.gpus) {
+    if (gpu.port >= 0) most = std::max(most, ++at(num_ranks, gpu.port));
+  }
+  return most;
+}
+
 }  // namespace
 
-/// An entry is a pair of domains and all bytes of routes that cross first between them; they share its rounds. Without
-/// a machine there is nothing to colour, and windows go by group and number.
-void schedule_routes(const Network& network, Plan* plan) {
-  plan->most_in_flight = std::max(1, kMostPeersPerPort / network.most_ranks_per_port());
-  if (plan->options.machine == nullptr) return;
+/// An entry is a pair of domains and all bytes of routes that cross first between them; they share its rounds.
+void schedule_routes(Plan* plan) {
+  const Machine& machine = *plan->options.machine;
+  plan->most_in_flight = std::max(1, kMostPeersPerPort / most_ranks_per_port(machine));
   std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> index;
   std::vector<Entry> entries;
   std::vector<Route>& routes = plan->routes.distinct();  // on a machine none is repeated: each has rounds of its own
   std::vector<std::ptrdiff_t> entry_of(routes.size(), -1);
   for (std::size_t r = 0; r < routes.size(); ++r) {
     const Route& route = routes[r];
-    const std::int32_t crossing = first_crossing(network.machine, *plan, route);
+    const std::int32_t crossing = first_crossing(machine, *plan, route);
     if (crossing < 0) continue;
     const Hop& hop = plan->begin_hops(route)[crossing];
-    const std::pair pair{at(network.machine.gpus, hop.src).domain, at(network.machine.gpus, hop.dst).domain};
+    const std::pair pair{at(machine.gpus, hop.src).domain, at(machine.gpus, hop.dst).domain};
     const auto [entry, is_new] = index.try_emplace(pair, entries.size());
     if (is_new) entries.push_back({pair.first, pair.second, 0});
     entries[entry->second].bytes += route.size_bytes;
     entry_of[r] = static_cast<std::ptrdiff_t>(entry->second);
   }
-  const auto num_domains = static_cast<std::int32_t>(network.machine.domains.size());
+  const auto num_domains = static_cast<std::int32_t>(machine.domains.size());
   // Senders and receivers are the same domains on two sides of the matrix: ports carry both directions at once.
-  Rounds rounds = colour(entries, num_domains, num_domains,
-                         network.machine.domains.size() > kMany ? kLog2RoundsOfMany : kLog2Rounds);
+  Rounds rounds =
+      colour(entries, num_domains, num_domains, machine.domains.size() > kMany ? kLog2RoundsOfMany : kLog2Rounds);
   // What stays inside a domain is spread over all rounds: it has the list of them, which stands behind the entries'
   // own.
   const auto all_rounds = static_cast<std::int32_t>(rounds.numbers.size());
@@ -73,19 +81,6 @@ void schedule_routes(const Network& network, Plan* plan) {
     const auto end =
         entry_of[r] < 0 ? static_cast<std::int64_t>(plan->rounds.size()) : at(rounds.first, entry_of[r] + 1);
     route.num_rounds = static_cast<std::int32_t>(end) - route.first_round;
-  }
-}
-
-/// All ranks of a domain begin alike, since they are served by the same routes.
-void choose_first_groups(const DomainSets& domains, const Network& network, Plan* plan) {
-  plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
-  if (!may_rotate(plan->options)) return;
-  std::vector<std::span<const std::int32_t>> wanted;
-  for (const Bundle& bundle : plan->bundles) wanted.emplace_back(domains.of(bundle.destinations).domains);
-  const std::vector<std::int32_t> starts = spread_starts(*plan, std::move(wanted), std::ssize(network.machine.domains));
-  for (std::size_t d = 0; d < starts.size(); ++d) {
-    if (starts[d] < 0) continue;
-    for (const std::int32_t rank : at(network.machine.domains, d).ranks) at(plan->first_groups, rank) = starts[d];
   }
 }
 

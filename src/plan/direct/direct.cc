@@ -2,26 +2,10 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/plan/direct/direct.h"
 
-#include <span>
-
 #include "src/plan/direct/build.h"
-#include "src/plan/first_groups.h"
+#include "src/plan/direct/first_groups.h"
 
 namespace reshard::direct {
-namespace {
-
-void choose_first_groups(Plan* plan) {
-  plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
-  if (!may_rotate(plan->options)) return;
-  std::vector<std::span<const std::int32_t>> wanted;
-  for (const Bundle& bundle : plan->bundles) wanted.emplace_back(plan->sets.ranks(bundle.destinations));
-  const std::vector<std::int32_t> starts = spread_starts(*plan, std::move(wanted), plan->num_ranks);
-  for (std::size_t rank = 0; rank < starts.size(); ++rank) {
-    if (starts[rank] >= 0) plan->first_groups[rank] = starts[rank];
-  }
-}
-
-}  // namespace
 
 void choose_routes(Plan* plan) {
   add_routes({}, plan);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/first_groups.h"
+#include "src/plan/direct/first_groups.h"
 
 #include <algorithm>
 #include <map>
+#include <span>
+#include <vector>
 
 #include "src/plan/loads.h"
 
-namespace reshard {
+namespace reshard::direct {
 namespace {
 
 /// For each group the sources of most of its bytes, named by the first of their ranks: what tells pipeline stages
@@ -44,27 +46,36 @@ std::vector<std::int32_t> stage_starts(const Plan& plan) {
   return starts;
 }
 
+/// Whether receivers may begin with different groups.
+bool may_rotate(const PlanOptions& options) {
+  return options.open_groups > 0 && options.order != GroupOrder::kFixed;
+}
+
 }  // namespace
 
-/// Counterparts need the same bundles: they are numbered within each bundle, those first that fewest parties share; a
-/// party keeps its first number. Begins are those of stages.
-std::vector<std::int32_t> spread_starts(const Plan& plan, std::vector<std::span<const std::int32_t>> wanted,
-                                        std::int64_t num_parties) {
-  const std::vector<std::int32_t> starts = stage_starts(plan);
+/// Counterparts need the same bundles: they are numbered within each bundle, those first that fewest ranks share; a
+/// rank keeps its first number. Begins are those of stages.
+void choose_first_groups(Plan* plan) {
+  plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
+  if (!may_rotate(plan->options)) return;
+  std::vector<std::span<const std::int32_t>> wanted;
+  for (const Bundle& bundle : plan->bundles) wanted.emplace_back(plan->sets.ranks(bundle.destinations));
   std::stable_sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return a.size() < b.size(); });
+  const std::vector<std::int32_t> starts = stage_starts(*plan);
   // Fewer replicas than stages keep as far from each other as they can.
   const std::int64_t num_starts = std::ssize(starts);
   const auto start_of = [&](std::int64_t replica, std::int64_t count) {
     return at(starts, count <= num_starts ? replica * num_starts / count : replica % num_starts);
   };
-  std::vector<std::int32_t> out(static_cast<std::size_t>(num_parties), -1);
-  for (const std::span<const std::int32_t> parties : wanted) {
-    for (std::size_t i = 0; i < parties.size(); ++i) {
-      std::int32_t& mine = at(out, parties[i]);
-      if (mine < 0) mine = start_of(static_cast<std::int64_t>(i), std::ssize(parties));
+  std::vector<bool> has_begin(plan->first_groups.size());
+  for (const std::span<const std::int32_t> ranks : wanted) {
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      const auto rank = static_cast<std::size_t>(ranks[i]);
+      if (has_begin[rank]) continue;
+      plan->first_groups[rank] = start_of(static_cast<std::int64_t>(i), std::ssize(ranks));
+      has_begin[rank] = true;
     }
   }
-  return out;
 }
 
-}  // namespace reshard
+}  // namespace reshard::direct
