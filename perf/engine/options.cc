@@ -94,7 +94,7 @@ void add_machine_outputs(CLI::App& app, PlanToolOptions* options) {
   add_value(app, "--trace", options->trace, "FILE", "write the simulated flows for a trace viewer (needs --cluster)")
       ->needs(cluster);
   add_value(app, "--bundle", options->bundle, "N",
-            "whose chains --html draws; -1: the largest that crosses the network")
+            "whose routes --html draws; -1: the largest that crosses the network")
       ->check(quiet(CLI::Range(std::int64_t{-1}, INT64_MAX)))
       ->needs(html);
 }

@@ -65,7 +65,7 @@ struct PlanToolOptions {
   bool count_streams = true;       ///< say what the plan takes as a whole in streams; most of the time of large plans
   std::string html;                ///< file that the page is written to
   std::string trace;               ///< file that the simulated flows are written to, for a trace viewer
-  std::int64_t bundle = -1;        ///< whose chains the page draws; -1: the largest that crosses the network
+  std::int64_t bundle = -1;        ///< whose routes the page draws; -1: the largest that crosses the network
 };
 
 /// Parse a command line. A value is the exit code of a program that must stop: help was shown, or an error.

@@ -16,7 +16,7 @@ namespace reshard::perf {
 /// Seconds that the plan takes in the simulation; the plan's report holds them from then on.
 double simulate(reshard_plan_t plan);
 
-/// Traffic by domains, use of the links over time, the chains of a bundle (-1: the largest that crosses the network).
+/// Traffic by domains, use of the links over time, the routes of a bundle (-1: the largest that crosses the network).
 nlohmann::json plan_details(reshard_plan_t plan, std::int64_t bundle);
 
 /// What a run in stages on streams takes, with an NCCL that limits the operations of a group and with one that does

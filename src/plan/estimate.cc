@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 //
 // The time of a plan as the sum of two things: what its busiest resource takes for all that passes it, as if it never
-// stood idle; and how long the longest chain takes to fill. The fluid simulation (report/simulate_plan) is the second
+// stood idle; and how long the slowest route takes to fill. The fluid simulation (report/simulate_plan) is the second
 // opinion: it also sees flows that are slowed down elsewhere on their way and leave a resource idle.
 #include "src/plan/estimate.h"
 

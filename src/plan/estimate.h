@@ -12,7 +12,7 @@ namespace reshard {
 /// What a plan will take on its machine, and the limits beside it.
 struct Estimate {
   double seconds = 0;       ///< the busiest resource's time, and fill_seconds
-  double fill_seconds = 0;  ///< until the last rank of the longest chain has its first window; latencies
+  double fill_seconds = 0;  ///< until the last rank of the slowest route has its first window; latencies
   std::string resource;     ///< the busiest
   std::vector<Bound> bounds;
   Bound bound;                      ///< the largest

@@ -19,9 +19,9 @@ inline constexpr std::int32_t kReceiver = -2;
 ///
 /// A delay is counted in rounds of the schedule, which gives rounds to the first crossing of the network alone. A
 /// window that makes that one in round r makes every hop in round r + delay. The first crossing has delay 0, the next
-/// 1, and so on: a chain is a pipeline that moves on by a domain each round. Hops within a domain go with the crossing
-/// that brought the bytes there; only those into staging before the next crossing go with that one, so that no window
-/// waits in a slot while others pass.
+/// 1, and so on down the tree: a pipeline that moves on by a domain each round. Hops within a domain go with the
+/// crossing that brought the bytes there; only those into staging before the next crossing go with that one, so that no
+/// window waits in a slot while others pass.
 struct Hop {
   std::int32_t src = -1;
   std::int32_t dst = -1;

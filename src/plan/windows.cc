@@ -272,7 +272,7 @@ class FillingCounter {
 
 }  // namespace
 
-/// What a chain may wait: a hundredth of the time less its latencies, or as long as these where they are most of it
+/// What a route may wait: a hundredth of the time less its latencies, or as long as these where they are most of it
 /// already, for then smaller windows gain nothing. A route that is shorter than its window waits for its bytes alone.
 /// Slots stay as they are: a few windows that each take as long as a message's latency keep a link busy.
 void fit_windows(Plan* plan) {

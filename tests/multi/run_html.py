@@ -23,7 +23,7 @@ DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', r
 FOREIGN = re.compile(r"""(?:https?:)?//[\w.-]+\.\w|\bhref\b|"""
                      r"""\.src\b\s*=[^=]|<\w[^>]*\ssrc\s*=|url\(|@import|\bfetch\(|\bimport\b""")
 TITLES = ["The words of this page", "How far from the limit", "Who holds what", "Traffic between domains",
-          "Use of the links over time", "Progress by group", "Chains", "Message sizes", "Against other ways", "The plan"]
+          "Use of the links over time", "Progress by group", "Routes", "Message sizes", "Against other ways", "The plan"]
 WORDS = ["bundle", "window", "domain", "round", "group", "open group", "bound, LB"]  # that the page explains
 NARROW = 480  # pixels, at which nothing may stick out but what scrolls by itself
 # Windows of so many pixels, which browsers do not open themselves, with a page in each; what a page notes is told as

@@ -140,7 +140,7 @@ json bundle_json(const Plan& plan, std::int64_t id) {
           {"routes", std::move(routes)}};
 }
 
-/// The largest flows, with the first hop of their route: a chain is drawn where it begins.
+/// The largest flows, with the first hop of their route: a tree is drawn where it begins.
 json flows_json(const Plan& plan, const Simulation& simulation) {
   std::vector<std::size_t> order(simulation.flows.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
