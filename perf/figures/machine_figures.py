@@ -64,7 +64,7 @@ def other_ways(report):
 
 
 def near_the_limit(tools, figures):
-    print("\nPlans for hgx-h100: estimate / lower bound, busiest sender / least possible, simulation / estimate")
+    print("\nPlans for hgx-h100: estimate / lower bound, simulation / estimate")
     for key, model, src, dst, *options in LAYOUTS:
         report = plan(tools, model, src, dst, "--simulate", *options)
         text = f"{model}, {report['ranks']} ranks" + (", 2 groups open" if options else "")
@@ -73,8 +73,6 @@ def near_the_limit(tools, figures):
         figures.add(f"machine.{key}.over_bound", f"{text}, estimate / bound", over_bound(report), "", "<=", goal,
                     job=report["job"], estimate_seconds=estimate, bound_seconds=report["bound_seconds"],
                     bound_name=report["bound_name"], resource=report["binding_resource"])
-        figures.add(f"machine.{key}.senders", f"{text}, busiest sender / best", report["senders_over_best"], "", "<=",
-                    1.02)
         figures.add(f"machine.{key}.simulated", f"{text}, |simulated / estimate - 1|", abs(simulated / estimate - 1),
                     "", "<=", 0.05, simulated_seconds=simulated)
         figures.add(f"machine.{key}.simulated_over_bound", f"{text}, simulated / bound",

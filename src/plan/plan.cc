@@ -68,9 +68,6 @@ std::uint64_t hash_plan(const Plan& plan) {
   hasher.add(plan.window_bytes);
   hasher.add(plan.num_slots);
   hasher.add(plan.most_in_flight);
-  hasher.add(plan.splits_slow_domains ? 1 : 0);
-  hasher.add(plan.certificate.level_bytes);
-  hasher.add(plan.certificate.bound_bytes);
   hasher.add(plan.options.machine == nullptr ? 0 : static_cast<std::int64_t>(plan.options.machine->digest()));
   hasher.add(static_cast<std::int64_t>(plan.options.order));
   hasher.add(plan.options.open_groups);

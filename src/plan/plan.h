@@ -144,14 +144,6 @@ struct Range {
   std::int64_t end = 0;
 };
 
-/// The min-max proof of the choice of sources. Both are levels of water-filling: of a sender that carries b bytes over
-/// a port's part of rate c, b * (fastest part of any port) / c. They are bytes only where all ports are alike; and they
-/// are of the chains and candidates that were chosen, so no bound on other plans.
-struct Certificate {
-  std::int64_t level_bytes = 0;  ///< of the busiest sender under the (divisible) optimum found
-  std::int64_t bound_bytes = 0;  ///< no division is below it: from the sources whose candidates lie within a level set
-};
-
 /// A port with more open connections than this loses speed to their state. Every message in flight may be with another
 /// peer, so the ranks of a port share this number; one message each is the least that moves anything.
 inline constexpr std::int32_t kMostPeersPerPort = 64;
@@ -182,13 +174,9 @@ struct Plan {
   Routes routes;
   std::vector<std::int32_t> rounds;        ///< of the schedule: numbers, ascending for each route
   std::vector<std::int32_t> first_groups;  ///< by rank, index in groups with which its order begins
-  Certificate certificate;
-  std::int64_t window_bytes = 0;    ///< most wire bytes of one message
-  std::int32_t num_slots = 0;       ///< of staging: windows staged at once per direction and rank
-  std::int32_t most_in_flight = 1;  ///< messages posted at once per direction and rank; at least 1
-  /// Whether domains whose links are slower than their ports are entered by each rank that wants a byte, as if it were
-  /// alone, and not once for all of them.
-  bool splits_slow_domains = false;
+  std::int64_t window_bytes = 0;           ///< most wire bytes of one message
+  std::int32_t num_slots = 0;              ///< of staging: windows staged at once per direction and rank
+  std::int32_t most_in_flight = 1;         ///< messages posted at once per direction and rank; at least 1
   std::uint64_t hash = 0;
 
   /// Buffers that the caller brings; those behind them in the plan's layouts are scratch of the binding.
@@ -230,7 +218,7 @@ struct Unchanged {
   std::vector<bool> dst_tensors;  ///< those that lie where they did; of the source, which is the same, all do
 };
 
-/// Everything of the plan that follows from the layouts and the budget alone: all but routes, certificate and hash.
+/// Everything of the plan that follows from the layouts and the budget alone: all but routes and hash.
 Result<Plan> prepare_plan(std::shared_ptr<const ModelLayout> src, std::shared_ptr<const ModelLayout> dst,
                           const PlanOptions& options, const Unchanged* unchanged = nullptr);
 

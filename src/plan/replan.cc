@@ -35,7 +35,6 @@ void keep_all(const Plan& old, const BundleMatch& match, Plan* now) {
   now->routes = old.routes;
   now->rounds = old.rounds;
   now->first_groups = old.first_groups;
-  now->certificate = old.certificate;
   now->most_in_flight = old.most_in_flight;
 }
 

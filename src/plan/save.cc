@@ -22,8 +22,9 @@
 namespace reshard {
 namespace {
 
-// 2 had no most_in_flight, so that a plan came back without its limit of open messages.
-constexpr int kFormatVersion = 3;
+// 3 had figures of how sources were chosen, which were part of the hash; 2 had no most_in_flight, so that a plan came
+// back without its limit of open messages.
+constexpr int kFormatVersion = 4;
 
 using Json = nlohmann::json;
 
@@ -194,8 +195,6 @@ std::string save_plan(const Plan& plan) {
   json["staging_bytes"] = plan.options.staging_bytes;
   json["window_bytes"] = plan.window_bytes;
   json["most_in_flight"] = plan.most_in_flight;
-  json["splits_slow_domains"] = plan.splits_slow_domains;
-  json["certificate"] = {plan.certificate.level_bytes, plan.certificate.bound_bytes};
   return json.dump();
 }
 
@@ -235,15 +234,6 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
     return damaged("most_in_flight");
   }
   plan.most_in_flight = narrow(most_in_flight);
-  const auto splits = json.find("splits_slow_domains");
-  if (splits == json.end() || !splits->is_boolean()) return damaged("splits_slow_domains");
-  plan.splits_slow_domains = splits->get<bool>();
-  std::vector<Certificate> certificates;
-  RESHARD_TRY(read_rows(json, "certificate", {kInt64, kInt64}, [&](const auto& row) {
-    certificates.push_back({row[0], row[1]});
-  }));
-  if (certificates.size() != 1) return damaged("certificate");
-  plan.certificate = certificates.front();
   RESHARD_TRY(read_routes(json, &plan));
   // Of what was read, against what was written: a digit changed anywhere above shows here.
   plan.hash = hash_plan(plan);

@@ -16,7 +16,6 @@ void choose_routes(Plan* plan) {
 void add_routes(const Kept& kept, Plan* plan) {
   if (plan->routes.empty()) choose_first_groups(plan);
   const Sendings sendings = choose_senders(*plan, needs_of(*plan, kept), kept);
-  plan->certificate = sendings.certificate;
   build_routes(sendings, plan);
   plan->most_in_flight = kMostPeersPerPort;  // each rank has a port of its own
 }

@@ -10,7 +10,7 @@
 
 namespace reshard::direct {
 
-/// Sets ranges, hops, routes, first_groups, certificate and most_in_flight. @pre the plan has no machine
+/// Sets ranges, hops, routes, first_groups and most_in_flight. @pre the plan has no machine
 void choose_routes(Plan* plan);
 
 /// The same for a plan that has routes already, which stay: adds what they do not do.

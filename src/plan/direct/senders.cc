@@ -109,7 +109,6 @@ Sendings choose_senders(const Plan& plan, const Needs& needs, const Kept& kept) 
   Sendings out;
   const std::vector<Pool> pools = pools_of(plan, needs);
   const WaterFill filled = fill(plan, pools, kept);
-  out.certificate = {filled.level, filled.bound};
   std::vector<std::int64_t> pools_of_rank(static_cast<std::size_t>(plan.num_ranks));
   for (const Pool& pool : pools) {
     for (const std::int32_t rank : plan.sets.ranks(pool.sources)) ++at(pools_of_rank, rank);

@@ -17,7 +17,6 @@ struct Sending {
 struct Sendings {
   std::vector<Sending> all;
   RankSets receivers;
-  Certificate certificate;
 };
 
 /// Chooses for each copy which holders send it, so that the busiest rank sends as little as possible. The bytes that

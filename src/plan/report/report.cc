@@ -268,7 +268,6 @@ std::string report_json(const PlanReport& given) {
       {"window_bytes", plan.window_bytes},
       {"senders", side_json(stats.senders)},
       {"receivers", side_json(stats.receivers)},
-      {"certificate", {{"level_bytes", plan.certificate.level_bytes}, {"bound_bytes", plan.certificate.bound_bytes}}},
       {"bound_bytes", std::max(stats.senders.bound_bytes, stats.receivers.bound_bytes)},
       {"planning_seconds", given.planning_seconds},
   };

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "src/plan/network.h"
 #include "src/plan/report/compare.h"
 
 namespace reshard {
@@ -105,16 +104,6 @@ json ports_json(const Plan& plan, const Estimate& estimate, ResourceKind kind) {
   return {{"max_seconds", most}, {"mean_seconds", mean}, {"max_over_mean", mean > 0 ? most / mean : 1.0}};
 }
 
-/// The busiest port over the least that any choice of holders reaches, with the chains that were chosen. The
-/// certificate is in bytes of the fastest part of a port, so its time is by that part's rate.
-double senders_over_best(const Plan& plan, const Estimate& estimate) {
-  const Machine& machine = *plan.options.machine;
-  const Network network(machine);
-  const double most = busiest(machine, estimate.loads, ResourceKind::kNicOut).seconds;
-  const double best = static_cast<double>(plan.certificate.bound_bytes) / static_cast<double>(network.fastest_out());
-  return best > 0 ? most / best : 1;
-}
-
 /// `over_estimate` is how many times as long the other way takes at least.
 json comparison_json(const Plan& plan, const Estimate& estimate) {
   json out = json::array();
@@ -145,7 +134,6 @@ json time_json(const Plan& plan, const Estimate& estimate) {
               {"link_classes", classes_json(machine, estimate)},
               {"ports_out", ports_json(plan, estimate, ResourceKind::kNicOut)},
               {"ports_in", ports_json(plan, estimate, ResourceKind::kNicIn)},
-              {"senders_over_best", senders_over_best(plan, estimate)},
               {"traffic", routes_json(plan)},
               {"comparison", comparison_json(plan, estimate)},
               {"group_order", plan.options.order == GroupOrder::kFixed     ? "fixed"

@@ -235,9 +235,23 @@ TEST(SaveTest, TextThatIsNoPlanIsRefused) {
     ASSERT_FALSE(loaded.ok()) << text;
     EXPECT_EQ(loaded.status().code(), RESHARD_ERR_PLAN_MISMATCH);
   }
-  const Result<Plan> newer = load_plan("{\"reshard_plan\": 4}", plan->src, plan->dst, nullptr);
+  const Result<Plan> newer = load_plan("{\"reshard_plan\": 5}", plan->src, plan->dst, nullptr);
   ASSERT_FALSE(newer.ok());
-  EXPECT_THAT(newer.status().message(), ::testing::HasSubstr("format 4"));
+  EXPECT_THAT(newer.status().message(), ::testing::HasSubstr("format 5"));
+}
+
+TEST(SaveTest, APlanOfAnOlderFormatIsRefused) {
+  const Result<Plan> plan = testing::plan_tp({12, 5}, 1, 3, 1, 4);
+  ASSERT_TRUE(plan.ok());
+  std::string text = save_plan(*plan);
+  const std::string now = "\"reshard_plan\":4";
+  const std::size_t place = text.find(now);
+  ASSERT_NE(place, std::string::npos);
+  text[place + now.size() - 1] = '3';
+  const Result<Plan> older = load_plan(text, plan->src, plan->dst, nullptr);
+  ASSERT_FALSE(older.ok());
+  EXPECT_EQ(older.status().code(), RESHARD_ERR_PLAN_MISMATCH);
+  EXPECT_THAT(older.status().message(), ::testing::HasSubstr("format 3; this library reads 4"));
 }
 
 }  // namespace
