@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "src/plan/bounds.h"
+#include "src/plan/bounds/bounds.h"
 #include "src/plan/loads.h"
 
 namespace reshard {

@@ -8,7 +8,7 @@
 
 #include "src/plan/direct/direct.h"
 #include "src/plan/routing/route_on_machine.h"
-#include "src/plan/schedule.h"
+#include "src/plan/schedule/schedule.h"
 
 namespace reshard {
 namespace {

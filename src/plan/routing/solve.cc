@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "src/plan/bounds/price_bound.h"
+#include "src/plan/bounds/prices/price_bound.h"
 #include "src/plan/routing/cheapest_feeds.h"
 #include "src/plan/routing/least_time.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/colouring.h"
+#include "src/plan/schedule/colouring.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>

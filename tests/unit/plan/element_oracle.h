@@ -26,8 +26,8 @@ struct Need {
 /// Wire bytes by need, found element by element from the blocks of the two layouts. @pre at most 32 ranks
 std::map<Need, std::int64_t> needs_of(const ModelLayout& src, const ModelLayout& dst);
 
-/// The bounds that follow from the needs alone, by name, as src/plan/bounds.h defines them; LB4 as the best of all sets
-/// of domains, and only of at most kMostDomains.
+/// The bounds that follow from the needs alone, by name, as src/plan/bounds/bounds.h defines them; LB4 as the best of
+/// all sets of domains, and only of at most kMostDomains.
 inline constexpr std::size_t kMostDomains = 12;
 std::map<std::string, double> brute_bounds(const Machine& machine, const std::map<Need, std::int64_t>& needs);
 

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 //
 // What a tree pays at least, against the cheapest of all trees on random small machines at random prices.
-#include "src/plan/bounds/least_tree.h"
+#include "src/plan/bounds/prices/least_tree.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck.h>

@@ -4,9 +4,9 @@
 // Sums of 128 bits hold. A tree enters each rank at most once, through ten resources at most: with 2^20 ranks and
 // prices of 2^36 it pays less than 2^60, and all bytes of all bundles, less than 2^63, pay less than 2^123. Capacities
 // are below 2^50, of some 2^23 resources: below 2^109 in all.
-#include "src/plan/bounds/price_bound.h"
+#include "src/plan/bounds/prices/price_bound.h"
 
-#include "src/plan/bounds/least_tree.h"
+#include "src/plan/bounds/prices/least_tree.h"
 #include "src/plan/routing/audience.h"
 
 namespace reshard::bounds {

@@ -4,7 +4,7 @@
 // An Euler split without a graph search: pair the edges at each line, two and two, and follow the pairs. What is
 // followed are trails on which sides alternate, so every pair has one edge on either side and a line of an odd number
 // one edge over.
-#include "src/plan/euler_split.h"
+#include "src/plan/schedule/euler_split.h"
 
 #include "src/base/at.h"
 

@@ -8,7 +8,7 @@
 // the bytes. Then some arc enters S, so some domain of S has its bytes from outside. S is here all such domains, those
 // in blocks or regions without holders, and those of each block and each region. Third parties are in these sets, too:
 // a tree may enter one in place of a domain that lacks the bytes, and pays for that.
-#include "src/plan/bounds/least_tree.h"
+#include "src/plan/bounds/prices/least_tree.h"
 
 #include <algorithm>
 

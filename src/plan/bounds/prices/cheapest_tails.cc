@@ -3,7 +3,7 @@
 //
 // Nobody is asked whether another way is shorter: who is in the same leaf counts among those of the pod and of the
 // whole, too, with uplinks that it would not pass. Such a way is dearer than its own, so the least of all is the truth.
-#include "src/plan/bounds/cheapest_tails.h"
+#include "src/plan/bounds/prices/cheapest_tails.h"
 
 #include <algorithm>
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/plan/bounds/regions.h"
+#include "src/plan/bounds/prices/regions.h"
 #include "src/plan/routing/fabric.h"
 
 namespace reshard::bounds {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/bounds/domain_spread.h"
+#include "src/plan/bounds/prices/domain_spread.h"
 
 #include <algorithm>
 

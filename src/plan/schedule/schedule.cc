@@ -11,12 +11,12 @@
 //
 // Only the first crossing of a route is an edge. Its later ones follow a round each behind (Hop::delay): a tree that is
 // in step where it begins is in step all along.
-#include "src/plan/schedule.h"
+#include "src/plan/schedule/schedule.h"
 
 #include <algorithm>
 #include <map>
 
-#include "src/plan/colouring.h"
+#include "src/plan/schedule/colouring.h"
 
 namespace reshard {
 namespace {

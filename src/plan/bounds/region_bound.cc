@@ -3,7 +3,7 @@
 //
 // LB5. A region is a set of whole domains, so bytes get into and out of it over the network only, and what comes from a
 // region into another passes the switches' uplinks out of the one and into the other, at least once.
-#include "src/plan/region_bound.h"
+#include "src/plan/bounds/region_bound.h"
 
 #include <fmt/format.h>
 

@@ -7,14 +7,14 @@
 // Chunks are as small as 2^log2_rounds rounds allow on the busiest line. A graph whose lines have at most 2^k edges is
 // halved k times by Euler splits, each of which leaves at most half of every line on a side; what is left after k are
 // matchings. Entries too small for a chunk are not coloured, but spread over the rounds by their sender.
-#include "src/plan/colouring.h"
+#include "src/plan/schedule/colouring.h"
 
 #include <algorithm>
 #include <array>
 
 #include "src/base/arithmetic.h"
 #include "src/base/at.h"
-#include "src/plan/euler_split.h"
+#include "src/plan/schedule/euler_split.h"
 
 namespace reshard {
 namespace {

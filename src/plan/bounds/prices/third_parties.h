@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/plan/bounds/cheapest_tails.h"
+#include "src/plan/bounds/prices/cheapest_tails.h"
 
 namespace reshard::bounds {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/plan/bounds/price_bound.h"
+#include "src/plan/bounds/prices/price_bound.h"
 
 namespace reshard::bounds {
 

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The reshard authors
 #pragma once
 
-#include "src/plan/bounds.h"
+#include "src/plan/bounds/bounds.h"
 #include "src/plan/domain_sets.h"
 
 namespace reshard {

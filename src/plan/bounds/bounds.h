@@ -33,7 +33,7 @@ struct Bound {
 ///  LB7  GPUs of a domain that share a port: LB1 with the port counted once
 ///  LB8  a GPU's memory, copies within it included, a domain's memories together, and its PCIe
 ///  LB9  prices: for any prices of links, ports, switches and memory, what all bytes pay at least, over what all of
-///       them can take; the best that the loads suggest (bounds/price_bound.h)
+///       them can take; the best that the loads suggest (prices/price_bound.h)
 ///  LB10 latency: one crossing of the network (not one for each doubling of the domains that have a byte: a sender need
 ///       not wait for one copy to arrive before it sends the next)
 ///  LB11 order: what few open groups of a fixed order cost, since they leave few senders busy

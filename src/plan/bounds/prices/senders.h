@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/plan/bounds/cheapest_tails.h"
-#include "src/plan/bounds/regions.h"
+#include "src/plan/bounds/prices/cheapest_tails.h"
+#include "src/plan/bounds/prices/regions.h"
 #include "src/plan/routing/fabric.h"
 
 namespace reshard::bounds {

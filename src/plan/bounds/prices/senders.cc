@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/bounds/senders.h"
+#include "src/plan/bounds/prices/senders.h"
 
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 // Prices are powers of how busy resources are, as the router's are. Where a plan fills more than it must, say links
 // that have room beside ports that bind, their prices only spoil the bound. So prices of some kinds of resources alone
 // are tried, too, and from the best of these any one kind is left out or added.
-#include "src/plan/bounds/certificate.h"
+#include "src/plan/bounds/prices/certificate.h"
 
 #include <algorithm>
 #include <initializer_list>

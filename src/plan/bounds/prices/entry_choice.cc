@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The reshard authors
-#include "src/plan/bounds/entry_choice.h"
+#include "src/plan/bounds/prices/entry_choice.h"
 
 #include <algorithm>
 #include <bit>

@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/plan/bounds/cheapest_tails.h"
-#include "src/plan/bounds/domain_spread.h"
-#include "src/plan/bounds/entry_choice.h"
-#include "src/plan/bounds/regions.h"
-#include "src/plan/bounds/senders.h"
-#include "src/plan/bounds/third_parties.h"
+#include "src/plan/bounds/prices/cheapest_tails.h"
+#include "src/plan/bounds/prices/domain_spread.h"
+#include "src/plan/bounds/prices/entry_choice.h"
+#include "src/plan/bounds/prices/regions.h"
+#include "src/plan/bounds/prices/senders.h"
+#include "src/plan/bounds/prices/third_parties.h"
 #include "src/plan/routing/audience.h"
 #include "src/plan/routing/fabric.h"
 

@@ -4,7 +4,7 @@
 // LB11. The header has the proof. Ranks that need the same bundles make a class; of each group it takes what only that
 // class needs, over the lesser of two rates: what the class can take in, and what the domains can send that hold
 // something of the groups which may be open beside it, those less than k away among the class's.
-#include "src/plan/order_bound.h"
+#include "src/plan/bounds/order_bound.h"
 
 #include <fmt/format.h>
 
