@@ -10,8 +10,8 @@
 
 namespace reshard::routing {
 
-/// What a hop of depth costs, 1/256 of the full price: where there is capacity to spare trees are stars, and at the limit
-/// they may be as deep as it takes.
+/// What a hop of depth costs, 1/256 of the full price: where there is capacity to spare trees are stars, and at the
+/// limit they may be as deep as it takes.
 inline constexpr std::uint64_t kLevelPrice = Prices::kFullPrice / 256;
 
 /// Prices as a growing tree sees them: with the bytes that it will carry itself, as often as it uses a resource
