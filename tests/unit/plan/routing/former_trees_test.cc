@@ -119,12 +119,13 @@ TEST(FormerTreesTest, AreNotAskedWhereLittleIsKnown) {
   const Machine machine = four_domains();
   for (const std::int64_t known : {3000, 1000}) {
     SCOPED_TRACE(known);
-    const Plan old = planned(machine, {{known, 0, {0}, {2}}, {4000 - known, 0, {0}, {0}}});
-    const Plan now = testing::prepared(machine, {{known, 0, {0}, {2}}, {4000 - known, 0, {0}, {2}}});
+    const Plan old = planned(machine, {{4000 - known, 0, {0}, {0}}, {known, 0, {0}, {2}}});
+    const Plan now = testing::prepared(machine, {{4000 - known, 0, {0}, {2}}, {known, 0, {0}, {2}}});
     const Demand demand = given(old, now, {0, 0, 4 * kMega});
     std::int64_t sum = 0;
     for (const Former& former : demand.former) sum += former.range.end - former.range.begin;
     EXPECT_EQ(sum, known == 3000 ? 3 * kMega : 0);
+    for (const Former& former : demand.former) EXPECT_GE(former.range.begin, kMega);  // behind what is new
   }
 }
 

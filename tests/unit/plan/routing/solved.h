@@ -13,6 +13,7 @@ namespace reshard::testing {
 struct Asked {
   std::vector<std::int32_t> holders, wanted;  ///< ascending
   std::int64_t bytes = 0;
+  std::vector<routing::Former> former{};  ///< what is left of trees that they had
 };
 
 /// What the solver chooses where everything is to be routed at once. Loads are counted here, from arcs and the machine.
@@ -24,7 +25,7 @@ class Solved {
     for (const Asked& asked : all) {
       const auto number = static_cast<std::int32_t>(plan_.bundles.size());
       plan_.bundles.push_back({plan_.sets.intern(asked.holders), plan_.sets.intern(asked.wanted), asked.bytes});
-      demands.push_back({{number, 0, asked.bytes}, {}});
+      demands.push_back({{number, 0, asked.bytes}, {}, asked.former});
     }
     const DomainSets domains(machine, plan_.sets);
     const routing::Fabric fabric(machine);
