@@ -210,8 +210,10 @@ TreeGrower::Entry TreeGrower::best_entry(const Audience::Place& place) {
   const std::vector<std::int32_t>& all = fabric_.machine.domains[place.domain].ranks;
   if (all.size() == place.lacking.size()) return best;
   if (best.rank.valid()) {
-    // What it takes from the exit's port on. If that is less than what any way by an idle rank costs, none is better.
-    if (best.exit.price - exit_price(best.exit.rank) + prices_.port_in(best.rank) <= staging_price_) return best;
+    // What it takes from the exit's port on. If that is less than what any way by an idle rank costs, none is better:
+    // it would come from the same exit, but where rails are isolated.
+    const std::uint64_t exit = fabric_.machine.rail_isolated ? 0 : exit_price(best.exit.rank);
+    if (best.exit.price - exit + prices_.port_in(best.rank) <= staging_price_) return best;
   }
   const std::size_t first_idle = tie(0, static_cast<std::int32_t>(all.size()));
   for (std::size_t i = 0; i < all.size(); ++i) {
