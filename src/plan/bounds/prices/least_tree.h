@@ -34,6 +34,7 @@ class LeastTree {
 
   void begin(const routing::Audience& audience);
   std::uint64_t least_of(Kind kind);
+  std::uint64_t least_out_of_holders(const routing::Audience& audience) const;
   void add_senders(Kind kind);
   void add_senders_of_held_domain(const Place& place, Kind kind);
   void offer_place(const Place& place, Kind kind);
