@@ -40,6 +40,7 @@ LeastTree::LeastTree(const routing::Fabric& fabric, const routing::WayPrices& wa
       everybody_(tails_of_everybody(fabric, ways, regions_)),
       third_parties_(fabric, ways, regions_, everybody_),
       held_(regions_),
+      holder_exits_(fabric, ways),
       senders_(fabric, ways, regions_, held_, everybody_) {}
 
 std::uint64_t LeastTree::least(const Audience& audience) {
@@ -49,28 +50,7 @@ std::uint64_t LeastTree::least(const Audience& audience) {
   for (const Kind kind : {Kind::kNoRelay, Kind::kIdleRank, Kind::kThirdDomain}) {
     least = std::min(least, least_of(kind));
   }
-  return std::max(least, least_out_of_holders(audience));
-}
-
-/// Some arc leaves a rank that holds the bytes, and each rank that lacks them has an arc into it. Said of ranks, where
-/// the rest is said of domains: a rank of a holder's domain may have the bytes from elsewhere, for nothing, and send
-/// them there.
-std::uint64_t LeastTree::least_out_of_holders(const Audience& audience) const {
-  std::uint64_t out = kNoWay;
-  std::uint64_t in = 0;
-  for (const Place& place : audience.places()) {
-    const bool has_links = fabric_.machine.domains[place.domain].ranks.size() > 1;
-    const auto by_link = [&](std::uint64_t price) { return has_links ? price : kNoWay; };
-    for (const std::int32_t number : place.holders) {
-      const RankId rank(number);
-      out = std::min({out, by_link(ways_.link_out[rank]), ways_.port_out[rank]});
-    }
-    for (const std::int32_t number : place.lacking) {
-      const RankId rank(number);
-      in += std::min(by_link(ways_.link_in[rank]), ways_.port_in[rank]);
-    }
-  }
-  return out < kNoWay ? out + in : 0;
+  return std::max(least, holder_exits_.least(audience));
 }
 
 void LeastTree::begin(const Audience& audience) {

@@ -9,6 +9,7 @@
 #include "src/plan/bounds/prices/cheapest_tails.h"
 #include "src/plan/bounds/prices/domain_spread.h"
 #include "src/plan/bounds/prices/entry_choice.h"
+#include "src/plan/bounds/prices/holder_exits.h"
 #include "src/plan/bounds/prices/regions.h"
 #include "src/plan/bounds/prices/senders.h"
 #include "src/plan/bounds/prices/third_parties.h"
@@ -34,7 +35,6 @@ class LeastTree {
 
   void begin(const routing::Audience& audience);
   std::uint64_t least_of(Kind kind);
-  std::uint64_t least_out_of_holders(const routing::Audience& audience) const;
   void add_senders(Kind kind);
   void add_senders_of_held_domain(const Place& place, Kind kind);
   void offer_place(const Place& place, Kind kind);
@@ -62,6 +62,8 @@ class LeastTree {
   std::vector<const Place*> places_;  // by region and block
   unsigned relevant_ = 0;             // things that may have to be done
   unsigned required_ = 0;
+
+  HolderExits holder_exits_;
 
   // Of the kind of trees at hand.
   Senders senders_;
