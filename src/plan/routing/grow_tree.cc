@@ -265,7 +265,7 @@ void TreeGrower::serve(const Audience::Place& place) {
     if (!has(RankId(rank))) left.push_back({prices_.link_out(RankId(rank)), tie(rank, fabric_.ranks.end_id()), rank});
   }
   std::sort(left.begin(), left.end(), [](const Offer& a, const Offer& b) { return b > a; });
-  if (left.size() > 1) relay_by_idle(place, left.size(), left.front().price);
+  if (!left.empty()) relay_by_idle(place, left.size(), left.front().price);
   std::size_t num_left = left.size();
   for (const Offer& offer : left) {
     const RankId rank(offer.who);
@@ -294,25 +294,37 @@ void TreeGrower::serve(const Audience::Place& place) {
 }
 
 /// Hands the bytes to a rank that does not want them, if it sends them on for less than those who have them or the
-/// cheapest of those who want them.
+/// cheapest of those who want them. They come to it from who has them in the domain, or, where those are dear, over the
+/// network.
 void TreeGrower::relay_by_idle(const Audience::Place& place, std::size_t num_left, std::uint64_t other_out) {
   const std::vector<std::int32_t>& all = fabric_.machine.domains[place.domain].ranks;
   if (all.size() == place.lacking.size() + place.holders.size()) return;
   const Offer haver = best_haver(place.domain);
   const std::uint64_t count = num_left;
   const std::uint64_t without = std::min(count * haver.price, haver.price + (count - 1) * (other_out + kLevelPrice));
-  if (without <= haver.price + count * kLevelPrice) return;
+  const bool is_dear = haver.price > kDear;
+  if (without <= haver.price + count * kLevelPrice && !is_dear) return;
   RankId best;
+  BestExits::Exit best_exit;
   std::uint64_t best_price = without;
   for (const std::int32_t number : all) {
     const RankId rank(number);
     if (has(rank) || mark(rank).wants) continue;
-    const std::uint64_t price = haver.price + prices_.link_in(rank) + count * (prices_.link_out(rank) + kLevelPrice);
+    std::uint64_t way_in = haver.price + prices_.link_in(rank);
+    BestExits::Exit exit;
+    if (is_dear && fabric_.has_port(rank)) exit = exits_.best(rank, place.domain);
+    const std::uint64_t crossing = exit.rank.valid() ? exit.price + prices_.port_in(rank) + staging_price_ : kNoWay;
+    if (crossing >= way_in) exit = {};
+    way_in = std::min(way_in, crossing);
+    const std::uint64_t price = way_in + count * (prices_.link_out(rank) + kLevelPrice);
     if (price >= best_price) continue;
     best_price = price;
     best = rank;
+    best_exit = exit;
   }
-  if (best.valid()) add_arc(RankId(haver.who), best);
+  if (!best.valid()) return;
+  if (best_exit.rank.valid()) return add_crossing(best_exit, best);
+  add_arc(RankId(haver.who), best);
 }
 
 /// From now on all ranks of the domain may send to others: those that have the bytes, and the rest with one more hop.
