@@ -339,7 +339,8 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   least_time_ = start_time_;
   prices_.set_time(start_time_);
   grower_.settle(prices_);
-  grower_.set_relay_price(kFirstRelayPrice);
+  // Behind isolated rails few ranks are reached directly.
+  grower_.set_relay_price(fabric_.machine.rail_isolated ? kRelayPrice : kFirstRelayPrice);
   const std::int64_t num_parts = effort_for(demands->size()).parts;
   for (const std::size_t d : order_) RESHARD_TRY(start_from_former(&(*demands)[d], d, true));
   for (const std::size_t d : order_) {
