@@ -10,7 +10,7 @@ printed, not an error; a plan that could not be made is.
 
   loss     a plan made again after a loss is slower than one made anew for the ranks that stay (1.05 is allowed)
 
-Planning ends at 1.01 of a bound, so that what is slower by less than 1 % may be as near its limit as the other.
+Planning ends at 1.005 of what it can prove, so that what is slower by less may be as near its limit as the other.
 
 Times are compared with the largest lower bound: `estimate` by the plan's own model, `load` without the time to fill
 chains, `simulated` as a fluid. Checks, each of which must find nothing:
