@@ -144,7 +144,7 @@ TEST(EmitTest, EveryByteGoesAlongOneTreeAndEachTreeCarriesItsShare) {
 /// Of 4 MB rank 1 had sent the second and third one, and rank 2 the fourth.
 Demand with_former(std::int64_t bytes_of_1, std::int64_t bytes_of_0) {
   const TreePtr by_1 = tree_of({{1, 4, -1}});
-  Demand demand{{0, 0, 4 * kMega}, {{tree_of({{0, 4, -1}}), bytes_of_0}, {by_1, bytes_of_1}}};
+  Demand demand{{0, 0, 4 * kMega}, {{by_1, bytes_of_1}, {tree_of({{0, 4, -1}}), bytes_of_0}}};
   demand.former = {{{0, kMega, 3 * kMega}, by_1}, {{0, 3 * kMega, 4 * kMega}, tree_of({{2, 4, -1}})}};
   return demand;
 }

@@ -14,9 +14,9 @@ namespace {
 using testing::kMega;
 using testing::Placed;
 
-/// Domains of two ranks each.
+/// Domains of two ranks each; the second receives from several others at once.
 Machine four_domains() {
-  return testing::hand_machine({{0}, {0}, {1}, {1}, {2}, {2}, {3}, {3}});
+  return testing::hand_machine({{0}, {0}, {1, 0, 100 * kMega}, {1}, {2}, {2}, {3}, {3}});
 }
 
 Plan planned(const Machine& machine, const std::vector<Placed>& tensors) {
@@ -27,8 +27,7 @@ Plan planned(const Machine& machine, const std::vector<Placed>& tensors) {
 }
 
 Demand given(const Plan& old, const Plan& now, const Range& range) {
-  const Machine machine = four_domains();
-  const Fabric fabric(machine);
+  const Fabric fabric(*now.options.machine);
   Demand demand{range, {}};
   FormerTrees(old, now, fabric).give(&demand);
   return demand;
@@ -114,13 +113,35 @@ TEST(FormerTreesTest, WhoIsNewIsNotInThem) {
   for (const Former& former : demand.former) EXPECT_EQ(served_by(*former.part), (std::set<std::int32_t>{2}));
 }
 
+/// Rank 0 sends by the port of rank 1, which is faster, and has a part in the plans only as long as it keeps a tensor.
+TEST(FormerTreesTest, WhoOnlyPassesBytesOnDoesSoAsLongAsItIsThere) {
+  const Machine machine = testing::hand_machine({{0, 0, kMega}, {0, 1, 9 * kMega}, {1, 0, 100 * kMega}});
+  const Placed moved{4000, 0, {0}, {2}};
+  const Placed kept{1000, 0, {1}, {1}};
+  const Plan old = planned(machine, {moved, kept});
+  for (const bool is_there : {true, false}) {
+    SCOPED_TRACE(is_there);
+    const Plan now = testing::prepared(machine, is_there ? std::vector{moved, kept} : std::vector{moved});
+    const std::int32_t bundle = testing::bundle_of(now, {0}, {2});
+    const Demand demand = given(old, now, {bundle, 0, 4 * kMega});
+    expect_all(demand);
+    std::int64_t num_passed_on = 0;
+    for (const Former& former : demand.former) {
+      if (former.part->arcs.size() > 1) num_passed_on += former.range.end - former.range.begin;
+    }
+    EXPECT_EQ(num_passed_on > 2 * kMega, is_there);
+    EXPECT_EQ(num_passed_on == 0, !is_there);
+  }
+}
+
 /// The old plan left most of the bytes where they were, so it has no trees for them.
 TEST(FormerTreesTest, AreNotAskedWhereLittleIsKnown) {
   const Machine machine = four_domains();
   for (const std::int64_t known : {3000, 1000}) {
     SCOPED_TRACE(known);
-    const Plan old = planned(machine, {{4000 - known, 0, {0}, {0}}, {known, 0, {0}, {2}}});
-    const Plan now = testing::prepared(machine, {{4000 - known, 0, {0}, {2}}, {known, 0, {0}, {2}}});
+    const Plan old = planned(machine, {{4000 - known, 0, {0, 4}, {0}}, {known, 0, {0, 4}, {2}}});
+    const Plan now = testing::prepared(machine, {{4000 - known, 0, {0, 4}, {2}}, {known, 0, {0, 4}, {2}}});
+    EXPECT_GE(old.routes.size(), 2U);  // from both holders
     const Demand demand = given(old, now, {0, 0, 4 * kMega});
     std::int64_t sum = 0;
     for (const Former& former : demand.former) sum += former.range.end - former.range.begin;

@@ -44,6 +44,7 @@ TEST_F(MendTreeTest, ChildrenInTheDomainOfWhoIsGoneAreFedByTheFirstOfThem) {
 
 TEST_F(MendTreeTest, ChildrenInOtherDomainsAreFedByWhatFedWhoIsGone) {
   EXPECT_EQ(mend({{0, 3, -1}, {3, 6, 0}, {6, 7, 1}}, {0}, {3, 7}, {6}), (Arcs{{0, 3, -1}, {3, 7, 0}}));
+  EXPECT_EQ(mend({{0, 3, -1}, {3, 6, 0}, {3, 7, 0}}, {0}, {6, 7}, {3}), (Arcs{{0, 6, -1}, {0, 7, -1}}));
 }
 
 TEST_F(MendTreeTest, WhoOnlyPassedTheBytesOnStaysIfItIsThere) {
