@@ -68,7 +68,7 @@ struct Units {
 
 TEST(CheapestPathTest, ATreeForOneRankIsTheCheapestPathThatPassesNoThirdDomain) {
   int num_relayed = 0;
-  for (std::uint64_t seed = 1; seed <= 3000; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 1500; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);
     const Units given(random);
@@ -86,7 +86,7 @@ TEST(CheapestPathTest, ATreeForOneRankIsTheCheapestPathThatPassesNoThirdDomain) 
     EXPECT_EQ(given.of(*tree), least);
     num_relayed += tree->arcs.size() > 1 ? 1 : 0;
   }
-  EXPECT_GT(num_relayed, 300);
+  EXPECT_GT(num_relayed, 150);
 }
 
 }  // namespace

@@ -82,7 +82,7 @@ class Ways {
 
 TEST(DetoursTest, AreTheCheapestWayThroughAFreeDomain) {
   int num_found = 0;
-  for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);
     Ways ways(random);
@@ -91,7 +91,7 @@ TEST(DetoursTest, AreTheCheapestWayThroughAFreeDomain) {
     ways.check(static_cast<std::uint64_t>(random.between(1, 8)) * Prices::kFullPrice / 4, 1);
     num_found += ways.is_found() ? 1 : 0;
   }
-  EXPECT_GT(num_found, 200);
+  EXPECT_GT(num_found, 100);
 }
 
 }  // namespace
