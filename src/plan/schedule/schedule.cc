@@ -71,10 +71,12 @@ void schedule_routes(Plan* plan) {
   Rounds rounds =
       colour(entries, num_domains, num_domains, machine.domains.size() > kMany ? kLog2RoundsOfMany : kLog2Rounds);
   // What stays inside a domain is spread over all rounds: it has the list of them, which stands behind the entries'
-  // own.
+  // own. Where nothing crosses they serve it alone: in one round the routes would go one after the other, each with
+  // only its own relay busy.
   const auto all_rounds = static_cast<std::int32_t>(rounds.numbers.size());
   plan->rounds = std::move(rounds.numbers);
-  for (std::int32_t i = 0; i < std::max(1, rounds.num_rounds); ++i) plan->rounds.push_back(i);
+  const std::int32_t num_rounds = rounds.num_rounds == 0 ? 1 << kLog2Rounds : rounds.num_rounds;
+  for (std::int32_t i = 0; i < num_rounds; ++i) plan->rounds.push_back(i);
   for (std::size_t r = 0; r < routes.size(); ++r) {
     Route& route = routes[r];
     route.first_round = entry_of[r] < 0 ? all_rounds : static_cast<std::int32_t>(at(rounds.first, entry_of[r]));

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "src/plan/estimate.h"
 #include "src/plan/save.h"
 #include "tests/unit/plan/hand_machine.h"
@@ -98,6 +100,41 @@ TEST(WindowTest, DeepRoutesThatAreShortLeaveWindowsLarge) {
   };
   EXPECT_EQ(fitted_with(300'000), kMostBytes);
   EXPECT_LT(fitted_with(500'000), 500'000);
+}
+
+/// Each of the others gets a part from the holder and gives it to the rest: all at the same time, or only one of them
+/// has something to give.
+TEST(WindowTest, WhereNothingCrossesTheHolderServesAllRelaysAtOnce) {
+  PlanOptions options;
+  options.staging_bytes = 1 << 20;
+  options.machine = std::make_shared<const Machine>(hand_machine(std::vector<HandRank>(8)));
+  const Plan plan = replicate({0}, {1, 2, 3, 4, 5, 6, 7}, 64 * testing::kMega, options);
+  struct Send {
+    WindowOrder order;
+    std::int32_t receiver = -1;
+    std::int64_t bytes = 0;
+  };
+  std::vector<Send> sends;
+  std::vector<std::int64_t> all(8);
+  for (std::size_t r = 0; r < plan.routes.size(); ++r) {
+    const Route route = plan.routes[r];
+    for (const Window& window : windows_of(plan, route)) {
+      for (std::int32_t h = 0; h < route.num_hops; ++h) {
+        const Hop hop = plan.begin_hops(route)[h];
+        if (hop.src != 0) continue;
+        sends.push_back({window_order(plan, static_cast<std::int64_t>(r), window, hop), hop.dst, window.size_bytes});
+        at(all, hop.dst) += window.size_bytes;
+      }
+    }
+  }
+  std::sort(sends.begin(), sends.end(), [](const Send& a, const Send& b) { return a.order < b.order; });
+  std::vector<std::int64_t> first_half(8);
+  for (std::size_t i = 0; i < sends.size() / 2; ++i) at(first_half, sends[i].receiver) += sends[i].bytes;
+  for (std::int32_t rank = 1; rank < 8; ++rank) {
+    EXPECT_GE(at(first_half, rank), at(all, rank) / 3) << rank;
+    EXPECT_LE(at(first_half, rank), at(all, rank) * 2 / 3) << rank;
+    EXPECT_GT(at(all, rank), 0) << rank;
+  }
 }
 
 TEST(WindowTest, ASmallBudgetStaysTheLimit) {
