@@ -7,6 +7,7 @@
 #include <rapidcheck/gtest.h>
 
 #include "src/plan/routing/grow_tree.h"
+#include "tests/unit/plan/hand_machine.h"
 #include "tests/unit/plan/routing/random_fabric.h"
 #include "tests/unit/plan/routing/tree_checks.h"
 
@@ -89,6 +90,25 @@ RC_GTEST_PROP(GrowTreeTest, GoesOnFromAPartAndLeavesItAsItIs, ()) {
   RC_ASSERT(fault_of(given.machine, *tree, need) == "");
   RC_ASSERT(tree->arcs.size() >= known.arcs.size());
   RC_ASSERT(std::equal(known.arcs.begin(), known.arcs.end(), tree->arcs.begin()));
+}
+
+/// Nobody in the second host has or wants the bytes, but it alone joins the two rails.
+TEST(GrowTreeTest, PassesAHostThatJoinsIsolatedRails) {
+  Machine machine = testing::hand_machine({{0, 0}, {1, 0}, {1, 1}, {2, 1}});
+  machine.rail_isolated = true;
+  const Fabric fabric(machine);
+  const Uses uses(fabric);
+  Prices prices(fabric);
+  prices.set_time({1, 1});
+  const Need need{{0}, {3}, {3}};
+  const AskedFor asked(machine, need);
+  TreeGrower grower(fabric, uses, prices);
+  grower.settle(prices);
+  for (const std::int64_t carried_bytes : {0, 1'000'000}) {
+    const TreePtr tree = grower.grow(asked.audience, carried_bytes, 0);
+    ASSERT_NE(tree, nullptr);
+    EXPECT_EQ(*tree, (Tree{{{0, 1, -1, true}, {1, 2, 0, true}, {2, 3, 1, false}}}));
+  }
 }
 
 }  // namespace
