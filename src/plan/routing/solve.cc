@@ -327,21 +327,15 @@ void Solver::sweep(std::vector<Demand>* demands) {
   }
 }
 
-Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands, std::int64_t good_part) {
-  good_part_ = good_part;
-  for (const BaseLoad& given : base) prices_.add(given.resource, given.bytes);
-  order_.resize(demands->size());
-  std::iota(order_.begin(), order_.end(), std::size_t{0});
-  std::stable_sort(order_.begin(), order_.end(),
-                   [&](std::size_t a, std::size_t b) { return (*demands)[a].bytes() > (*demands)[b].bytes(); });
+/// Gives all demands their first trees, those that had none so many each. @pre none is loaded
+Status Solver::start_all(std::vector<Demand>* demands, std::int64_t num_parts) {
   prices_.set_exponent(kLog2StartExponent);
-  start_time_ = least_time(plan_, fabric_, domains_, *demands);
-  least_time_ = start_time_;
   prices_.set_time(start_time_);
   grower_.settle(prices_);
   // Behind isolated rails few ranks are reached directly.
   grower_.set_relay_price(fabric_.machine.rail_isolated ? kRelayPrice : kFirstRelayPrice);
-  const std::int64_t num_parts = effort_for(demands->size()).parts;
+  work_ = 0;
+  settled_work_ = 0;
   for (const std::size_t d : order_) RESHARD_TRY(start_from_former(&(*demands)[d], d, true));
   for (const std::size_t d : order_) {
     settle_time();
@@ -354,6 +348,34 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   settled_work_ = 0;
   prices_.set_exponent(kLog2FirstExponent);
   prices_.set_time(prices_.busiest());
+  return {};
+}
+
+void Solver::unload(std::vector<Demand>* demands) {
+  for (Demand& demand : *demands) {
+    for (const Share& share : demand.shares) load(*share.tree, -share.bytes);
+    demand.shares.clear();
+  }
+}
+
+Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands, std::int64_t good_part) {
+  good_part_ = good_part;
+  for (const BaseLoad& given : base) prices_.add(given.resource, given.bytes);
+  order_.resize(demands->size());
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  std::stable_sort(order_.begin(), order_.end(),
+                   [&](std::size_t a, std::size_t b) { return (*demands)[a].bytes() > (*demands)[b].bytes(); });
+  start_time_ = least_time(plan_, fabric_, domains_, *demands);
+  least_time_ = start_time_;
+  // A tree for each demand, if that will do: the fewer there are, the fewer peers a rank has. Where few groups may be
+  // open the bytes of few demands are under way at a time, and several trees of each keep more of the machine busy.
+  const std::int64_t num_parts = effort_for(demands->size()).parts;
+  const std::int64_t first_parts = plan_.options.open_groups > 0 ? num_parts : 1;
+  RESHARD_TRY(start_all(demands, first_parts));
+  if (num_parts > first_parts && !is_at_limit()) {
+    unload(demands);
+    RESHARD_TRY(start_all(demands, num_parts));
+  }
   if (!is_at_limit()) raise_least_time(base, *demands);
   grower_.set_relay_price(kRelayPrice);
   for (int e = kLog2FirstExponent; e <= kLog2LastExponent && work_ <= kMostWork && !is_at_limit();) {
