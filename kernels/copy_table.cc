@@ -21,6 +21,12 @@ std::uint64_t hash_of(const std::vector<PlacedCopy>& list, std::uint64_t kin) {
   return hash;
 }
 
+/// Lists that are no repeats may lie far apart in memory, and their products then beyond 64 bits.
+bool is_multiple(std::intptr_t found, std::int64_t repeat, std::intptr_t step) {
+  std::intptr_t product = 0;
+  return !__builtin_mul_overflow(repeat, step, &product) && found == product;
+}
+
 }  // namespace
 
 PlacedCopy CopyTable::prepare(const CopyOp& op) {
@@ -53,16 +59,6 @@ CopyTable::Step CopyTable::difference(const Pattern& pattern, const std::vector<
   return {bytes_between(first.src, copy.src), bytes_between(first.dst, copy.dst),
           bytes_between(first.scales, copy.scales)};
 }
-
-namespace {
-
-/// Lists that are no repeats may lie far apart in memory, and their products then beyond 64 bits.
-bool is_multiple(std::intptr_t found, std::int64_t repeat, std::intptr_t step) {
-  std::intptr_t product = 0;
-  return !__builtin_mul_overflow(repeat, step, &product) && found == product;
-}
-
-}  // namespace
 
 /// Whether the list is a repeat of the pattern, and which. The second list that has the shapes of a pattern always is:
 /// it sets the steps. @pre has_shapes_of()

@@ -4,9 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include "src/plan/routing/grow_tree.h"
-#include "tests/unit/plan/routing/random_fabric.h"
-#include "tests/unit/plan/routing/tree_checks.h"
+#include "tests/unit/plan/routing/random_need.h"
 
 namespace reshard::routing {
 namespace {
@@ -41,11 +39,8 @@ TEST(CheapestFeedsTest, NobodyIsFedForLessByAnotherThatHasTheBytes) {
   int num_changed = 0;
   for (std::uint64_t seed = 1; seed <= 1500; ++seed) {
     SCOPED_TRACE(seed);
-    optimum::Random random(seed);
-    const testing::RandomFabric given(random);
-    const testing::Need need = testing::draw_need(random, given.machine.num_ranks());
-    const testing::AskedFor asked(given.machine, need);
-    TreeGrower grower(given.fabric, given.uses, given.prices);
+    testing::RandomNeed drawn(seed);
+    auto& [random, given, need, asked, grower] = drawn;
     // As if it carried much: it then takes ways that are not the cheapest.
     const TreePtr grown = grower.grow(asked.audience, 1'000'000'000'000, 0);
     if (grown == nullptr) continue;

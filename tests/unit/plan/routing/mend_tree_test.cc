@@ -4,10 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include "src/plan/routing/grow_tree.h"
 #include "tests/unit/plan/hand_machine.h"
-#include "tests/unit/plan/routing/random_fabric.h"
-#include "tests/unit/plan/routing/tree_checks.h"
+#include "tests/unit/plan/routing/random_need.h"
 
 namespace reshard::routing {
 namespace {
@@ -99,11 +97,8 @@ TEST(MendTreeLawTest, TheRestStaysAsItIs) {
   int num_fed = 0;
   for (std::uint64_t seed = 1; seed <= 1500; ++seed) {
     SCOPED_TRACE(seed);
-    optimum::Random random(seed);
-    const testing::RandomFabric given(random);
-    const testing::Need need = testing::draw_need(random, given.machine.num_ranks());
-    const testing::AskedFor asked(given.machine, need);
-    TreeGrower grower(given.fabric, given.uses, given.prices);
+    testing::RandomNeed drawn(seed);
+    auto& [random, given, need, asked, grower] = drawn;
     grower.settle(given.prices);
     const TreePtr grown = grower.grow(asked.audience, random.one_in(2) ? 0 : 1'000'000'000, 0);
     if (grown == nullptr || grown->arcs.empty()) continue;
