@@ -12,10 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string bytes(const json& value) {
-  return format_bytes(value.get<std::int64_t>());
-}
-
 std::string seconds(const json& value) {
   return format_seconds(value.get<double>());
 }
@@ -76,7 +72,7 @@ std::string bounds_text(const json& report) {
 std::string classes_text(const json& report) {
   std::string text = heading("link class", "bytes", "links used", "busiest");
   for (const json& kind : report.at("link_classes")) {
-    text += row(text_of(kind.at("class")), bytes(kind.at("bytes")), kind.at("used").dump(),
+    text += row(text_of(kind.at("class")), bytes_text(kind.at("bytes")), kind.at("used").dump(),
                 fmt::format("{}: {}", seconds(kind.at("busiest_seconds")), text_of(kind.at("busiest"))));
   }
   return text;
@@ -85,12 +81,12 @@ std::string classes_text(const json& report) {
 std::string traffic_text(const json& report) {
   const json& traffic = report.at("traffic");
   std::string text = heading("path", "bytes", "", "");
-  text += row("inside domains", bytes(traffic.at("bytes_inside_domains")), "", "");
-  text +=
-      row("over the network", bytes(traffic.at("bytes_network")), "",
-          fmt::format("{} from sources, {} forwarded in chains of up to {}", bytes(traffic.at("bytes_from_sources")),
-                      bytes(traffic.at("bytes_forwarded")), traffic.at("longest_chain").dump()));
-  text += row("through staging", bytes(traffic.at("bytes_through_staging")), "", "");
+  text += row("inside domains", bytes_text(traffic.at("bytes_inside_domains")), "", "");
+  text += row(
+      "over the network", bytes_text(traffic.at("bytes_network")), "",
+      fmt::format("{} from sources, {} forwarded in chains of up to {}", bytes_text(traffic.at("bytes_from_sources")),
+                  bytes_text(traffic.at("bytes_forwarded")), traffic.at("longest_chain").dump()));
+  text += row("through staging", bytes_text(traffic.at("bytes_through_staging")), "", "");
   text += heading("network ports", "busiest", "mean", "max / mean");
   for (const auto& [label, key] : {std::pair{"of sources, out", "ports_out"}, {"of receivers, in", "ports_in"}}) {
     const json& side = report.at(key);
@@ -106,7 +102,7 @@ std::string comparison_text(const json& report) {
       fmt::format("\n  {:<31} {:>12} {:>10} {:>9}  {}\n", "other ways", "network", "takes", "times", "set by");
   const auto line = [&text](const std::string& name, const json& way, const json& takes, double times,
                             const json& resource) {
-    text += fmt::format("  {:<31} {:>12} {:>10} {:>9.2f}  {}\n", name, bytes(way), seconds(takes), times,
+    text += fmt::format("  {:<31} {:>12} {:>10} {:>9.2f}  {}\n", name, bytes_text(way), seconds(takes), times,
                         text_of(resource));
   };
   line("this plan", report.at("traffic").at("bytes_network"), report.at("estimate_seconds"), 1.0,
@@ -122,10 +118,10 @@ std::string advice_text(const json& report) {
   if (!report.contains("advice")) return "";
   const json& advice = report.at("advice");
   std::string text = heading("another order of ranks", "now", "then", "--json has it");
-  text += row("bytes moved", bytes(advice.at("moved_bytes_now")), bytes(advice.at("moved_bytes_best")),
+  text += row("bytes moved", bytes_text(advice.at("moved_bytes_now")), bytes_text(advice.at("moved_bytes_best")),
               fmt::format("{:.1f} % less", advice.at("gain").get<double>() * 100));
-  return text +
-         row("over the network", bytes(advice.at("network_bytes_now")), bytes(advice.at("network_bytes_best")), "");
+  return text + row("over the network", bytes_text(advice.at("network_bytes_now")),
+                    bytes_text(advice.at("network_bytes_best")), "");
 }
 
 }  // namespace

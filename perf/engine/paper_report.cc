@@ -18,21 +18,17 @@ std::string line(const char* label, const std::string& value) {
   return fmt::format("  {:<22} {}\n", label, value);
 }
 
-std::string bytes(const json& value) {
-  return format_bytes(value.get<std::int64_t>());
-}
-
 /// What one direction asks of the ranks that take part in it.
 std::string side_line(const char* label, const json& side) {
-  return fmt::format("  {:<22} {:>12} {:>12} {:>9.3f} {:>12} {:>8} {:>8}\n", label, bytes(side.at("max_bytes")),
-                     bytes(side.at("mean_bytes")), side.at("max_over_mean").get<double>(),
-                     bytes(side.at("bound_bytes")), side.at("ranks").dump(), side.at("used").dump());
+  return fmt::format("  {:<22} {:>12} {:>12} {:>9.3f} {:>12} {:>8} {:>8}\n", label, bytes_text(side.at("max_bytes")),
+                     bytes_text(side.at("mean_bytes")), side.at("max_over_mean").get<double>(),
+                     bytes_text(side.at("bound_bytes")), side.at("ranks").dump(), side.at("used").dump());
 }
 
 std::string histogram_text(const json& buckets) {
   std::string text;
   for (const json& bucket : buckets) {
-    text += fmt::format("    up to {:>12} {:>12}\n", bytes(bucket.at("up_to_bytes")), bucket.at("count").dump());
+    text += fmt::format("    up to {:>12} {:>12}\n", bytes_text(bucket.at("up_to_bytes")), bucket.at("count").dump());
   }
   return text;
 }
@@ -62,7 +58,7 @@ std::string stream_text(const json& of) {
       "", fmt::format("{} stages of {} rounds, {}", rank.at("stages").dump(), rank.at("rounds").dump(), cut_text(of)));
   text += line("", fmt::format("{} launches, at most {} of copies in a stage; {} of staging of {}",
                                rank.at("launches").dump(), rank.at("most_launches_per_stage").dump(),
-                               bytes(rank.at("staging_bytes")), bytes(of.at("staging_budget_bytes"))));
+                               bytes_text(rank.at("staging_bytes")), bytes_text(of.at("staging_budget_bytes"))));
   return text;
 }
 
@@ -118,35 +114,37 @@ std::string plan_report_text(const JobOptions& options, const json& report) {
   text += line("ranks", report.at("ranks").dump());
   text += line("tensors", fmt::format("{} in {} groups", report.at("tensors").dump(), report.at("groups").dump()));
   text += skipped_text(report);
-  text += line("bytes across ranks", bytes(report.at("bytes_crossed")));
-  text += line("bytes within ranks", bytes(report.at("bytes_local")));
+  text += line("bytes across ranks", bytes_text(report.at("bytes_crossed")));
+  text += line("bytes within ranks", bytes_text(report.at("bytes_local")));
   text += fmt::format("\n  {:<22} {:>12} {:>12} {:>9} {:>12} {:>8} {:>8}\n", "bytes per rank", "max", "mean",
                       "max/mean", "lower bound", "ranks", "used");
   text += side_line("sent", report.at("senders"));
   text += side_line("received", report.at("receivers"));
-  text += line("busiest rank", bytes(report.at("bound_bytes")) + " cannot be avoided, whatever the plan");
+  text += line("busiest rank", bytes_text(report.at("bound_bytes")) + " cannot be avoided, whatever the plan");
   if (report.contains("quantised")) text += quantised_text(report.at("quantised"));
   if (has_machine) text += machine_report_text(report);
   text += "\n" + line("atoms, bundles", fmt::format("{}, {}", report.at("atoms").dump(), report.at("bundles").dump()));
   text += line("messages", report.at("messages").dump());
   text += histogram_text(report.at("message_sizes"));
-  text +=
-      line("staging, windows", fmt::format("{} of {}, {} each", bytes(report.at("staging_bytes")),
-                                           bytes(report.at("staging_budget_bytes")), bytes(report.at("window_bytes"))));
+  text += line("staging, windows",
+               fmt::format("{} of {}, {} each", bytes_text(report.at("staging_bytes")),
+                           bytes_text(report.at("staging_budget_bytes")), bytes_text(report.at("window_bytes"))));
   if (report.contains("streams")) text += streams_text(report.at("streams"));
   if (report.contains("peak_memory_bytes"))
-    text += line("peak memory of a rank", bytes(report.at("peak_memory_bytes")));
+    text += line("peak memory of a rank", bytes_text(report.at("peak_memory_bytes")));
   text += "\n" + line("layouts took", format_seconds(report.at("layout_seconds").get<double>()));
   text += line("planning took", format_seconds(report.at("planning_seconds").get<double>()));
   if (has_machine) text += line("estimating took", format_seconds(report.at("estimating_seconds").get<double>()));
-  text += line("most memory resident", bytes(report.at("peak_rss_bytes")));
+  text += line("most memory resident", bytes_text(report.at("peak_rss_bytes")));
   if (report.contains("replanned")) {
     const json& changed = report.at("replanned");
-    text += line("changed by the loss", fmt::format("{} of {} bundles, {} of {}", changed.at("bundles_changed").dump(),
-                                                    changed.at("bundles").dump(), bytes(changed.at("bytes_changed")),
-                                                    bytes(changed.at("bytes"))));
-    text += line("on other trees", fmt::format("{} of {}, each byte counted once", bytes(changed.at("rerouted_bytes")),
-                                               bytes(changed.at("routed_bytes"))));
+    text +=
+        line("changed by the loss", fmt::format("{} of {} bundles, {} of {}", changed.at("bundles_changed").dump(),
+                                                changed.at("bundles").dump(), bytes_text(changed.at("bytes_changed")),
+                                                bytes_text(changed.at("bytes"))));
+    text +=
+        line("on other trees", fmt::format("{} of {}, each byte counted once", bytes_text(changed.at("rerouted_bytes")),
+                                           bytes_text(changed.at("routed_bytes"))));
   }
   text += line("plan hash", report.at("hash").get<std::string>());
   return text;

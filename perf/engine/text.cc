@@ -7,6 +7,7 @@
 #include <cctype>
 #include <charconv>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "perf/engine/error.h"
@@ -38,6 +39,10 @@ std::string format_bytes(std::int64_t size_bytes) {
     ++unit;
   }
   return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 2, kUnits[unit]);
+}
+
+std::string bytes_text(const nlohmann::json& size_bytes) {
+  return format_bytes(size_bytes.get<std::int64_t>());
 }
 
 std::string format_seconds(double seconds) {

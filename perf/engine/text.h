@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,8 @@ std::int64_t parse_size_bytes(std::string_view text);
 
 /// A byte count for a person: "512 B", "1.50 MiB".
 std::string format_bytes(std::int64_t size_bytes);
+/// The same of a number in JSON.
+std::string bytes_text(const nlohmann::json& size_bytes);
 
 /// A time for a person, of four digits: "1.399 s", "15.64 ms", "734.6 us".
 std::string format_seconds(double seconds);

@@ -10,11 +10,10 @@ namespace reshard {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::kShortUs;
 using testing::kTimeoutUs;
 using testing::RankBuffers;
 using testing::run_ranks;
-
-constexpr std::int64_t kShortUs = 200'000;
 
 /// Tensor t in group t goes from rank t to rank `num_sources`, whole.
 testing::Scenario one_tensor_per_source(std::int32_t num_sources, std::int64_t num_elements = 100) {

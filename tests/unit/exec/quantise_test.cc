@@ -383,13 +383,13 @@ TEST(QuantiseTest, RandomJobsHoldWhatTheirDefinitionsSay) {
     const std::optional<Runs> runs = draw_runs(&choices);
     if (!runs) return;
     testing::seed_streams(runs->late_seed);
-    RC_ASSERT(testing::run_ranks(runs->plan->num_ranks, [&](Transport* transport) {
-                return run_rank(*runs, transport);
-              }) == "");
+    RC_ASSERT(testing::run_ranks(runs->plan->num_ranks,
+                                 [&](Transport* transport) { return run_rank(*runs, transport); }) == "");
   }));
 }
 
-// A sanitizer has time for few runs, and few may well convert at one side only: what can be drawn is asked of many plans.
+// A sanitizer has time for few runs, and few may well convert at one side only: what can be drawn is asked of many
+// plans.
 TEST(QuantiseTest, DrawnJobsConvertAtEitherSide) {
   int at_source = 0;
   int at_destination = 0;

@@ -19,6 +19,7 @@ using ::testing::AnyOf;
 using testing::append_route;
 using testing::Choices;
 using ::testing::HasSubstr;
+using testing::kShortUs;
 using testing::kTimeoutUs;
 using testing::RankBuffers;
 using testing::relay_at_random;
@@ -26,8 +27,6 @@ using testing::run_ranks;
 using testing::run_world;
 using testing::RunOptions;
 using testing::Scenario;
-
-constexpr std::int64_t kShortUs = 200'000;
 
 class RelayTest : public ::testing::TestWithParam<int> {};
 

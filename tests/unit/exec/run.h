@@ -10,6 +10,7 @@
 namespace reshard::testing {
 
 constexpr std::int64_t kTimeoutUs = 60'000'000;  // with a sanitizer beside other tests large runs take 20 s
+constexpr std::int64_t kShortUs = 200'000;       // where it must run out
 
 struct RunOptions {
   Scenario scenario;

@@ -13,8 +13,8 @@
 namespace reshard::testing {
 namespace {
 
-constexpr std::byte kPoison{0xa5};
-constexpr std::int64_t kGuardBytes = 64;
+constexpr std::byte kRowPoison{0xa5};
+constexpr std::int64_t kRowGuardBytes = 64;
 
 std::vector<std::byte> counting_bytes(std::int64_t size) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(size));
@@ -23,7 +23,7 @@ std::vector<std::byte> counting_bytes(std::int64_t size) {
 }
 
 std::vector<std::byte> poisoned(std::int64_t size) {
-  return std::vector(static_cast<std::size_t>(size), kPoison);
+  return std::vector(static_cast<std::size_t>(size), kRowPoison);
 }
 
 class RowsTest : public KernelsTest {
@@ -34,9 +34,9 @@ class RowsTest : public KernelsTest {
     const std::int64_t src_stride = row_bytes + 5;
     const std::int64_t dst_stride = row_bytes + gap_bytes;
     const auto src = counting_bytes(num_rows * src_stride);
-    auto actual = poisoned(offset + num_rows * dst_stride + 2 * kGuardBytes);
+    auto actual = poisoned(offset + num_rows * dst_stride + 2 * kRowGuardBytes);
     auto expected = actual;
-    const auto at = static_cast<std::size_t>(kGuardBytes + offset);
+    const auto at = static_cast<std::size_t>(kRowGuardBytes + offset);
     kernel({is_fill ? nullptr : src.data(), actual.data() + at, {row_bytes, 1, 1}, {num_rows, src_stride, dst_stride}});
     kernels().fence();
     for (std::int64_t row = 0; row < num_rows; ++row) {
@@ -75,15 +75,15 @@ class RowsTest : public KernelsTest {
         const std::int64_t src_stride = rows * element_bytes + 3;
         const std::int64_t dst_stride = cols * element_bytes + 1;
         const auto src = counting_bytes(cols * src_stride);
-        auto actual = poisoned(rows * dst_stride + 2 * kGuardBytes);
+        auto actual = poisoned(rows * dst_stride + 2 * kRowGuardBytes);
         auto expected = actual;
         kernel({src.data(),
-                actual.data() + kGuardBytes,
+                actual.data() + kRowGuardBytes,
                 {cols, src_stride, element_bytes},
                 {rows, element_bytes, dst_stride}});
         for (std::int64_t r = 0; r < rows; ++r) {
           for (std::int64_t c = 0; c < cols; ++c) {
-            std::memcpy(expected.data() + kGuardBytes + r * dst_stride + c * element_bytes,
+            std::memcpy(expected.data() + kRowGuardBytes + r * dst_stride + c * element_bytes,
                         src.data() + c * src_stride + r * element_bytes, static_cast<std::size_t>(element_bytes));
           }
         }

@@ -23,7 +23,7 @@
 namespace reshard::testing {
 namespace {
 
-constexpr std::uint64_t kSeed = 77;
+constexpr std::uint64_t kAccessSeed = 77;
 
 struct Ratio {
   double loads;           ///< sectors * 32 / bytes, access by access
@@ -128,7 +128,7 @@ TEST(SectorsTest, TheTransposeOfExpertsTouchesFewSectorsMoreThanItFills) {
 }
 
 TEST(SharedMemoryTest, NoRaceInRandomBatches) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kAccessSeed);
   RaceDetector races;
   const Watch watch(&races);
   for (int round = 0; round < 150; ++round) {
@@ -139,7 +139,7 @@ TEST(SharedMemoryTest, NoRaceInRandomBatches) {
     list.add(copy.bind(src.data(), dst.data()));
     TileTable table;
     run_on_fibers(table, table.add(list), 2);
-    ASSERT_TRUE(races.findings().empty()) << races.findings().front() << ", seed " << kSeed << " round " << round;
+    ASSERT_TRUE(races.findings().empty()) << races.findings().front() << ", seed " << kAccessSeed << " round " << round;
   }
 }
 

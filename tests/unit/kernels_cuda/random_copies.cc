@@ -12,8 +12,8 @@
 namespace reshard::testing {
 namespace {
 
-constexpr std::int64_t kGuardBytes = 128;
-constexpr std::byte kPoison{0xa5};
+constexpr std::int64_t kEdgeBytes = 128;
+constexpr std::byte kUntouched{0xa5};
 
 using Random = std::mt19937_64;
 
@@ -73,9 +73,9 @@ std::vector<std::byte> memory_of(Random* random, const std::vector<std::int64_t>
     const std::int64_t reach = (shape[d] - 1) * strides[d];
     (reach < 0 ? low : high) += reach;
   }
-  *base = kGuardBytes - low + (one_in(random, 2) ? 0 : draw(random, 0, 15));
+  *base = kEdgeBytes - low + (one_in(random, 2) ? 0 : draw(random, 0, 15));
   if (one_in(random, 2)) *base = (*base + 15) / 16 * 16;
-  return std::vector<std::byte>(static_cast<std::size_t>(*base + high + kGuardBytes), kPoison);
+  return std::vector<std::byte>(static_cast<std::size_t>(*base + high + kEdgeBytes), kUntouched);
 }
 
 // Random bytes without exponents of all ones in any position: a NaN could be written in several ways, all of them
@@ -96,7 +96,7 @@ float random_scale(Random* random) {
   return std::bit_cast<float>(exponent << 23 | (bits & 0x7fffffU));
 }
 
-std::vector<std::byte> random_scales(Random* random, DType dtype, std::int64_t count) {
+std::vector<std::byte> random_scale_bytes(Random* random, DType dtype, std::int64_t count) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(count * size_bytes(dtype)));
   for (std::int64_t i = 0; i < count; ++i) {
     const float value = random_scale(random);
@@ -130,7 +130,7 @@ void add_scales(Random* random, const std::vector<std::int64_t>& shape, RandomCo
     }
     count *= num_blocks;
   }
-  copy->scales = random_scales(random, scales.dtype, count);
+  copy->scales = random_scale_bytes(random, scales.dtype, count);
 }
 
 }  // namespace
@@ -216,7 +216,7 @@ RandomScales random_scales(Random* random) {
   if (kind > 1) {
     for (std::byte& byte : one.src) byte &= std::byte{0x83};
   }
-  one.scales.assign(static_cast<std::size_t>(scale_stride + 64), kPoison);
+  one.scales.assign(static_cast<std::size_t>(scale_stride + 64), kUntouched);
   return one;
 }
 

@@ -23,7 +23,7 @@
 namespace reshard::testing {
 namespace {
 
-constexpr std::uint64_t kSeed = 4300;
+constexpr std::uint64_t kScaleSeed = 4300;
 
 void check_by_hand(float value) {
   if (std::isnan(value)) return;  // looked for elsewhere
@@ -42,7 +42,7 @@ TEST(ByHandTest, FloatsBecomeTheHostsCodes) {
       }
     }
   }
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kScaleSeed);
   for (int i = 0; i < 1000000 && !HasFatalFailure(); ++i) {
     check_by_hand(std::bit_cast<float>(static_cast<std::uint32_t>(random())));
   }
@@ -88,7 +88,7 @@ TEST(ScaleTilesTest, EveryPatternGivesTheHostsBits) {
   std::vector<std::byte> halves;
   std::vector<std::byte> words;
   std::vector<std::byte> codes;
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kScaleSeed);
   for (std::uint32_t i = 0; i < 65536; ++i) {
     const std::uint32_t word = i << 16 | static_cast<std::uint32_t>(random() & 0xffff);
     for (std::uint32_t b = 0; b < 2; ++b) halves.push_back(static_cast<std::byte>(i >> (8 * b)));
@@ -112,7 +112,7 @@ TEST(ScaleTilesTest, EveryPatternGivesTheHostsBits) {
 
 // Blocks of 128 x 128 and of 32, whole and cut, as they are quantised in fact.
 TEST(ScaleTilesTest, WeightsInBlocksGiveTheHostsBits) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kScaleSeed);
   for (const auto& [rows, cols, begin] : {std::tuple{300, 1024, 0}, {130, 512, 64}, {77, 336, 48}, {40, 261, 5}}) {
     for (const bool is_mx : {false, true}) {
       const AlignedBytes src(std::int64_t{rows} * cols * 2);
@@ -142,8 +142,8 @@ TEST(ScaleTilesTest, WeightsInBlocksGiveTheHostsBits) {
 }
 
 TEST(ScaleTilesTest, RandomScalesEqualALoopOverElementsAndTheHostsLists) {
-  std::printf("seeds from %llu on\n", static_cast<unsigned long long>(kSeed));
-  for (std::uint64_t seed = kSeed; seed < kSeed + 40; ++seed) {
+  std::printf("seeds from %llu on\n", static_cast<unsigned long long>(kScaleSeed));
+  for (std::uint64_t seed = kScaleSeed; seed < kScaleSeed + 40; ++seed) {
     std::mt19937_64 random(seed);
     RandomScales one = random_scales(&random);
     const AlignedBytes src(static_cast<std::int64_t>(one.src.size()));

@@ -18,7 +18,7 @@
 namespace reshard::testing {
 namespace {
 
-constexpr std::uint64_t kSeed = 31;
+constexpr std::uint64_t kTableSeed = 31;
 
 std::int64_t num_bytes_of(const CopyBox& box) {
   return std::int64_t{box.extents[0]} * box.extents[1] * box.extents[2] * std::max(box.src_bytes, box.dst_bytes);
@@ -34,7 +34,7 @@ TileTable table_of(const std::vector<CopyOp>& ops, std::vector<TileRange>* batch
 }
 
 TEST(TileTableTest, EveryElementOfEveryBoxIsInOneTile) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kTableSeed);
   for (int round = 0; round < 300; ++round) {
     std::vector<RandomCopy> copies;
     std::vector<CopyOp> ops;
@@ -52,14 +52,14 @@ TEST(TileTableTest, EveryElementOfEveryBoxIsInOneTile) {
         const std::uint32_t first_col = tile.is_group() ? 0 : tile.first_col;
         const std::uint32_t rows = tile.is_group() ? box.extents[1] * box.extents[2] : tile.num_rows;
         const std::uint32_t cols = tile.is_group() ? box.extents[0] : tile.num_cols;
-        ASSERT_GT(rows * cols, 0U) << "seed " << kSeed << " round " << round;
+        ASSERT_GT(rows * cols, 0U) << "seed " << kTableSeed << " round " << round;
         // In one plane, or whole planes: what the kernel takes for granted.
         ASSERT_TRUE(first_row % box.extents[1] + rows <= box.extents[1] ||
                     (first_row % box.extents[1] == 0 && rows % box.extents[1] == 0 && first_col == 0));
         for (std::uint32_t row = first_row; row < first_row + rows; ++row) {
           for (std::uint32_t col = first_col; col < first_col + cols; ++col) {
             char& mark = is_covered[tile.record(i)].at(std::size_t{row} * box.extents[0] + col);
-            ASSERT_EQ(mark, 0) << "twice, seed " << kSeed << " round " << round;
+            ASSERT_EQ(mark, 0) << "twice, seed " << kTableSeed << " round " << round;
             mark = 1;
           }
         }
@@ -84,7 +84,7 @@ CopyOp rows_op(std::int64_t rows, std::int64_t row_bytes, std::int64_t pitch) {
 }
 
 TEST(TileTableTest, TilesOfLargeBoxesHave16To32KiB) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kTableSeed);
   for (int round = 0; round < 200; ++round) {
     const auto row_bytes = static_cast<std::int64_t>(random() % 300000 + 1);
     const auto rows = static_cast<std::int64_t>(random() % 4000 + 1);
@@ -92,7 +92,8 @@ TEST(TileTableTest, TilesOfLargeBoxesHave16To32KiB) {
     const std::int64_t total = rows * row_bytes;
     for (const Tile& tile : table.tiles()) {
       const std::int64_t tile_bytes = std::int64_t{tile.num_rows} * tile.num_cols;
-      EXPECT_LE(tile_bytes, TileTable::kMaxTileBytes + 128) << rows << " rows of " << row_bytes << ", seed " << kSeed;
+      EXPECT_LE(tile_bytes, TileTable::kMaxTileBytes + 128)
+          << rows << " rows of " << row_bytes << ", seed " << kTableSeed;
       // Rows between half a tile and a whole one go one at a time, and are between the two sizes themselves.
       if (total >= 2 * TileTable::kMaxTileBytes) {
         EXPECT_GE(tile_bytes, std::min(row_bytes, TileTable::kMinTileBytes / 2) - 128) << rows << " of " << row_bytes;
@@ -126,7 +127,7 @@ TEST(TileTableTest, ExtentsAndStridesBeyond32BitsAreCutAndKept) {
 }
 
 TEST(TileTableTest, BlocksDifferByAtMostOneTile) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kTableSeed);
   for (int round = 0; round < 1000; ++round) {
     const TileRange batch{0, static_cast<std::int64_t>(random() % 3000 + 1), 1};
     const std::int64_t num_blocks = cuda::num_blocks_of(batch, static_cast<std::int64_t>(random() % 600 + 1));
@@ -170,7 +171,7 @@ TEST(TileTableTest, TheTableOfDeepSeeksExpertsIsAtMostTwoPercentOfTheirBytes) {
 
 // Pieces at addresses without any pattern: each needs a box of its own.
 TEST(TileTableTest, TheShareOfThePiecesThatNeedABoxEachIsKnown) {
-  std::mt19937_64 random(kSeed);
+  std::mt19937_64 random(kTableSeed);
   for (const std::int64_t row_bytes : {16, 64, 256, 1024, 4096, 16384, 65536}) {
     std::vector<CopyOp> ops;
     for (int i = 0; i < 1000; ++i) {

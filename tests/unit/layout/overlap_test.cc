@@ -15,14 +15,14 @@
 namespace reshard {
 namespace {
 
-constexpr std::int32_t kNumRanks = 4;
+constexpr std::int32_t kOverlapRanks = 4;
 
 /// Adds a random tensor at a random offset of one of the buffers.
 void place_random(int number, const std::vector<std::int64_t>& buffers, ModelLayout* layout) {
   const oracle::Indices shape = oracle::random_shape(2, 3);
   const DType dtype = *rc::gen::element(DType::kU8, DType::kBF16);
   const std::int64_t tensor = *layout->add_tensor({"t" + std::to_string(number), dtype, shape, 0});
-  Placement placement = oracle::random_placement(shape, kNumRanks).placement;
+  Placement placement = oracle::random_placement(shape, kOverlapRanks).placement;
   placement.buffer = at(buffers, random(0, 1));
   placement.offset_bytes = random(0, 40);
   RC_ASSERT(layout->place(tensor, placement).ok());
@@ -49,7 +49,7 @@ bool shares_a_byte(const ModelLayout& layout) {
 }
 
 RC_GTEST_PROP(OverlapTest, OfPlacementsAtOffsetsIsFoundToTheByte, ()) {
-  ModelLayout layout(kNumRanks);
+  ModelLayout layout(kOverlapRanks);
   const std::vector<std::int64_t> buffers = {layout.add_offset_buffer("all"), layout.add_offset_buffer("other")};
   for (int n = 0; n < random(2, 3); ++n) place_random(n, buffers, &layout);
   RC_ASSERT(check_no_overlap(layout).ok() == !shares_a_byte(layout));

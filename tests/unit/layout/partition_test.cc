@@ -12,7 +12,7 @@ namespace {
 
 using oracle::Indices;
 
-constexpr std::int32_t kNumRanks = 9;
+constexpr std::int32_t kPartitionRanks = 9;
 
 using Ranks = std::vector<std::int32_t>;
 using HoldersOf = std::map<Indices, Ranks>;  // by element; ranks sorted and distinct
@@ -73,12 +73,12 @@ Box random_box(const Indices& shape) {
 
 RC_GTEST_PROP(PartitionTest, EveryElementHasItsHolders, ()) {
   const Indices shape = oracle::random_shape(3, 6);
-  ModelLayout layout(kNumRanks);
+  ModelLayout layout(kPartitionRanks);
   const std::int64_t tensor = *layout.add_tensor({"w", DType::kU8, shape, 0});
   HoldersOf holders;
   const bool is_swept = random(0, 2) == 0;  // one placement alone takes another way
   for (std::int64_t n = is_swept ? random(0, 2) : 1; n > 0; --n) {
-    oracle::RandomPlacement given = oracle::random_placement(shape, kNumRanks);
+    oracle::RandomPlacement given = oracle::random_placement(shape, kPartitionRanks);
     given.placement.buffer = layout.add_buffer("w", DType::kU8);
     add_holders(given, &holders);
     RC_ASSERT(layout.place(tensor, std::move(given.placement)).ok());
@@ -87,7 +87,7 @@ RC_GTEST_PROP(PartitionTest, EveryElementHasItsHolders, ()) {
     Block block;
     block.tensor = tensor;
     block.box = random_box(shape);
-    const auto rank = static_cast<std::int32_t>(random(0, kNumRanks - 1));
+    const auto rank = static_cast<std::int32_t>(random(0, kPartitionRanks - 1));
     block.buffer = *layout.add_rank_buffer(rank, "block", 1);  // strides of 0: all elements at one address
     RC_ASSERT(layout.add_block(rank, block).ok());
     oracle::for_each_index(shape, [&](const Indices& element) {
@@ -107,7 +107,7 @@ RC_GTEST_PROP(PartitionTest, SweepUnitesTheHoldersOfOverlappingBoxes, ()) {
   std::vector<Cell> boxes;
   for (std::int64_t n = random(0, 6); n > 0; --n) {
     Ranks ranks;
-    for (std::int32_t rank = 0; rank < kNumRanks; ++rank) {
+    for (std::int32_t rank = 0; rank < kPartitionRanks; ++rank) {
       if (random(0, 2) == 0) ranks.push_back(rank);
     }
     boxes.push_back({random_box(shape), sets.intern(ranks)});

@@ -16,7 +16,7 @@
 namespace reshard {
 namespace {
 
-constexpr std::int32_t kNumRanks = 4;
+constexpr std::int32_t kScaleRanks = 4;
 
 /// A grid of small blocks over some of the dims: the kinds' own blocks would need large tensors.
 ScaleGrid random_grid(const oracle::Indices& shape) {
@@ -47,7 +47,7 @@ std::set<oracle::Indices> held(const ModelLayout& layout, std::int32_t rank, std
 }
 
 struct Weight {
-  ModelLayout layout{kNumRanks};
+  ModelLayout layout{kScaleRanks};
   oracle::Indices shape;
   ScaleGrid grid;
 };
@@ -59,7 +59,7 @@ Weight random_weight() {
   ModelLayout& layout = weight.layout;
   const std::int64_t tensor = *layout.add_tensor({"w", DType::kBF16, weight.shape, 0});
   for (std::int64_t n = random(0, 2); n > 0; --n) {
-    Placement placement = oracle::random_placement(weight.shape, kNumRanks).placement;
+    Placement placement = oracle::random_placement(weight.shape, kScaleRanks).placement;
     placement.buffer = layout.add_buffer("w", DType::kBF16);
     RC_ASSERT(layout.place(tensor, placement).ok());
   }
@@ -81,7 +81,7 @@ RC_GTEST_PROP(ScaleLayoutTest, ARankHasTheScaleOfEachOfItsElementsAndNoOther, ()
   const Result<std::int64_t> made =
       placer.add_dense(0, weight.grid, {"s", DType::kF32, shape_of_scales(weight.grid), 0});
   RC_ASSERT(made.ok());
-  for (std::int32_t rank = 0; rank < kNumRanks; ++rank) {
+  for (std::int32_t rank = 0; rank < kScaleRanks; ++rank) {
     std::set<oracle::Indices> wanted;
     for (const oracle::Indices& element : held(weight.layout, rank, 0)) wanted.insert(scale_of(weight.grid, element));
     const std::set<oracle::Indices> found = held(weight.layout, rank, *made);
@@ -96,7 +96,7 @@ RC_GTEST_PROP(ScaleLayoutTest, ALandingPlaceHoldsTheSameElementsWithoutGaps, ())
   BesidePlacer placer(&weight.layout);
   const std::int64_t made = *placer.add_dense(0, element_grid(weight.shape), {"w", DType::kF32, weight.shape, 0});
   RC_ASSERT(at(weight.layout.tensors(), made).name == "w'");
-  for (std::int32_t rank = 0; rank < kNumRanks; ++rank) {
+  for (std::int32_t rank = 0; rank < kScaleRanks; ++rank) {
     RC_ASSERT(held(weight.layout, rank, made) == held(weight.layout, rank, 0));
     std::int64_t bytes = 0;
     for (const Block& block : weight.layout.blocks(rank, made)) {
@@ -117,7 +117,7 @@ RC_GTEST_PROP(ScaleLayoutTest, CutBlocksAreFound, ()) {
   const Weight weight = random_weight();
   bool is_cut = false;
   // Parts of a map count also where no rank has them, as after a rank was lost: so all ranks of the mesh are there.
-  for (std::int32_t rank = 0; rank < kNumRanks; ++rank) {
+  for (std::int32_t rank = 0; rank < kScaleRanks; ++rank) {
     for (const Block& block : weight.layout.blocks(rank, 0)) {
       if (block.kind != BlockKind::kData || block.box.empty()) continue;
       is_cut = is_cut || !(intersect(weight.grid.elements_of(weight.grid.scales_of(block.box)), block.box) ==

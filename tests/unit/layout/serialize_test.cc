@@ -16,13 +16,13 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-constexpr std::int32_t kNumRanks = 4;
+constexpr std::int32_t kSavedRanks = 4;
 constexpr std::size_t kChecksumBytes = 8;
 constexpr std::int64_t kNumChecksum = 8;
 
 /// Placements of both kinds of shared buffers, explicit blocks and flat ranges, and sometimes ranks that left.
 ModelLayout random_layout() {
-  ModelLayout layout(kNumRanks);
+  ModelLayout layout(kSavedRanks);
   const std::int64_t shared = layout.add_offset_buffer("all");
   const std::int64_t own = *layout.add_rank_buffer(2, "own", 4096);
   for (std::int64_t t = 0; t < random(0, 3); ++t) {
@@ -30,7 +30,7 @@ ModelLayout random_layout() {
     const DType dtype = *rc::gen::element(DType::kU8, DType::kBF16, DType::kF64);
     const std::int64_t tensor = *layout.add_tensor({"t" + std::to_string(t), dtype, shape, random(-3, 3)});
     for (std::int64_t n = random(0, 2); n > 0; --n) {
-      Placement placement = oracle::random_placement(shape, kNumRanks).placement;
+      Placement placement = oracle::random_placement(shape, kSavedRanks).placement;
       const bool is_shared = random(0, 1) == 1;
       placement.buffer = is_shared ? shared : layout.add_buffer("t", dtype);
       placement.offset_bytes = is_shared ? random(0, 1000) : 0;
@@ -63,7 +63,7 @@ RC_GTEST_PROP(SerializeTest, ALayoutComesBackAsItWas, ()) {
   RC_ASSERT(read->digest() == layout.digest());
   RC_ASSERT(serialize(*read) == serialize(layout));
   RC_ASSERT(read->tensors().size() == layout.tensors().size());
-  for (std::int32_t rank = 0; rank < kNumRanks; ++rank) {
+  for (std::int32_t rank = 0; rank < kSavedRanks; ++rank) {
     RC_ASSERT(read->buffers_of(rank) == layout.buffers_of(rank));
     for (const std::int64_t buffer : layout.buffers_of(rank)) {
       RC_ASSERT(read->buffer_size_bytes(rank, buffer) == layout.buffer_size_bytes(rank, buffer));

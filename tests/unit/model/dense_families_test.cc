@@ -5,10 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <numeric>
 
 #include "memory.h"
-#include "src/model/families.h"
 
 namespace reshard {
 namespace {
@@ -24,18 +22,6 @@ void expect_rows(const Json& config, const std::string& text, std::int32_t rank,
   expect_buffer(memory, buffer, shape, [&](const Index& i) {
     return shape.size() == 1 ? Element{tensor, {row_of(i[0])}} : Element{tensor, {row_of(i[0]), i[1]}};
   });
-}
-
-std::int64_t num_parameters(const Json& config) {
-  const Result<Model> model = read_model(config.dump());
-  EXPECT_TRUE(model.ok()) << model.status().message();
-  if (!model.ok()) return 0;
-  std::int64_t total = 0;
-  for (const Param& param : model->params) {
-    const std::vector<std::int64_t> shape = shape_of(param);
-    total += std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-  }
-  return total;
 }
 
 // ---- GPT-2 and GPT-BigCode: 4 heads of 2, 3 positions

@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-Json tiny_gpt(const std::string& model_type) {
+Json wide_gpt(const std::string& model_type) {
   return {{"model_type", model_type}, {"n_embd", 24},     {"n_head", 8}, {"n_layer", 5},
           {"n_positions", 7},         {"vocab_size", 131}};
 }
@@ -60,9 +60,9 @@ const std::map<std::string, Json>& small_models() {
       {"deepseek-no-q-rank", changed(deepseek, {{"q_lora_rank", nullptr}, {"model_type", "kimi_k2"}})},
       {"deepseek-no-topk-method", silent},
       {"glm", changed(changed(tiny_llama(), sizes), {{"model_type", "glm"}})},
-      {"gpt2", tiny_gpt("gpt2")},
-      {"gpt_bigcode", tiny_gpt("gpt_bigcode")},
-      {"gpt_bigcode-many-heads", changed(tiny_gpt("gpt_bigcode"), {{"multi_query", false}})},
+      {"gpt2", wide_gpt("gpt2")},
+      {"gpt_bigcode", wide_gpt("gpt_bigcode")},
+      {"gpt_bigcode-many-heads", changed(wide_gpt("gpt_bigcode"), {{"multi_query", false}})},
       {"starcoder2", changed(changed(tiny_llama(), sizes), {{"model_type", "starcoder2"}})},
       {"olmo2", changed(changed(tiny_llama(), sizes), {{"model_type", "olmo2"}})},
       {"seed_oss", changed(changed(tiny_llama(), sizes), {{"model_type", "seed_oss"}})},

@@ -11,7 +11,7 @@ namespace {
 
 const ExpertTableShape kShape{.num_experts = 4, .is_moe = {true, true}, .num_ranks = 2};
 
-std::string error_of(const std::string& json) {
+std::string table_error(const std::string& json) {
   const Result<std::vector<ExpertTable>> tables = parse_expert_map(json, kShape);
   EXPECT_FALSE(tables.ok()) << json;
   EXPECT_EQ(tables.status().code(), RESHARD_ERR_INVALID_ARGUMENT);
@@ -46,20 +46,21 @@ TEST(EplbTest, LayersAreOrderedByTheirId) {
 }
 
 TEST(EplbTest, ExpertOutOfRangeIsNamedWithLayerAndSlot) {
-  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 3], [0, 1, 2, 4]]})"),
+  expect_words(table_error(R"({"physical_to_logical": [[0, 1, 2, 3], [0, 1, 2, 4]]})"),
                {"row 1 (layer 1)", "slot 3", "rank 1", "expert 4", "0 to 3"});
-  expect_words(error_of(R"({"physical_to_logical": [[0, -1, 2, 3]]})"), {"row 0 (all layers)", "slot 1", "expert -1"});
+  expect_words(table_error(R"({"physical_to_logical": [[0, -1, 2, 3]]})"),
+               {"row 0 (all layers)", "slot 1", "expert -1"});
 }
 
 TEST(EplbTest, ExpertWithoutSlotIsNamed) {
-  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 0]]})"), {"row 0", "expert 3"});
+  expect_words(table_error(R"({"physical_to_logical": [[0, 1, 2, 0]]})"), {"row 0", "expert 3"});
 }
 
 TEST(EplbTest, TablesThatDoNotFitAreNamed) {
-  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 3, 0]]})"), {"row 0", "5 expert slots", "ep = 2"});
-  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2]]})"), {"row 0", "3 expert slots for 4 experts"});
-  expect_words(error_of(R"({"physical_to_logical": []})"), {"0 rows", "2 layers"});
-  expect_words(error_of(R"({"layer_list": [{"layer_id": 0, "device_list": [
+  expect_words(table_error(R"({"physical_to_logical": [[0, 1, 2, 3, 0]]})"), {"row 0", "5 expert slots", "ep = 2"});
+  expect_words(table_error(R"({"physical_to_logical": [[0, 1, 2]]})"), {"row 0", "3 expert slots for 4 experts"});
+  expect_words(table_error(R"({"physical_to_logical": []})"), {"0 rows", "2 layers"});
+  expect_words(table_error(R"({"layer_list": [{"layer_id": 0, "device_list": [
       {"device_id": 0, "device_expert": [0, 1, 2, 3]}]}]})"),
                {"row 0", "1 devices for ep = 2"});
 }
@@ -114,12 +115,12 @@ TEST(EplbTest, SglangsNameOfTheMapIsKnown) {
       parse_expert_map(R"({"physical_to_logical_map": [[0, 1, 2, 3, 1, 2], [3, 2, 1, 0, 0, 3]]})", kDenseFirst);
   ASSERT_TRUE(tables.ok()) << tables.status().message();
   EXPECT_EQ((*tables)[1], (ExpertTable{{3, 2, 1}, {0, 0, 3}}));
-  expect_words(error_of(R"({"physical_to_logical": [[0, 1, 2, 3]], "physical_to_logical_map": [[0, 1, 2, 3]]})"),
+  expect_words(table_error(R"({"physical_to_logical": [[0, 1, 2, 3]], "physical_to_logical_map": [[0, 1, 2, 3]]})"),
                {"both physical_to_logical and physical_to_logical_map"});
 }
 
 TEST(EplbTest, BrokenJsonIsToldByLineAndColumn) {
-  expect_words(error_of("{\"physical_to_logical\":\n [[0, 1, 2, 3],]}"), {"expert map", "line 2", "column 16"});
+  expect_words(table_error("{\"physical_to_logical\":\n [[0, 1, 2, 3],]}"), {"expert map", "line 2", "column 16"});
 }
 
 TEST(EplbTest, MalformedMapsAreRefused) {
@@ -131,7 +132,7 @@ TEST(EplbTest, MalformedMapsAreRefused) {
         R"({"layer_list": [{"layer_id": 0, "device_list": [{"device_id": 0}, {"device_id": 1}]}]})",
         R"({"layer_list": [{"layer_id": 0, "device_list": [{"device_id": 0, "device_expert": [0, 1]},
                                                            {"device_id": 0, "device_expert": [2, 3]}]}]})"}) {
-    expect_words(error_of(json), {"expert map"});
+    expect_words(table_error(json), {"expert map"});
   }
 }
 

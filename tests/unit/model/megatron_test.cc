@@ -15,8 +15,6 @@ namespace {
 using Json = nlohmann::json;
 using Rows = std::vector<std::string>;
 
-constexpr std::int64_t kHidden = 2;
-
 std::string stage_layer(std::int64_t layer, const std::string& name) {
   return fmt::format("decoder.layers.{}.{}", layer, name);
 }
@@ -24,7 +22,7 @@ std::string stage_layer(std::int64_t layer, const std::string& name) {
 Rows qkv_rows(const Json& config, const std::string& text, std::int32_t rank) {
   const Memory memory = memory_of(layout_of(config, text), rank);
   EXPECT_EQ(memory.defect, "");
-  return rows_of(memory, stage_layer(0, "self_attention.linear_qkv.weight"), kHidden);
+  return rows_of(memory, stage_layer(0, "self_attention.linear_qkv.weight"), kTinyHidden);
 }
 
 TEST(MegatronTest, QkvIsInterleavedByQueryGroup) {
@@ -43,7 +41,7 @@ TEST(MegatronTest, MoreRanksThanQueryGroupsCutInsideGroups) {
 
 TEST(MegatronTest, GateAndUpAreFusedPerRank) {
   const ModelLayout layout = layout_of(tiny_llama(), "megatron:tp=4");
-  EXPECT_EQ(rows_of(memory_of(layout, 1), stage_layer(0, "mlp.linear_fc1.weight"), kHidden),
+  EXPECT_EQ(rows_of(memory_of(layout, 1), stage_layer(0, "mlp.linear_fc1.weight"), kTinyHidden),
             (Rows{"g2", "g3", "u2", "u3"}));
 }
 
@@ -54,7 +52,7 @@ TEST(MegatronTest, VocabularyIsPaddedTo128PerRank) {
   const std::string name = "model.embed_tokens.weight";
   for (const std::int64_t rank : {0, 7}) {
     expect_buffer(memory_of(layout, static_cast<std::int32_t>(rank)), "embedding.word_embeddings.weight",
-                  {6400, kHidden}, [&](const Index& i) {
+                  {6400, kTinyHidden}, [&](const Index& i) {
                     const std::int64_t row = rank * 6400 + i[0];
                     return row < 50257 ? Element{name, {row, i[1]}} : kZero;
                   });
@@ -126,11 +124,11 @@ TEST(MegatronTest, LegacyExpertsAreTransposed) {
     const std::int64_t etp = rank % 2, ep = rank / 2;
     const Memory memory = memory_of(layout, static_cast<std::int32_t>(rank));
     EXPECT_EQ(memory.defect, "");
-    expect_buffer(memory, stage_layer(0, "mlp.experts.weight1"), {2, kHidden, 4}, [&](const Index& i) {
+    expect_buffer(memory, stage_layer(0, "mlp.experts.weight1"), {2, kTinyHidden, 4}, [&](const Index& i) {
       return Element{prefix + (i[2] < 2 ? "gate_proj.weight" : "up_proj.weight"),
                      {ep * 2 + i[0], etp * 2 + i[2] % 2, i[1]}};
     });
-    expect_buffer(memory, stage_layer(0, "mlp.experts.weight2"), {2, 2, kHidden}, [&](const Index& i) {
+    expect_buffer(memory, stage_layer(0, "mlp.experts.weight2"), {2, 2, kTinyHidden}, [&](const Index& i) {
       return Element{prefix + "down_proj.weight", {ep * 2 + i[0], i[2], etp * 2 + i[1]}};
     });
   }
@@ -182,9 +180,9 @@ class Oracle {
   }
 
   void expect_layer(const Memory& memory, std::int64_t layer) const {
-    expect_buffer(memory, stage_layer(layer, "self_attention.linear_qkv.weight"), {32 / s_.tp, kHidden},
+    expect_buffer(memory, stage_layer(layer, "self_attention.linear_qkv.weight"), {32 / s_.tp, kTinyHidden},
                   [&](const Index& i) { return qkv(layer, tp_ * (32 / s_.tp) + i[0], i[1]); });
-    expect_buffer(memory, stage_layer(layer, "self_attention.linear_proj.weight"), {kHidden, 16 / s_.tp},
+    expect_buffer(memory, stage_layer(layer, "self_attention.linear_proj.weight"), {kTinyHidden, 16 / s_.tp},
                   [&](const Index& i) {
                     return Element{in_layer(layer, "self_attn.o_proj.weight"), {i[0], tp_ * (16 / s_.tp) + i[1]}};
                   });
@@ -193,17 +191,17 @@ class Oracle {
       const std::int64_t id = ep_ * num_experts + expert;
       const std::string fc1 = fmt::format("mlp.experts.linear_fc1.weight{}", expert),
                         fc2 = fmt::format("mlp.experts.linear_fc2.weight{}", expert);
-      expect_buffer(memory, stage_layer(layer, fc1), {2 * width, kHidden}, [&](const Index& i) {
+      expect_buffer(memory, stage_layer(layer, fc1), {2 * width, kTinyHidden}, [&](const Index& i) {
         const char* proj = i[0] < width ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight";
         return Element{in_layer(layer, proj), {id, etp_ * width + i[0] % width, i[1]}};
       });
-      expect_buffer(memory, stage_layer(layer, fc2), {kHidden, width}, [&](const Index& i) {
+      expect_buffer(memory, stage_layer(layer, fc2), {kTinyHidden, width}, [&](const Index& i) {
         return Element{in_layer(layer, "mlp.experts.down_proj.weight"), {id, i[0], etp_ * width + i[1]}};
       });
     }
     EXPECT_EQ(memory.buffers.count(stage_layer(layer, fmt::format("mlp.experts.linear_fc1.weight{}", num_experts))),
               0U);
-    expect_buffer(memory, stage_layer(layer, "mlp.router.weight"), {8, kHidden}, [&](const Index& i) {
+    expect_buffer(memory, stage_layer(layer, "mlp.router.weight"), {8, kTinyHidden}, [&](const Index& i) {
       return Element{in_layer(layer, "mlp.gate.weight"), i};
     });
   }

@@ -6,9 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
+#include <numeric>
 #include <set>
 #include <sstream>
 
+#include "src/model/families.h"
 #include "src/model/model.h"
 
 namespace reshard {
@@ -199,6 +202,18 @@ std::string published_config(const std::string& name) {
   text << file.rdbuf();
   EXPECT_TRUE(file.good()) << path;
   return text.str();
+}
+
+std::int64_t num_parameters(const nlohmann::json& config) {
+  const Result<Model> model = read_model(config.dump());
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  if (!model.ok()) return 0;
+  std::int64_t total = 0;
+  for (const Param& param : model->params) {
+    const std::vector<std::int64_t> shape = shape_of(param);
+    total += std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+  }
+  return total;
 }
 
 nlohmann::json changed(nlohmann::json config, const nlohmann::json& changes) {

@@ -51,11 +51,15 @@ ModelLayout layout_of(const nlohmann::json& config, const std::string& text);
 /// The message of the error that this must give; a failed expectation otherwise.
 std::string error_of(const nlohmann::json& config, const std::string& text);
 
-/// Small configs; hidden_size 2 unless changed, so that every element is cheap to look at.
+/// Small configs, their hidden_size 2 unless changed, so that every element is cheap to look at.
+inline constexpr std::int64_t kTinyHidden = 2;
 nlohmann::json tiny_llama();
 nlohmann::json tiny_qwen3_moe();
 nlohmann::json tiny_mixtral();
 nlohmann::json tiny_deepseek();
+
+/// How many elements the model's parameters have.
+std::int64_t num_parameters(const nlohmann::json& config);
 
 /// The config with other values, or more of them.
 nlohmann::json changed(nlohmann::json config, const nlohmann::json& changes);

@@ -19,7 +19,7 @@ Result<ModelLayout> layout_with(const ModelLayoutOptions& options, const std::st
   return make_model_layout(tiny_llama().dump(), text, options);
 }
 
-std::string error_of(const ModelLayoutOptions& options) {
+std::string refusal_of(const ModelLayoutOptions& options) {
   const Result<ModelLayout> layout = layout_with(options);
   EXPECT_FALSE(layout.ok());
   EXPECT_EQ(layout.status().code(), RESHARD_ERR_INVALID_ARGUMENT);
@@ -44,10 +44,10 @@ TEST(ModelOptionsTest, RanksStartAtTheFirstRankOfTheWorld) {
   EXPECT_FALSE(layout->buffers_of(3).empty());
   EXPECT_FALSE(layout->buffers_of(4).empty());
   EXPECT_EQ(layout_with({.num_ranks = 8, .first_rank = 3})->num_ranks(), 8);
-  EXPECT_THAT(error_of({.num_ranks = 4, .first_rank = 3}), HasSubstr("needs ranks 3 to 4, but the world has 4"));
-  EXPECT_THAT(error_of({.first_rank = -1}), HasSubstr("first rank -1"));
-  EXPECT_THAT(error_of({.first_rank = 2147483647}), HasSubstr("first rank 2147483647"));
-  EXPECT_THAT(error_of({.num_ranks = -1}), HasSubstr("the world has -1 ranks"));
+  EXPECT_THAT(refusal_of({.num_ranks = 4, .first_rank = 3}), HasSubstr("needs ranks 3 to 4, but the world has 4"));
+  EXPECT_THAT(refusal_of({.first_rank = -1}), HasSubstr("first rank -1"));
+  EXPECT_THAT(refusal_of({.first_rank = 2147483647}), HasSubstr("first rank 2147483647"));
+  EXPECT_THAT(refusal_of({.num_ranks = -1}), HasSubstr("the world has -1 ranks"));
 }
 
 TEST(ModelOptionsTest, RanksAreThoseOfTheListInItsOrder) {
@@ -62,12 +62,12 @@ TEST(ModelOptionsTest, RanksAreThoseOfTheListInItsOrder) {
 }
 
 TEST(ModelOptionsTest, ListsThatDoNotFitAreNamed) {
-  EXPECT_THAT(error_of({.ranks = {1}}), HasSubstr("needs 2 ranks, the list has 1"));
-  EXPECT_THAT(error_of({.ranks = {1, 1}}), HasSubstr("rank 1 is in the list twice"));
-  EXPECT_THAT(error_of({.ranks = {1, -1}}), HasSubstr("rank -1"));
-  EXPECT_THAT(error_of({.first_rank = 1, .ranks = {1, 2}}), HasSubstr("exclude each other"));
-  EXPECT_THAT(error_of({.num_ranks = 6, .ranks = {6, 1}}), HasSubstr("needs ranks 1 to 6, but the world has 6"));
-  EXPECT_THAT(error_of({.ranks = {0, 2147483647}}), HasSubstr("2147483647"));
+  EXPECT_THAT(refusal_of({.ranks = {1}}), HasSubstr("needs 2 ranks, the list has 1"));
+  EXPECT_THAT(refusal_of({.ranks = {1, 1}}), HasSubstr("rank 1 is in the list twice"));
+  EXPECT_THAT(refusal_of({.ranks = {1, -1}}), HasSubstr("rank -1"));
+  EXPECT_THAT(refusal_of({.first_rank = 1, .ranks = {1, 2}}), HasSubstr("exclude each other"));
+  EXPECT_THAT(refusal_of({.num_ranks = 6, .ranks = {6, 1}}), HasSubstr("needs ranks 1 to 6, but the world has 6"));
+  EXPECT_THAT(refusal_of({.ranks = {0, 2147483647}}), HasSubstr("2147483647"));
 }
 
 TEST(ModelOptionsTest, TypeReplacesThatOfTheConfigButNotThatOfRouterBiases) {
@@ -101,9 +101,9 @@ TEST(ModelOptionsTest, WhatIsLeftOutOfAFusedBufferIsAGap) {
 }
 
 TEST(ModelOptionsTest, PatternsThatFitNothingAreNamed) {
-  EXPECT_THAT(error_of({.include = {"*", "model.layer.*"}}), HasSubstr("include pattern \"model.layer.*\""));
-  EXPECT_THAT(error_of({.exclude = {"lm_head"}}), HasSubstr("exclude pattern \"lm_head\""));
-  EXPECT_THAT(error_of({.exclude = {"*"}}), HasSubstr("leave no tensor"));
+  EXPECT_THAT(refusal_of({.include = {"*", "model.layer.*"}}), HasSubstr("include pattern \"model.layer.*\""));
+  EXPECT_THAT(refusal_of({.exclude = {"lm_head"}}), HasSubstr("exclude pattern \"lm_head\""));
+  EXPECT_THAT(refusal_of({.exclude = {"*"}}), HasSubstr("leave no tensor"));
 }
 
 TEST(NameFilterTest, StarsAndQuestionMarks) {

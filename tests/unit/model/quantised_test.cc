@@ -25,7 +25,7 @@ std::string deepseek() {
 }
 
 /// Three dense layers and one with experts.
-ModelLayout layout_of(const std::string& text) {
+ModelLayout quantised(const std::string& text) {
   Result<ModelLayout> layout = make_model_layout(deepseek(), text, {.num_layers = 4});
   EXPECT_TRUE(layout.ok()) << layout.status().message();
   return layout.ok() ? layout.take() : ModelLayout(1);
@@ -54,7 +54,7 @@ std::int64_t bytes_of(const ModelLayout& layout, std::int32_t rank, const std::s
 }
 
 TEST(QuantisedTextTest, LinearWeightsBecomeEightBitFloatsAndOthersStay) {
-  const ModelLayout layout = layout_of("vllm:tp=2,dtype=f8_e4m3,quant=block128");
+  const ModelLayout layout = quantised("vllm:tp=2,dtype=f8_e4m3,quant=block128");
   EXPECT_EQ(tensor(layout, "model.layers.3.self_attn.o_proj.weight").dtype, DType::kF8E4M3);
   EXPECT_EQ(tensor(layout, "model.layers.3.mlp.experts.down_proj.weight").dtype, DType::kF8E4M3);
   for (const char* name : {"model.embed_tokens.weight", "lm_head.weight", "model.layers.3.input_layernorm.weight",
@@ -70,7 +70,7 @@ TEST(QuantisedTextTest, LinearWeightsBecomeEightBitFloatsAndOthersStay) {
 
 /// What vLLM's own parameters of DeepSeek-V3 have: one scale for each block of the fused weight.
 TEST(QuantisedTextTest, ScalesAreFusedAsVllmFusesThem) {
-  const ModelLayout layout = layout_of("vllm:tp=2,quant=block128");
+  const ModelLayout layout = quantised("vllm:tp=2,quant=block128");
   const std::string attention = "model.layers.3.self_attn.";
   EXPECT_EQ(bytes_of(layout, 1, attention + "fused_qkv_a_proj.weight_scale_inv"), 17 * 56 * 4) << "(1536 + 576) rows";
   EXPECT_EQ(bytes_of(layout, 1, attention + "o_proj.weight_scale_inv"), 56 * 64 * 4) << "16384 / 2 columns";
@@ -80,14 +80,14 @@ TEST(QuantisedTextTest, ScalesAreFusedAsVllmFusesThem) {
 }
 
 TEST(QuantisedTextTest, OtherKindsHaveScalesOfTheirOwn) {
-  const ModelLayout mx = layout_of("vllm:tp=2,quant=mxfp8");
+  const ModelLayout mx = quantised("vllm:tp=2,quant=mxfp8");
   EXPECT_EQ(bytes_of(mx, 0, "model.layers.0.mlp.down_proj.weight_scale"), 7168 * 288);
-  const ModelLayout channel = layout_of("checkpoint:quant=channel");
+  const ModelLayout channel = quantised("checkpoint:quant=channel");
   EXPECT_EQ(bytes_of(channel, 0, "model.layers.0.mlp.down_proj.weight_scale"), 7168 * 4);
 }
 
 TEST(QuantisedTextTest, DtypeAloneIsOfAllTensors) {
-  EXPECT_EQ(tensor(layout_of("vllm:tp=2,dtype=f32"), "model.layers.3.self_attn.o_proj.weight").dtype, DType::kF32);
+  EXPECT_EQ(tensor(quantised("vllm:tp=2,dtype=f32"), "model.layers.3.self_attn.o_proj.weight").dtype, DType::kF32);
 }
 
 TEST(QuantisedTextTest, WhatDoesNotGoTogetherIsRefused) {

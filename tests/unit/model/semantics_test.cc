@@ -246,7 +246,7 @@ TEST(SemanticsTest, Row20_LatentUpProjectionsCanBeFour) {
 // ---- Megatron: where layers are
 
 /// The layers of the model on each stage, by the tensors of their input norms.
-std::vector<std::vector<int>> layers_of_stages(const Json& config, const std::string& text, std::int32_t pp) {
+std::vector<std::vector<int>> layers_by_stage(const Json& config, const std::string& text, std::int32_t pp) {
   const ModelLayout layout = layout_of(config, text);
   std::vector<std::vector<int>> stages(static_cast<std::size_t>(pp));
   for (int layer = 0; layer < config["num_hidden_layers"]; ++layer) {
@@ -263,17 +263,17 @@ using Stages = std::vector<std::vector<int>>;
 
 TEST(SemanticsTest, Row23_VirtualStagesTakeTurns) {
   const Json config = changed(tiny_llama(), {{"num_hidden_layers", 8}});
-  EXPECT_EQ(layers_of_stages(config, "megatron:pp=2,vpp=2", 2), (Stages{{0, 1, 4, 5}, {2, 3, 6, 7}}));
-  EXPECT_EQ(layers_of_stages(config, "megatron:pp=2,vpp=2,layers=6-2,dp=2", 2), (Stages{{0, 1, 2, 4, 5, 6}, {3, 7}}));
+  EXPECT_EQ(layers_by_stage(config, "megatron:pp=2,vpp=2", 2), (Stages{{0, 1, 4, 5}, {2, 3, 6, 7}}));
+  EXPECT_EQ(layers_by_stage(config, "megatron:pp=2,vpp=2,layers=6-2,dp=2", 2), (Stages{{0, 1, 2, 4, 5, 6}, {3, 7}}));
   EXPECT_THAT(error_of(config, "megatron:pp=2,vpp=2,layers=5-3"),
               testing::AllOf(HasSubstr("5 layers of stage 0"), HasSubstr("vpp = 2")));
 }
 
 TEST(SemanticsTest, Row24_FirstAndLastStagesMayBeSmaller) {
   const Json config = changed(tiny_llama(), {{"num_hidden_layers", 8}});
-  EXPECT_EQ(layers_of_stages(config, "megatron:pp=4,first=1,last=1", 4), (Stages{{0}, {1, 2, 3}, {4, 5, 6}, {7}}));
-  EXPECT_EQ(layers_of_stages(config, "megatron:pp=3,last=2", 3), (Stages{{0, 1, 2}, {3, 4, 5}, {6, 7}}));
-  EXPECT_EQ(layers_of_stages(config, "megatron:pp=2,first=3,last=5", 2), (Stages{{0, 1, 2}, {3, 4, 5, 6, 7}}));
+  EXPECT_EQ(layers_by_stage(config, "megatron:pp=4,first=1,last=1", 4), (Stages{{0}, {1, 2, 3}, {4, 5, 6}, {7}}));
+  EXPECT_EQ(layers_by_stage(config, "megatron:pp=3,last=2", 3), (Stages{{0, 1, 2}, {3, 4, 5}, {6, 7}}));
+  EXPECT_EQ(layers_by_stage(config, "megatron:pp=2,first=3,last=5", 2), (Stages{{0, 1, 2}, {3, 4, 5, 6, 7}}));
   EXPECT_THAT(error_of(config, "megatron:pp=4,first=1"),
               testing::AllOf(HasSubstr("first = 1"), HasSubstr("7 of 8 layers for 3 stages")));
   EXPECT_THAT(error_of(config, "megatron:pp=2,first=3,last=4"), HasSubstr("1 of 8 layers for 0 stages"));
@@ -285,7 +285,7 @@ TEST(SemanticsTest, Row24_FirstAndLastStagesMayBeSmaller) {
 TEST(SemanticsTest, Row25_NoOpLayersArePlacesWithoutParameters) {
   // Qwen3-235B: 94 layers on 96 places, of which 5 and 95 are empty, 6 places on each of 16 stages.
   const Json published = Json::parse(published_config("Qwen3-235B-A22B"));
-  const Stages stages = layers_of_stages(published, "megatron:pp=16,noop=5-95", 16);
+  const Stages stages = layers_by_stage(published, "megatron:pp=16,noop=5-95", 16);
   EXPECT_EQ(stages[0], (std::vector<int>{0, 1, 2, 3, 4}));
   EXPECT_EQ(stages[1], (std::vector<int>{5, 6, 7, 8, 9, 10}));
   EXPECT_EQ(stages[15], (std::vector<int>{89, 90, 91, 92, 93}));

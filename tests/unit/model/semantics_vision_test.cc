@@ -7,11 +7,9 @@
 #include <gtest/gtest.h>
 
 #include <functional>
-#include <numeric>
 #include <set>
 
 #include "memory.h"
-#include "src/model/families.h"
 
 namespace reshard {
 namespace {
@@ -58,17 +56,6 @@ Names modules_on(const ModelLayout& layout, std::int32_t rank) {
     modules.insert(name.substr(0, end));
   }
   return modules;
-}
-
-std::int64_t num_parameters(const Json& config) {
-  const Result<Model> model = read_model(config.dump());
-  EXPECT_TRUE(model.ok()) << model.status().message();
-  std::int64_t total = 0;
-  for (std::size_t i = 0; model.ok() && i < model->params.size(); ++i) {
-    const std::vector<std::int64_t> shape = shape_of(model->params[i]);
-    total += std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-  }
-  return total;
 }
 
 const std::string kTower = "image_encoder.encoder.blocks.layers.", kDecoder = "text_decoder.decoder.layers.";

@@ -12,21 +12,19 @@
 namespace reshard {
 namespace {
 
-constexpr std::int64_t kHidden = 2;
-
-struct Settings {
+struct ServerSettings {
   std::int64_t tp, pp, dp, replicas;
   bool has_ep;
 };
 
-class VllmElementsTest : public testing::TestWithParam<Settings> {};
+class VllmElementsTest : public testing::TestWithParam<ServerSettings> {};
 
 /// 8 q heads, 4 k heads, head_dim 2, 5 experts of width 8, 2 layers; layer l on stage l when pp = 2.
-void expect_layer(const Memory& memory, const Settings& s, std::int64_t rank, std::int64_t layer) {
+void expect_layer(const Memory& memory, const ServerSettings& s, std::int64_t rank, std::int64_t layer) {
   const std::int64_t t = rank % s.tp, d = rank / (s.tp * s.pp) % s.dp;
   const std::int64_t q_rows = 16 / s.tp, kv_rows = s.tp >= 4 ? 2 : 8 / s.tp;
   const std::int64_t kv_first = s.tp >= 4 ? t / (s.tp / 4) * 2 : t * kv_rows;
-  expect_buffer(memory, in_layer(layer, "self_attn.qkv_proj.weight"), {q_rows + 2 * kv_rows, kHidden},
+  expect_buffer(memory, in_layer(layer, "self_attn.qkv_proj.weight"), {q_rows + 2 * kv_rows, kTinyHidden},
                 [&](const Index& i) {
                   const std::int64_t kv = i[0] - q_rows;
                   if (kv < 0) return Element{in_layer(layer, "self_attn.q_proj.weight"), {t * q_rows + i[0], i[1]}};
@@ -37,19 +35,19 @@ void expect_layer(const Memory& memory, const Settings& s, std::int64_t rank, st
   const std::int64_t first = s.has_ep ? k * (5 / p) + std::min(k, 5 % p) : 0;
   const std::int64_t num_experts = s.has_ep ? 5 / p + (k < 5 % p ? 1 : 0) : 5;
   const std::int64_t width = s.has_ep ? 8 : 8 / p, begin = s.has_ep ? 0 : k * width;
-  expect_buffer(memory, in_layer(layer, "mlp.experts.routed_experts.w13_weight"), {num_experts, 2 * width, kHidden},
+  expect_buffer(memory, in_layer(layer, "mlp.experts.routed_experts.w13_weight"), {num_experts, 2 * width, kTinyHidden},
                 [&](const Index& i) {
                   const char* proj = i[1] < width ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight";
                   return Element{in_layer(layer, proj), {first + i[0], begin + i[1] % width, i[2]}};
                 });
-  expect_buffer(memory, in_layer(layer, "mlp.experts.routed_experts.w2_weight"), {num_experts, kHidden, width},
+  expect_buffer(memory, in_layer(layer, "mlp.experts.routed_experts.w2_weight"), {num_experts, kTinyHidden, width},
                 [&](const Index& i) {
                   return Element{in_layer(layer, "mlp.experts.down_proj.weight"), {first + i[0], i[1], begin + i[2]}};
                 });
 }
 
 TEST_P(VllmElementsTest, EveryRankHoldsWhatTheFormulasSay) {
-  const Settings& s = GetParam();
+  const ServerSettings& s = GetParam();
   nlohmann::json config = tiny_qwen3_moe();
   config.update({{"num_experts", 5}, {"head_dim", 2}});
   const std::string ep = s.has_ep ? fmt::format(",ep={}", s.tp * s.dp) : "";
@@ -69,13 +67,13 @@ TEST_P(VllmElementsTest, EveryRankHoldsWhatTheFormulasSay) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, VllmElementsTest,
-                         testing::Values(Settings{1, 1, 1, 1, false}, Settings{2, 1, 2, 2, false},
-                                         Settings{2, 2, 2, 1, true}, Settings{8, 1, 1, 1, false},
-                                         Settings{4, 2, 1, 3, true}, Settings{1, 1, 8, 1, true},
-                                         Settings{8, 1, 1, 1, true}),
+INSTANTIATE_TEST_SUITE_P(ServerSettings, VllmElementsTest,
+                         testing::Values(ServerSettings{1, 1, 1, 1, false}, ServerSettings{2, 1, 2, 2, false},
+                                         ServerSettings{2, 2, 2, 1, true}, ServerSettings{8, 1, 1, 1, false},
+                                         ServerSettings{4, 2, 1, 3, true}, ServerSettings{1, 1, 8, 1, true},
+                                         ServerSettings{8, 1, 1, 1, true}),
                          [](const auto& test) {
-                           const Settings& s = test.param;
+                           const ServerSettings& s = test.param;
                            return fmt::format("tp{}pp{}dp{}replicas{}{}", s.tp, s.pp, s.dp, s.replicas,
                                               s.has_ep ? "ep" : "");
                          });

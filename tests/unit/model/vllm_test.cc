@@ -18,8 +18,6 @@ namespace {
 using Json = nlohmann::json;
 using Rows = std::vector<std::string>;
 
-constexpr std::int64_t kHidden = 2;
-
 /// The blocks of a tensor on a rank of a published model.
 std::vector<Block> blocks_of(const std::string& model, const std::string& text, std::int32_t rank,
                              const std::string& tensor) {
@@ -57,8 +55,8 @@ std::pair<std::int64_t, std::int64_t> last_vocab_rows(std::int64_t vocab_size, s
   const Memory memory = memory_of(layout_of(config, fmt::format("vllm:tp={}", tp)), tp - 1);
   EXPECT_EQ(memory.defect, "");
   const std::vector<Element>& elements = memory.buffers.at("lm_head.weight");
-  const auto num_zeros = std::count(elements.begin(), elements.end(), kZero) / kHidden;
-  return {static_cast<std::int64_t>(elements.size()) / kHidden - num_zeros, num_zeros};
+  const auto num_zeros = std::count(elements.begin(), elements.end(), kZero) / kTinyHidden;
+  return {static_cast<std::int64_t>(elements.size()) / kTinyHidden - num_zeros, num_zeros};
 }
 
 TEST(VllmTest, VocabularyIsPaddedTo64WithZeros) {
@@ -78,7 +76,7 @@ TEST(VllmTest, ExpertsAreCutOverTensorParallelRanksWithoutEp) {
   EXPECT_EQ(gate.box.end[1], 128);
   EXPECT_EQ(gate.offset_bytes, 0);
   EXPECT_EQ(up.box.begin[1], 64);
-  EXPECT_EQ(up.offset_bytes, 64 * kHidden * 2);
+  EXPECT_EQ(up.offset_bytes, 64 * kTinyHidden * 2);
 }
 
 TEST(VllmTest, TwoRanksOfTensorParallelExpertsHoldOneGateAndUpRowEach) {
@@ -87,7 +85,7 @@ TEST(VllmTest, TwoRanksOfTensorParallelExpertsHoldOneGateAndUpRowEach) {
   const ModelLayout layout = layout_of(config, "vllm:tp=2");
   const std::string w13 = in_layer(0, "mlp.experts.routed_experts.w13_weight");
   for (std::int64_t rank = 0; rank < 2; ++rank) {
-    expect_buffer(memory_of(layout, static_cast<std::int32_t>(rank)), w13, {4, 2, kHidden}, [&](const Index& i) {
+    expect_buffer(memory_of(layout, static_cast<std::int32_t>(rank)), w13, {4, 2, kTinyHidden}, [&](const Index& i) {
       return Element{in_layer(0, i[1] == 0 ? "mlp.experts.gate_proj.weight" : "mlp.experts.up_proj.weight"),
                      {i[0], rank, i[2]}};
     });
@@ -97,7 +95,7 @@ TEST(VllmTest, TwoRanksOfTensorParallelExpertsHoldOneGateAndUpRowEach) {
 Rows qkv_rows(const Json& config, std::int32_t tp, std::int32_t rank) {
   const Memory memory = memory_of(layout_of(config, fmt::format("vllm:tp={}", tp)), rank);
   EXPECT_EQ(memory.defect, "");
-  return rows_of(memory, in_layer(0, "self_attn.qkv_proj.weight"), kHidden);
+  return rows_of(memory, in_layer(0, "self_attn.qkv_proj.weight"), kTinyHidden);
 }
 
 TEST(VllmTest, QkvHoldsQueriesThenKeysThenValues) {
@@ -154,7 +152,7 @@ std::vector<std::int64_t> experts_of(const ModelLayout& layout, std::int32_t ran
   EXPECT_EQ(memory.defect, "");
   std::vector<std::int64_t> experts;
   const std::vector<Element>& elements = memory.buffers.at(in_layer(layer, "mlp.experts.routed_experts.w2_weight"));
-  for (std::size_t at = 0; at < elements.size(); at += kHidden * 8) experts.push_back(elements[at].index[0]);
+  for (std::size_t at = 0; at < elements.size(); at += kTinyHidden * 8) experts.push_back(elements[at].index[0]);
   return experts;
 }
 
@@ -222,10 +220,10 @@ TEST(VllmTest, SharedExpertsAreWholeWhereRanksTakeDifferentTokens) {
     EXPECT_EQ(memory.defect, "") << c.text;
     const std::int64_t width = c.is_whole ? 8 : 4, begin = c.is_whole ? 0 : 4;
     const std::string shared = in_layer(1, "mlp.shared_experts.");
-    expect_buffer(memory, shared + "gate_up_proj.weight", {2 * width, kHidden}, [&](const Index& i) {
+    expect_buffer(memory, shared + "gate_up_proj.weight", {2 * width, kTinyHidden}, [&](const Index& i) {
       return Element{shared + (i[0] < width ? "gate_proj.weight" : "up_proj.weight"), {begin + i[0] % width, i[1]}};
     });
-    expect_buffer(memory, shared + "down_proj.weight", {kHidden, width}, [&](const Index& i) {
+    expect_buffer(memory, shared + "down_proj.weight", {kTinyHidden, width}, [&](const Index& i) {
       return Element{shared + "down_proj.weight", {i[0], begin + i[1]}};
     });
     // Dense layers are cut in any case.
@@ -308,10 +306,10 @@ TEST(VllmTest, BuffersHaveTheNamesThatVllmGivesThem) {
 TEST(VllmTest, W1OfMixtralIsTheUpperAndW3TheLowerHalfOfW13) {
   const std::string moe = in_layer(0, "block_sparse_moe.experts.");
   const Memory memory = memory_of(layout_of(tiny_mixtral(), "vllm:tp=2"), 1);
-  expect_buffer(memory, moe + "routed_experts.w13_weight", {4, 8, kHidden}, [&](const Index& i) {
+  expect_buffer(memory, moe + "routed_experts.w13_weight", {4, 8, kTinyHidden}, [&](const Index& i) {
     return Element{moe + (i[1] < 4 ? "w1.weight" : "w3.weight"), {i[0], 4 + i[1] % 4, i[2]}};
   });
-  expect_buffer(memory, moe + "routed_experts.w2_weight", {4, kHidden, 4}, [&](const Index& i) {
+  expect_buffer(memory, moe + "routed_experts.w2_weight", {4, kTinyHidden, 4}, [&](const Index& i) {
     return Element{moe + "w2.weight", {i[0], i[1], 4 + i[2]}};
   });
 }
@@ -322,8 +320,8 @@ TEST(VllmTest, QueriesWithoutLowRankAreCutByHeads) {
   const Memory memory = memory_of(layout_of(config, "vllm:tp=2"), 1);
   EXPECT_EQ(memory.defect, "");
   const std::string q = in_layer(0, "self_attn.q_proj.weight"), kv = in_layer(0, "self_attn.kv_a_proj_with_mqa.weight");
-  expect_buffer(memory, q, {6, kHidden}, [&](const Index& i) { return Element{q, {6 + i[0], i[1]}}; });
-  expect_buffer(memory, kv, {3, kHidden}, [&](const Index& i) { return Element{kv, i}; });
+  expect_buffer(memory, q, {6, kTinyHidden}, [&](const Index& i) { return Element{q, {6 + i[0], i[1]}}; });
+  expect_buffer(memory, kv, {3, kTinyHidden}, [&](const Index& i) { return Element{kv, i}; });
 }
 
 TEST(VllmTest, CorrectionBiasExistsOnlyWhereTheConfigNamesItsMethod) {

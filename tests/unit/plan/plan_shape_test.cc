@@ -10,14 +10,14 @@ namespace {
 
 using testing::plan_tp;
 
-struct Shape {
+struct PlanShape {
   std::int64_t src_replicas, src_shards, dst_replicas, dst_shards, messages, senders;
 };
 
-class PlanShapeTest : public ::testing::TestWithParam<Shape> {};
+class PlanShapeTest : public ::testing::TestWithParam<PlanShape> {};
 
 TEST_P(PlanShapeTest, HasTheFewestMessagesFromBalancedSenders) {
-  const Shape& shape = GetParam();
+  const PlanShape& shape = GetParam();
   const Result<Plan> plan =
       plan_tp({240, 241}, shape.src_replicas, shape.src_shards, shape.dst_replicas, shape.dst_shards);
   ASSERT_TRUE(plan.ok()) << plan.status().message();
@@ -29,14 +29,14 @@ TEST_P(PlanShapeTest, HasTheFewestMessagesFromBalancedSenders) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Worked, PlanShapeTest,
-                         ::testing::Values(Shape{1, 3, 1, 4, 6, 3},    // a + b - gcd pieces
-                                           Shape{1, 8, 1, 6, 12, 8},   //
-                                           Shape{8, 1, 16, 1, 16, 8},  // replicas share the receivers: two each
-                                           Shape{4, 2, 1, 8, 8, 8},    // each receiver from a replica of its own
-                                           Shape{8, 1, 1, 1, 8, 8},    // one receiver: every replica sends an eighth
-                                           Shape{1, 1, 4, 2, 8, 1}),
-                         [](const ::testing::TestParamInfo<Shape>& param_info) {
-                           const Shape& s = param_info.param;
+                         ::testing::Values(PlanShape{1, 3, 1, 4, 6, 3},    // a + b - gcd pieces
+                                           PlanShape{1, 8, 1, 6, 12, 8},   //
+                                           PlanShape{8, 1, 16, 1, 16, 8},  // replicas share the receivers: two each
+                                           PlanShape{4, 2, 1, 8, 8, 8},    // each receiver from a replica of its own
+                                           PlanShape{8, 1, 1, 1, 8, 8},  // one receiver: every replica sends an eighth
+                                           PlanShape{1, 1, 4, 2, 8, 1}),
+                         [](const ::testing::TestParamInfo<PlanShape>& param_info) {
+                           const PlanShape& s = param_info.param;
                            return "Dp" + std::to_string(s.src_replicas) + "Tp" + std::to_string(s.src_shards) + "ToDp" +
                                   std::to_string(s.dst_replicas) + "Tp" + std::to_string(s.dst_shards);
                          });

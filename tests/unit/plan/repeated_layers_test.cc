@@ -23,7 +23,7 @@ using testing::Choices;
 using testing::flat_index;
 
 /// How one side cuts a matrix: this dimension, by this rule, over this axis of the side's mesh.
-struct Cut {
+struct SideCut {
   int dim = 0;
   Rule rule = Rule::kChunk;
   std::int64_t block = 1;  // of Rule::kCyclic
@@ -35,7 +35,7 @@ struct Kind {
   std::vector<std::int64_t> shape;
   DType src_dtype = DType::kBF16;
   DType dst_dtype = DType::kBF16;
-  Cut src, dst;
+  SideCut src, dst;
 };
 
 /// One side: layers of the same matrices on one mesh of (replica, outer, inner). Maps are shared between the layers, as
@@ -49,7 +49,7 @@ class Side {
     mesh_ = *Mesh::create({{"replica", extents[0]}, {"outer", extents[1]}, {"inner", extents[2]}}, ranks);
   }
 
-  DimMapPtr map_of(const std::vector<std::int64_t>& shape, const Cut& cut) const {
+  DimMapPtr map_of(const std::vector<std::int64_t>& shape, const SideCut& cut) const {
     Split split;
     split.rule = cut.rule;
     split.block = cut.block;
@@ -57,7 +57,7 @@ class Side {
     return std::make_shared<const DimMap>(*make_dim_map(at(shape, cut.dim), {split}));
   }
 
-  void add(const Tensor& tensor, const Cut& cut, const DimMapPtr& map) {
+  void add(const Tensor& tensor, const SideCut& cut, const DimMapPtr& map) {
     Placement placement;
     placement.mesh = mesh_;
     placement.dims.resize(tensor.shape.size());
@@ -94,7 +94,7 @@ Result<Plan> plan_layers(std::int64_t num_layers, const std::vector<Kind>& kinds
   return create_plan(src.layout(), dst.layout(), {});
 }
 
-Cut random_cut(Choices* choices) {
+SideCut random_cut(Choices* choices) {
   return {static_cast<int>(choices->pick(2)), choices->pick(3) == 1 ? Rule::kCyclic : Rule::kChunk,
           1 + choices->pick(3), static_cast<int>(1 + choices->pick(2))};
 }
@@ -221,9 +221,9 @@ Stored stored(const Plan& plan) {
 constexpr std::int64_t kShards = 64;
 
 /// Every shard to every server rank, small: stacked experts cut along rows of each, matrices cut across, some unevenly.
-Result<Plan> plan_fsdp(std::int64_t num_layers, const Cut& experts) {
-  const Cut rows = {0, Rule::kChunk, 1, 2};
-  const Cut rows_of_experts = {1, Rule::kChunk, 1, 2};
+Result<Plan> plan_fsdp(std::int64_t num_layers, const SideCut& experts) {
+  const SideCut rows = {0, Rule::kChunk, 1, 2};
+  const SideCut rows_of_experts = {1, Rule::kChunk, 1, 2};
   const std::vector<Kind> kinds = {{{16, 60, 8}, DType::kBF16, DType::kBF16, rows_of_experts, experts},
                                    {{16, 130, 8}, DType::kBF16, DType::kBF16, rows_of_experts, experts},
                                    {{128, 64}, DType::kBF16, DType::kBF16, rows, {1, Rule::kChunk, 1, 2}},
@@ -234,7 +234,7 @@ Result<Plan> plan_fsdp(std::int64_t num_layers, const Cut& experts) {
                      [](std::int64_t, std::size_t) { return true; });
 }
 
-class FsdpTest : public ::testing::TestWithParam<Cut> {};
+class FsdpTest : public ::testing::TestWithParam<SideCut> {};
 
 TEST_P(FsdpTest, StoresOneAtomForABundleAndAClassAndNothingForALayer) {
   constexpr std::int64_t kLayers = 24;
@@ -254,9 +254,9 @@ TEST_P(FsdpTest, StoresOneAtomForABundleAndAClassAndNothingForALayer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Experts, FsdpTest,
-                         ::testing::Values(Cut{0, Rule::kChunk, 1, 1},    // whole experts dealt out
-                                           Cut{1, Rule::kChunk, 1, 2},    // the rows of each
-                                           Cut{2, Rule::kChunk, 1, 2}));  // the columns of each
+                         ::testing::Values(SideCut{0, Rule::kChunk, 1, 1},    // whole experts dealt out
+                                           SideCut{1, Rule::kChunk, 1, 2},    // the rows of each
+                                           SideCut{2, Rule::kChunk, 1, 2}));  // the columns of each
 
 }  // namespace
 }  // namespace reshard

@@ -10,6 +10,7 @@
 
 #include "src/plan/replan.h"
 #include "tests/unit/plan/fleet.h"
+#include "tests/unit/plan/legs.h"
 
 // Plans without a machine that are made anew around what stays.
 
@@ -17,6 +18,8 @@ namespace reshard {
 namespace {
 
 using testing::Choices;
+using testing::destinations;
+using testing::legs;
 
 /// A plan of a fleet without a machine.
 Plan direct_plan(Choices* choices) {
@@ -28,26 +31,6 @@ Plan direct_plan(Choices* choices) {
   RC_LOG() << plan.status().message();
   RC_ASSERT(plan.ok());
   return std::move(plan).take();
-}
-
-/// Bytes from rank to rank.
-std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> legs(const Plan& plan) {
-  std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> out;
-  for (const Route& route : plan.routes) {
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      const Hop hop = plan.begin_hops(route)[h];
-      out[{hop.src, hop.dst}] += route.size_bytes;
-    }
-  }
-  return out;
-}
-
-std::set<std::int32_t> destinations(const Plan& plan) {
-  std::set<std::int32_t> ranks;
-  for (const Bundle& bundle : plan.bundles) {
-    ranks.insert(plan.sets.ranks(bundle.destinations).begin(), plan.sets.ranks(bundle.destinations).end());
-  }
-  return ranks;
 }
 
 /// Whether bundles stay apart without these ranks. Those that have the same destinations then are one bundle, which is

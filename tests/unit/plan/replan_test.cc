@@ -11,30 +11,18 @@
 #include "src/plan/estimate.h"
 #include "src/plan/replan.h"
 #include "tests/unit/plan/fleet.h"
+#include "tests/unit/plan/legs.h"
 
 namespace reshard {
 namespace {
 
 using testing::Choices;
-
-/// Bytes from rank to rank.
-std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> legs(const Plan& plan) {
-  std::map<std::pair<std::int32_t, std::int32_t>, std::int64_t> out;
-  for (const Route& route : plan.routes) {
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      const Hop& hop = plan.begin_hops(route)[h];
-      out[{hop.src, hop.dst}] += route.size_bytes;
-    }
-  }
-  return out;
-}
+using testing::destinations;
+using testing::legs;
 
 /// Some destination ranks of the plan, chosen by the numbers; all of them are never chosen.
 std::vector<std::int32_t> some_destinations(const Plan& plan, Choices* choices) {
-  std::set<std::int32_t> ranks;
-  for (const Bundle& bundle : plan.bundles) {
-    ranks.insert(plan.sets.ranks(bundle.destinations).begin(), plan.sets.ranks(bundle.destinations).end());
-  }
+  const std::set<std::int32_t> ranks = destinations(plan);
   std::vector<std::int32_t> out;
   for (const std::int32_t rank : ranks) {
     if (choices->pick(4) == 0 && out.size() + 1 < ranks.size()) out.push_back(rank);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/topology/data.h"
 #include "topology/read/node_list.h"
 #include "topology/read/number.h"
 #include "topology/read/readers.h"
@@ -12,8 +13,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-const std::string kData = RESHARD_TEST_DATA "/topology/";
 
 ClusterSpec recorded(const std::string& name) {
   Result<ClusterSpec> spec = parse_cluster(kData + name);

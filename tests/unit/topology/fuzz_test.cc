@@ -9,14 +9,13 @@
 #include <iostream>
 #include <random>
 
+#include "tests/unit/topology/data.h"
 #include "topology/read/file.h"
 #include "topology/read/places.h"
 #include "topology/read/readers.h"
 
 namespace reshard {
 namespace {
-
-const std::string kData = RESHARD_TEST_DATA "/topology/";
 
 std::uint64_t from_environment(const char* name, std::uint64_t fallback) {
   const char* text = std::getenv(name);

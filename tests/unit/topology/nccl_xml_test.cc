@@ -16,7 +16,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-ClusterSpec recorded(const std::string& name, const NodeType* like = nullptr) {
+ClusterSpec recorded_xml(const std::string& name, const NodeType* like = nullptr) {
   const Result<std::string> text = read_file(RESHARD_TEST_DATA "/topology/" + name);
   EXPECT_TRUE(text.ok()) << text.status().message();
   Result<ClusterSpec> spec = read_nccl_xml(*text, name, like);
@@ -43,7 +43,7 @@ std::vector<std::int32_t> rails_of(const NodeType& type) {
 }
 
 TEST(NcclXml, ReadsBareMetalLikeThePresetOfTheSameBoard) {
-  const ClusterSpec spec = recorded("bare_metal.xml");
+  const ClusterSpec spec = recorded_xml("bare_metal.xml");
   ASSERT_EQ(spec.types.size(), 1U);
   NodeType type = spec.types[0];
   const NodeType preset = find_preset("hgx-h100")->node;
@@ -56,14 +56,14 @@ TEST(NcclXml, ReadsBareMetalLikeThePresetOfTheSameBoard) {
 
 TEST(NcclXml, ReadsASkeletonByTheClassesOfItsDevices) {
   const NodeType h200 = find_preset("hgx-h200")->node;
-  const ClusterSpec like = recorded("skeleton.xml", &h200);
+  const ClusterSpec like = recorded_xml("skeleton.xml", &h200);
   ASSERT_EQ(like.types.size(), 1U);
   EXPECT_EQ(like.types[0].gpus, h200.gpus);
   EXPECT_EQ(like.types[0].ports[7].nics[0].link, h200.ports[7].nics[0].link);
   EXPECT_EQ(like.types[0].ports[7].nics[0].name, "nic 0108:00:00.0");
   EXPECT_THAT(like.warnings, IsEmpty());
   // Without one that it is like it says what it took.
-  const ClusterSpec alone = recorded("skeleton.xml");
+  const ClusterSpec alone = recorded_xml("skeleton.xml");
   EXPECT_THAT(alone.warnings, Contains(HasSubstr("taken as 400 Gbit/s")));
   EXPECT_THAT(alone.warnings, Contains(AllOf(HasSubstr("0001:00:00.0"), HasSubstr("by PCIe"))));
   EXPECT_EQ(alone.types[0].gpus[0].link.nominal_bytes_per_s, 63'000'000'000);
@@ -71,7 +71,7 @@ TEST(NcclXml, ReadsASkeletonByTheClassesOfItsDevices) {
 }
 
 TEST(NcclXml, KeepsWhatAVirtualMachineSaysAndWarnsOfIt) {
-  const ClusterSpec spec = recorded("virtual_machine.xml");
+  const ClusterSpec spec = recorded_xml("virtual_machine.xml");
   ASSERT_EQ(spec.types.size(), 1U);
   const NodeType& type = spec.types[0];
   EXPECT_THAT(ports_of(type), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
@@ -85,7 +85,7 @@ TEST(NcclXml, KeepsWhatAVirtualMachineSaysAndWarnsOfIt) {
 }
 
 TEST(NcclXml, MakesOnePortOfTheNicsOfAGpu) {
-  const ClusterSpec spec = recorded("four_nics_per_gpu.xml");
+  const ClusterSpec spec = recorded_xml("four_nics_per_gpu.xml");
   ASSERT_EQ(spec.types.size(), 1U);
   const NodeType& type = spec.types[0];
   ASSERT_EQ(type.ports.size(), 4U);
@@ -96,7 +96,7 @@ TEST(NcclXml, MakesOnePortOfTheNicsOfAGpu) {
 }
 
 TEST(NcclXml, TakesRailsFromTheFileAndKeepsPlanesApart) {
-  const ClusterSpec spec = recorded("rails_and_planes.xml");
+  const ClusterSpec spec = recorded_xml("rails_and_planes.xml");
   ASSERT_EQ(spec.types.size(), 1U);
   EXPECT_THAT(rails_of(spec.types[0]), ElementsAre(2, 3, 0, 1));
   EXPECT_THAT(spec.warnings, ElementsAre(HasSubstr("different planes")));
@@ -107,7 +107,7 @@ TEST(NcclXml, TakesRailsFromTheFileAndKeepsPlanesApart) {
 }
 
 TEST(NcclXml, ReadsTheHostsOfADomain) {
-  const ClusterSpec spec = recorded("two_hosts.xml");
+  const ClusterSpec spec = recorded_xml("two_hosts.xml");
   ASSERT_EQ(spec.types.size(), 1U);
   EXPECT_EQ(spec.types[0].gpus.size(), 4U);
   ASSERT_EQ(spec.groups.size(), 1U);
@@ -131,7 +131,7 @@ TEST(NcclXml, JoinsHostsOfOneDomainThatDiffer) {
 }
 
 TEST(NcclXml, FollowsLinksBetweenGpusAndSharesANic) {
-  const ClusterSpec spec = recorded("direct_links.xml");
+  const ClusterSpec spec = recorded_xml("direct_links.xml");
   ASSERT_EQ(spec.types.size(), 1U);
   EXPECT_THAT(groups_of(spec.types[0]), ElementsAre(0, 0, 1, 1));
   EXPECT_THAT(ports_of(spec.types[0]), ElementsAre(0, 0, 0, 0));
@@ -192,7 +192,7 @@ TEST(NcclXml, CountsColumnsToo) {
 }
 
 TEST(NcclXml, TakesTheLinkToTheCpuInPlaceOfIdlePcie) {
-  const ClusterSpec spec = recorded("superchip.xml");
+  const ClusterSpec spec = recorded_xml("superchip.xml");
   ASSERT_EQ(spec.types.size(), 1U);
   const NodeType& type = spec.types[0];
   ASSERT_EQ(type.ports.size(), 1U);
@@ -219,7 +219,7 @@ TEST(NcclXml, TakesEmptyAttributesAsAbsent) {
   text.replace(text.find(speed), speed.size(), "link_speed=\"\" link_width=\"\" rail=\"\" numaid=\"\"");
   const Result<ClusterSpec> spec = read_nccl_xml(text, "x", nullptr);
   ASSERT_TRUE(spec.ok()) << spec.status().message();
-  EXPECT_EQ(spec->warnings.size(), recorded("bare_metal.xml").warnings.size());
+  EXPECT_EQ(spec->warnings.size(), recorded_xml("bare_metal.xml").warnings.size());
   for (const char* required : {"sm", "version", "count", "tclass"}) {
     std::string broken = *read_file(RESHARD_TEST_DATA "/topology/bare_metal.xml");
     const std::size_t begin = broken.find(std::string(" ") + required + "=\"") + std::string(required).size() + 3;

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/topology/data.h"
 #include "topology/read/file.h"
 
 namespace reshard {
@@ -14,8 +15,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-const std::string kData = RESHARD_TEST_DATA "/topology/";
 
 std::vector<std::string> warnings(const std::string& text) {
   const Result<ClusterSpec> spec = parse_cluster(text);

@@ -17,7 +17,7 @@
 namespace reshard::test {
 namespace {
 
-constexpr std::int64_t kShortUs = 300'000;
+constexpr std::int64_t kBootUs = 300'000;
 constexpr std::int64_t kLateUs = 1'000'000;  // enough for a rendezvous on a busy machine
 
 using Joined = Result<std::unique_ptr<Bootstrap>>;
@@ -76,13 +76,13 @@ TEST(BootstrapTest, IdIsGoodForOneRendezvous) {
   const reshard_unique_id_t id = new_id();
   EXPECT_EQ(join_and_gather(2, join_id(id, 2)), "");
   EXPECT_EQ(join_id(id, 2)(0).status().code(), RESHARD_ERR_INVALID_STATE);
-  EXPECT_EQ(join_id(id, 2, kShortUs)(1).status().code(), RESHARD_ERR_TIMEOUT);
+  EXPECT_EQ(join_id(id, 2, kBootUs)(1).status().code(), RESHARD_ERR_TIMEOUT);
 }
 
 TEST(BootstrapTest, RanksOutsideTheWorldAreRefused) {
   const reshard_unique_id_t id = new_id();
   for (const auto& [rank, num_ranks] : {std::pair{-1, 2}, std::pair{2, 2}, std::pair{0, 0}, std::pair{0, 1 << 24}}) {
-    EXPECT_EQ(create_tcp_bootstrap(id, rank, num_ranks, Deadline(kShortUs)).status().code(),
+    EXPECT_EQ(create_tcp_bootstrap(id, rank, num_ranks, Deadline(kBootUs)).status().code(),
               RESHARD_ERR_INVALID_ARGUMENT);
   }
 }
@@ -91,7 +91,7 @@ TEST(BootstrapTest, MissingRanksTimeOutOnAllOthersByName) {
   const reshard_unique_id_t id = new_id();
   const Verdict verdict = run_threads(5, [&](std::int32_t rank) -> Verdict {
     if (rank == 1 || rank == 3) return {};
-    const auto joined = join_id(id, 5, kShortUs)(rank);
+    const auto joined = join_id(id, 5, kBootUs)(rank);
     RESHARD_REQUIRE(joined.status().code() == RESHARD_ERR_TIMEOUT);
     RESHARD_REQUIRE(joined.status().message().find("ranks 1, 3") != std::string::npos);
     return {};
@@ -100,7 +100,7 @@ TEST(BootstrapTest, MissingRanksTimeOutOnAllOthersByName) {
 }
 
 TEST(BootstrapTest, MissingRankZeroTimesOut) {
-  const auto joined = join_id(new_id(), 2, kShortUs)(1);
+  const auto joined = join_id(new_id(), 2, kBootUs)(1);
   EXPECT_EQ(joined.status().code(), RESHARD_ERR_TIMEOUT);
   EXPECT_NE(joined.status().message().find("rank 0"), std::string::npos) << joined.status().message();
 }
@@ -111,10 +111,10 @@ TEST(BootstrapTest, WrongSecretIsNotAdmittedAndDoesNoHarm) {
   wrong.data[8] ^= 1;
   const Verdict verdict = run_threads(3, [&](std::int32_t rank) -> Verdict {
     if (rank == 2) {
-      RESHARD_REQUIRE(join_id(wrong, 2, kShortUs)(1).status().code() == RESHARD_ERR_TIMEOUT);
+      RESHARD_REQUIRE(join_id(wrong, 2, kBootUs)(1).status().code() == RESHARD_ERR_TIMEOUT);
       return {};
     }
-    if (rank == 1) std::this_thread::sleep_for(std::chrono::microseconds(kShortUs));  // the wrong one comes first
+    if (rank == 1) std::this_thread::sleep_for(std::chrono::microseconds(kBootUs));  // the wrong one comes first
     auto bootstrap = join_id(id, 2)(rank);
     RESHARD_REQUIRE_OK(bootstrap);
     return gathers_ranks(**bootstrap);
@@ -366,7 +366,7 @@ TEST(BootstrapTest, RankZeroWithoutAFreePortSaysSo) {
   auto occupant = listen_on("127.0.0.1", 0);
   ASSERT_TRUE(occupant.ok());
   const std::uint16_t port = listening_port(occupant->get());
-  const auto joined = create_launch_bootstrap({0, 2, {{"127.0.0.1"}, port, 1, {}}, ""}, Deadline(kShortUs));
+  const auto joined = create_launch_bootstrap({0, 2, {{"127.0.0.1"}, port, 1, {}}, ""}, Deadline(kBootUs));
   EXPECT_EQ(joined.status().code(), RESHARD_ERR_TRANSPORT);
   EXPECT_NE(joined.status().message().find(std::to_string(port)), std::string::npos) << joined.status().message();
 }
