@@ -198,10 +198,6 @@ std::vector<bool> ConfigReader::choices(std::string_view key, std::size_t size, 
   return chosen;
 }
 
-void ConfigReader::refuse_flag(std::string_view key) {
-  if (flag(key)) fail_value(found_key(key), Json(true), "false; what it brings is not known here");
-}
-
 DType ConfigReader::dtype() {
   // transformers 5 writes dtype where 4 wrote torch_dtype; of both the newer one counts there, as here.
   const char* key = has("dtype") ? "dtype" : "torch_dtype";

@@ -59,8 +59,6 @@ class ConfigReader {
   std::vector<std::string> words(std::string_view key, std::size_t size);
   /// For each of `size` layers whether its word is `yes`, else it is `no`; empty where the config says nothing.
   std::vector<bool> choices(std::string_view key, std::size_t size, std::string_view yes, std::string_view no);
-  /// Fails where the flag is true: what it brings is not known here.
-  void refuse_flag(std::string_view key);
 
   /// The type of the weights as trained. quantization_config is not looked at on purpose: it describes a published copy
   /// (DeepSeek-V3 in fp8), while a trainer holds and sends this type and the server quantises after arrival.

@@ -41,6 +41,12 @@ void add_moe_decoder(ModelWriter* writer, const AddToLayer& attention, const Moe
   add_decoder(writer, attention, [&](std::int64_t layer) { add_moe_ffn(ffn, layer, writer); });
 }
 
+void serve_biases_of(std::initializer_list<std::string_view> roles, ModelWriter* writer) {
+  for (Param& param : writer->model().params) {
+    if (param.leaf == "bias") param.is_on_servers = std::find(roles.begin(), roles.end(), param.role) != roles.end();
+  }
+}
+
 MoeFfn read_qwen_ffn(ModelWriter* writer) {
   ConfigReader& config = writer->config();
   MoeFfn ffn;

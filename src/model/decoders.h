@@ -43,6 +43,9 @@ struct FourNorms {
 };
 void add_decoder_of_four_norms(ModelWriter* writer, const Attention& attention, const FourNorms& norms, const Mlp& mlp);
 
+/// Of the biases of linear layers servers have those of these roles only.
+void serve_biases_of(std::initializer_list<std::string_view> roles, ModelWriter* writer);
+
 /// A gated MLP as wide as intermediate_size.
 Mlp read_mlp(ModelWriter* writer);
 

@@ -90,6 +90,7 @@ void olmo2(ModelWriter* writer) {
   Attention attention = read_attention(writer);
   attention.has_whole_qk_norm = true;
   attention.has_qkv_bias = attention.has_output_bias = writer->config().flag("attention_bias");
+  writer->model().megatron_lacks = "a norm over all heads of q";
   const Mlp mlp = read_mlp(writer);
   writer->embedding();
   writer->layers("model.layers", [&](std::int64_t) {
@@ -221,7 +222,7 @@ void internlm(ModelWriter* writer) {
 }
 
 /// q, k and v are one parameter, group by group, which vLLM cuts as if all q heads came first (it gathers what the
-/// ranks computed and splits that).
+/// ranks computed and splits that), without biases.
 void internlm2(ModelWriter* writer) {
   Attention attention = read_attention(writer);
   attention.prefix = "attention";
@@ -244,6 +245,7 @@ void internlm2(ModelWriter* writer) {
   });
   writer->norm("final_norm", "model.norm");
   writer->output("output");
+  serve_biases_of({}, writer);
 }
 
 /// vLLM leaves out its biases, which no published one has.
@@ -254,7 +256,7 @@ void ernie4_5(ModelWriter* writer) {
   attention.has_qkv_bias = attention.has_output_bias = mlp.has_bias = writer->config().flag("use_bias");
   writer->model().tie_embeddings = writer->config().flag("tie_word_embeddings", true);
   add_decoder(writer, attention, mlp);
-  for (Param& param : writer->model().params) param.is_on_servers = param.leaf != "bias";
+  serve_biases_of({}, writer);
 }
 
 constexpr Family kFamilies[] = {

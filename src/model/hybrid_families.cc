@@ -41,8 +41,8 @@ std::vector<bool> read_linear_layers(ModelWriter* writer) {
 QwenHybrid read_qwen_hybrid(ModelWriter* writer) {
   QwenHybrid hybrid;
   hybrid.linear = read_gated_delta_net(writer);
-  writer->config().refuse_flag("attention_bias");
   hybrid.full = read_qwen3_attention(writer);
+  hybrid.full.is_qkv_bias_served = false;
   hybrid.full.has_output_gate = true;
   hybrid.is_linear = read_linear_layers(writer);
   writer->model().server.knows_whole_shared = true;

@@ -105,6 +105,8 @@ void set_server_form(const Attention& attention, std::size_t first, ModelWriter*
     }
     const bool is_dealt = (param.role == "attention.q" || param.role == "attention.k") && param.leaf == "weight";
     if (is_dealt) param.server_step = attention.server_step;
+    if (param.leaf != "bias") continue;
+    param.is_on_servers = param.role == "attention.o" ? attention.is_output_bias_served : attention.is_qkv_bias_served;
   }
 }
 
@@ -139,7 +141,6 @@ void add_attention(const Attention& attention, ModelWriter* writer) {
     writer->add("attention.sinks", prefix + "sinks", "", {{Axis::kHead, attention.num_heads}});
   }
   writer->linear("attention.o", prefix + attention.o, writer->hidden(), heads, attention.has_output_bias);
-  if (attention.has_output_bias) writer->model().params.back().is_on_servers = attention.is_output_bias_served;
   set_server_form(attention, first, writer);
 }
 

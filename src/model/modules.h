@@ -21,6 +21,7 @@ struct Attention {
   std::int64_t head_dim = 1;
   bool has_qkv_bias = false;
   bool has_output_bias = false;
+  bool is_qkv_bias_served = true;     ///< servers have it
   bool is_output_bias_served = true;  ///< servers have it
   std::string qkv;                    ///< not empty: q, k and v are one parameter of this name, all q heads first
   bool has_grouped_qkv = false;       ///< in that parameter each group has its q heads, then its k and its v head

@@ -140,12 +140,13 @@ void llama4_text(ModelWriter* writer) {
 void ernie4_5_moe(ModelWriter* writer) {
   Config& config = writer->config();
   Model& model = writer->model();
-  const Attention attention = read_attention(writer);
-  config.refuse_flag("use_bias");
+  Attention attention = read_attention(writer);
+  const bool has_bias = attention.has_qkv_bias = attention.has_output_bias = config.flag("use_bias");
   model.tie_embeddings = config.flag("tie_word_embeddings", true);
   model.server.ties_within_stage = true;
   MoeFfn ffn;
   ffn.dense = read_mlp(writer);
+  ffn.dense.has_bias = ffn.shared.has_bias = has_bias;
   ffn.routed.count = config.count("moe_num_experts", Config::kExperts);
   ffn.routed.width = config.count("moe_intermediate_size", Config::kWidth);
   ffn.routed.has_fp32_router = true;
@@ -163,6 +164,10 @@ void ernie4_5_moe(ModelWriter* writer) {
   }
   model.num_experts = ffn.routed.count;
   add_moe_decoder(writer, attention, ffn);
+  if (!has_bias) return;
+  writer->add("output", "lm_head", "bias", {{Axis::kVocab, model.vocab_size}});
+  model.megatron_lacks = "a bias of the output layer";
+  serve_biases_of({"attention.q", "attention.k", "attention.v", "mlp.gate", "mlp.up", "mlp.down"}, writer);
 }
 
 /// Versions 2 and 3, and Kimi-K2, differ in how experts are selected. num_nextn_predict_layers is not looked at: the

@@ -34,6 +34,8 @@ DEEPSEEK = {**SIZES, **LATENT, **ATTENTION_OF_12, "num_hidden_layers": 5, "n_rou
 KIMI = {**DEEPSEEK, "n_group": 1, "num_hidden_layers": 3, "first_k_dense_replace": 1}
 GLM_MOE = {**DENSE, "num_hidden_layers": 5, "n_routed_experts": 6, "num_experts_per_tok": 2,
            "moe_intermediate_size": 24, "first_k_dense_replace": 2}
+ERNIE_MOE = {**DENSE_OF_HEADS, "num_hidden_layers": 5, "moe_num_experts": 6, "moe_k": 2, "moe_intermediate_size": 24,
+             "moe_num_shared_experts": 2, "moe_layer_start_index": 2}
 # Linear attention in three layers of four: 3 value heads for each key head, and of another size.
 LINEAR = {**DENSE, "num_hidden_layers": 4, "linear_num_key_heads": 4, "linear_num_value_heads": 12,
           "linear_key_head_dim": 8, "linear_value_head_dim": 4, "linear_conv_kernel_dim": 3,
@@ -78,8 +80,9 @@ ZOO = {
                               "min_moe_intermediate_per_partition": 6,  # of vLLM, which pads to 256 otherwise
                               "linear_attn_config": {"full_attn_layers": [3], "kda_layers": [1, 2, 4], "head_dim": 8,
                                                      "num_heads": 12, "short_conv_kernel_size": 3}}},
-    "qwen3_next": {"small": {**LINEAR, **EXPERTS, **ONE_SHARED}},
-    "qwen3_5_text": {"small": LINEAR},
+    "qwen3_next": {"small": {**LINEAR, **EXPERTS, **ONE_SHARED},
+                   "biases": {**LINEAR, **EXPERTS, **ONE_SHARED, "attention_bias": True}},
+    "qwen3_5_text": {"small": LINEAR, "biases": {**LINEAR, "attention_bias": True}},
     "qwen3_5_moe_text": {"small": {**LINEAR, **EXPERTS, **ONE_SHARED}},
     "qwen3_5": {"small": {"text_config": {**LINEAR, "model_type": "qwen3_5_text"}, "vision_config": VISION_3_5}},
     "qwen3_5_moe": {"small": {"text_config": {**LINEAR, **EXPERTS, **ONE_SHARED, "model_type": "qwen3_5_moe_text"},
@@ -111,8 +114,7 @@ ZOO = {
                                  "use_mixed_mlp_moe": True}},
     "olmo2": {"small": DENSE_OF_HEADS, "tied": {**DENSE_OF_HEADS, **SMALL_TIED, "attention_bias": True}},
     "ernie4_5": {"small": DENSE, "untied": {**DENSE, "tie_word_embeddings": False, "use_bias": True}},
-    "ernie4_5_moe": {"small": {**DENSE_OF_HEADS, "num_hidden_layers": 5, "moe_num_experts": 6, "moe_k": 2,
-                               "moe_intermediate_size": 24, "moe_num_shared_experts": 2, "moe_layer_start_index": 2}},
+    "ernie4_5_moe": {"small": ERNIE_MOE, "biases": {**ERNIE_MOE, "use_bias": True}},
     "seed_oss": {"small": {**DENSE, "attention_out_bias": False, "pad_token_id": 1},
                  "tied": {**DENSE, **SMALL_TIED, "attention_out_bias": True, "mlp_bias": True, "pad_token_id": 1}},
     "qwen2_5_vl": {"small": {"text_config": {**DENSE_OF_HEADS, **THREE_ROPES, "model_type": "qwen2_5_vl_text"},

@@ -133,6 +133,14 @@ TEST(DenseFamiliesTest, InternLmHasBiasesOfAttentionUnlessToldOtherwise) {
   EXPECT_EQ(with - without, layers * ((heads + 2 * kv_heads) * head_dim + hidden));
 }
 
+TEST(DenseFamiliesTest, ServersHaveNoneOfTheBiasesOfInternLm2) {
+  const Json config = changed(tiny_internlm2(), {{"bias", true}});
+  EXPECT_EQ(memory_of(layout_of(config, "checkpoint"), 0).buffers.count(in_layer(0, "attention.wo.bias")), 1U);
+  for (const auto& [name, elements] : memory_of(layout_of(config, "vllm"), 0).buffers) {
+    EXPECT_FALSE(name.ends_with(".bias")) << name;
+  }
+}
+
 // ---- Others
 
 TEST(DenseFamiliesTest, ServersOfGlmCutGateAndUpAsOne) {

@@ -156,6 +156,20 @@ TEST(SemanticsTest, Row17_GatedAttentionOfQwen3Next) {
   });
 }
 
+TEST(HybridFamiliesTest, BiasesOfGatedAttentionLieAsTheirWeightsAndServersHaveNone) {
+  const Json config = changed(tiny_hybrid("qwen3_next"), {{"attention_bias", true}});
+  const Memory memory = megatron_memory(config, "megatron:tp=2", 1);
+  const std::string q = "self_attn.q_proj.bias", k = "self_attn.k_proj.bias", v = "self_attn.v_proj.bias";
+  const std::vector<Row> rows =
+      joined({run(q, 8, 2), run(q, 12, 2), run(q, 10, 2), run(q, 14, 2), run(k, 2, 2), run(v, 2, 2)});
+  expect_buffer(memory, "decoder.layers.1.self_attention.linear_qkv.bias", {12}, [&](const Index& i) {
+    const Row& row = rows[static_cast<std::size_t>(i[0])];
+    return Element{in_layer(1, row.tensor), {row.row}};
+  });
+  for (const auto& [name, elements] : memory_on(config, "vllm", 0).buffers)
+    EXPECT_FALSE(name.ends_with(".bias")) << name;
+}
+
 TEST(HybridFamiliesTest, ValuesThatMegatronHoldsOtherwiseAreRefused) {
   EXPECT_THAT(error_of(tiny_hybrid("qwen3_next"), "megatron"),
               AllOf(HasSubstr("model.layers.0.linear_attn.norm.weight"), HasSubstr("less one"), HasSubstr(kNorm)));
@@ -181,7 +195,6 @@ TEST(HybridFamiliesTest, LayersOfUnknownOrMissingKindAreNamed) {
   EXPECT_THAT(error_of(changed(config, {{"layer_types", {"full_attention"}}}), "vllm"), HasSubstr("2 strings"));
   EXPECT_THAT(error_of(changed(config, {{"linear_num_key_heads", 3}}), "vllm"),
               HasSubstr("linear_num_key_heads = 3 does not divide linear_num_value_heads = 8"));
-  EXPECT_THAT(error_of(changed(config, {{"attention_bias", true}}), "vllm"), HasSubstr("attention_bias is true"));
   // Without layer_types every fourth layer has full attention.
   Json silent = changed(config, {{"num_hidden_layers", 4}});
   silent.erase("layer_types");
@@ -422,7 +435,27 @@ TEST(MoeFamiliesTest, ErnieHasExpertsFromItsFirstToItsLastLayerOfThem) {
   }
   EXPECT_EQ(memory_on(tiny_ernie(), "vllm", 0).buffers.count(in_layer(1, "mlp.gate.e_score_correction_bias")), 1U);
   EXPECT_THAT(error_of(tiny_ernie(), "vllm:pp=2"), HasSubstr("pp must be 1"));
-  EXPECT_THAT(error_of(changed(tiny_ernie(), {{"use_bias", true}}), "checkpoint"), HasSubstr("use_bias is true"));
+}
+
+TEST(MoeFamiliesTest, ServersHaveErniesBiasesOfQkvAndOfDenseMlpsAlone) {
+  const Json config = changed(tiny_ernie(), {{"use_bias", true}, {"moe_num_shared_experts", 1}});
+  const auto biases_of = [&](const std::string& text) {
+    std::set<std::string> biases;
+    for (const auto& [name, elements] : memory_on(config, text, 0).buffers) {
+      if (name.ends_with(".bias") && name.find("layers.") == std::string::npos) biases.insert(name);
+      for (const std::int64_t layer : {0, 1}) {  // dense, and with experts
+        if (name.ends_with(".bias") && name.starts_with(in_layer(layer, ""))) biases.insert(name.substr(13));
+      }
+    }
+    return biases;
+  };
+  EXPECT_EQ(biases_of("vllm"), (std::set<std::string>{"0.self_attn.qkv_proj.bias", "1.self_attn.qkv_proj.bias",
+                                                      "0.mlp.gate_up_proj.bias", "0.mlp.down_proj.bias"}));
+  // In files: four of attention and three of an MLP in each, and that of the output layer.
+  const std::set<std::string> biases = biases_of("checkpoint");
+  EXPECT_EQ(biases.size(), 2U * 7 + 1);
+  EXPECT_EQ(biases.count("1.mlp.shared_experts.down_proj.bias") + biases.count("lm_head.bias"), 2U);
+  EXPECT_THAT(error_of(config, "megatron"), HasSubstr("no module for a bias of the output layer of ernie4_5_moe"));
 }
 
 // ---- what a family or its server cannot have
