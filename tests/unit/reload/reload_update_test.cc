@@ -155,5 +155,31 @@ TEST(ReloadUpdateTest, WhereOneRankCannotAllKeepTheReloadThatTheyHave) {
             "");
 }
 
+/// Two layers may be open where one could be: what there was for one layer has no room for the second.
+TEST(ReloadUpdateTest, MoreOpenLayersGetLargerScratch) {
+  Story story = testing::two_tables();
+  PlanOptions options;
+  for (const std::int64_t open_groups : {1, 2}) {
+    options.open_groups = open_groups;
+    story.plans[static_cast<std::size_t>(open_groups) - 1] =
+        std::make_shared<const Plan>(*create_plan(story.src, story.dst.front(), options));
+  }
+  story.dst.back() = story.dst.front();
+  EXPECT_EQ(run_ranks(4,
+                      [&](Transport* transport) -> std::string {
+                        FollowingServer rank(story, transport, false);
+                        if (const Status bound = rank.bind(); !bound.ok()) return bound.message();
+                        std::string wrong = rank.run(1);
+                        const std::int64_t before = rank.reload.scratch_bytes();
+                        if (const Status updated = rank.update(1); !updated.ok()) return updated.message();
+                        const bool is_server = !rank.dst.bound().empty();
+                        EXPECT_EQ(rank.reload.scratch_bytes(), is_server ? 2 * before : 0);
+                        wrong += rank.run(2);
+                        rank.binding.reset();
+                        return transport->allgather({}, Deadline(testing::kTimeoutUs)).ok() ? wrong : "barrier\n";
+                      }),
+            "");
+}
+
 }  // namespace
 }  // namespace reshard
