@@ -6,13 +6,18 @@
 
 namespace reshard {
 
+void add_layer(ModelWriter* writer, const std::function<void()>& attention, const std::function<void()>& ffn) {
+  writer->norm("attention_norm", "input_layernorm");
+  attention();
+  writer->norm("mlp_norm", "post_attention_layernorm");
+  ffn();
+}
+
 void add_decoder(ModelWriter* writer, const AddToLayer& attention, const AddToLayer& ffn) {
   writer->embedding();
   writer->layers(writer->module() + ".layers", [&](std::int64_t layer) {
-    writer->norm("attention_norm", "input_layernorm");
-    attention(layer);
-    writer->norm("mlp_norm", "post_attention_layernorm");
-    ffn(layer);
+    add_layer(
+        writer, [&] { attention(layer); }, [&] { ffn(layer); });
   });
   writer->norm("final_norm", writer->module() + ".norm");
   writer->output();

@@ -18,6 +18,8 @@ using AddToLayer = std::function<void(std::int64_t layer)>;
 void add_decoder(ModelWriter* writer, const AddToLayer& attention, const AddToLayer& ffn);
 void add_decoder(ModelWriter* writer, const std::function<void()>& attention, const AddToLayer& ffn);
 void add_decoder(ModelWriter* writer, const Attention& attention, const Mlp& mlp);
+/// One of those layers.
+void add_layer(ModelWriter* writer, const std::function<void()>& attention, const std::function<void()>& ffn);
 
 /// What stands behind the attention of a layer: experts where Model::is_moe says so, else a dense MLP.
 struct MoeFfn {

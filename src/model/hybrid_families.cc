@@ -9,6 +9,7 @@
 
 #include "src/model/attention_variants.h"
 #include "src/model/decoders.h"
+#include "src/model/mtp.h"
 
 namespace reshard {
 namespace {
@@ -49,6 +50,13 @@ QwenHybrid read_qwen_hybrid(ModelWriter* writer) {
   return hybrid;
 }
 
+/// Layers for multi-token prediction have full attention.
+void add_mtp_layers(const QwenHybrid& hybrid, std::int64_t num_unless_told, const AddToLayer& ffn,
+                    ModelWriter* writer) {
+  add_mtp_layers(
+      MtpForm::kQwen, num_unless_told, [&] { add_attention(hybrid.full, writer); }, ffn, writer);
+}
+
 /// vLLM makes these on every pipeline stage.
 void repeat_on_servers(std::initializer_list<std::string_view> roles, ModelWriter* writer) {
   for (Param& param : writer->model().params) {
@@ -61,26 +69,34 @@ void qwen3_next(ModelWriter* writer) {
   hybrid.linear.is_interleaved = true;
   MoeFfn ffn = read_qwen_ffn(writer);
   read_qwen_shared(&ffn, writer);
-  add_moe_decoder(
-      writer, [&](std::int64_t layer) { hybrid.add(layer, writer); }, ffn);
+  const auto add_ffn = [&](std::int64_t layer) { add_moe_ffn(ffn, layer, writer); };
+  add_decoder(
+      writer, [&](std::int64_t layer) { hybrid.add(layer, writer); }, add_ffn);
+  // One, of which published configs do not speak.
+  add_mtp_layers(hybrid, 1, add_ffn, writer);
   repeat_on_servers({"embedding", "output"}, writer);
+}
+
+void add_qwen3_5(const QwenHybrid& hybrid, const AddToLayer& ffn, ModelWriter* writer) {
+  add_decoder(
+      writer, [&](std::int64_t layer) { hybrid.add(layer, writer); }, ffn);
+  add_mtp_layers(hybrid, 0, ffn, writer);
+  repeat_on_servers({"embedding"}, writer);
 }
 
 void qwen3_5_text(ModelWriter* writer) {
   const QwenHybrid hybrid = read_qwen_hybrid(writer);
   const Mlp mlp = read_mlp(writer);
-  add_decoder(
-      writer, [&](std::int64_t layer) { hybrid.add(layer, writer); }, [&](std::int64_t) { add_mlp(mlp, writer); });
-  repeat_on_servers({"embedding"}, writer);
+  add_qwen3_5(
+      hybrid, [&](std::int64_t) { add_mlp(mlp, writer); }, writer);
 }
 
 void qwen3_5_moe_text(ModelWriter* writer) {
   const QwenHybrid hybrid = read_qwen_hybrid(writer);
   MoeFfn ffn = read_qwen_ffn(writer);
   read_qwen_shared(&ffn, writer);
-  add_moe_decoder(
-      writer, [&](std::int64_t layer) { hybrid.add(layer, writer); }, ffn);
-  repeat_on_servers({"embedding"}, writer);
+  add_qwen3_5(
+      hybrid, [&](std::int64_t layer) { add_moe_ffn(ffn, layer, writer); }, writer);
 }
 
 /// Which layers of Kimi-Linear have its linear attention. The lists of published configs count layers from 1.

@@ -30,16 +30,18 @@ constexpr std::array<std::string_view, 4> kCommonKeys = {"lora", "lora_targets",
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> kinds = [] {
     std::vector<Kind> all = {
-        {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "units"}},
+        {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "units", "mtp"}},
         {"megatron",
          {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
-          "vocab_multiple", "glu_interleave", "mla_down", "mla_up", "vision_layers"}},
+          "vocab_multiple", "glu_interleave", "mla_down", "mla_up",
+          // Of the stacks beside the decoder.
+          "vision_layers", "mtp", "mtp_layers"}},
         {"vllm",
          {"tp", "pp", "dp", "ep", "replicas", "redundant", "eplb", "placement", "all2all", "layers",
-          "mm_encoder_tp_mode"}},
+          "mm_encoder_tp_mode", "mtp"}},
         {"sglang",
          {"tp", "pp", "replicas", "attention_dp", "ep", "dense", "output", "all2all", "redundant", "eplb", "layers"}},
-        {"checkpoint", {"ranks", "split"}},
+        {"checkpoint", {"ranks", "split", "mtp"}},
     };
     for (Kind& kind : all) kind.keys.insert(kind.keys.end(), kCommonKeys.begin(), kCommonKeys.end());
     return all;

@@ -53,6 +53,10 @@ constexpr NameRule kNames[] = {
     {"linear.dt_bias", "self_attention.dt_bias"},
     {"linear.decay", "self_attention.A_log"},
     {"linear.out", "self_attention.out_proj"},
+    {"mtp.embedding_norm", "enorm"},
+    {"mtp.hidden_norm", "hnorm"},
+    {"mtp.projection", "eh_proj"},
+    {"mtp.final_norm", "final_layernorm"},
     {"projector.norm", "image_encoder.projector.layernorm"},
     {"projector.up", "image_encoder.projector.encoder.linear_fc1"},
     {"projector.down", "image_encoder.projector.encoder.linear_fc2"},
@@ -163,6 +167,18 @@ void name_parts(Scheme* scheme) {
   scheme->tied_output = with_prefix(scheme->tied_output, scheme->prefixes);
 }
 
+/// Layers for multi-token prediction, of MultiTokenPredictionBlock. Their stage has the embedding, too; the decoder's
+/// last norm is then where its last layer is.
+void place_mtp(const Model& model, const Stages& decoder, const Stages& mtp, Scheme* scheme) {
+  if (model.num_mtp_layers == 0) return;
+  scheme->mtp_stages = &mtp;
+  scheme->mtp_prefix = "mtp.layers";
+  scheme->mtp_module = "transformer_layer";
+  scheme->final_norm_stage = decoder.place_of(model.num_layers - 1).stage;
+  if (mtp.place_of(0).stage > 0) scheme->mtp_embedding_stage = mtp.place_of(0).stage;
+  scheme->mtp_embedding = "embedding.word_embeddings.weight";
+}
+
 }  // namespace
 
 Result<std::int32_t> megatron_num_ranks(const LayoutText& text) {
@@ -174,6 +190,7 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   const Model& model = builder->model();
   RESHARD_TRY(const MegatronSettings settings, read_megatron_settings(text));
   RESHARD_TRY(const Stages stages, megatron_stages(text, settings, model));
+  RESHARD_TRY(const Stages mtp_stages, megatron_mtp_stages(text, settings, model, stages));
   RESHARD_TRY(check_megatron_modules(text, settings, *builder));
   RESHARD_TRY(const Stages vision_stages, megatron_vision_stages(text, settings, model));
   RESHARD_TRY(check_megatron_sizes(text, settings, model));
@@ -195,6 +212,7 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   scheme.vision_stages = &vision_stages;
   // The last stage keeps a copy of its own of a tied embedding as output layer; on one stage there is but one.
   scheme.tied_output = "output_layer.weight";
+  place_mtp(model, stages, mtp_stages, &scheme);
   if (has_tower(model)) name_parts(&scheme);
   name_experts(settings.experts, &scheme);
   make_cuts(settings, &scheme);

@@ -13,6 +13,7 @@ Status read_stages(const LayoutText& text, MegatronSettings* settings) {
   RESHARD_TRY(settings->pp, text.integer("pp", 1));
   RESHARD_TRY(settings->vpp, text.integer("vpp", 1));
   RESHARD_TRY(settings->layers, text.layers_of_stages(settings->pp));
+  RESHARD_TRY(settings->mtp_layers, text.layers_of_stages(settings->pp, "mtp_layers"));
   RESHARD_TRY(settings->vision_layers, text.layers_of_stages(settings->pp, "vision_layers"));
   RESHARD_TRY(settings->first, text.integer("first", 0));
   RESHARD_TRY(settings->last, text.integer("last", 0));
@@ -120,6 +121,46 @@ Result<Stages> megatron_vision_stages(const LayoutText& text, const MegatronSett
   Result<Stages> made = Stages::create(stages, num_layers);
   if (!made.ok()) return text.error("vision_layers: " + made.status().message());
   return made;
+}
+
+Result<Stages> megatron_mtp_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model,
+                                   const Stages& decoder) {
+  if (model.num_mtp_layers > 0 && has_tower(model)) {
+    return Status{
+        RESHARD_ERR_NOT_SUPPORTED,
+        fmt::format("\"{}\": mtp is {}, but what MindSpeed calls such layers behind a vision tower is not known "
+                    "here; leave it out",
+                    text.text(), model.num_mtp_layers)};
+  }
+  std::int32_t stage = settings.pp - 1;
+  if (!settings.mtp_layers.empty()) {
+    const auto has_some = std::find_if(settings.mtp_layers.begin(), settings.mtp_layers.end(),
+                                       [](std::int64_t count) { return count > 0; });
+    if (has_some == settings.mtp_layers.end() || *has_some != model.num_mtp_layers ||
+        std::any_of(has_some + 1, settings.mtp_layers.end(), [](std::int64_t count) { return count > 0; })) {
+      return text.error(
+          fmt::format("mtp_layers is {}, but Megatron-Core has all layers for multi-token prediction on one "
+                      "stage: expected mtp = {} for one stage and 0 for the others",
+                      *text.find("mtp_layers"), model.num_mtp_layers));
+    }
+    stage = static_cast<std::int32_t>(has_some - settings.mtp_layers.begin());
+  }
+  const Stages::Place& end = decoder.place_of(model.num_layers - 1);
+  if (model.num_mtp_layers > 0 && end.chunk + 1 == settings.vpp && stage < end.stage) {
+    return text.error(
+        fmt::format("mtp_layers names stage {}, but the decoder's last layer is on stage {}, and layers for "
+                    "multi-token prediction come behind it",
+                    stage, end.stage));
+  }
+  if (model.num_mtp_layers > 1 && std::any_of(model.stacks.begin(), model.stacks.end(), [](const Stack& stack) {
+        return stack.is_mtp && stack.kind == Stack::Kind::kBefore;
+      })) {
+    return Status{RESHARD_ERR_NOT_SUPPORTED,
+                  fmt::format("\"{}\": mtp is {}, but {} has one projection for all of its layers for multi-token "
+                              "prediction, Megatron-Core one for each; give mtp=1",
+                              text.text(), model.num_mtp_layers, model.model_type)};
+  }
+  return Stages::on_one(stage, settings.vpp - 1, model.num_mtp_layers);
 }
 
 Result<Stages> megatron_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model) {

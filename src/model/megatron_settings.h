@@ -25,6 +25,7 @@ struct MegatronSettings {
   std::int32_t etp = 1;              ///< 1 unless given; Megatron itself would take tp
   std::vector<std::int64_t> layers;  ///< per stage, no-op ones included; empty: as first and last say, or balanced
   std::vector<std::int64_t> vision_layers;  ///< of a vision tower, per stage; empty: all on the first
+  std::vector<std::int64_t> mtp_layers;     ///< for multi-token prediction, per stage; empty: all on the last
   std::int32_t first = 0;                   ///< layers of the first stage; 0: as many as the others
   std::int32_t last = 0;                    ///< of the last
   std::vector<std::int64_t> noop;           ///< places without a layer
@@ -47,6 +48,11 @@ Status check_megatron_sizes(const LayoutText& text, const MegatronSettings& sett
 
 /// Where the layers of a vision tower are. Error: vision_layers for a model without one.
 Result<Stages> megatron_vision_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model);
+
+/// Where the layers for multi-token prediction are: all on one stage, in its last chunk, the last unless told. Errors:
+/// layers of several stages, or of one before the end of the decoder; of a model that Megatron-Core builds otherwise.
+Result<Stages> megatron_mtp_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model,
+                                   const Stages& decoder);
 
 /// Where the layers are. Without layers, first and last: balanced, the larger stages first.
 Result<Stages> megatron_stages(const LayoutText& text, const MegatronSettings& settings, const Model& model);

@@ -13,6 +13,7 @@
 #include "src/model/layout_builder.h"
 #include "src/model/layout_text.h"
 #include "src/model/lora.h"
+#include "src/model/mtp.h"
 #include "src/model/name_filter.h"
 #include "src/model/quantised.h"
 #include "src/model/schemes.h"
@@ -24,7 +25,8 @@ struct Kind {
   std::string_view kind;
   Result<std::int32_t> (*num_ranks)(const LayoutText&);
   Status (*place)(const LayoutText&, LayoutBuilder*);
-  bool is_server = false;  ///< makes no parameters of what Param::is_on_servers denies
+  bool is_server = false;   ///< makes no parameters of what Param::is_on_servers denies
+  bool has_copies = false;  ///< of Param::is_copy
 };
 
 constexpr std::array kKinds = {
@@ -32,7 +34,7 @@ constexpr std::array kKinds = {
     Kind{"megatron", megatron_num_ranks, place_megatron},
     Kind{"vllm", vllm_num_ranks, place_vllm, true},
     Kind{"sglang", sglang_num_ranks, place_sglang, true},
-    Kind{"checkpoint", checkpoint_num_ranks, place_checkpoint},
+    Kind{"checkpoint", checkpoint_num_ranks, place_checkpoint, false, true},
 };
 
 /// The kind of a parsed text, whose kind is a known one.
@@ -99,7 +101,9 @@ Result<std::int32_t> layout_text_num_ranks(const std::string& text) {
 
 Result<ModelLayout> make_model_layout(const std::string& config_json, const std::string& layout_text,
                                       const ModelLayoutOptions& options) {
-  RESHARD_TRY(Model model, read_model(config_json, {options.num_layers, options.dtype}));
+  RESHARD_TRY(const LayoutText text, LayoutText::parse(layout_text));
+  RESHARD_TRY(const std::int64_t num_mtp_layers, read_num_mtp_layers(text));
+  RESHARD_TRY(Model model, read_model(config_json, {options.num_layers, options.dtype, num_mtp_layers}));
   return make_model_layout(std::move(model), layout_text, options);
 }
 
@@ -115,6 +119,7 @@ Result<ModelLayout> make_model_layout(Model model, const std::string& layout_tex
     return text.error(
         fmt::format("dtype is {}, and {} beside the text; give one of them", name(*quant.dtype), name(*options.dtype)));
   }
+  RESHARD_TRY(check_mtp_layers(text, model));
   RESHARD_TRY(take_adapters(text, &model));
   RESHARD_TRY(check_quantisable(text, quant, model));
   set_dtypes(quant, &model);
@@ -123,6 +128,7 @@ Result<ModelLayout> make_model_layout(Model model, const std::string& layout_tex
   // What a server makes no parameter of is not in its layout, so that a plan names it and refuses, unless it is told to
   // skip what only one side has: nothing that was trained is dropped in silence.
   if (kind.is_server) std::erase_if(chosen, [&](std::size_t index) { return !model.params[index].is_on_servers; });
+  if (!kind.has_copies) std::erase_if(chosen, [&](std::size_t index) { return model.params[index].is_copy; });
   std::vector<bool> is_quantised;
   for (const std::size_t index : chosen) is_quantised.push_back(is_quantisable(model, model.params[index]));
   RESHARD_TRY(LayoutBuilder builder,

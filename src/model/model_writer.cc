@@ -4,13 +4,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "src/layout/box.h"
 
 namespace reshard {
 
-ModelWriter::ModelWriter(ConfigReader* config, const ModelReadOptions& options) : config_(config) {
+ModelWriter::ModelWriter(ConfigReader* config, const ModelReadOptions& options)
+    : config_(config), wanted_mtp_layers_(options.num_mtp_layers) {
   const std::int64_t num_layers = config->count("num_hidden_layers|n_layer", ConfigReader::kLayers);
   model_.num_layers = options.num_layers > 0 ? options.num_layers : num_layers;
   if (options.num_layers < 0 || options.num_layers > num_layers) {
@@ -33,7 +35,7 @@ void ModelWriter::open_stack(Stack::Kind kind, const std::string& prefix, std::i
   // What lies before the layers, and what lies behind them, is one group, as a layer is.
   const std::int64_t first_group =
       model_.stacks.empty() ? 0 : model_.stacks.back().first_group + model_.stacks.back().num_layers;
-  model_.stacks.push_back({kind, prefix, is_in_tower_, num_layers, first_group});
+  model_.stacks.push_back({kind, prefix, is_in_tower_, num_layers, first_group, is_in_mtp_});
   layer_ = 0;
 }
 
@@ -101,6 +103,25 @@ void ModelWriter::begin_decoder(const std::string& module) {
   module_ = module;
   hidden_size_ = decoder_hidden_size_;
   open_stack(Stack::Kind::kBefore, "", 1);
+}
+
+std::int64_t ModelWriter::begin_mtp(std::int64_t num_unless_told) {
+  // A model that is read without them is as one whose config does not speak of them.
+  if (wanted_mtp_layers_ == 0) return 0;
+  model_.max_mtp_layers =
+      config_->count_or("num_nextn_predict_layers|mtp_num_hidden_layers", ConfigReader::kLayers, num_unless_told, 0);
+  model_.num_mtp_layers = std::min(wanted_mtp_layers_, model_.max_mtp_layers);
+  model_.is_moe.insert(model_.is_moe.end(), static_cast<std::size_t>(model_.num_mtp_layers), model_.num_experts > 0);
+  is_in_mtp_ = true;
+  return model_.num_mtp_layers;
+}
+
+void ModelWriter::mtp_layers(const std::string& prefix, std::int64_t first_number,
+                             const std::function<void(std::int64_t layer)>& layer) {
+  const auto first = static_cast<std::int64_t>(num_config_layers());
+  const std::size_t stack = model_.stacks.size();
+  tower_layers(prefix, model_.num_mtp_layers, [&](std::int64_t i) { layer(first + i); });
+  model_.stacks[stack].first_number = first_number;
 }
 
 Result<Model> ModelWriter::take() && {

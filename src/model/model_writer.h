@@ -19,6 +19,7 @@ namespace reshard {
 struct ModelReadOptions {
   std::int64_t num_layers = 0;                ///< keep the first N decoder layers; 0: all
   std::optional<DType> dtype = std::nullopt;  ///< in place of the config's; what is fp32 in every model stays
+  std::int64_t num_mtp_layers = 0;  ///< take along so many layers for multi-token prediction, or all if there are fewer
 };
 
 /// Writes down the parameters of a model in the order of its forward pass: first those before the layers, then
@@ -33,7 +34,9 @@ class ModelWriter {
   Dim hidden() const { return {Axis::kHidden, hidden_size_}; }
   std::int64_t hidden_size() const { return hidden_size_; }
   /// Layers that config.json has, also those that are not kept: what patterns of layers count in.
-  std::size_t num_config_layers() const { return model_.is_moe.size(); }
+  std::size_t num_config_layers() const {
+    return model_.is_moe.size() - static_cast<std::size_t>(model_.num_mtp_layers);
+  }
 
   /// A parameter at the place where the writer is; `role` is a literal, see Param. The reference is good until the next
   /// one is added.
@@ -63,6 +66,17 @@ class ModelWriter {
                     const std::function<void(std::int64_t layer)>& layer);
   /// The decoder behind a tower; its parameters are in the module of this name.
   void begin_decoder(const std::string& module);
+
+  /// What is added from here on is for multi-token prediction and lies behind the decoder: so many layers, with
+  /// mtp_layers(), as were asked for and the config has, or says nothing of and the family has. They have experts.
+  std::int64_t begin_mtp(std::int64_t num_unless_told);
+  /// As layers(), where numbers in the checkpoint's names count from first_number; `layer` gets the place in
+  /// Model::is_moe.
+  void mtp_layers(const std::string& prefix, std::int64_t first_number,
+                  const std::function<void(std::int64_t layer)>& layer);
+  /// What is added up to mtp_layers() is outside the layers.
+  void open_mtp_front() { open_stack(Stack::Kind::kBefore, "", 1); }
+
   /// In which module a decoder's embedding, layers and last norm are: "model".
   const std::string& module() const { return module_; }
 
@@ -74,11 +88,12 @@ class ModelWriter {
   void open_stack(Stack::Kind kind, const std::string& prefix, std::int64_t num_layers);
 
   ConfigReader* config_;
+  std::int64_t wanted_mtp_layers_;
   Model model_;
   std::int64_t hidden_size_ = 1;          // of the tower while it is written
   std::int64_t decoder_hidden_size_ = 1;  // always the decoder's
   std::string module_ = "model";
-  bool is_in_tower_ = false;
+  bool is_in_tower_ = false, is_in_mtp_ = false;
   std::int64_t layer_ = 0;  // where the writer is in the stack that is open, the last one
 };
 

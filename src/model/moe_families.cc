@@ -4,6 +4,7 @@
 // Families with routed experts. How to add one stands in dense_families.cc.
 #include "src/model/attention_variants.h"
 #include "src/model/decoders.h"
+#include "src/model/mtp.h"
 
 namespace reshard {
 namespace {
@@ -14,6 +15,12 @@ using Config = ConfigReader;
 void add_moe_decoder(ModelWriter* writer, const Attention& attention, const MoeFfn& ffn) {
   add_moe_decoder(
       writer, [&](std::int64_t) { add_attention(attention, writer); }, ffn);
+}
+
+/// As DeepSeek names them; the config says how many.
+void add_moe_mtp_layers(const AddToLayer& attention, const MoeFfn& ffn, ModelWriter* writer) {
+  add_mtp_layers(
+      MtpForm::kNextn, 0, [&] { attention(0); }, [&](std::int64_t layer) { add_moe_ffn(ffn, layer, writer); }, writer);
 }
 
 void qwen3_moe(ModelWriter* writer) {
@@ -170,14 +177,13 @@ void ernie4_5_moe(ModelWriter* writer) {
   serve_biases_of({"attention.q", "attention.k", "attention.v", "mlp.gate", "mlp.up", "mlp.down"}, writer);
 }
 
-/// Versions 2 and 3, and Kimi-K2, differ in how experts are selected. num_nextn_predict_layers is not looked at: the
-/// multi-token-prediction layer behind the last one belongs neither to the published 671B nor to the model that a
-/// server loads.
+/// Versions 2 and 3, and Kimi-K2, differ in how experts are selected.
 struct DeepSeek {
   const char* topk_method = "noaux_tc";
   std::int64_t num_groups = 8;  ///< the default of transformers' class
   std::int64_t num_dense = 0;
   bool has_indexer = false;
+  bool has_mtp = true;
 };
 
 void add_deepseek(const DeepSeek& version, ModelWriter* writer) {
@@ -199,14 +205,20 @@ void add_deepseek(const DeepSeek& version, ModelWriter* writer) {
     if (version.has_indexer) add_indexer(indexer, writer);
   };
   add_moe_decoder(writer, add, ffn);
+  if (version.has_mtp) add_moe_mtp_layers(add, ffn, writer);
 }
 
 void deepseek_v2(ModelWriter* writer) {
-  add_deepseek({"greedy", 1}, writer);
+  add_deepseek({"greedy", 1, 0, false, /*has_mtp=*/false}, writer);
 }
 
 void deepseek_v3(ModelWriter* writer) {
   add_deepseek({}, writer);
+}
+
+void kimi_k2(ModelWriter* writer) {
+  deepseek_v3(writer);
+  writer->model().server.makes_draft = false;
 }
 
 /// The same with sparse attention.
@@ -224,13 +236,14 @@ void glm4_moe(ModelWriter* writer) {
   ffn.routed.served_router = ServedType::kF32;
   writer->model().num_expert_groups = writer->config().count_or("n_group", Config::kExperts, 1);
   add_moe_decoder(writer, attention, ffn);
+  add_moe_mtp_layers([&](std::int64_t) { add_attention(attention, writer); }, ffn, writer);
 }
 
 constexpr Family kFamilies[] = {
     {"qwen2_moe", qwen2_moe},     {"qwen3_moe", qwen3_moe},           {"mixtral", mixtral},
     {"minimax_m2", minimax_m2},   {"hunyuan_v1_moe", hunyuan_v1_moe}, {"gpt_oss", gpt_oss},
     {"llama4_text", llama4_text}, {"ernie4_5_moe", ernie4_5_moe},     {"deepseek_v2", deepseek_v2},
-    {"deepseek_v3", deepseek_v3}, {"deepseek_v32", deepseek_v32},     {"kimi_k2", deepseek_v3},
+    {"deepseek_v3", deepseek_v3}, {"deepseek_v32", deepseek_v32},     {"kimi_k2", kimi_k2},
     {"glm4_moe", glm4_moe},
 };
 

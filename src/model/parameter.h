@@ -66,7 +66,9 @@ struct Stack {
   bool is_vision = false;  ///< of a vision tower, whose layers are dealt out to stages of their own
   std::int64_t num_layers = 0;
   std::int64_t first_group =
-      0;  ///< completion group of its first layer; a group per layer, in order of the forward pass
+      0;                ///< completion group of its first layer; a group per layer, in order of the forward pass
+  bool is_mtp = false;  ///< for multi-token prediction, behind the decoder: on stages of its own
+  std::int64_t first_number = 0;  ///< of its first layer, in the checkpoint's names
 };
 
 /// One parameter of the checkpoint; the routed experts of a layer are stacked into one per projection, expert id first.
@@ -90,6 +92,7 @@ struct Param {
   bool is_stack = false;                  ///< each entry of dim 0, an expert, is a parameter of its own
   bool is_buffer = false;                 ///< of its module and not trained: trainers do not shard it
   bool is_on_servers = true;              ///< false: in the checkpoint, but servers make no parameter of it
+  bool is_copy = false;                   ///< files have it once more, in memory it is another parameter
   bool is_on_every_server_stage = false;  ///< also on those that compute nothing with it
   bool is_cut_on_servers = true;          ///< false: each rank of a server holds all of it
   bool shares_memory =
@@ -113,6 +116,7 @@ struct ServerHabits {
   std::vector<PrefixRule> prefixes;  ///< of its names, in place of the checkpoint's; the first that fits counts
   bool knows_whole_shared = false;   ///< shared experts are whole where ranks take different tokens through the experts
   bool balances_experts = true;      ///< can have redundant experts and tables of them
+  bool makes_draft = true;           ///< of layers for multi-token prediction, a model
   bool is_whole_on_one_stage = false;   ///< shared experts are whole only where there is one pipeline stage
   std::int64_t least_expert_width = 1;  ///< of an expert on one of tp ranks; it pads where tp leaves less
 };
@@ -130,7 +134,10 @@ struct Model {
   std::int64_t num_kv_heads = 0;  ///< query groups; 0 with latent attention
   std::int64_t num_experts = 0;
   std::int64_t num_expert_groups = 0;  ///< among which a router chooses first; 0: it does not
-  std::vector<bool> is_moe;            ///< by layer, also of the layers behind num_layers that are not kept
+  std::vector<bool> is_moe;  ///< by layer, also of the layers behind num_layers that are not kept; then of those for
+                             ///< multi-token prediction
+  std::int64_t num_mtp_layers = 0;  ///< layers for multi-token prediction that are taken along
+  std::int64_t max_mtp_layers = 0;  ///< how many there are; 0 also where nobody asked
   ServerHabits server;
   std::string_view megatron_lacks;          ///< what of the family Megatron-Core has no module for; empty: nothing
   std::vector<PrefixRule> loaded_prefixes;  ///< of names in a model that transformers has loaded, as server.prefixes
@@ -152,6 +159,11 @@ std::vector<std::int64_t> shape_of(const Param& param);
 
 inline const Stack& stack_of(const Model& model, const Param& param) {
   return model.stacks[static_cast<std::size_t>(param.stack)];
+}
+
+/// Whether it is of the layers for multi-token prediction.
+inline bool is_mtp(const Model& model, const Param& param) {
+  return stack_of(model, param).is_mtp;
 }
 
 /// Whether a vision tower lies before the decoder.

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "src/model/buffer_names.h"
 #include "src/model/fused_groups.h"
 
 namespace reshard {
@@ -26,11 +27,11 @@ class Placer {
     for (const FusedGroup& group : fused_groups(model_, index, scheme_.fused)) {
       std::vector<DimPlacement> dims;
       Status is_cut = cut(param, group, &dims);
-      if (!is_cut.ok()) return std::move(is_cut).with_context(buffer_name(param, group));
+      if (!is_cut.ok()) return std::move(is_cut).with_context(name_of(param, group));
       if (is_apart(param, group)) {
         RESHARD_TRY(place_each_expert(choice, group, dims));
       } else {
-        RESHARD_TRY(place_on_stages(choice, dims, buffer_name(param, group)));
+        RESHARD_TRY(place_on_stages(choice, dims, name_of(param, group)));
       }
     }
     return {};
@@ -41,7 +42,7 @@ class Placer {
   /// wherever they have the checkpoint's name.
   bool is_apart(const Param& param, const FusedGroup& group) const {
     return scheme_.expert_buffers != ExpertBuffers::kOne && find_axis(param, Axis::kExpert) == 0 &&
-           (param.is_stack || !name_rule(param, group).target.empty());
+           (param.is_stack || !name_rule(scheme_, param, group).target.empty());
   }
 
   /// One placement for each slot that a rank has for an expert. The tensor stays one stack of all experts; a placement
@@ -56,7 +57,7 @@ class Placer {
     for (const DimPart& part : slots->parts) num_slots = std::max(num_slots, part.extent);
     for (std::int64_t slot = 0; slot < num_slots; ++slot) {
       dims[0].map = builder_->maps().one_index(slots, slot);
-      RESHARD_TRY(place_on_stages(choice, dims, buffer_name(param, group, slot)));
+      RESHARD_TRY(place_on_stages(choice, dims, name_of(param, group, slot)));
     }
     return {};
   }
@@ -70,7 +71,11 @@ class Placer {
     for (std::int32_t stage = 0; stage < scheme_.num_stages; ++stage) {
       if (stage == own_stage || is_repeated) RESHARD_TRY(place_on(stage, choice, dims, name));
     }
-    const bool is_tied = param.role == "embedding" && model_.tie_embeddings && !scheme_.tied_output.empty();
+    if (param.role != "embedding") return {};
+    if (scheme_.mtp_embedding_stage.has_value()) {
+      RESHARD_TRY(place_on(*scheme_.mtp_embedding_stage, choice, dims, scheme_.mtp_embedding));
+    }
+    const bool is_tied = model_.tie_embeddings && !scheme_.tied_output.empty();
     if (!is_tied || own_stage == last_stage || is_repeated) return {};
     return place_on(last_stage, choice, dims, scheme_.tied_output);
   }
@@ -78,12 +83,9 @@ class Placer {
   std::int32_t stage_of(std::size_t choice) const {
     if (scheme_.stage_of != nullptr) return scheme_.stage_of(choice);
     const Param& param = builder_->param(builder_->chosen()[choice]);
-    const Stages* stages = stages_for(param);
+    if (param.role == "final_norm" && scheme_.final_norm_stage.has_value()) return *scheme_.final_norm_stage;
+    const Stages* stages = stages_for(scheme_, model_, param);
     return stages == nullptr ? 0 : stages->of(model_, param);
-  }
-
-  const Stages* stages_for(const Param& param) const {
-    return stack_of(model_, param).is_vision ? scheme_.vision_stages : scheme_.stages;
   }
 
   Status place_on(std::int32_t stage, std::size_t choice, const std::vector<DimPlacement>& dims,
@@ -102,56 +104,8 @@ class Placer {
     return builder_->place(choice, rules.meshes[static_cast<std::size_t>(stage)], dims, name, std::move(order));
   }
 
-  /// What a framework calls a parameter: the rule's target, and whether the leaf follows it. Empty: the stem.
-  NameRule name_rule(const Param& param, const FusedGroup& group) const {
-    const bool keeps_name = scheme_.keeps_modules && group.is_one_parameter();
-    if (group.is_renamed() && !keeps_name) return {param.role, group.rule->target, group.rule->has_leaf};
-    for (const NameRule& rule : scheme_.names) {
-      if (rule.role == param.role) return rule;
-    }
-    return {param.role, "", true};
-  }
-
-  std::string renamed_modules(std::string stem) const {
-    for (const ModuleRename& rename : scheme_.modules) {
-      const std::string from = std::string(rename.from) + ".";
-      if (stem.starts_with(from)) stem = std::string(rename.to) + stem.substr(rename.from.size());
-    }
-    return stem;
-  }
-
-  /// `slot`: of the expert that the buffer is for; -1: it is for all of them, or for none.
-  std::string buffer_name(const Param& param, const FusedGroup& group, std::int64_t slot = -1) const {
-    const NameRule rule = name_rule(param, group);
-    const bool has_server_stem = scheme_.is_server && !param.server_stem.empty();
-    std::string stem = has_server_stem ? param.server_stem : param.stem, leaf = param.leaf;
-    if (!rule.target.empty()) {
-      std::string_view target = rule.target;
-      std::size_t module = scheme_.keeps_modules ? stem.rfind('.') + 1 : 0;
-      for (; target.starts_with("../"); target.remove_prefix(3)) module = stem.rfind('.', module - 2) + 1;
-      stem = stem.substr(0, module) + std::string(target);
-    }
-    stem = renamed_modules(std::move(stem));
-    if (slot >= 0 && scheme_.expert_buffers == ExpertBuffers::kModuleEach) {
-      stem.insert(stem.rfind('.'), fmt::format(".{}", slot));
-    } else if (slot >= 0) {
-      leaf += std::to_string(slot);
-    }
-    std::string name = stem;
-    if (param.is_bare && rule.target.empty() && !has_server_stem) {
-      name += bare_leaf(param);
-    } else if (rule.has_leaf && !leaf.empty()) {
-      name += (stem.back() == '_' ? "" : ".") + leaf;
-    }
-    const Stack& stack = stack_of(model_, param);
-    if (stack.kind != Stack::Kind::kLayers) return with_prefix(name, scheme_.prefixes);
-    const std::string& own_prefix = stack.is_vision ? scheme_.vision_prefix : scheme_.layer_prefix;
-    const std::string& prefix = own_prefix.empty() ? stack.prefix : own_prefix;
-    const Stages::Place place =
-        scheme_.counts_in_chunk ? stages_for(param)->place_of(param.layer) : Stages::Place{0, 0, param.layer};
-    name = with_prefix(fmt::format("{}.{}.{}", prefix, place.number, name), scheme_.prefixes);
-    const bool has_chunks = scheme_.counts_in_chunk && scheme_.stages->num_chunks() > 1;
-    return has_chunks ? fmt::format("{}.{}", place.chunk, name) : name;
+  std::string name_of(const Param& param, const FusedGroup& group, std::int64_t slot = -1) const {
+    return buffer_name(scheme_, model_, param, group, slot);
   }
 
   /// What cuts dims of this kind; nothing where the parameter is whole whatever its dims are.
@@ -173,7 +127,7 @@ class Placer {
       DimPlacement& placement = (*dims)[d];
       if (cut.has_value()) placement.axes = cut->axes;
       if (axis == Axis::kExpert && !scheme_.expert_maps.empty()) {
-        placement.map = expert_map_of(param.layer);
+        placement.map = expert_map_of(param);
       } else if (axis == Axis::kVocab && scheme_.padded_vocab > 0 && cut.has_value()) {
         placement.map =
             builder_->maps().padded(param.dims[d].count, cut->num_parts, scheme_.padded_vocab / cut->num_parts);
@@ -285,9 +239,11 @@ class Placer {
     return {};
   }
 
-  const DimMapPtr& expert_map_of(std::int64_t layer) const {
+  const DimMapPtr& expert_map_of(const Param& param) const {
     if (scheme_.expert_maps.size() == 1) return scheme_.expert_maps.front();
     // Maps are by layer with experts: as many as there are of those before this one.
+    const auto num_layers = static_cast<std::int64_t>(model_.is_moe.size()) - model_.num_mtp_layers;
+    const std::int64_t layer = param.layer + (is_mtp(model_, param) ? num_layers : 0);
     return scheme_
         .expert_maps[static_cast<std::size_t>(std::count(model_.is_moe.begin(), model_.is_moe.begin() + layer, true))];
   }
@@ -298,13 +254,6 @@ class Placer {
 };
 
 }  // namespace
-
-std::string with_prefix(const std::string& name, const std::vector<PrefixRule>& rules) {
-  for (const PrefixRule& rule : rules) {
-    if (name.starts_with(rule.from)) return std::string(rule.to) + name.substr(rule.from.size());
-  }
-  return name;
-}
 
 Status place_model(const LayoutText& text, const Scheme& scheme, LayoutBuilder* builder) {
   Placer placer(scheme, builder);

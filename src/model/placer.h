@@ -103,10 +103,17 @@ struct Scheme {
   std::optional<Shard> shard;
 
   std::int32_t num_stages = 1;
-  const Stages* stages = nullptr;                            ///< null: everything is on stage 0, or where stage_of says
-  const Stages* vision_stages = nullptr;                     ///< of a vision tower; null: it is on stage 0
-  bool has_whole_vision = false;                             ///< nothing cuts a vision tower
-  std::string vision_prefix;                                 ///< as layer_prefix, of the tower's layers
+  const Stages* stages = nullptr;         ///< null: everything is on stage 0, or where stage_of says
+  const Stages* vision_stages = nullptr;  ///< of a vision tower; null: it is on stage 0
+  const Stages* mtp_stages = nullptr;     ///< for multi-token prediction; null: on stage 0
+  bool has_whole_vision = false;          ///< nothing cuts a vision tower
+  std::string vision_prefix;              ///< as layer_prefix, of the tower's layers
+  std::string mtp_prefix;                 ///< of the layers for multi-token prediction
+  std::string mtp_module;                 ///< in those, what a decoder layer has is in this module; empty: it is not
+  std::string draft_prefix;               ///< before all names of what is for multi-token prediction
+  std::optional<std::int32_t> mtp_embedding_stage;  ///< has the embedding once more, in the buffer mtp_embedding
+  std::string mtp_embedding;
+  std::optional<std::int32_t> final_norm_stage;              ///< of the decoder; absent: the last
   std::function<std::int32_t(std::size_t choice)> stage_of;  ///< instead of stages, by index in chosen()
   bool repeats_outer = false;                                ///< what lies outside the layers is on every stage
   std::string tied_output;  ///< buffer of a tied embedding on the last stage; empty: it is not there

@@ -76,8 +76,9 @@ Result<QuantSettings> read_quant_settings(const LayoutText& text) {
 
 bool is_quantisable(const Model& model, const Param& param) {
   // Small ones, and those that are no matrices: short convolutions.
-  constexpr std::array kKept = {"router",      "shared.weight", "indexer.k",  "indexer.weights",
-                                "linear.conv", "kda.conv_q",    "kda.conv_k", "kda.conv_v"};
+  constexpr std::array kKept = {"router",        "shared.weight", "indexer.k",     "indexer.weights",
+                                "linear.conv",   "kda.conv_q",    "kda.conv_k",    "kda.conv_v",
+                                "mtp.embedding", "mtp.output",    "mtp.projection"};
   return stack_kind(model, param) == Stack::Kind::kLayers && !stack_of(model, param).is_vision &&
          param.leaf == "weight" && param.dims.size() >= 2 &&
          std::find(kKept.begin(), kKept.end(), param.role) == kKept.end();

@@ -44,14 +44,22 @@ Result<Stages> Stages::create(const StageSettings& settings, std::int64_t num_la
   return stages;
 }
 
+Stages Stages::on_one(std::int32_t stage, std::int64_t chunk, std::int64_t num_layers) {
+  Stages stages;
+  stages.num_stages_ = stage + 1;
+  stages.num_chunks_ = chunk + 1;
+  for (std::int64_t number = 0; number < num_layers; ++number) stages.places_.push_back({stage, chunk, number});
+  return stages;
+}
+
 std::int32_t Stages::of(const Model& model, const Param& param) const {
   const Stack& stack = stack_of(model, param);
   switch (stack.kind) {
     case Stack::Kind::kBefore:
       // Of a tower and a decoder each begins where its layers do, which need not be the first stage.
-      return has_tower(model) ? places_.front().stage : 0;
+      return has_tower(model) || stack.is_mtp ? places_.front().stage : 0;
     case Stack::Kind::kBehind:
-      return stack.is_vision ? places_.back().stage : num_stages_ - 1;
+      return stack.is_vision || stack.is_mtp ? places_.back().stage : num_stages_ - 1;
     case Stack::Kind::kLayers:
       break;
   }

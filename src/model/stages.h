@@ -32,11 +32,14 @@ class Stages {
   /// layers do not divide over its chunks, a no-op place that does not exist.
   static Result<Stages> create(const StageSettings& settings, std::int64_t num_layers);
 
+  /// All layers on one stage, in one chunk.
+  static Stages on_one(std::int32_t stage, std::int64_t chunk, std::int64_t num_layers);
+
   const Place& place_of(std::int64_t layer) const { return places_[static_cast<std::size_t>(layer)]; }
 
   /// The stage of a parameter: what lies before the layers is on the first stage, what lies behind them on the last. In
   /// a model with a vision tower: on the first that has layers of the decoder, or of the tower; behind the tower, on
-  /// the last that has layers of it.
+  /// the last that has layers of it. What is for multi-token prediction is all on one stage.
   std::int32_t of(const Model& model, const Param& param) const;
 
   std::int64_t num_chunks() const { return num_chunks_; }

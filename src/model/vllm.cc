@@ -84,6 +84,11 @@ Status check_sizes(const LayoutText& text, const VllmSettings& settings, const M
             fmt::format("\"{}\": vLLM's {} cannot tie its output layer to an embedding on another stage: pp must be 1",
                         text.text(), model.model_type)};
   }
+  if (model.num_mtp_layers > 0 && !model.server.makes_draft) {
+    return {RESHARD_ERR_NOT_SUPPORTED,
+            fmt::format("\"{}\": mtp is {}, but vLLM makes no draft model of {}; leave it out", text.text(),
+                        model.num_mtp_layers, model.model_type)};
+  }
   if (text.find("mm_encoder_tp_mode") != nullptr && !has_tower(model)) {
     return text.error(fmt::format("mm_encoder_tp_mode is given, but {} has no vision tower", model.model_type));
   }
@@ -137,6 +142,16 @@ void make_cuts(const VllmSettings& settings, const Model& model, Scheme* scheme)
   }
 }
 
+/// Layers for multi-token prediction are a model of their own, the draft, on the last stage. Its embedding and output
+/// layer are the target's, but for the embedding of a server of several stages.
+void name_draft(const VllmSettings& settings, const Model& model, Scheme* scheme) {
+  if (model.num_mtp_layers == 0) return;
+  scheme->draft_prefix = "draft.";
+  scheme->prefixes.push_back({"draft.mtp.", "draft.model."});
+  if (settings.pp > 1) scheme->mtp_embedding_stage = settings.pp - 1;
+  scheme->mtp_embedding = "draft.model.embed_tokens.weight";
+}
+
 }  // namespace
 
 Result<std::int32_t> vllm_num_ranks(const LayoutText& text) {
@@ -172,6 +187,9 @@ Status place_vllm(const LayoutText& text, LayoutBuilder* builder) {
   if (embedding != model.params.end()) {
     scheme.tied_output = with_prefix(checkpoint_name(model, *embedding), scheme.prefixes);
   }
+  const Stages mtp_stages = Stages::on_one(settings.pp - 1, 0, model.num_mtp_layers);
+  name_draft(settings, model, &scheme);
+  scheme.mtp_stages = &mtp_stages;
   make_cuts(settings, model, &scheme);
   RESHARD_TRY(make_meshes(settings, *builder, &scheme));
   if (settings.has_ep) {

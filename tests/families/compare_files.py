@@ -91,7 +91,7 @@ def differences(found, recorded):
 
 
 def compare(library, model):
-    layout = library.layout(record_config(model), "checkpoint", 0, 1)
+    layout = library.layout(record_config(model), model.get("text", "checkpoint"), 0, 1)
     try:
         recorded = names.expand(model["files"])
         return differences(apart(buffers_of(library, layout), recorded), recorded)

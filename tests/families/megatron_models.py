@@ -14,7 +14,8 @@ torch.cuda.Stream = lambda *_, **__: None
 torch.Tensor.cuda = lambda tensor, *_, **__: tensor
 warnings.simplefilter("ignore")
 from megatron.core import parallel_state  # noqa: E402
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec  # noqa: E402
+from megatron.core.models.gpt.gpt_layer_specs import (  # noqa: E402
+    get_gpt_decoder_block_spec, get_gpt_decoder_layer_specs, get_gpt_mtp_block_spec)
 from megatron.core.models.gpt.gpt_model import GPTModel  # noqa: E402
 from megatron.core.transformer import multi_latent_attention  # noqa: E402
 from megatron.core.transformer.dot_product_attention import DotProductAttention  # noqa: E402
@@ -55,6 +56,10 @@ def transformer_config(config, setting):
         tensor_model_parallel_size=setting["tp"], pipeline_model_parallel_size=setting["pp"])
     if setting.get("vpp", 1) > 1:
         keys["virtual_pipeline_model_parallel_size"] = setting["vpp"]
+    if setting.get("mtp"):
+        keys["mtp_num_layers"] = setting["mtp"]
+    if "mtp_layers" in setting:
+        keys["pipeline_model_parallel_layout"] = pipeline_layout(setting)
     if num_experts(config):
         keys.update(
             num_moe_experts=num_experts(config), moe_layer_freq=moe_layers(config),
@@ -77,6 +82,23 @@ def transformer_config(config, setting):
         v_head_dim=config["v_head_dim"], **keys)
 
 
+def pipeline_layout(setting):
+    """What Megatron is told where layers for multi-token prediction have a stage of their own."""
+    layers, mtp_layers = ([int(count) for count in setting[key].split("-")] for key in ("layers", "mtp_layers"))
+    stages = [["decoder"] * decoder + ["mtp"] * mtp for decoder, mtp in zip(layers, mtp_layers)]
+    return [["embedding"] * (stage == 0) + names + ["loss"] * (stage == len(stages) - 1)
+            for stage, names in enumerate(stages)]
+
+
+def mtp_spec(transformer, spec, vp_stage):
+    """Of the layers for multi-token prediction of this process, if it has any: as the decoder's last layer is."""
+    if not transformer.mtp_num_layers:
+        return None
+    if not spec.layer_specs:  # a stage without layers of the decoder
+        spec = get_gpt_decoder_layer_specs(transformer, use_transformer_engine=False)[-1]
+    return get_gpt_mtp_block_spec(transformer, spec, use_transformer_engine=False, vp_stage=vp_stage)
+
+
 def padded_vocabulary(config, setting):
     multiple = 128 * setting["tp"]
     return -(-config["vocab_size"] // multiple) * multiple
@@ -88,7 +110,7 @@ def build(config, setting, vp_stage=None):
     spec = get_gpt_decoder_block_spec(transformer, use_transformer_engine=False, vp_stage=vp_stage)
     return GPTModel(
         transformer, spec, vocab_size=padded_vocabulary(config, setting), max_sequence_length=64,
-        position_embedding_type="rope", vp_stage=vp_stage,
+        position_embedding_type="rope", vp_stage=vp_stage, mtp_block_spec=mtp_spec(transformer, spec, vp_stage),
         pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=vp_stage is None, vp_stage=vp_stage),
         post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=vp_stage is None, vp_stage=vp_stage),
         share_embeddings_and_output_weights=config.get("tie_word_embeddings", False))

@@ -33,7 +33,7 @@ import names
 import settings
 
 MODELS = {"llama": ["small", "tied", "few_kv_heads"], "qwen3": ["small", "tied"], "qwen3_moe": ["small", "some_dense"],
-          "mixtral": ["small"], "deepseek_v3": ["small", "moonlight"], "kimi_k2": ["small"]}
+          "mixtral": ["small"], "deepseek_v3": ["small", "moonlight", "mtp"], "kimi_k2": ["small"], "glm4_moe": ["mtp"]}
 
 
 def new_group(ranks=None, **_):
@@ -72,7 +72,9 @@ WHOLES = {  # parameter of Megatron -> where it is in a checkpoint's layer
     "self_attention.kv_layernorm.weight": "self_attn.kv_a_layernorm.weight",
     "self_attention.k_layernorm.weight": "self_attn.k_norm.weight", "mlp.linear_fc2.weight": "mlp.down_proj.weight",
     "mlp.router.weight": "mlp.gate.weight", "mlp.router.expert_bias": "mlp.gate.e_score_correction_bias",
-    "mlp.shared_experts.linear_fc2.weight": "mlp.shared_experts.down_proj.weight"}
+    "mlp.shared_experts.linear_fc2.weight": "mlp.shared_experts.down_proj.weight",
+    "enorm.weight": "enorm.weight", "hnorm.weight": "hnorm.weight", "eh_proj.weight": "eh_proj.weight",
+    "final_layernorm.weight": "shared_head.norm.weight"}  # of layers for multi-token prediction
 OUTSIDE = {"embedding.word_embeddings.weight": "model.embed_tokens.weight", "output_layer.weight": "lm_head.weight",
            "decoder.final_layernorm.weight": "model.norm.weight"}
 GROUPED = re.compile(r"(mlp\.experts)()\.(weight[12])")
@@ -92,7 +94,9 @@ class Wholes:
                 tensor = OUTSIDE["embedding.word_embeddings.weight"]  # tied
             array = self.checkpoint.numbers(tensor)
             return np.pad(array, [(0, num_rows - array.shape[0])] + [(0, 0)] * (array.ndim - 1))  # zeros
-        _, _, layer, suffix = name.split(".", 3)
+        block, _, layer, suffix = name.split(".", 3)
+        if block == "mtp":
+            layer, suffix = self.config["num_hidden_layers"] + int(layer), suffix.removeprefix("transformer_layer.")
         return self.in_layer(f"model.layers.{layer}.", suffix)
 
     def in_layer(self, prefix, suffix):
@@ -133,7 +137,8 @@ def memory_of(rank, wholes):
     tensors = {**dict(rank.model.named_parameters()), **dict(rank.model.named_buffers())}
     for tensor in tensors.values():
         tensor.data = torch.arange(tensor.numel(), dtype=torch.float32).reshape(tensor.shape)
-    sharded = rank.model.sharded_state_dict(metadata={"non_homogeneous_layers": True})
+    replicas = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    sharded = rank.model.sharded_state_dict(metadata={"non_homogeneous_layers": True, "dp_cp_group": replicas})
     for name, tensor in tensors.items():
         if name not in sharded:
             assert name.endswith("local_tokens_per_expert") or "rotary" in name, f"{name} is in no checkpoint"

@@ -8,8 +8,9 @@ usage: record_transformers.py FOLDER [FAMILY...] [--check]
 Writes FOLDER/FAMILY.json for each family of zoo.py, or compares what is there with what the package gives. A record
 has, for each model, its config and under "files" names, types and shapes of what a checkpoint of it holds. "memory" has
 the parameters that a loaded model holds under another name or in another shape (routed experts stacked, gate and up in
-one), "tied" those that are another one's storage. Small models are really written to a file, loaded as bfloat16 and
-written again, so that what the package keeps in fp32 shows; published sizes are made on the meta device.
+one), "tied" those that are another one's storage, "text" the layout of the files where that is not "checkpoint". Small
+models are really written to a file, loaded as bfloat16 and written again, so that what the package keeps in fp32 shows;
+published sizes are made on the meta device.
 """
 import argparse
 import copy
@@ -23,6 +24,7 @@ import torch
 import transformers
 from transformers.core_model_loading import revert_weight_conversion
 
+import mtp
 import names
 import remote_code
 import zoo
@@ -125,11 +127,13 @@ def record_of(variant, config):
         assert files == by_file, {name: (files.get(name), by_file.get(name)) for name in files.keys() | by_file.keys()
                                   if files.get(name) != by_file.get(name)}
         assert memory == held(live)
+    if variant == "mtp":
+        files = {**files, **mtp.files(config, files)}
     elements, size_bytes = numbers_of(files)
     return {"config": f"perf/models/{variant}.json" if is_published else config, "class": type(model).__name__,
             "num_elements": elements, "num_bytes": size_bytes, "files": names.compress(files),
             "memory": names.compress({name: text for name, text in memory.items() if files.get(name) != text}),
-            "tied": ties(model)}
+            "tied": ties(model), **({"text": f"checkpoint:mtp={mtp.num_layers(config)}"} if variant == "mtp" else {})}
 
 
 def record(family):

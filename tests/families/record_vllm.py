@@ -17,6 +17,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import types
 
 os.environ.update(VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1",
                   VLLM_KIMI_K3_GEMM_AR="0", VLLM_ENABLE_GEMM_RS="0")  # kernels that are built for a GPU
@@ -34,6 +35,7 @@ from vllm.model_executor.model_loader.utils import initialize_model  # noqa: E40
 from vllm.model_executor.models.interfaces import is_mixture_of_experts  # noqa: E402
 from vllm.model_executor.models import registry  # noqa: E402
 from vllm.model_executor.models import utils as model_utils  # noqa: E402
+from vllm.v1.spec_decode.llm_base_proposer import SpecDecodeBaseProposer  # noqa: E402
 from vllm.platforms.cpu import CpuPlatform  # noqa: E402
 from vllm.utils.torch_utils import set_default_torch_dtype  # noqa: E402
 
@@ -115,7 +117,22 @@ class Worker:
             parallel_state.initialize_model_parallel(self.setting["tp"], self.setting["pp"], backend="fake")
             with set_default_torch_dtype(self.config.model_config.dtype):
                 self.model = initialize_model(self.config)
+                self.draft = self.new_draft() if self.config.speculative_config else None
         return self
+
+    def new_draft(self):
+        """The model that predicts several tokens, which only a last stage has."""
+        if not parallel_state.get_pp_group().is_last_rank:
+            return None
+        return initialize_model(self.config, model_config=self.config.speculative_config.draft_model_config)
+
+    def share(self):
+        """What the draft takes from the target once both are loaded, as the engine itself does it."""
+        if self.draft is None:
+            return
+        proposer = types.SimpleNamespace(model=self.draft, vllm_config=self.config, use_local_argmax_reduction=False)
+        SpecDecodeBaseProposer._maybe_share_embeddings(proposer, self.model)
+        SpecDecodeBaseProposer._maybe_share_lm_head(proposer, self.model)
 
     def __exit__(self, *_):
         parallel_state.destroy_model_parallel()
@@ -125,15 +142,25 @@ class Worker:
         sys.excepthook = sys.__excepthook__  # each group wraps it once more
         model_utils._model_to_pp_missing_layer_names.clear()  # kept by id(), which the next model may have
 
+    def named(self, kind):
+        """Of both models, by name, each once; "draft." before the draft's."""
+        found = dict(getattr(self.model, kind)())
+        if self.draft is not None:
+            of_target = {id(tensor) for tensor in found.values()}
+            found.update({"draft." + name: tensor for name, tensor in getattr(self.draft, kind)()
+                          if id(tensor) not in of_target})
+        return found
+
     def tensors(self):
-        """Parameters and buffers by name, each once."""
-        return {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return {**self.named("named_parameters"), **self.named("named_buffers")}
 
 
 def engine_config(folder, setting, dtype):
     experts = {}
     if setting["ep"]:
         experts = dict(enable_expert_parallel=True, expert_placement_strategy=setting["placement"])
+    if setting["mtp"]:
+        experts["speculative_config"] = dict(method="mtp", num_speculative_tokens=setting["mtp"])
     config = EngineArgs(
         model=folder, skip_tokenizer_init=True, dtype=dtype, tensor_parallel_size=setting["tp"],
         pipeline_parallel_size=setting["pp"], data_parallel_size=setting["dp"], load_format="dummy",
@@ -157,16 +184,18 @@ def memory_of(checkpoint, config, setting, rank):
         # What vLLM itself asks before it balances experts.
         assert not setting["redundant"] or is_mixture_of_experts(worker.model), "no redundant experts in this family"
         tensors = worker.tensors()
-        was_buffer = dict(worker.model.named_buffers())
+        was_buffer = worker.named("named_buffers")
         for name, tensor in tensors.items():
             if name not in was_buffer:
                 tensor.data.fill_(boxes.UNTOUCHED)
         before = {name: tensor.clone() for name, tensor in was_buffer.items()}
         with set_current_vllm_config(worker.config), torch.no_grad():
-            worker.model.load_weights(
-                (settings.published_name(name),
-                 torch.from_numpy(in_published_order(config, name, checkpoint.numbers(name)).astype(np.float32)))
-                for name in checkpoint.files)
+            for model in [worker.model] + [worker.draft] * (worker.draft is not None):
+                model.load_weights(
+                    (settings.published_name(name),
+                     torch.from_numpy(in_published_order(config, name, checkpoint.numbers(name)).astype(np.float32)))
+                    for name in checkpoint.files)
+        worker.share()
         found = {}
         for name, tensor in worker.tensors().items():
             if name in before and torch.equal(before[name], tensor):
@@ -181,6 +210,7 @@ def memory_of(checkpoint, config, setting, rank):
 
 def types_of(config, setting, rank):
     with Worker(config, setting, rank, "bfloat16") as worker:
+        worker.share()
         return {name: TYPES.get(tensor.dtype, str(tensor.dtype)) for name, tensor in worker.tensors().items()}
 
 

@@ -46,7 +46,7 @@ ROWS = """
 24|Uneven stages|M
 25|No-op layers|M, in part
 26|Stages of servers|M refuses
-27|Vision towers with stages of their own|M, in part
+27|Vision towers, and layers for multi-token prediction, with stages of their own|M, in part
 28|Expert-parallel ranks grow|M
 29|They shrink, in any ratio, unevenly|M refuses
 30|Experts over tensor parallel ranks|M

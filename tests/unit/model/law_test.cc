@@ -38,8 +38,15 @@ Json random_config() {
   for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) {
     if (config.contains(key)) config[key] = pick({2, 4, 4, 6, 7});
   }
+  if (config["model_type"] == "deepseek_v3") config["num_nextn_predict_layers"] = pick({0, 1, 2});
   if (config.contains("moe_intermediate_size")) config["moe_intermediate_size"] = pick({8, 16, 9});
   return config;
+}
+
+/// Some of the layers for multi-token prediction that a random_config has.
+std::string random_mtp(const Json& config) {
+  const std::int64_t most = config.value("num_nextn_predict_layers", 0);
+  return most == 0 ? "" : fmt::format(",mtp={}", pick({0, 1, most}));
 }
 
 std::string random_text(bool has_experts) {
@@ -69,7 +76,8 @@ TEST(ModelLawTest, EveryBufferElementIsOneElementOrPaddingAndNoElementIsLost) {
   std::int64_t num_layouts = 0, num_texts = 0;
   EXPECT_TRUE(rc::check([&] {
     const Json config = random_config();
-    const std::string text = random_text(config["model_type"] != "llama" && config["model_type"] != "qwen3");
+    std::string text = random_text(config["model_type"] != "llama" && config["model_type"] != "qwen3");
+    if (!text.starts_with("fsdp")) text += random_mtp(config);
     ++num_texts;
     const Result<ModelLayout> layout = make_model_layout(config.dump(), text);
     if (!layout.ok()) {  // sizes that the framework refuses
