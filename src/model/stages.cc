@@ -59,7 +59,7 @@ std::int32_t Stages::of(const Model& model, const Param& param) const {
       // Of a tower and a decoder each begins where its layers do, which need not be the first stage.
       return has_tower(model) || stack.is_mtp ? places_.front().stage : 0;
     case Stack::Kind::kBehind:
-      return stack.is_vision || stack.is_mtp ? places_.back().stage : num_stages_ - 1;
+      return stack.is_vision ? places_.back().stage : num_stages_ - 1;
     case Stack::Kind::kLayers:
       break;
   }
