@@ -24,6 +24,7 @@ using namespace reshard;  // NOLINT(google-build-using-namespace): this file is 
 using reshard::api::BufferPlace;
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
+using reshard::api::check_timeout;
 using reshard::api::guard;
 using reshard::api::kDefaultTimeoutUs;
 using reshard::api::read_versioned;
@@ -80,11 +81,6 @@ Result<std::vector<BoundBuffer>> to_buffers(const reshard_buffer_t* given, std::
                        static_cast<std::int64_t>(std::min<std::size_t>(given[i].size_bytes, INT64_MAX))});
   }
   return buffers;
-}
-
-Status check_timeout(std::int64_t timeout_us) {
-  if (timeout_us > 0) return {};
-  return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
 }
 
 /// The device that the caller named, which is all that a rank without buffers can say of where it works.

@@ -21,6 +21,7 @@
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
+using reshard::api::check_timeout;
 using reshard::api::guard;
 using reshard::api::kDefaultTimeoutUs;
 
@@ -30,9 +31,7 @@ namespace {
 Result<std::int64_t> timeout_of(const reshard_comm_options_t* options) {
   if (options == nullptr) return kDefaultTimeoutUs;
   RESHARD_TRY(check_struct(options, "reshard_comm_options_t"));
-  if (options->timeout_us <= 0) {
-    return invalid_argument(fmt::format("timeout_us is {}; give more than 0", options->timeout_us));
-  }
+  RESHARD_TRY(check_timeout(options->timeout_us));
   return options->timeout_us;
 }
 
@@ -178,7 +177,7 @@ reshard_status_t reshard_comm_allgather(reshard_comm_t comm, const void* in, voi
       RESHARD_TRY(check_not_null(in, "in"));
       RESHARD_TRY(check_not_null(out, "out"));
     }
-    if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+    RESHARD_TRY(check_timeout(timeout_us));
     // A size that no memory can have takes part with nothing, so that every rank fails.
     const auto num_ranks = static_cast<std::size_t>(comm->transport->num_ranks());
     const bool is_possible = size_bytes <= memory_left() / num_ranks;

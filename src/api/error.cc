@@ -33,6 +33,11 @@ Status check_not_null(const void* pointer, const char* argument) {
   return invalid_argument(fmt::format("{} is NULL", argument));
 }
 
+Status check_timeout(std::int64_t timeout_us) {
+  if (timeout_us > 0) return {};
+  return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+}
+
 Status check_header(const StructHeader& given, const StructHeader& expected, const char* type) {
   if (given.size == expected.size && given.version == expected.version) return {};
   return invalid_argument(

@@ -42,6 +42,9 @@ reshard_status_t guard(const Body& body) noexcept {
 /// RESHARD_ERR_INVALID_ARGUMENT naming the argument when it is NULL.
 Status check_not_null(const void* pointer, const char* argument);
 
+/// RESHARD_ERR_INVALID_ARGUMENT unless it is more than 0.
+Status check_timeout(std::int64_t timeout_us);
+
 /// Checks that a struct was initialised by this version of the library.
 struct StructHeader {
   std::size_t size = 0;

@@ -26,6 +26,7 @@
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
+using reshard::api::check_timeout;
 using reshard::api::guard;
 using reshard::api::read_versioned;
 
@@ -373,7 +374,7 @@ reshard_status_t reshard_layout_exchange(reshard_layout_t local, reshard_comm_t 
     RESHARD_TRY(check_not_null(local, "local"));
     RESHARD_TRY(check_not_null(comm, "comm"));
     RESHARD_TRY(check_not_null(merged, "merged"));
-    if (timeout_us <= 0) return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
+    RESHARD_TRY(check_timeout(timeout_us));
     // Both all-gathers in one turn: another thread's collective between them would be answered by the wrong one.
     const std::lock_guard turn(comm->transport->turn());
     RESHARD_TRY(ModelLayout all, api::exchange_layout(*local->layout, comm->transport.get(), Deadline(timeout_us)));

@@ -20,6 +20,7 @@
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
+using reshard::api::check_timeout;
 using reshard::api::guard;
 using reshard::api::kDefaultTimeoutUs;
 using reshard::api::OwnNode;
@@ -80,9 +81,7 @@ reshard_status_t reshard_machine_discover(reshard_comm_t comm, const reshard_mac
     RESHARD_TRY(check_not_null(machine, "machine"));
     if (options != nullptr) RESHARD_TRY(check_struct(options, "reshard_machine_discover_options_t"));
     const reshard_machine_discover_options_t chosen = options == nullptr ? defaults() : *options;
-    if (chosen.timeout_us <= 0) {
-      return invalid_argument(fmt::format("timeout_us is {}; give more than 0", chosen.timeout_us));
-    }
+    RESHARD_TRY(check_timeout(chosen.timeout_us));
     const Deadline deadline(chosen.timeout_us);
     const std::lock_guard turn(comm->transport->turn());
     // What this rank could not find goes into the exchange as an error, and comes back to all as one.

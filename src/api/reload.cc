@@ -17,6 +17,7 @@
 using namespace reshard;  // NOLINT(google-build-using-namespace): this file is the boundary
 using reshard::api::check_not_null;
 using reshard::api::check_struct;
+using reshard::api::check_timeout;
 using reshard::api::guard;
 using reshard::api::kDefaultTimeoutUs;
 
@@ -44,11 +45,6 @@ Result<std::int32_t> index_of_group(const Plan& plan, std::int64_t group) {
   const auto found = std::lower_bound(plan.groups.begin(), plan.groups.end(), group);
   if (found != plan.groups.end() && *found == group) return static_cast<std::int32_t>(found - plan.groups.begin());
   return invalid_argument(fmt::format("the plan has no group {}; it has {}", group, fmt::join(plan.groups, ", ")));
-}
-
-Status check_timeout(std::int64_t timeout_us) {
-  if (timeout_us > 0) return {};
-  return invalid_argument(fmt::format("timeout_us is {}; give more than 0", timeout_us));
 }
 
 /// An output in the middle of a buffer would be overwritten by it, or the other way round.

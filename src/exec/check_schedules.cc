@@ -23,7 +23,7 @@
 namespace reshard {
 namespace {
 
-enum class Event : std::uint8_t {
+enum class StepEvent : std::uint8_t {
   kPost,   ///< a message is given to the messenger
   kDone,   ///< what goes out: the send has ended, or the peer has read
   kHere,   ///< what comes in: unpacked, or copied out of the peer
@@ -55,7 +55,8 @@ class Proof {
   }
 
  private:
-  using NodeKey = std::tuple<Event, std::int32_t, bool, std::int32_t, std::uint32_t>;  // event and StepRef, or position
+  using NodeKey =
+      std::tuple<StepEvent, std::int32_t, bool, std::int32_t, std::uint32_t>;  // event and StepRef, or position
   struct Node {
     NodeKey key;
     std::vector<std::int32_t> needs;
@@ -178,11 +179,11 @@ class Proof {
     return {};
   }
 
-  std::int32_t node(Event event, const StepRef& ref) {
+  std::int32_t node(StepEvent event, const StepRef& ref) {
     return node(NodeKey{event, ref.rank, ref.is_out, ref.id.lane, ref.id.index});
   }
   /// Of a group by its position, or of its copies.
-  std::int32_t node(Event event, std::int32_t rank, std::int32_t position, std::int32_t peer = -1) {
+  std::int32_t node(StepEvent event, std::int32_t rank, std::int32_t position, std::int32_t peer = -1) {
     return node(NodeKey{event, rank, false, position, static_cast<std::uint32_t>(peer + 1)});
   }
   std::int32_t node(const NodeKey& key) {
@@ -194,26 +195,27 @@ class Proof {
 
   /// Bytes of a group at this position are accepted once those so many before it are complete.
   void add_open(std::int32_t event, const Schedule& schedule, std::int32_t position) {
-    if (position >= schedule.num_open) add(event, node(Event::kGroup, schedule.rank, position - schedule.num_open));
+    if (position >= schedule.num_open) add(event, node(StepEvent::kGroup, schedule.rank, position - schedule.num_open));
   }
 
   void add_rank(const Schedule& schedule) {
     const std::int32_t rank = schedule.rank;
     const auto num_groups = static_cast<std::int32_t>(schedule.work_of_group.size());
-    for (std::int32_t p = 1; p < num_groups; ++p) add(node(Event::kGroup, rank, p), node(Event::kGroup, rank, p - 1));
+    for (std::int32_t p = 1; p < num_groups; ++p)
+      add(node(StepEvent::kGroup, rank, p), node(StepEvent::kGroup, rank, p - 1));
     std::int32_t before = -1;
     for (const GroupStep& local : schedule.local) {
-      const std::int32_t copy = node(Event::kCopy, rank, local.position);
+      const std::int32_t copy = node(StepEvent::kCopy, rank, local.position);
       if (before >= 0) add(copy, before);
       add_open(copy, schedule, local.position);
-      add(node(Event::kGroup, rank, local.position), copy);
+      add(node(StepEvent::kGroup, rank, local.position), copy);
       before = copy;
     }
     // Their source's word that it is ready is unconditional.
     for (const GroupStep& pull : schedule.pulls) {
-      const std::int32_t copy = node(Event::kPull, rank, pull.position, pull.peer);
+      const std::int32_t copy = node(StepEvent::kPull, rank, pull.position, pull.peer);
       add_open(copy, schedule, pull.position);
-      add(node(Event::kGroup, rank, pull.position), copy);
+      add(node(StepEvent::kGroup, rank, pull.position), copy);
     }
     for (std::int32_t lane = 0; lane < kNumMessageLanes; ++lane) add_lanes(schedule, lane);
     for_each_step(schedule, [&](const StepRef& ref) { add_groups(schedule, ref); });
@@ -222,21 +224,21 @@ class Proof {
   void add_lanes(const Schedule& schedule, std::int32_t lane) {
     for (std::uint32_t i = 0; i < at(schedule.out, lane).steps.size(); ++i) {
       const StepRef ref{schedule.rank, true, {lane, i}};
-      const std::int32_t post = node(Event::kPost, ref);
-      if (i > 0) add(post, node(Event::kDone, StepRef{schedule.rank, true, {lane, i - 1}}));
-      if (step(ref).feed.lane >= 0) add(post, node(Event::kHere, StepRef{schedule.rank, false, step(ref).feed}));
+      const std::int32_t post = node(StepEvent::kPost, ref);
+      if (i > 0) add(post, node(StepEvent::kDone, StepRef{schedule.rank, true, {lane, i - 1}}));
+      if (step(ref).feed.lane >= 0) add(post, node(StepEvent::kHere, StepRef{schedule.rank, false, step(ref).feed}));
     }
     std::map<std::int32_t, StepRef> last_of_slot;
     for (std::uint32_t i = 0; i < at(schedule.in, lane).steps.size(); ++i) {
       const StepRef ref{schedule.rank, false, {lane, i}};
-      const std::int32_t post = node(Event::kPost, ref);
-      if (i > 0) add(post, node(Event::kHere, StepRef{schedule.rank, false, {lane, i - 1}}));
+      const std::int32_t post = node(StepEvent::kPost, ref);
+      if (i > 0) add(post, node(StepEvent::kHere, StepRef{schedule.rank, false, {lane, i - 1}}));
       const std::span<const std::int32_t> work = schedule.work_of(step(ref));
       if (!work.empty()) add_open(post, schedule, work.back());
       if (step(ref).slot < 0) continue;
       const auto last = last_of_slot.find(step(ref).slot);
       if (last != last_of_slot.end() && step(last->second).num_forwards > 0) {
-        for (const StepRef& forward : forwards_[last->second]) add(post, node(Event::kDone, forward));
+        for (const StepRef& forward : forwards_[last->second]) add(post, node(StepEvent::kDone, forward));
       }
       last_of_slot[step(ref).slot] = ref;
     }
@@ -245,9 +247,9 @@ class Proof {
   /// What a group waits for: its windows are here and confirmed, and nobody reads them any more.
   void add_groups(const Schedule& schedule, const StepRef& ref) {
     for (const std::int32_t position : schedule.work_of(step(ref))) {
-      const std::int32_t group = node(Event::kGroup, ref.rank, position);
-      add(group, node(ref.is_out ? Event::kDone : Event::kHere, ref));
-      if (!ref.is_out) add(group, node(Event::kGive, peer_of_.at(ref)));
+      const std::int32_t group = node(StepEvent::kGroup, ref.rank, position);
+      add(group, node(ref.is_out ? StepEvent::kDone : StepEvent::kHere, ref));
+      if (!ref.is_out) add(group, node(StepEvent::kGive, peer_of_.at(ref)));
     }
   }
 
@@ -255,24 +257,24 @@ class Proof {
     for (std::size_t i = 0; i < ends.out[0].size(); ++i) {
       const StepRef& out = ends.out[0][i];
       const StepRef& in = ends.in[0][i];
-      for (const std::int32_t post : {node(Event::kPost, out), node(Event::kPost, in)}) {
-        add(node(Event::kDone, out), post);
-        add(node(Event::kHere, in), post);
+      for (const std::int32_t post : {node(StepEvent::kPost, out), node(StepEvent::kPost, in)}) {
+        add(node(StepEvent::kDone, out), post);
+        add(node(StepEvent::kHere, in), post);
       }
-      add(node(Event::kGive, out), node(Event::kDone, out));
+      add(node(StepEvent::kGive, out), node(StepEvent::kDone, out));
     }
     for (std::size_t i = 0; i < ends.out[1].size(); ++i) {
       const StepRef& out = ends.out[1][i];
       const StepRef& in = ends.in[1][i];
       const Schedule& reader = at(schedules_, in.rank);
-      add(node(Event::kHere, in), node(Event::kGive, out));
-      add_open(node(Event::kHere, in), reader, reader.work_of(step(in)).back());
-      add(node(Event::kDone, out), node(Event::kHere, in));
+      add(node(StepEvent::kHere, in), node(StepEvent::kGive, out));
+      add_open(node(StepEvent::kHere, in), reader, reader.work_of(step(in)).back());
+      add(node(StepEvent::kDone, out), node(StepEvent::kHere, in));
       if (step(out).feed.lane >= 0)
-        add(node(Event::kGive, out), node(Event::kHere, StepRef{out.rank, false, step(out).feed}));
+        add(node(StepEvent::kGive, out), node(StepEvent::kHere, StepRef{out.rank, false, step(out).feed}));
       if (i == 0) continue;
-      add(node(Event::kHere, in), node(Event::kHere, ends.in[1][i - 1]));
-      add(node(Event::kDone, out), node(Event::kDone, ends.out[1][i - 1]));
+      add(node(StepEvent::kHere, in), node(StepEvent::kHere, ends.in[1][i - 1]));
+      add(node(StepEvent::kDone, out), node(StepEvent::kDone, ends.out[1][i - 1]));
     }
     // Confirmed in one order, whether sent or lent, and only what is confirmed to this rank.
     std::vector<StepRef> all = ends.out[0];
@@ -280,10 +282,10 @@ class Proof {
     std::sort(all.begin(), all.end(),
               [&](const StepRef& a, const StepRef& b) { return step(a).key() < step(b).key(); });
     for (std::size_t i = 0; i < all.size(); ++i) {
-      const std::int32_t give = node(Event::kGive, all[i]);
+      const std::int32_t give = node(StepEvent::kGive, all[i]);
       const StepId feed = step(all[i]).feed;
-      if (i > 0) add(give, node(Event::kGive, all[i - 1]));
-      if (feed.lane >= 0) add(give, node(Event::kGive, peer_of_.at(StepRef{all[i].rank, false, feed})));
+      if (i > 0) add(give, node(StepEvent::kGive, all[i - 1]));
+      if (feed.lane >= 0) add(give, node(StepEvent::kGive, peer_of_.at(StepRef{all[i].rank, false, feed})));
     }
   }
 
@@ -331,8 +333,8 @@ class Proof {
 
   std::string name(const NodeKey& key) const {
     const auto& [event, rank, is_out, first, second] = key;
-    if (event == Event::kGroup) return fmt::format("rank {}: group at position {}", rank, first);
-    if (event == Event::kCopy || event == Event::kPull)
+    if (event == StepEvent::kGroup) return fmt::format("rank {}: group at position {}", rank, first);
+    if (event == StepEvent::kCopy || event == StepEvent::kPull)
       return fmt::format("rank {}: copies of position {}", rank, first);
     constexpr const char* kWhat[] = {"post", "end", "arrival", "confirmation"};
     return std::string(kWhat[static_cast<int>(event)]) + " of (" + name(StepRef{rank, is_out, {first, second}}) + ")";

@@ -20,7 +20,7 @@ namespace {
 // reads any more.
 constexpr std::int64_t kWithdrawUs = 50'000;
 constexpr std::int64_t kGiveUpUs = 350'000;
-constexpr std::int64_t kDrainUs = 380'000;
+constexpr std::int64_t kStreamDrainUs = 380'000;
 
 // Assumed, and not measured on a GPU: how long NCCL takes from a revoke or an abort to the word that its kernels see.
 // Nothing tells when they have it. Waits for flags end only then: were they to end before, an exchange queued behind
@@ -30,11 +30,11 @@ constexpr auto kWordToKernels = std::chrono::milliseconds(100);
 constexpr int kDrainTurns = 64;  // looks between two moments in which other threads may have the processor
 
 // Looking for lost peers costs a system call, and idle turns are many.
-constexpr auto kLookPause = std::chrono::milliseconds(1);
+constexpr auto kStreamLookPause = std::chrono::milliseconds(1);
 
 // A peer that is gone may have done its part before: what it sent is still on its way through this rank's streams. So
 // its loss counts only when nothing has moved for so long.
-constexpr std::chrono::milliseconds kLastWords(50);
+constexpr std::chrono::milliseconds kLastWordsInStreams(50);
 // The same of a peer of which it is not known that it gave this run up.
 constexpr std::chrono::milliseconds kLastWordsOfTheSilent(1000);
 
@@ -141,7 +141,7 @@ bool StreamDriver::needs(const StreamProgram::Peer& peer) const {
 /// A peer may be gone: dead, which fails everybody, or in order, which fails whom it left waiting.
 Status StreamDriver::look_for_losses() {
   const auto now = Clock::now();
-  if (now < looked_ + kLookPause) return {};
+  if (now < looked_ + kStreamLookPause) return {};
   looked_ = now;
   RESHARD_TRY(transport_->health());
   for (const std::int32_t rank : transport_->departed()) {
@@ -155,7 +155,7 @@ Status StreamDriver::look_for_losses() {
     if (loss == Control::Loss::kLeft && control_->has_come(control_->index_of(peers[i].rank))) continue;
     if (lost_since_[i] == Clock::time_point()) lost_since_[i] = now;
     // What a group of NCCL waits for may be another rank, and this one's part long be done.
-    const auto patience = loss == Control::Loss::kAbandoned ? kLastWords : kLastWordsOfTheSilent;
+    const auto patience = loss == Control::Loss::kAbandoned ? kLastWordsInStreams : kLastWordsOfTheSilent;
     if (now < std::max(lost_since_[i], moved_) + patience) continue;
     if (!needs(peers[i])) continue;
     return {RESHARD_ERR_ABANDONED,
@@ -278,7 +278,7 @@ void StreamDriver::abandon() {
   for (std::size_t peer = 0; peer < control_->peers().size(); ++peer) control_->say(peer, Snapshot::kAbandoned);
   control_->announce(Snapshot::kLeft, Deadline(Control::kAnnounceUs));
   end_work();
-  const Deadline drained(kDrainUs);
+  const Deadline drained(kStreamDrainUs);
   for (int turn = 1; !is_idle() && !drained.expired(); ++turn) {
     if (turn % kDrainTurns == 0) std::this_thread::yield();
   }

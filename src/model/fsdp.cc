@@ -49,7 +49,7 @@ struct FsdpSettings {
   bool is_aligned = false;             ///< see FlatUnits
 };
 
-Result<FsdpSettings> read_settings(const LayoutText& text) {
+Result<FsdpSettings> read_fsdp_settings(const LayoutText& text) {
   FsdpSettings settings;
   RESHARD_TRY(settings.shard, text.integer("shard", 1));
   RESHARD_TRY(settings.replicate, text.integer("replicate", 1));
@@ -76,12 +76,12 @@ Result<FsdpSettings> read_settings(const LayoutText& text) {
 }  // namespace
 
 Result<std::int32_t> fsdp_num_ranks(const LayoutText& text) {
-  RESHARD_TRY(const FsdpSettings settings, read_settings(text));
+  RESHARD_TRY(const FsdpSettings settings, read_fsdp_settings(text));
   return text.num_ranks({settings.shard, settings.replicate, settings.tp});
 }
 
 Status place_fsdp(const LayoutText& text, LayoutBuilder* builder) {
-  RESHARD_TRY(const FsdpSettings settings, read_settings(text));
+  RESHARD_TRY(const FsdpSettings settings, read_fsdp_settings(text));
   if (settings.is_flat) {
     return place_flat_units(
         text, {settings.shard, settings.replicate, settings.is_aligned, settings.has_stacked_experts}, builder);

@@ -151,7 +151,7 @@ void kimi_linear(ModelWriter* writer) {
   add_moe_decoder(writer, add, ffn);
 }
 
-constexpr Family kFamilies[] = {
+constexpr Family kHybridFamilies[] = {
     {"qwen3_next", qwen3_next},
     {"qwen3_5_text", qwen3_5_text},
     {"qwen3_5_moe_text", qwen3_5_moe_text},
@@ -161,7 +161,7 @@ constexpr Family kFamilies[] = {
 }  // namespace
 
 std::span<const Family> hybrid_families() {
-  return kFamilies;
+  return kHybridFamilies;
 }
 
 }  // namespace reshard

@@ -19,7 +19,7 @@ namespace reshard {
 namespace {
 
 // A framework, and every key that its texts may have: a key that is misspelt is then an error, not a default.
-struct Kind {
+struct KeysOfKind {
   std::string_view name;
   std::vector<std::string_view> keys;
 };
@@ -27,9 +27,9 @@ struct Kind {
 /// Keys that all kinds have, behind their own.
 constexpr std::array<std::string_view, 4> kCommonKeys = {"lora", "lora_targets", "dtype", "quant"};
 
-const std::vector<Kind>& kinds() {
-  static const std::vector<Kind> kinds = [] {
-    std::vector<Kind> all = {
+const std::vector<KeysOfKind>& kinds() {
+  static const std::vector<KeysOfKind> kinds = [] {
+    std::vector<KeysOfKind> all = {
         {"fsdp", {"shard", "replicate", "tp", "outer", "dim", "experts", "units", "mtp"}},
         {"megatron",
          {"tp", "pp", "dp", "ep", "etp", "layers", "experts", "cp", "vpp", "first", "last", "noop", "names",
@@ -43,7 +43,7 @@ const std::vector<Kind>& kinds() {
          {"tp", "pp", "replicas", "attention_dp", "ep", "dense", "output", "all2all", "redundant", "eplb", "layers"}},
         {"checkpoint", {"ranks", "split", "mtp"}},
     };
-    for (Kind& kind : all) kind.keys.insert(kind.keys.end(), kCommonKeys.begin(), kCommonKeys.end());
+    for (KeysOfKind& kind : all) kind.keys.insert(kind.keys.end(), kCommonKeys.begin(), kCommonKeys.end());
     return all;
   }();
   return kinds;
@@ -51,7 +51,7 @@ const std::vector<Kind>& kinds() {
 
 Status unknown_kind(const std::string& name, const std::string& text) {
   std::vector<std::string_view> names;
-  for (const Kind& kind : kinds()) names.push_back(kind.name);
+  for (const KeysOfKind& kind : kinds()) names.push_back(kind.name);
   return invalid_argument(
       fmt::format("\"{}\": unknown layout \"{}\"; the known ones are {}", text, name, fmt::join(names, ", ")));
 }
@@ -64,7 +64,7 @@ Result<LayoutText> LayoutText::parse(const std::string& text) {
   const std::size_t colon = text.find(':');
   result.kind_ = text.substr(0, colon);
   const auto kind = std::find_if(kinds().begin(), kinds().end(),
-                                 [&](const Kind& candidate) { return candidate.name == result.kind_; });
+                                 [&](const KeysOfKind& candidate) { return candidate.name == result.kind_; });
   if (kind == kinds().end()) return unknown_kind(result.kind_, text);
   if (colon == std::string::npos) return result;
   // `begin` may stand at the end of the text: behind ':' or ',' a setting has to follow, which no_setting() says.

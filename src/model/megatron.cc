@@ -18,7 +18,7 @@ namespace {
 
 /// Names of Megatron-Core's local layer specification. Layer numbers stay those of the model, as in Megatron's
 /// distributed checkpoints.
-constexpr NameRule kNames[] = {
+constexpr NameRule kMegatronNames[] = {
     {"embedding", "embedding.word_embeddings"},
     {"final_norm", "decoder.final_layernorm"},
     {"output", "output_layer"},
@@ -198,7 +198,7 @@ Status place_megatron(const LayoutText& text, LayoutBuilder* builder) {
   scheme.layer_prefix = "decoder.layers";
   scheme.counts_in_chunk = settings.counts_in_chunk;
   scheme.holds_out_in = true;
-  scheme.names.assign(std::begin(kNames), std::end(kNames));
+  scheme.names.assign(std::begin(kMegatronNames), std::end(kMegatronNames));
   scheme.fused.assign(std::begin(kFused), std::end(kFused));
   name_megatron_adapters(&scheme);
   if (settings.mla_down == "fused") scheme.fused.push_back(kFusedDown);

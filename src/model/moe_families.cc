@@ -239,7 +239,7 @@ void glm4_moe(ModelWriter* writer) {
   add_moe_mtp_layers([&](std::int64_t) { add_attention(attention, writer); }, ffn, writer);
 }
 
-constexpr Family kFamilies[] = {
+constexpr Family kMoeFamilies[] = {
     {"qwen2_moe", qwen2_moe},     {"qwen3_moe", qwen3_moe},           {"mixtral", mixtral},
     {"minimax_m2", minimax_m2},   {"hunyuan_v1_moe", hunyuan_v1_moe}, {"gpt_oss", gpt_oss},
     {"llama4_text", llama4_text}, {"ernie4_5_moe", ernie4_5_moe},     {"deepseek_v2", deepseek_v2},
@@ -250,7 +250,7 @@ constexpr Family kFamilies[] = {
 }  // namespace
 
 std::span<const Family> moe_families() {
-  return kFamilies;
+  return kMoeFamilies;
 }
 
 }  // namespace reshard

@@ -18,9 +18,9 @@ namespace reshard {
 namespace {
 
 /// layers/moe/fused_moe_triton/layer.py: the experts' parameters are those of the module that the checkpoint names.
-constexpr NameRule kNames[] = {{"experts.down", "w2_"}};
+constexpr NameRule kSglangNames[] = {{"experts.down", "w2_"}};
 
-constexpr FusedRule kFused[] = {
+constexpr FusedRule kSglangFused[] = {
     {"qkv_proj", {"attention.gated_q", "attention.q", "attention.k", "attention.v"}},
     // models/deepseek_v2.py: not cut, [q_a | kv_a]; without a low rank of q kv_a stands alone.
     {"fused_qkv_a_proj_with_mqa", {"latent.q_down", "latent.kv_down"}},
@@ -95,8 +95,8 @@ Status place_sglang(const LayoutText& text, LayoutBuilder* builder) {
   Scheme scheme;
   scheme.keeps_modules = true;
   scheme.holds_out_in = true;
-  scheme.names.assign(std::begin(kNames), std::end(kNames));
-  scheme.fused.assign(std::begin(kFused), std::end(kFused));
+  scheme.names.assign(std::begin(kSglangNames), std::end(kSglangNames));
+  scheme.fused.assign(std::begin(kSglangFused), std::end(kSglangFused));
   // layers/vocab_parallel_embedding.py: to a multiple of 64 rows, whatever cuts them.
   scheme.padded_vocab = ceil_div(model.vocab_size, 64) * 64;
   scheme.num_stages = settings.pp;

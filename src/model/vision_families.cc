@@ -184,7 +184,7 @@ void qwen3_5_moe(ModelWriter* writer) {
   add_decoder_of("qwen3_5_moe_text", writer);
 }
 
-constexpr Family kFamilies[] = {
+constexpr Family kVisionFamilies[] = {
     {"qwen2_5_vl", qwen2_5_vl}, {"qwen3_vl", qwen3_vl},       {"qwen3_vl_moe", qwen3_vl_moe},
     {"qwen3_5", qwen3_5},       {"qwen3_5_moe", qwen3_5_moe},
 };
@@ -192,7 +192,7 @@ constexpr Family kFamilies[] = {
 }  // namespace
 
 std::span<const Family> vision_families() {
-  return kFamilies;
+  return kVisionFamilies;
 }
 
 }  // namespace reshard
