@@ -6,6 +6,7 @@
 
 #include "src/plan/bounds/bounds.h"
 #include "src/plan/loads.h"
+#include "src/plan/paths.h"
 
 namespace reshard {
 
@@ -29,6 +30,6 @@ struct Estimate {
 Result<Estimate> estimate(const Plan& plan);
 
 /// Until a window has come along the whole route, less the time it takes on its first hop.
-double fill_seconds_of(const Plan& plan, const Route& route);
+double fill_seconds_of(const Plan& plan, const Paths& paths, const Route& route);
 
 }  // namespace reshard

@@ -5,11 +5,13 @@
 // resource means by its number, Machine::resource().
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "src/plan/plan.h"
+#include "src/plan/routing/uses.h"
 
 namespace reshard {
 
@@ -43,8 +45,14 @@ void for_each_local_copy(const Plan& plan, const Visit& visit) {
   for (std::size_t b = 0; b < plan.bundles.size(); ++b) {
     const Bundle& bundle = plan.bundles[b];
     if (bundle.size_bytes == 0) continue;
-    for (const std::int32_t rank : plan.sets.ranks(bundle.destinations)) {
-      if (plan.sets.contains(bundle.sources, rank)) visit(static_cast<std::int32_t>(b), rank);
+    const std::vector<std::int32_t>& sources = plan.sets.ranks(bundle.sources);
+    const std::vector<std::int32_t>& destinations = plan.sets.ranks(bundle.destinations);
+    if (destinations.empty()) continue;
+    auto source = std::lower_bound(sources.begin(), sources.end(), destinations.front());
+    for (const std::int32_t rank : destinations) {
+      while (source != sources.end() && *source < rank) ++source;
+      if (source == sources.end()) break;
+      if (*source == rank) visit(static_cast<std::int32_t>(b), rank);
     }
   }
 }
@@ -62,12 +70,14 @@ struct Cargo {
 template <typename Visit>
 void for_each_cargo(const Plan& plan, const Visit& visit) {
   const Machine& machine = *plan.options.machine;
+  const routing::Fabric fabric(machine);
+  const routing::Uses uses_of(fabric);
   std::vector<std::int32_t> uses;
   for (const Route& route : plan.routes) {
     uses.clear();
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop hop = plan.begin_hops(route)[h];
-      machine.append_uses(RankId(hop.src), RankId(hop.dst), &uses);
+      uses_of.for_each(RankId(hop.src), RankId(hop.dst), [&](std::int32_t resource) { uses.push_back(resource); });
     }
     visit(Cargo{plan.ranges_of(route), route.size_bytes, route.first_group}, uses);
   }

@@ -9,10 +9,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "src/base/arithmetic.h"
 #include "src/plan/loads.h"
+#include "src/plan/paths.h"
 
 namespace reshard {
 namespace {
@@ -238,15 +238,14 @@ struct Filling {
 /// The filling of each of a route's hops.
 class FillingCounter {
  public:
-  FillingCounter(const Plan& plan, const std::vector<std::int64_t>& rates)
-      : plan_(plan), machine_(*plan.options.machine), rates_(rates) {}
+  explicit FillingCounter(const Plan& plan) : plan_(plan), paths_(*plan.options.machine) {}
 
   const std::vector<Filling>& count(const Route& route) {
     of_hop_.clear();
     for (std::int32_t h = 0; h < route.num_hops; ++h) {
       const Hop& hop = plan_.begin_hops(route)[h];
       Filling its = hop.parent < 0 ? Filling{} : at(of_hop_, hop.parent);
-      its.latency += 1000 * machine_.latency_ns(RankId(hop.src), RankId(hop.dst));
+      its.latency += 1000 * paths_.latency_ns(RankId(hop.src), RankId(hop.dst));
       if (hop.parent >= 0) its.waiting += window_picoseconds(hop);
       of_hop_.push_back(its);
     }
@@ -255,18 +254,12 @@ class FillingCounter {
 
  private:
   std::int64_t window_picoseconds(const Hop& hop) {
-    path_.clear();
-    machine_.append_path(RankId(hop.src), RankId(hop.dst), &path_);
-    if (path_.empty()) return 0;
-    std::int64_t slowest = std::numeric_limits<std::int64_t>::max();
-    for (const std::int32_t resource : path_) slowest = std::min(slowest, at(rates_, resource));
-    return picoseconds(plan_.window_bytes, slowest);
+    const std::int64_t slowest = paths_.slowest_bytes_per_s(RankId(hop.src), RankId(hop.dst));
+    return slowest == Paths::kNoLimit ? 0 : picoseconds(plan_.window_bytes, slowest);
   }
 
   const Plan& plan_;
-  const Machine& machine_;
-  const std::vector<std::int64_t>& rates_;  // by resource
-  std::vector<std::int32_t> path_;
+  const Paths paths_;
   std::vector<Filling> of_hop_;
 };
 
@@ -282,7 +275,7 @@ void fit_windows(Plan* plan) {
   if (!is_deep) return;
   const std::vector<std::int64_t> rates = rates_of(*plan->options.machine);
   const std::int64_t allowed = busiest_picoseconds(*plan, rates) / kFillPart;
-  FillingCounter counter(*plan, rates);
+  FillingCounter counter(*plan);
   std::int64_t fitted = plan->window_bytes;
   for (const Route& route : plan->routes) {
     for (const Filling& filling : counter.count(route)) {

@@ -13,7 +13,8 @@ namespace {
 
 class Emitter {
  public:
-  Emitter(const Fabric& fabric, Plan* plan) : fabric_(fabric), plan_(*plan) {}
+  Emitter(const Fabric& fabric, const std::vector<std::vector<std::int32_t>>& twins, Plan* plan)
+      : fabric_(fabric), twins_(twins), plan_(*plan) {}
 
   std::int64_t run(std::vector<Demand> demands) {
     for (Demand& demand : demands) {
@@ -21,7 +22,7 @@ class Emitter {
       demand = {};
     }
     std::size_t num_hops = plan_.hops.size();
-    for (const Draft& draft : drafts_) num_hops += draft.tree->arcs.size();
+    for (const Draft& draft : drafts_) num_hops += draft.tree->arcs.size() * num_sections();
     if (num_hops > plan_.hops.capacity()) plan_.hops.reserve(std::max(num_hops, plan_.hops.size() * 3 / 2));
     for (Draft& draft : drafts_) {
       add_route(draft);
@@ -142,12 +143,13 @@ class Emitter {
     route.first_range = static_cast<std::int64_t>(plan_.ranges.size());
     route.first_hop = static_cast<std::int64_t>(plan_.hops.size());
     route.num_ranges = static_cast<std::int32_t>(draft.ranges.size());
-    route.num_hops = static_cast<std::int32_t>(draft.tree->arcs.size());
+    route.num_hops = static_cast<std::int32_t>(draft.tree->arcs.size() * num_sections());
     for (const Range& range : draft.ranges) {
       route.size_bytes += range.end - range.begin;
       plan_.ranges.push_back(range);
     }
     add_hops(*draft.tree);
+    if (!twins_.empty()) repeat_hops(route.first_hop);
     plan_.routes.push_back(route);
   }
 
@@ -184,7 +186,31 @@ class Emitter {
     }
   }
 
+  std::size_t num_sections() const { return std::max<std::size_t>(1, twins_.size()); }
+
+  /// The hops from `first` on are those of the first section, by place: now they become those of all.
+  void repeat_hops(std::int64_t first) {
+    const auto begin = static_cast<std::size_t>(first);
+    const std::size_t count = plan_.hops.size() - begin;
+    for (std::size_t section = twins_.size(); section-- > 1;) {
+      const auto before = static_cast<std::int32_t>(plan_.hops.size() - begin);
+      for (std::size_t i = 0; i < count; ++i) {
+        Hop hop = plan_.hops[begin + i];
+        name_ranks(twins_[section], &hop);
+        if (hop.parent >= 0) hop.parent += before;
+        plan_.hops.push_back(hop);
+      }
+    }
+    for (std::size_t i = 0; i < count; ++i) name_ranks(twins_.front(), &plan_.hops[begin + i]);
+  }
+
+  static void name_ranks(const std::vector<std::int32_t>& ranks, Hop* hop) {
+    hop->src = at(ranks, hop->src);
+    hop->dst = at(ranks, hop->dst);
+  }
+
   const Fabric& fabric_;
+  const std::vector<std::vector<std::int32_t>>& twins_;
   Plan& plan_;
   std::vector<Draft> drafts_;
   std::int64_t num_kept_ = 0;                                  // bytes
@@ -194,7 +220,13 @@ class Emitter {
 }  // namespace
 
 std::int64_t emit_routes(const Fabric& fabric, std::vector<Demand> demands, Plan* plan) {
-  return Emitter(fabric, plan).run(std::move(demands));
+  const std::vector<std::vector<std::int32_t>> no_twins;
+  return Emitter(fabric, no_twins, plan).run(std::move(demands));
+}
+
+void emit_routes_of_sections(const Fabric& fabric, std::vector<Demand> demands,
+                             const std::vector<std::vector<std::int32_t>>& twins, Plan* plan) {
+  Emitter(fabric, twins, plan).run(std::move(demands));
 }
 
 }  // namespace reshard::routing

@@ -31,7 +31,9 @@ struct Rate {
 
 }  // namespace
 
-Time least_time(const Plan& plan, const Fabric& fabric, const DomainSets& domains, const std::vector<Demand>& demands) {
+/// What only one domain holds has to leave it. In other sections there is another one, in twins of it.
+Time least_time(const Plan& plan, const Fabric& fabric, const DomainSets& domains, const std::vector<Demand>& demands,
+                std::size_t num_sections) {
   const Machine& machine = fabric.machine;
   IndexedVector<RankId, std::int64_t> into_rank(fabric.ranks.size());
   IndexedVector<DomainId, std::int64_t> into(machine.domains.size()), out_of(machine.domains.size());
@@ -50,7 +52,7 @@ Time least_time(const Plan& plan, const Fabric& fabric, const DomainSets& domain
         is_crossing = true;
       }
     }
-    if (is_crossing && num_holding == 1) out_of[only->domain] += demand.bytes();
+    if (is_crossing && num_holding * num_sections == 1) out_of[only->domain] += demand.bytes();
   }
   Time time{1, std::int64_t{1} << 40};
   for (const DomainId domain : machine.domains.ids()) {

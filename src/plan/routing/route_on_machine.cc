@@ -9,6 +9,7 @@
 #include "src/plan/routing/emit.h"
 #include "src/plan/routing/former_trees.h"
 #include "src/plan/routing/least_time.h"
+#include "src/plan/routing/sections.h"
 
 namespace reshard::routing {
 namespace {
@@ -38,19 +39,22 @@ class MachineRouter {
         best = std::move(anew);
       }
     }
-    for (Block& block : best.blocks) {
-      for (const Demand& demand : block.demands) rerouted->bytes += demand.bytes();
-      rerouted->bytes_kept += emit_routes(fabric_, std::move(block.demands), &plan_);
-    }
+    emit(std::move(best), rerouted);
     return {};
   }
 
- private:
   struct Choice {
     std::vector<Block> blocks;
     std::int64_t time_ns = -1;
     bool is_proved = true;  ///< for each block, that no choice is much better
   };
+
+  void emit(Choice choice, Rerouted* rerouted) {
+    for (Block& block : choice.blocks) {
+      for (const Demand& demand : block.demands) rerouted->bytes += demand.bytes();
+      rerouted->bytes_kept += emit_routes(fabric_, std::move(block.demands), &plan_);
+    }
+  }
 
   Result<Choice> choose(FormerTrees* former) {
     const std::int64_t num_groups = std::max<std::int64_t>(1, std::ssize(plan_.groups));
@@ -62,7 +66,7 @@ class MachineRouter {
       Choice now;
       now.blocks = blocks_of(plan_, domains_, size);
       // Most often what limits blocks limits smaller ones as much.
-      if (best.time_ns >= 0 && least_time_of(now.blocks) >= best.time_ns - best.time_ns / 100) continue;
+      if (best.time_ns >= 0 && least_time_of(now) >= best.time_ns - best.time_ns / 100) continue;
       if (former != nullptr) give_former(&now.blocks);
       RESHARD_TRY(solve(former == nullptr ? Solver::kGoodPart : kGoodAgainPart, &now));
       if (best.time_ns < 0 || now.time_ns < best.time_ns) best = std::move(now);
@@ -70,16 +74,20 @@ class MachineRouter {
     return best;
   }
 
+  /// In nanoseconds, whatever is chosen for the blocks.
+  std::int64_t least_time_of(const Choice& choice, std::size_t num_sections = 1) const {
+    std::int64_t sum = 0;
+    for (const Block& block : choice.blocks) {
+      sum += nanoseconds(least_time(plan_, fabric_, domains_, block.demands, num_sections));
+    }
+    return sum;
+  }
+
+ private:
   void give_former(std::vector<Block>* blocks) const {
     for (Block& block : *blocks) {
       for (Demand& demand : block.demands) former_->give(&demand);
     }
-  }
-
-  std::int64_t least_time_of(const std::vector<Block>& blocks) const {
-    std::int64_t sum = 0;
-    for (const Block& block : blocks) sum += nanoseconds(least_time(plan_, fabric_, domains_, block.demands));
-    return sum;
   }
 
   /// Equal blocks are solved once.
@@ -111,9 +119,51 @@ class MachineRouter {
   FormerTrees* former_;
 };
 
+/// Of trees, one for each bundle; those who hold it already are counted, too.
+std::int64_t num_hops(const Plan& plan) {
+  std::int64_t hops = 0;
+  for (const Bundle& bundle : plan.bundles) {
+    if (bundle.size_bytes > 0) hops += std::ssize(plan.sets.ranks(bundle.destinations));
+  }
+  return hops;
+}
+
+/// Chooses for one section. That is as good as a choice for the whole where nothing could be much better; else both are
+/// made, and the better one is taken: sections may help each other.
+Status route_sections(const Sections& sections, Plan* plan) {
+  Plan job = job_of_section(*plan, sections);
+  const Fabric fabric(*job.options.machine);
+  MachineRouter router(fabric, nullptr, &job);
+  Result<MachineRouter::Choice> of_section = router.choose(nullptr);
+  bool is_taken = false;
+  if (of_section.ok()) {
+    const std::int64_t least = router.least_time_of(*of_section, sections.count());
+    is_taken = of_section->time_ns <= least + least / Solver::kGoodPart;
+  }
+  if (!is_taken) {
+    const Fabric whole_fabric(*plan->options.machine);
+    MachineRouter whole(whole_fabric, nullptr, plan);
+    RESHARD_TRY(MachineRouter::Choice of_whole, whole.choose(nullptr));
+    if (!of_section.ok() || of_whole.time_ns < of_section->time_ns) {
+      Rerouted unused;
+      whole.emit(std::move(of_whole), &unused);
+      return {};
+    }
+  }
+  for (Block& block : of_section->blocks) {
+    emit_routes_of_sections(fabric, std::move(block.demands), sections.ranks, plan);
+  }
+  return {};
+}
+
 }  // namespace
 
-Status route_on_machine(Plan* plan) {
+Status route_on_machine(Plan* plan, std::int64_t large_job) {
+  plan->first_groups.assign(static_cast<std::size_t>(plan->num_ranks), 0);
+  if (plan->options.open_groups == 0 && num_hops(*plan) >= large_job) {
+    const Sections sections = find_sections(*plan);
+    if (sections.count() >= 2) return route_sections(sections, plan);
+  }
   Rerouted unused;
   const Fabric fabric(*plan->options.machine);
   return MachineRouter(fabric, nullptr, plan).run(&unused);

@@ -6,9 +6,13 @@
 
 namespace reshard::routing {
 
+/// From here on, in hops, it takes seconds to choose trees for a whole job.
+inline constexpr std::int64_t kLargeJob = 1'000'000;
+
 /// Chooses the routes of a plan that has a machine: sets ranges, hops, routes and first_groups. Errors as
 /// reshard_plan_create documents.
-Status route_on_machine(Plan* plan);
+/// @param large_job from how many hops on it is looked for sections of the job that are alike
+Status route_on_machine(Plan* plan, std::int64_t large_job = kLargeJob);
 
 /// How many bytes were routed, each counted once, and how many of them go by the tree that they had before.
 struct Rerouted {

@@ -75,6 +75,14 @@ TEST(EmitTest, IdleRelaysAreLeftOut) {
   expect_hops(plan, {{0, 2, -1, 0, 0, false}, {2, 4, 0, 1, 1, false}});
 }
 
+TEST(EmitTest, TwinsMakeTheHopsOfASectionInTheSameRoute) {
+  Plan plan = prepared(testing::hand_machine({{0}, {1}, {1}, {2}, {3}, {3}}), {{3000, 0, {0, 3}, {1, 2, 4, 5}}});
+  const Fabric of_section(testing::hand_machine({{0}, {1}, {1}}));
+  const TreePtr tree = tree_of({{0, 1, -1}, {1, 2, 0}});
+  emit_routes_of_sections(of_section, {{{0, 0, 3 * kMega}, {{tree, 3 * kMega}}}}, {{0, 1, 2}, {3, 5, 4}}, &plan);
+  expect_hops(plan, {{0, 1, -1, 0, 0, false}, {1, 2, 0, 0, 1, false}, {3, 5, -1, 0, 0, false}, {5, 4, 2, 0, 1, false}});
+}
+
 TEST(EmitTest, DemandsOfOneTreeShareARoute) {
   const Machine machine = three_domains();
   Plan plan = prepared(machine, {{1000, 0, {0}, {2}}, {1000, 0, {0, 1}, {2}}});
