@@ -358,6 +358,24 @@ void Solver::unload(std::vector<Demand>* demands) {
   }
 }
 
+/// Starts anew with several trees for each demand. Where that gains nothing it is the one tree that is kept.
+Status Solver::start_in_parts(std::vector<Demand>* demands, std::int64_t num_parts) {
+  const Time before = best_time_;
+  const std::vector<std::vector<Share>> whole = best_;
+  unload(demands);
+  RESHARD_TRY(start_all(demands, num_parts));
+  if (best_time_ < before) return {};
+  unload(demands);
+  for (std::size_t d = 0; d < demands->size(); ++d) {
+    (*demands)[d].shares = whole[d];
+    for (const Share& share : whole[d]) load(*share.tree, share.bytes);
+  }
+  best_.clear();
+  keep_best(*demands);
+  prices_.set_time(prices_.busiest());
+  return {};
+}
+
 Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands, std::int64_t good_part) {
   good_part_ = good_part;
   for (const BaseLoad& given : base) prices_.add(given.resource, given.bytes);
@@ -372,10 +390,7 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   const std::int64_t num_parts = effort_for(demands->size()).parts;
   const std::int64_t first_parts = plan_.options.open_groups > 0 ? num_parts : 1;
   RESHARD_TRY(start_all(demands, first_parts));
-  if (num_parts > first_parts && !is_at_limit()) {
-    unload(demands);
-    RESHARD_TRY(start_all(demands, num_parts));
-  }
+  if (num_parts > first_parts && !is_at_limit()) RESHARD_TRY(start_in_parts(demands, num_parts));
   if (!is_at_limit()) raise_least_time(base, *demands);
   grower_.set_relay_price(kRelayPrice);
   for (int e = kLog2FirstExponent; e <= kLog2LastExponent && work_ <= kMostWork && !is_at_limit();) {

@@ -73,6 +73,7 @@ class Solver {
   void load(const Tree& tree, std::int64_t bytes);
   std::uint64_t price(const Tree& tree) const;
   Status start_all(std::vector<Demand>* demands, std::int64_t num_parts);
+  Status start_in_parts(std::vector<Demand>* demands, std::int64_t num_parts);
   void unload(std::vector<Demand>* demands);
   Status start(Demand* demand, std::size_t number, std::int64_t num_parts);
   Status start_from_former(Demand* demand, std::size_t number, bool is_complete);
