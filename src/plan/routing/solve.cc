@@ -358,13 +358,13 @@ void Solver::unload(std::vector<Demand>* demands) {
   }
 }
 
-/// Starts anew with several trees for each demand. Where that gains nothing it is the one tree that is kept.
+/// Starts anew with several trees for each demand. Where that takes longer it is the one tree that is kept.
 Status Solver::start_in_parts(std::vector<Demand>* demands, std::int64_t num_parts) {
   const Time before = best_time_;
   const std::vector<std::vector<Share>> whole = best_;
   unload(demands);
   RESHARD_TRY(start_all(demands, num_parts));
-  if (best_time_ < before) return {};
+  if (!(before < best_time_)) return {};
   unload(demands);
   for (std::size_t d = 0; d < demands->size(); ++d) {
     (*demands)[d].shares = whole[d];
