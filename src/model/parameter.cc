@@ -16,7 +16,7 @@ std::string local_name(const Param& param) {
 }
 
 std::string checkpoint_name(const Model& model, const Param& param) {
-  const std::string name = local_name(param);
+  std::string name = local_name(param);
   const Stack& stack = model.stacks[static_cast<std::size_t>(param.stack)];
   if (stack.kind != Stack::Kind::kLayers) return name;
   return fmt::format("{}.{}.{}", stack.prefix, stack.first_number + param.layer, name);

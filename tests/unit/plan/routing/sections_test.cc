@@ -19,7 +19,7 @@ using testing::kMega;
 using testing::Placed;
 using testing::prepared;
 
-using Ranks = std::vector<std::vector<std::int32_t>>;
+using RanksOfSections = std::vector<std::vector<std::int32_t>>;
 
 /// Each node hangs on the leaf given for it, of uplinks of so many bytes per second; each leaf is in the pod given.
 void hang(const std::vector<std::int32_t>& leaf_of_node, const std::vector<std::int32_t>& pod_of_leaf,
@@ -47,7 +47,7 @@ TEST(SectionsTest, AreWhatHoldsAndWantsTheSameInTheSamePlaces) {
   Machine machine = four_nodes();
   hang({0, 1, 0, 1}, {0, 0}, 4 * kMega, &machine);
   const Sections found = find_sections(prepared(machine, kTwoReplicas));
-  EXPECT_EQ(found.ranks, (Ranks{{0, 1, 4, 5}, {2, 3, 6, 7}}));
+  EXPECT_EQ(found.ranks, (RanksOfSections{{0, 1, 4, 5}, {2, 3, 6, 7}}));
   EXPECT_EQ(found.shared, Shared::kNothing);
 }
 
@@ -55,7 +55,7 @@ TEST(SectionsTest, MayShareALeafOrAPodEqually) {
   Machine machine = four_nodes();
   hang({0, 0, 1, 1}, {0, 0}, 4 * kMega, &machine);
   Sections found = find_sections(prepared(machine, kTwoReplicas));
-  EXPECT_EQ(found.ranks, (Ranks{{0, 1, 4, 5}, {2, 3, 6, 7}}));
+  EXPECT_EQ(found.ranks, (RanksOfSections{{0, 1, 4, 5}, {2, 3, 6, 7}}));
   EXPECT_EQ(found.shared, Shared::kLeaves);
   Plan job = job_of_section(prepared(machine, kTwoReplicas), found);
   ASSERT_EQ(job.options.machine->leaves.size(), 2U);
@@ -63,7 +63,7 @@ TEST(SectionsTest, MayShareALeafOrAPodEqually) {
 
   hang({0, 1, 2, 3}, {0, 0, 1, 1}, 4 * kMega, &machine);
   found = find_sections(prepared(machine, kTwoReplicas));
-  EXPECT_EQ(found.ranks, (Ranks{{0, 1, 4, 5}, {2, 3, 6, 7}}));
+  EXPECT_EQ(found.ranks, (RanksOfSections{{0, 1, 4, 5}, {2, 3, 6, 7}}));
   EXPECT_EQ(found.shared, Shared::kPods);
   job = job_of_section(prepared(machine, kTwoReplicas), found);
   EXPECT_EQ(job.options.machine->leaves[LeafId(0)].up.bytes_per_s(), 4 * kMega);
@@ -88,7 +88,7 @@ TEST(SectionsTest, LeaveOutWhoHoldsAndWantsNothing) {
   const Machine machine = testing::hand_machine({{0}, {1}, {2}, {3}, {4}});
   const Plan plan = prepared(machine, {{1000, 0, {0, 1}, {3, 4}}});
   const Sections found = find_sections(plan);
-  EXPECT_EQ(found.ranks, (Ranks{{0, 3}, {1, 4}}));
+  EXPECT_EQ(found.ranks, (RanksOfSections{{0, 3}, {1, 4}}));
   const Plan job = job_of_section(plan, found);
   EXPECT_EQ(job.num_ranks, 2);
   EXPECT_EQ(job.sets.ranks(job.bundles.front().sources), std::vector<std::int32_t>{0});
