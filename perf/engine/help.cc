@@ -52,7 +52,7 @@ constexpr Row kLayouts[] = {
     {"megatron:tp=2,pp=2",
      "also dp, cp, ep, etp; layers=A-B-C, decoder layers per pipeline stage, or first, last; vpp; noop=A-B, places "
      "without a layer; names=model|chunk; vocab_multiple; experts=each|local|gmm, how they lie; glu_interleave; "
-     "mla_down, mla_up; vision_layers=A-B-C, of a vision tower"},
+     "mla_down, mla_up; vision_layers=A-B-C, of a vision tower; mtp_layers=0-1-0, where those of mtp are"},
     {"vllm:tp=2,dp=4",
      "also pp, ep, replicas; redundant=N experts, or eplb=FILE, a table of them; placement=linear|round_robin; "
      "all2all, how experts get their tokens; layers=A-B-C per pipeline stage; mm_encoder_tp_mode=weights|data, a "
@@ -64,7 +64,8 @@ constexpr Row kLayouts[] = {
     {"checkpoint", "whole tensors; ranks=N on N ranks, split=1 to deal them out"},
     {"of any kind",
      "dtype=TYPE of the elements; quant=block128|mxfp8|channel, 8-bit floats with scales; "
-     "lora=RANK, adapters in place of the model, lora_targets=q_proj-v_proj of these"},
+     "lora=RANK, adapters in place of the model, lora_targets=q_proj-v_proj of these; mtp=N, N layers for multi-token "
+     "prediction, too"},
 };
 constexpr Row kMachines[] = {
     {"nccl", "what NCCL saw: xml=FILE, or an XML file alone"},

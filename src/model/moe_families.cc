@@ -144,6 +144,18 @@ void llama4_text(ModelWriter* writer) {
   add_moe_decoder(writer, attention, ffn);
 }
 
+/// Which layers have experts: every so many, from the first to the last that the config names.
+void read_ernie_layers(ModelWriter* writer) {
+  Config& config = writer->config();
+  std::vector<bool>& is_moe = writer->model().is_moe;
+  const auto first = static_cast<std::size_t>(config.count_or("moe_layer_start_index", Config::kLayers, 1, 0));
+  const auto step = static_cast<std::size_t>(config.count_or("moe_layer_interval", Config::kLayers, 1));
+  const std::int64_t last = config.count_or("moe_layer_end_index", Config::kLayers, -1, -1);
+  for (std::size_t layer = first; layer < is_moe.size(); ++layer) {
+    is_moe[layer] = (layer + 1) % step == 0 && (last < 0 || layer <= static_cast<std::size_t>(last));
+  }
+}
+
 void ernie4_5_moe(ModelWriter* writer) {
   Config& config = writer->config();
   Model& model = writer->model();
@@ -163,12 +175,7 @@ void ernie4_5_moe(ModelWriter* writer) {
   ffn.shared.prefix = "mlp.shared_experts";
   ffn.shared.width = config.count_or("moe_num_shared_experts", Config::kExperts, 2, 0) * ffn.routed.width;
   ffn.shared.part = Part::kSharedExperts;
-  const auto first = static_cast<std::size_t>(config.count_or("moe_layer_start_index", Config::kLayers, 1, 0));
-  const auto step = static_cast<std::size_t>(config.count_or("moe_layer_interval", Config::kLayers, 1));
-  const std::int64_t last = config.count_or("moe_layer_end_index", Config::kLayers, -1, -1);
-  for (std::size_t layer = first; layer < model.is_moe.size(); ++layer) {
-    model.is_moe[layer] = (layer + 1) % step == 0 && (last < 0 || layer <= static_cast<std::size_t>(last));
-  }
+  read_ernie_layers(writer);
   model.num_experts = ffn.routed.count;
   add_moe_decoder(writer, attention, ffn);
   if (!has_bias) return;

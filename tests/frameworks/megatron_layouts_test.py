@@ -56,7 +56,8 @@ def paint(layout, rank, numbers):
 
 def compare(config, text):
     """How many elements of how many ranks are equal."""
-    setting, names, count = settings.parse(text), CheckpointNames(config), 0
+    setting, count = settings.parse(text), 0
+    names = CheckpointNames(config, setting["mtp"])
     # Without TransformerEngine the down-projections of latent attention are cut.
     is_latent = "kv_lora_rank" in config
     expected = reshard.Layout.from_text(config, text + ",names=chunk" + ",mla_down=cut" * is_latent)

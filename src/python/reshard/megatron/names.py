@@ -103,13 +103,15 @@ class _Block(NamedTuple):
 class CheckpointNames:
     """The names of a Hugging Face checkpoint, with a layer's experts stacked, as reshard's texts have them."""
 
-    def __init__(self, config: Any):
-        """config: as reshard.Layout.from_text takes it, of a family with a `megatron:` layout.
+    def __init__(self, config: Any, mtp: int = 0):
+        """config: as reshard.Layout.from_text takes it, of a family with a `megatron:` layout; mtp: how many layers for
+        multi-token prediction the model has.
 
-        Raises reshard.NotSupported for a family without one.
+        Raises reshard.NotSupported for a family without such a layout, reshard.InvalidArgument for more of those layers
+        than the config has.
         """
         # One rank holds every whole; float elements of 4 bytes, so that offsets say indices.
-        self._layout = _whole_model(config)
+        self._layout = _whole_model(config, mtp)
         self._tensors = {tensor.name: tensor for tensor in self._layout.tensors}
         self._buffers: dict[str, list[reshard.Block]] = {}
         for block in self._layout.blocks(0):
@@ -149,9 +151,9 @@ class CheckpointNames:
             yield _in_whole(block, strides, size_bytes)
 
 
-def _whole_model(config: Any) -> reshard.Layout:
+def _whole_model(config: Any, mtp: int) -> reshard.Layout:
     """All of the model on one rank. Experts grouped, where there are any: one buffer for all of a layer."""
-    text = "megatron:tp=1,vocab_multiple=1"
+    text = "megatron:tp=1,vocab_multiple=1" + (f",mtp={mtp}" if mtp else "")
     try:
         return reshard.Layout.from_text(config, text + ",experts=gmm", dtype="F32")
     except reshard.InvalidArgument:
