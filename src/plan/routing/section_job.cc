@@ -28,7 +28,7 @@ class MachineOfSection {
     out_.rail_isolated = whole_.rail_isolated;
     for (const std::int32_t number : sections_.ranks.front()) {
       Machine::Gpu gpu = whole_.gpus[RankId(number)];
-      gpu.node = keep(gpu.node, whole_.nodes, &nodes_, &out_.nodes);
+      gpu.node = keep_node(gpu.node);
       bool is_new = false;
       gpu.domain = number_of(gpu.domain, &domains_, &is_new);
       if (is_new) out_.domains.emplace_back();
@@ -56,50 +56,44 @@ class MachineOfSection {
     *is_new = is_first;
     return found->second;
   }
-  template <typename Id, typename Thing>
-  static Id keep(Id id, const IndexedVector<Id, Thing>& from, Numbers<Id>* numbers, IndexedVector<Id, Thing>* to) {
+  /// What a thing is in the section. `change` makes what is copied the section's own.
+  template <typename Id, typename Thing, typename Change>
+  static Id keep(Id id, const IndexedVector<Id, Thing>& from, Numbers<Id>* numbers, IndexedVector<Id, Thing>* to,
+                 const Change& change) {
     bool is_new = false;
     const Id number = number_of(id, numbers, &is_new);
-    if (is_new) to->push_back(from[id]);
+    if (!is_new) return number;
+    Thing thing = from[id];
+    change(&thing);
+    to->push_back(std::move(thing));
     return number;
   }
 
+  NodeId keep_node(NodeId id) {
+    return keep(id, whole_.nodes, &nodes_, &out_.nodes, [](Machine::Node*) {});
+  }
   PortId keep_port(PortId id) {
-    bool is_new = false;
-    const PortId number = number_of(id, &ports_, &is_new);
-    if (!is_new) return number;
-    Machine::Port port = whole_.ports[id];
-    port.node = keep(port.node, whole_.nodes, &nodes_, &out_.nodes);
-    port.leaf = keep_leaf(port.leaf);
-    out_.ports.push_back(std::move(port));
-    return number;
+    return keep(id, whole_.ports, &ports_, &out_.ports, [&](Machine::Port* port) {
+      port->node = keep_node(port->node);
+      port->leaf = keep_leaf(port->leaf);
+    });
   }
-
   LeafId keep_leaf(LeafId id) {
-    bool is_new = false;
-    const LeafId number = number_of(id, &leaves_, &is_new);
-    if (!is_new) return number;
-    Machine::Leaf leaf = whole_.leaves[id];
-    leaf.pod = keep_pod(leaf.pod);
-    if (sections_.shared == Shared::kLeaves) {
-      leaf.up = part_of(leaf.up, sections_.count());
-      leaf.down = part_of(leaf.down, sections_.count());
-    }
-    out_.leaves.push_back(leaf);
-    return number;
+    return keep(id, whole_.leaves, &leaves_, &out_.leaves, [&](Machine::Leaf* leaf) {
+      leaf->pod = keep_pod(leaf->pod);
+      if (sections_.shared == Shared::kLeaves) divide(leaf);
+    });
   }
-
   PodId keep_pod(PodId id) {
-    bool is_new = false;
-    const PodId number = number_of(id, &pods_, &is_new);
-    if (!is_new) return number;
-    Machine::Pod pod = whole_.pods[id];
-    if (sections_.shared != Shared::kNothing) {
-      pod.up = part_of(pod.up, sections_.count());
-      pod.down = part_of(pod.down, sections_.count());
-    }
-    out_.pods.push_back(pod);
-    return number;
+    return keep(id, whole_.pods, &pods_, &out_.pods, [&](Machine::Pod* pod) {
+      if (sections_.shared != Shared::kNothing) divide(pod);
+    });
+  }
+  /// The way up and down of a leaf or pod that sections share.
+  template <typename Thing>
+  void divide(Thing* thing) const {
+    thing->up = part_of(thing->up, sections_.count());
+    thing->down = part_of(thing->down, sections_.count());
   }
 
   const Machine& whole_;
