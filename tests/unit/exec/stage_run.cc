@@ -4,12 +4,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <deque>
-#include <map>
 #include <queue>
 #include <random>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace reshard::testing {
@@ -17,47 +18,47 @@ namespace {
 
 enum Kind : std::size_t { kPack, kExchange, kUnpack, kRead, kLend, kNumKinds };
 
-/// A message or a read in place, of which both ends list the same one after the other.
-struct Meeting {
-  struct End {
-    std::int32_t rank = -1;
-    std::size_t stage = 0;
-    StepId id;
-    bool has_come = false;
-  };
-  End out;
-  End in;
-};
-
 /// Messages that a kernel takes at one time: at most one to a rank and one from a rank.
 struct Round {
-  std::vector<std::size_t> meetings;
+  std::array<std::size_t, 2> meetings{};
+  std::size_t num_meetings = 0;
   std::size_t num_left = 0;
 };
 using Kernel = std::vector<Round>;
 
+/// The messages of a group that go as many places on, or come from as many places back: places in
+/// GroupQueues::messages.
+struct RoundQueue {
+  std::array<std::size_t, 2> next{};  // to send, to receive
+  std::array<std::size_t, 2> end{};
+  std::size_t size() const { return static_cast<std::size_t>(next[0] < end[0]) + (next[1] < end[1] ? 1U : 0U); }
+};
+struct GroupQueues {
+  std::vector<std::size_t> messages;
+  std::vector<RoundQueue> rounds;  // those that have any
+};
+
 struct RankState {
   std::array<std::size_t, kNumKinds> next{};  // stage of the first action of a kind that is not over
   std::array<bool, kNumKinds> is_under_way{};
-  std::size_t next_unread = 0;                            // of lends: stage of the first that peers still read
-  std::vector<std::int32_t> num_readers;                  // by stage: who have yet to read what was lent
-  std::vector<bool> is_lent;                              // by stage
-  std::vector<std::vector<std::size_t>> reads, messages;  // by stage: meetings
-  std::deque<Kernel> kernels;                             // of the group under way
-  std::size_t num_begun = 0;                              // rounds of the first of them
-  std::size_t width = 1;                                  // rounds at once
-  std::int32_t num_complete = 0;                          // groups
-  std::array<std::size_t, 2> next_copy{};                 // of Schedule::local and Schedule::pulls
+  std::size_t next_unread = 0;             // of lends: stage of the first that peers still read
+  std::vector<std::int32_t> num_readers;   // by stage: who have yet to read what was lent
+  std::vector<bool> is_lent;               // by stage
+  std::deque<Kernel> kernels;              // of the group under way
+  std::size_t num_begun = 0;               // rounds of the first of them
+  std::size_t width = 1;                   // rounds at once
+  std::int32_t num_complete = 0;           // groups
+  std::array<std::size_t, 2> next_copy{};  // of Schedule::local and Schedule::pulls
   std::array<bool, 2> is_copying{};
-  std::vector<std::int32_t> users;                                  // by slot: how many more will take what is in it
-  std::vector<std::pair<std::int64_t, std::int32_t>> content;       // by slot: route and number of the window
-  std::map<std::pair<std::int32_t, std::uint32_t>, bool> has_come;  // what is given on, by its place in Schedule::in
+  std::vector<std::int32_t> users;                                   // by slot: how many more will take what is in it
+  std::vector<std::pair<std::int64_t, std::int32_t>> content;        // by slot: route and number of the window
+  std::array<std::vector<bool>, std::tuple_size_v<Lanes>> has_come;  // what is given on, by its place in Schedule::in
 };
 
 class Player {
  public:
-  Player(std::span<const StageSchedule> stages, const GroupRule& rule, std::uint32_t seed)
-      : all_(stages), rule_(rule), random_(seed), ranks_(stages.size()) {}
+  Player(const StageMeetings& of, const GroupRule& rule, std::uint32_t seed)
+      : of_(of), all_(of.stages), rule_(rule), random_(seed), ranks_(all_.size()), num_come_(of.all.size()) {}
 
   std::string play() {
     for (std::size_t r = 0; r < all_.size(); ++r) prepare(r);
@@ -92,37 +93,16 @@ class Player {
     const std::size_t count = of.stages.size();
     rank.num_readers.assign(count, 0);
     rank.is_lent.assign(count, false);
-    rank.reads.resize(count);
-    rank.messages.resize(count);
     rank.users.assign(static_cast<std::size_t>(of.num_slots), 0);
     rank.content.resize(rank.users.size());
     constexpr std::array<std::size_t, 4> kWidths = {1, 2, 5, 1000};
     rank.width = kWidths[random_() % kWidths.size()];
-    for (std::size_t s = 0; s < count; ++s) {
-      for (const StepId id : of.sends(s)) rank.messages[s].push_back(meet(r, s, id, true, false));
-      for (const StepId id : of.receives(s)) rank.messages[s].push_back(meet(r, s, id, false, false));
-      for (const StepId id : of.reads(s)) rank.reads[s].push_back(meet(r, s, id, false, true));
-      for (const StepId id : of.lends(s)) meet(r, s, id, true, true);
-      rank.num_readers[s] = static_cast<std::int32_t>(of.lends(s).size());
+    for (std::size_t lane = 0; lane < rank.has_come.size(); ++lane) {
+      rank.has_come[lane].assign(of.schedule.in[lane].steps.size(), false);
     }
+    for (std::size_t s = 0; s < count; ++s) rank.num_readers[s] = static_cast<std::int32_t>(of.lends(s).size());
     for (std::size_t kind = 0; kind < kNumKinds; ++kind) skip_empty(r, kind);
     skip_read(r);
-  }
-
-  /// The n-th that one end lists for the other is the n-th that the other lists for it.
-  std::size_t meet(std::size_t r, std::size_t stage, StepId id, bool is_out, bool is_mapped) {
-    const WindowStep& step = is_out ? all_[r].out(id) : all_[r].in(id);
-    const auto rank = static_cast<std::int32_t>(r);
-    std::vector<std::size_t>& way =
-        ways_[is_out ? std::tuple{rank, step.peer, is_mapped} : std::tuple{step.peer, rank, is_mapped}];
-    std::size_t& n = num_met_[{r, static_cast<std::size_t>(step.peer), is_out, is_mapped}];
-    if (n == way.size()) {
-      way.push_back(meetings_.size());
-      meetings_.emplace_back();
-    }
-    const std::size_t meeting = way[n++];
-    (is_out ? meetings_[meeting].out : meetings_[meeting].in) = {rank, stage, id, false};
-    return meeting;
   }
 
   bool is_empty(std::size_t r, std::size_t kind, std::size_t s) const {
@@ -170,8 +150,8 @@ class Player {
     if (kind == kExchange) return rank.next[kPack] > s;
     if (kind == kUnpack) return rank.next[kExchange] > s;
     if (kind != kRead) return true;
-    for (const std::size_t read : rank.reads[s]) {
-      const Meeting::End& lender = meetings_[read].out;
+    for (const std::size_t read : of_.reads[r][s]) {
+      const Meeting::End& lender = of_.all[read].out;
       if (lender.rank < 0 || !ranks_[static_cast<std::size_t>(lender.rank)].is_lent[lender.stage]) return false;
     }
     return true;
@@ -249,42 +229,61 @@ class Player {
 
   // ---- groups
 
+  /// What a group sends and receives, by the round of its messages.
+  GroupQueues queues_of(std::size_t r, std::size_t s) const {
+    const std::size_t count = all_.size();
+    std::vector<std::tuple<std::size_t, bool, std::size_t>> sorted;  // round, whether received, message
+    for (const std::size_t m : of_.messages[r][s]) {
+      const Meeting& meeting = of_.all[m];
+      // A message without a partner has no round; it is stuck in any.
+      const std::int32_t from = std::max(meeting.out.rank, 0);
+      const std::int32_t to = std::max(meeting.in.rank, 0);
+      const bool is_out = meeting.out.rank == static_cast<std::int32_t>(r);
+      sorted.emplace_back((static_cast<std::size_t>(to - from) + count) % count, !is_out, m);
+    }
+    std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
+      return std::pair{std::get<0>(a), std::get<1>(a)} < std::pair{std::get<0>(b), std::get<1>(b)};
+    });
+    GroupQueues queues;
+    std::size_t last = count;
+    for (const auto& [round, is_in, m] : sorted) {
+      const std::size_t place = queues.messages.size();
+      if (round != last) queues.rounds.push_back({{place, place}, {place, place}});
+      last = round;
+      RoundQueue& queue = queues.rounds.back();
+      queue.end[1] = place + 1;
+      if (!is_in) queue.end[0] = queue.next[1] = place + 1;
+      queues.messages.push_back(m);
+    }
+    return queues;
+  }
+
   /// Cuts a group into kernels. Each rank's own business: both ends may cut at different places.
   void cut_group(std::size_t r, std::size_t s) {
     RankState& rank = ranks_[r];
-    const std::size_t count = all_.size();
-    std::vector<std::array<std::deque<std::size_t>, 2>> queues(count);  // by round: to send, to receive
-    std::size_t num_left = rank.messages[s].size();
-    for (const std::size_t m : rank.messages[s]) {
-      const Meeting& meeting = meetings_[m];
-      // A message without a partner has no round; it is stuck in any.
-      const std::int32_t from = meeting.out.rank < 0 ? 0 : meeting.out.rank;
-      const std::int32_t to = meeting.in.rank < 0 ? 0 : meeting.in.rank;
-      const bool is_out = meeting.out.rank == static_cast<std::int32_t>(r);
-      queues[(static_cast<std::size_t>(to - from) + count) % count][is_out ? 0 : 1].push_back(m);
-    }
+    GroupQueues queues = queues_of(r, s);
     rank.kernels.clear();
     rank.num_begun = 0;
-    std::size_t round = 0;
+    std::size_t num_left = queues.messages.size();
     std::int32_t room = 0;
-    for (; num_left > 0; round = (round + 1) % count) {
-      const auto size = static_cast<std::int32_t>(!queues[round][0].empty()) + !queues[round][1].empty();
+    for (std::size_t q = 0; num_left > 0; q = (q + 1) % queues.rounds.size()) {
+      RoundQueue& queue = queues.rounds[q];
+      const auto size = static_cast<std::int32_t>(queue.size());
       if (size == 0) continue;
       if (size > room) {
         room = rule_.operations_per_kernel;
         rank.kernels.emplace_back();
         if (rule_.restarts && rank.kernels.size() > 1) {
-          round = count - 1;
+          q = queues.rounds.size() - 1;
           continue;
         }
       }
       Round& taken = rank.kernels.back().emplace_back();
-      for (std::deque<std::size_t>& queue : queues[round]) {
-        if (queue.empty()) continue;
-        taken.meetings.push_back(queue.front());
-        queue.pop_front();
+      for (std::size_t way = 0; way < 2; ++way) {
+        if (queue.next[way] == queue.end[way]) continue;
+        taken.meetings[taken.num_meetings++] = queues.messages[queue.next[way]++];
       }
-      taken.num_left = taken.meetings.size();
+      taken.num_left = taken.num_meetings;
       num_left -= taken.num_left;
       room -= size;
     }
@@ -298,16 +297,16 @@ class Player {
     std::size_t first = 0;
     while (first < kernel.size() && kernel[first].num_left == 0) ++first;
     for (; rank.num_begun < std::min(kernel.size(), first + rank.width); ++rank.num_begun) {
-      for (const std::size_t m : kernel[rank.num_begun].meetings) come(r, m);
+      const Round& round = kernel[rank.num_begun];
+      for (std::size_t i = 0; i < round.num_meetings; ++i) come(r, round.meetings[i]);
     }
   }
 
   void come(std::size_t r, std::size_t m) {
-    Meeting& meeting = meetings_[m];
+    const Meeting& meeting = of_.all[m];
     const StageSchedule& of = all_[r];
     const bool is_out = meeting.out.rank == static_cast<std::int32_t>(r);
-    Meeting::End& end = is_out ? meeting.out : meeting.in;
-    end.has_come = true;
+    const Meeting::End& end = is_out ? meeting.out : meeting.in;
     const WindowStep& step = is_out ? of.out(end.id) : of.in(end.id);
     if (is_out && step.is_direct) look_for_feed(r, step);
     if (is_out && !step.is_direct) look_into(r, of.slot_of(true, end.id), step);
@@ -315,11 +314,11 @@ class Player {
     if (!is_out && !step.is_direct) {
       fill(r, of.slot_of(false, end.id), step, step.place == Place::kSlot ? step.num_forwards : 1);
     }
-    if (meeting.out.has_come && meeting.in.has_come) add_event(What::kMeeting, 0, m);
+    if (++num_come_[m] == 2) add_event(What::kMeeting, 0, m);
   }
 
   void end_meeting(std::size_t m) {
-    const Meeting& meeting = meetings_[m];
+    const Meeting& meeting = of_.all[m];
     const WindowStep& out = all_[static_cast<std::size_t>(meeting.out.rank)].out(meeting.out.id);
     const WindowStep& in = all_[static_cast<std::size_t>(meeting.in.rank)].in(meeting.in.id);
     if (std::tuple{out.order.route, out.order.number, out.hop} != std::tuple{in.order.route, in.order.number, in.hop}) {
@@ -332,7 +331,7 @@ class Player {
       const auto r = static_cast<std::size_t>(end.rank);
       const WindowStep& step = is_out ? out : in;
       if (is_out && !step.is_direct) empty(r, all_[r].slot_of(true, end.id));
-      if (!is_out && (step.is_direct || step.place == Place::kSlot)) ranks_[r].has_come[key(end.id)] = true;
+      if (!is_out && (step.is_direct || step.place == Place::kSlot)) note_come(r, end.id);
     }
     end_operation(static_cast<std::size_t>(meeting.out.rank), m);
     end_operation(static_cast<std::size_t>(meeting.in.rank), m);
@@ -343,7 +342,8 @@ class Player {
     Kernel& kernel = rank.kernels.front();
     bool is_over = true;
     for (Round& round : kernel) {
-      if (std::find(round.meetings.begin(), round.meetings.end(), m) != round.meetings.end()) --round.num_left;
+      const auto end = round.meetings.begin() + static_cast<std::ptrdiff_t>(round.num_meetings);
+      if (std::find(round.meetings.begin(), end, m) != end) --round.num_left;
       is_over = is_over && round.num_left == 0;
     }
     if (is_over) {
@@ -386,7 +386,7 @@ class Player {
     if (kind == kUnpack) {
       for (const StepId id : of.unpacks(s)) {
         empty(r, of.slot_of(false, id));
-        rank.has_come[key(id)] = true;
+        note_come(r, id);
       }
     }
     if (kind == kLend) {
@@ -394,9 +394,9 @@ class Player {
       for (const StepId id : of.lends(s)) advance(static_cast<std::size_t>(of.out(id).peer));
     }
     if (kind == kRead) {
-      for (const StepId id : of.reads(s)) rank.has_come[key(id)] = true;
-      for (const std::size_t read : rank.reads[s]) {
-        const Meeting::End& lender = meetings_[read].out;
+      for (const StepId id : of.reads(s)) note_come(r, id);
+      for (const std::size_t read : of_.reads[r][s]) {
+        const Meeting::End& lender = of_.all[read].out;
         const auto p = static_cast<std::size_t>(lender.rank);
         --ranks_[p].num_readers[lender.stage];
         skip_read(p);
@@ -408,10 +408,10 @@ class Player {
 
   // ---- what must hold
 
-  static std::pair<std::int32_t, std::uint32_t> key(StepId id) { return {id.lane, id.index}; }
+  void note_come(std::size_t r, StepId id) { at(ranks_[r].has_come, id.lane)[id.index] = true; }
 
   void look_for_feed(std::size_t r, const WindowStep& step) {
-    if (step.feed.lane < 0 || ranks_[r].has_come.count(key(step.feed)) > 0) return;
+    if (step.feed.lane < 0 || at(ranks_[r].has_come, step.feed.lane)[step.feed.index]) return;
     wrong_ = fmt::format("rank {} gives on window {} of route {} before it is there", r, step.order.number,
                          step.order.route);
   }
@@ -450,13 +450,12 @@ class Player {
     return text;
   }
 
+  const StageMeetings& of_;
   std::span<const StageSchedule> all_;
   GroupRule rule_;
   std::mt19937 random_;
   std::vector<RankState> ranks_;
-  std::vector<Meeting> meetings_;
-  std::map<std::tuple<std::int32_t, std::int32_t, bool>, std::vector<std::size_t>> ways_;  // from, to, is_mapped
-  std::map<std::tuple<std::size_t, std::size_t, bool, bool>, std::size_t> num_met_;
+  std::vector<std::uint8_t> num_come_;  // by meeting: ends
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
   std::int64_t now_ = 0;
   std::string wrong_;
@@ -464,8 +463,12 @@ class Player {
 
 }  // namespace
 
+std::string play(const StageMeetings& meetings, const GroupRule& rule, std::uint32_t seed) {
+  return Player(meetings, rule, seed).play();
+}
+
 std::string play(std::span<const StageSchedule> stages, const GroupRule& rule, std::uint32_t seed) {
-  return Player(stages, rule, seed).play();
+  return play(StageMeetings(stages), rule, seed);
 }
 
 }  // namespace reshard::testing

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "src/exec/stages.h"
+#include "tests/unit/exec/stage_meetings.h"
 
 namespace reshard::testing {
 
@@ -23,7 +24,8 @@ struct GroupRule {
 };
 
 /// A run with delays and widths drawn from a seed. Empty: it ended, and everything was where it was looked for. Else
-/// what went wrong first; "stuck" where nothing can move any more.
+/// what went wrong first; "stuck" where nothing can move any more. By what was matched before, where many runs follow.
+std::string play(const StageMeetings& meetings, const GroupRule& rule, std::uint32_t seed);
 std::string play(std::span<const StageSchedule> stages, const GroupRule& rule, std::uint32_t seed);
 
 }  // namespace reshard::testing

@@ -103,10 +103,11 @@ TEST_P(StagesModelTest, RunsEndHoweverGroupsAreCut) {
     const std::vector<StageSchedule> stages = stages_of(plan, schedules, limits);
     ASSERT_EQ(check_stages(stages, limits).message(), "");
     print(stages, limits);
+    const StageMeetings meetings(stages);
     for (std::uint32_t seed = 1; seed <= num_seeds; ++seed) {
-      ASSERT_EQ(play(stages, {false, 6}, seed), "") << "seed " << seed;
+      ASSERT_EQ(play(meetings, {false, 6}, seed), "") << "seed " << seed;
       if (most > 0) {
-        ASSERT_EQ(play(stages, {true, most}, seed), "") << "seed " << seed;
+        ASSERT_EQ(play(meetings, {true, most}, seed), "") << "seed " << seed;
       }
     }
   }
