@@ -21,6 +21,14 @@ function(reshard_configure_flags)
     target_compile_options(reshard_flags INTERFACE
       $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${RESHARD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all>)
     target_link_options(reshard_flags INTERFACE -fsanitize=${RESHARD_SANITIZE})
+    # GCC says so by itself.
+    if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+      string(REGEX MATCH "address|thread" sanitizer ${RESHARD_SANITIZE})
+      if(sanitizer)
+        string(TOUPPER ${sanitizer} sanitizer)
+        target_compile_definitions(reshard_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:__SANITIZE_${sanitizer}__=1>)
+      endif()
+    endif()
     # A check of each pointer takes a quarter of the time of such a build. A null pointer is found by the address
     # sanitizer, too, and misaligned ones come from raw memory: the rooms that touch it say so (RAW_MEMORY).
     if(RESHARD_SANITIZE MATCHES undefined)
@@ -60,11 +68,13 @@ function(reshard_apart)
   set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()
 
-# reshard_room(NAME [RAW_MEMORY] [CUDA_RUNTIME] SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an object library
-# room_NAME. ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses. RAW_MEMORY: it computes
+# reshard_room(NAME [HOT] [RAW_MEMORY] [CUDA_RUNTIME] SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an object library
+# room_NAME. ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses. HOT: tests spend their
+# time in it, and it is optimised with the address sanitizer, too; compiling the others so takes longer than it saves.
+# RAW_MEMORY: it computes
 # addresses of the caller's memory. CUDA_RUNTIME: it calls the CUDA runtime; which one, whoever links it decides.
 function(reshard_room name)
-  cmake_parse_arguments(ROOM "RAW_MEMORY;CUDA_RUNTIME" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ROOM "HOT;RAW_MEMORY;CUDA_RUNTIME" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
   add_library(room_${name} OBJECT ${ROOM_SOURCES})
   target_link_libraries(room_${name} PRIVATE reshard_flags ${ROOM_LIBRARIES})
   set_target_properties(room_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
@@ -72,8 +82,13 @@ function(reshard_room name)
   if(ROOM_RAW_MEMORY AND RESHARD_SANITIZE MATCHES undefined)
     target_compile_options(room_${name} PRIVATE -fsanitize=null,alignment -fno-sanitize-recover=all)
   endif()
+  set(headers room_headers)
+  if(ROOM_HOT AND RESHARD_SANITIZE MATCHES address)
+    target_compile_options(room_${name} PRIVATE -O1)
+    set(headers hot_room_headers)
+  endif()
   if("fmt::fmt" IN_LIST ROOM_LIBRARIES)
-    reshard_precompiled(room_${name} room_headers)
+    reshard_precompiled(room_${name} ${headers})
   endif()
   set_property(GLOBAL APPEND PROPERTY RESHARD_ROOMS ${name})
   # The closure of rooms, in the order of definition, for tests that link a room without the whole library.

@@ -156,7 +156,8 @@ struct Quantise {
       for (std::uint32_t i = 0; i < kGroup; ++i) {
         const float value = product(from, i, factor);
         const std::uint32_t shift = i % 4 * 8;
-        if (is_any_nan(value, value)) to[i / 4] = (to[i / 4] & ~(0xffU << shift)) | scale_bits::kNaNE4M3 << shift;
+        if (is_any_nan(value, value))
+          to[i / 4] = (to[i / 4] & ~(0xffU << shift)) | std::uint32_t{scale_bits::kNaNE4M3} << shift;
       }
     }
   }

@@ -2,9 +2,9 @@
 # SPDX-FileCopyrightText: The reshard authors
 
 # The kernels as plain C++, each thread a fiber: needs neither a device nor the toolkit. Optimised, unlike tests: millions of
-# accesses are looked at one by one.
+# accesses are looked at one by one. With a sanitizer that takes ten times as long as it saves.
 add_library(device_kernels OBJECT
   ${CMAKE_CURRENT_LIST_DIR}/device_kernels.cc ${CMAKE_CURRENT_LIST_DIR}/fibers.cc)
 target_link_libraries(device_kernels PRIVATE reshard_flags)
-target_compile_options(device_kernels PRIVATE -O1 -Wno-unknown-pragmas)
+target_compile_options(device_kernels PRIVATE $<IF:$<BOOL:${RESHARD_SANITIZE}>,-O0,-O1> -Wno-unknown-pragmas)
 set_target_properties(device_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)

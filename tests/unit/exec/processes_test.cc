@@ -72,7 +72,6 @@ struct End {
 Verdict give_up(Transport& t, bool is_mappable, std::int32_t quitter) {
   BindingNumbers numbers;
   const End end(&t, is_mappable, &numbers);
-  std::int64_t num_ok = 0;
   for (int run = 1; run <= 8; ++run) {
     const auto value = static_cast<std::byte>(run);
     end.fill(t.rank() == 0 ? value : std::byte{0});
@@ -84,7 +83,6 @@ Verdict give_up(Transport& t, bool is_mappable, std::int32_t quitter) {
       if (!is_known) return fmt::format("run {}: {}", run, status.message());
       end.fill(kReused);
     }
-    num_ok += status.ok() ? 1 : 0;
     RESHARD_REQUIRE_HOLDS(test::barrier(t));
     for (const Deadline later(30'000); !later.expired();) t.progress();
     if (!status.ok()) RESHARD_REQUIRE(end.holds(kReused));

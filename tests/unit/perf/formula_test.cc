@@ -6,6 +6,8 @@
 
 #include <vector>
 
+#include "perf/data/convert.h"
+
 namespace reshard::perf {
 namespace {
 
@@ -44,11 +46,11 @@ TEST(Formula, EqualDtypesHoldTheLowBits) {
 TEST(Formula, DifferentDtypesHoldTheSameSmallNumber) {
   const TensorPair tensor = make_tensor(RESHARD_F32, RESHARD_F16);
   const auto wide = read<float>(tensor, 0, 1000, RESHARD_F32);
-  const auto narrow = read<_Float16>(tensor, 0, 1000, RESHARD_F16);
+  const auto narrow = read<std::uint16_t>(tensor, 0, 1000, RESHARD_F16);
   for (std::size_t i = 0; i < wide.size(); ++i) {
     const auto number = static_cast<int>(splitmix64(0xaf63dc4c8601ec8cu + i) % 255) - 127;
     ASSERT_EQ(wide[i], static_cast<float>(number)) << "element " << i;
-    ASSERT_EQ(static_cast<float>(narrow[i]), static_cast<float>(number)) << "element " << i;
+    ASSERT_EQ(float_from_f16(narrow[i]), static_cast<float>(number)) << "element " << i;
   }
 }
 

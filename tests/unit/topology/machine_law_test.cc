@@ -30,7 +30,7 @@ NodeType random_type(int index) {
   }
   for (int g = 0; g < num_gpus; ++g) {
     const int port = num_ports == 0 ? -1 : *rc::gen::inRange(0, num_ports);
-    type.gpus.push_back({*rc::gen::inRange(-1, num_groups), port, {450'000'000'000, 822, 1}, {}, 0});
+    type.gpus.push_back({*rc::gen::inRange(-1, num_groups), port, {450'000'000'000, 822, 1}, {}, {}});
   }
   return type;
 }
