@@ -6,5 +6,8 @@
 add_library(device_kernels OBJECT
   ${CMAKE_CURRENT_LIST_DIR}/device_kernels.cc ${CMAKE_CURRENT_LIST_DIR}/fibers.cc)
 target_link_libraries(device_kernels PRIVATE reshard_flags)
-target_compile_options(device_kernels PRIVATE $<IF:$<BOOL:${RESHARD_SANITIZE}>,-O0,-O1> -Wno-unknown-pragmas)
+if(NOT RESHARD_SANITIZE)
+  target_compile_options(device_kernels PRIVATE -O1)
+endif()
+target_compile_options(device_kernels PRIVATE -Wno-unknown-pragmas)
 set_target_properties(device_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
