@@ -6,8 +6,8 @@
 
 namespace reshard::routing {
 
-/// From here on, in hops, it takes seconds to choose trees for a whole job.
-inline constexpr std::int64_t kLargeJob = 1'000'000;
+/// From here on, in hops, choosing trees for a whole job takes most of what planning may take.
+inline constexpr std::int64_t kLargeJob = 100'000;
 
 /// Chooses the routes of a plan that has a machine: sets ranges, hops, routes and first_groups. Errors as
 /// reshard_plan_create documents.

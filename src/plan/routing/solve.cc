@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "src/plan/bounds/prices/price_bound.h"
 #include "src/plan/routing/cheapest_feeds.h"
 #include "src/plan/routing/least_time.h"
 
@@ -41,9 +40,13 @@ struct Effort {
   std::int64_t parts;  // in which a demand is started
   int moves;           // most of a visit
 };
+constexpr std::size_t kManyDemands = 512;
+// Of many demands the last ones, this part of all, 1 / 4, even out what the others have left: for them what is nearly
+// as busy as the busiest is dear, as in the first sweep, which then often is not needed.
+constexpr std::size_t kLastPart = 4;
 Effort effort_for(std::size_t num_demands) {
   if (num_demands < 64) return {8, 16};
-  if (num_demands < 512) return {2, 4};
+  if (num_demands < kManyDemands) return {2, 4};
   return {1, 2};
 }
 
@@ -287,15 +290,21 @@ void Solver::keep_best(const std::vector<Demand>& demands) {
 }
 
 /// Looks whether the prices of now prove a longer time than what is known so far.
-void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands) {
+/// @param is_quick only what is found in a part of the time
+void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands, bool is_quick) {
   std::vector<bounds::Piece> pieces;
   for (const Demand& demand : demands) pieces.push_back({demand.range.bundle, demand.bytes()});
   std::vector<std::int64_t> base_loads(static_cast<std::size_t>(prices_.num_resources()));
   for (const BaseLoad& given : base) at(base_loads, given.resource) += given.bytes;
   std::vector<std::uint64_t> prices;
   for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices.push_back(prices_.scarcity(r));
-  const bounds::PriceBound bound = bounds::price_bound(fabric_, {plan_.bundles, domains_, pieces, base_loads}, prices);
+  const bounds::Task task{plan_.bundles, domains_, pieces, base_loads};
   work_ += static_cast<std::int64_t>(pieces.size()) + prices_.num_resources();
+  raise_least_time(bounds::quick_price_bound(fabric_, task, prices));
+  if (!is_quick && !is_at_limit()) raise_least_time(bounds::price_bound(fabric_, task, prices));
+}
+
+void Solver::raise_least_time(const bounds::PriceBound& bound) {
   // As a Time its two numbers have to fit 64 bits, and products of them 128.
   auto cost = bound.cost;
   auto capacity = bound.capacity;
@@ -337,7 +346,10 @@ Status Solver::start_all(std::vector<Demand>* demands, std::int64_t num_parts) {
   work_ = 0;
   settled_work_ = 0;
   for (const std::size_t d : order_) RESHARD_TRY(start_from_former(&(*demands)[d], d, true));
-  for (const std::size_t d : order_) {
+  const std::size_t num_last = demands->size() >= kManyDemands ? demands->size() / kLastPart : 0;
+  for (std::size_t i = 0; i < order_.size(); ++i) {
+    const std::size_t d = order_[i];
+    if (i + num_last == order_.size()) prices_.set_exponent(kLog2FirstExponent);
     settle_time();
     RESHARD_TRY(start_from_former(&(*demands)[d], d, false));
     if ((*demands)[d].shares.empty()) RESHARD_TRY(start(&(*demands)[d], d, num_parts));
@@ -376,13 +388,26 @@ Status Solver::start_in_parts(std::vector<Demand>* demands, std::int64_t num_par
   return {};
 }
 
+/// By falling size, so that the small fill what gaps the large have left. Of many demands those that few ranks of a
+/// domain lack come first: their bytes have little choice of the port to come in by, and those that all of a domain
+/// lack, which may come in by any of its ports, then fill the gaps between ports.
+void Solver::find_order(const std::vector<Demand>& demands) {
+  order_.resize(demands.size());
+  std::iota(order_.begin(), order_.end(), std::size_t{0});
+  std::stable_sort(order_.begin(), order_.end(),
+                   [&](std::size_t a, std::size_t b) { return demands[a].bytes() > demands[b].bytes(); });
+  if (demands.size() < kManyDemands) return;
+  const auto choice = [&](std::size_t d) {
+    const RanksByDomain& wanted = domains_.of(at(plan_.bundles, demands[d].range.bundle).destinations);
+    return wanted.ranks.size() / wanted.num_domains();
+  };
+  std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) { return choice(a) < choice(b); });
+}
+
 Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* demands, std::int64_t good_part) {
   good_part_ = good_part;
   for (const BaseLoad& given : base) prices_.add(given.resource, given.bytes);
-  order_.resize(demands->size());
-  std::iota(order_.begin(), order_.end(), std::size_t{0});
-  std::stable_sort(order_.begin(), order_.end(),
-                   [&](std::size_t a, std::size_t b) { return (*demands)[a].bytes() > (*demands)[b].bytes(); });
+  find_order(*demands);
   start_time_ = least_time(plan_, fabric_, domains_, *demands);
   least_time_ = start_time_;
   // A tree for each demand, if that will do: the fewer there are, the fewer peers a rank has. Where few groups may be
@@ -391,7 +416,8 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   const std::int64_t first_parts = plan_.options.open_groups > 0 ? num_parts : 1;
   RESHARD_TRY(start_all(demands, first_parts));
   if (num_parts > first_parts && !is_at_limit()) RESHARD_TRY(start_in_parts(demands, num_parts));
-  if (!is_at_limit()) raise_least_time(base, *demands);
+  // Of many demands the better bound takes as long as a sweep, and most often one sweep is all that is needed.
+  if (!is_at_limit()) raise_least_time(base, *demands, demands->size() >= kManyDemands);
   grower_.set_relay_price(kRelayPrice);
   for (int e = kLog2FirstExponent; e <= kLog2LastExponent && work_ <= kMostWork && !is_at_limit();) {
     prices_.set_exponent(e);
@@ -399,7 +425,7 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
     const Time before = best_time_;
     sweep(demands);
     keep_best(*demands);
-    if (!is_at_limit()) raise_least_time(base, *demands);
+    if (!is_at_limit()) raise_least_time(base, *demands, false);
     const Time wanted{before.bytes - before.bytes / kGainPart, before.bytes_per_s};
     if (!(best_time_ < wanted)) ++e;
   }

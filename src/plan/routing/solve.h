@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "src/plan/bounds/prices/price_bound.h"
 #include "src/plan/domain_sets.h"
 #include "src/plan/plan.h"
 #include "src/plan/routing/grow_tree.h"
@@ -85,9 +86,11 @@ class Solver {
   void move(Demand* demand, std::size_t from, const Step& step);
   void find_changes(const Tree& from, const Tree& to);
   Wide slope(std::int64_t bytes) const;
+  void find_order(const std::vector<Demand>& demands);
   void settle_time();
   void keep_best(const std::vector<Demand>& demands);
-  void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands);
+  void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands, bool is_quick);
+  void raise_least_time(const bounds::PriceBound& bound);
   void sweep(std::vector<Demand>* demands);
 
   const Plan& plan_;
@@ -98,7 +101,7 @@ class Solver {
   TreeGrower grower_;
   std::vector<std::int64_t> count_;  // of uses by resource, zeros between calls
   std::vector<Change> changes_;      // of the step at hand
-  std::vector<std::size_t> order_;   // demands by falling size
+  std::vector<std::size_t> order_;   // in which demands are visited
   std::int64_t work_ = 0;            // arcs grown and compared
   std::int64_t settled_work_ = 0;    // when prices were last made for the time of then
   Time start_time_;                  // beside which prices are when nothing is loaded yet

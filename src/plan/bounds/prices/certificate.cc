@@ -37,8 +37,10 @@ constexpr int kLog2Exponents[] = {4, 5, 6, 7};
 /// Most ranks looked at in all. A plan of many thousands of ranks is near its first bounds, and looking for better ones
 /// would take longer than planning.
 constexpr std::int64_t kMostWork = 50'000'000;
-/// Where another bound is near already not even one is worth more than this: it would change nothing.
-constexpr std::int64_t kMostWorkWhereNear = 1'000'000;
+/// Where another bound is near already little is left to prove: a bound that takes more than the first of these is
+/// found the quick way, and one that takes more than the second not at all.
+constexpr std::int64_t kMostWorkWhereNear = 30'000;
+constexpr std::int64_t kMostQuickWorkWhereNear = 1'000'000;
 
 class Search {
  public:
@@ -55,7 +57,8 @@ class Search {
   }
 
   Certificate run() {
-    if (is_near() && work_of_bound_ > kMostWorkWhereNear) return {};
+    if (is_near() && work_of_bound_ > kMostQuickWorkWhereNear) return {};
+    is_quick_ = is_near() && work_of_bound_ > kMostWorkWhereNear;
     Kinds best_kinds = kAll;
     int best_exponent = kLog2Exponents[0];
     const auto look = [&](Kinds kinds, int exponent) {
@@ -91,7 +94,8 @@ class Search {
     }
     if (!is_any) return false;
     work_ += work_of_bound_;
-    const PriceBound bound = price_bound(fabric_, task_, prices);
+    const PriceBound bound =
+        is_quick_ ? quick_price_bound(fabric_, task_, prices) : price_bound(fabric_, task_, prices);
     if (bound.seconds() <= best_.bound.seconds()) return false;
     best_ = {bound, std::move(prices)};
     return true;
@@ -104,6 +108,7 @@ class Search {
   routing::Time time_;
   std::int64_t work_of_bound_ = 0;
   std::int64_t work_ = 0;
+  bool is_quick_ = false;
   Certificate best_;
 };
 

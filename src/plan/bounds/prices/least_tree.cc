@@ -53,6 +53,19 @@ std::uint64_t LeastTree::least(const Audience& audience) {
   return std::max(least, holder_exits_.least(audience));
 }
 
+/// Each domain has the byte from its cheapest neighbour, and nothing is asked of all together.
+std::uint64_t LeastTree::least_from_anywhere(const Audience& audience) {
+  begin(audience);
+  senders_.begin(Kind::kThirdDomain);
+  std::uint64_t sum = 0;
+  for (const Place* place : places_) {
+    if (place->lacking.empty()) continue;
+    fill_spread(*place, Kind::kThirdDomain);
+    sum += spread_.least()[static_cast<std::size_t>(From::kAnywhere)];
+  }
+  return sum;
+}
+
 void LeastTree::begin(const Audience& audience) {
   held_.clear();
   third_parties_.begin();

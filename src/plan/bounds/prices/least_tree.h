@@ -29,6 +29,9 @@ class LeastTree {
 
   /// Never above the price of the cheapest tree. Not for several threads at once. @pre there is a tree
   std::uint64_t least(const routing::Audience& audience);
+  /// The same, if from every domain in which nobody lacks the byte anybody might send it: never above least(), found
+  /// sooner, and equal for all bundles that the same ranks lack and nobody in their domains holds.
+  std::uint64_t least_from_anywhere(const routing::Audience& audience);
 
  private:
   using Place = routing::Audience::Place;
