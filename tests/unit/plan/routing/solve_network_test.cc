@@ -74,6 +74,20 @@ TEST(SolveTest, FromOneCutToAnotherEveryPieceGoesDirectly) {
   }
 }
 
+/// Of two ranks of a domain one lacks twice as much as the other, and larger pieces that both lack may come in by
+/// either's port. Who gives these their ports first cannot know that, and has to divide one of them in the end.
+TEST(SolveTest, OfManyPiecesThoseThatAllLackFillTheGapsBetweenPorts) {
+  const Machine machine = testing::hand_machine({{0, 0, 1000 * kMega}, {1, 0, kMega, 0}, {1, 1, kMega, 0}});
+  std::vector<Asked> all;
+  for (int i = 0; i < 30; ++i) all.push_back({{0}, {1, 2}, kMega / 5});
+  for (int i = 0; i < 415; ++i) all.push_back({{0}, {1}, kMega / 100});
+  for (int i = 0; i < 210; ++i) all.push_back({{0}, {2}, kMega / 100});
+  const Solved solved(machine, all);
+  solved.expect_seconds(6.125);
+  EXPECT_EQ(solved.num_staged(), 0);
+  for (const Demand& demand : solved.demands) EXPECT_EQ(demand.shares.size(), 1U) << demand.range.bundle;
+}
+
 /// Two leaves of six hosts whose uplinks carry half of what one port does. The first host holds, all others want.
 Machine two_leaves() {
   std::vector<HandRank> ranks;
