@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "src/plan/bounds/prices/price_bound.h"
 #include "src/plan/routing/cheapest_feeds.h"
 #include "src/plan/routing/least_time.h"
 
@@ -41,9 +42,9 @@ struct Effort {
   int moves;           // most of a visit
 };
 constexpr std::size_t kManyDemands = 512;
-// Of many demands the last ones, this part of all, 1 / 4, even out what the others have left: for them what is nearly
+// Of many demands the last ones, this part of all, 1 / 16, even out what the others have left: for them what is nearly
 // as busy as the busiest is dear, as in the first sweep, which then often is not needed.
-constexpr std::size_t kLastPart = 4;
+constexpr std::size_t kLastPart = 16;
 Effort effort_for(std::size_t num_demands) {
   if (num_demands < 64) return {8, 16};
   if (num_demands < kManyDemands) return {2, 4};
@@ -300,11 +301,8 @@ void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vect
   for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices.push_back(prices_.scarcity(r));
   const bounds::Task task{plan_.bundles, domains_, pieces, base_loads};
   work_ += static_cast<std::int64_t>(pieces.size()) + prices_.num_resources();
-  raise_least_time(bounds::quick_price_bound(fabric_, task, prices));
-  if (!is_quick && !is_at_limit()) raise_least_time(bounds::price_bound(fabric_, task, prices));
-}
-
-void Solver::raise_least_time(const bounds::PriceBound& bound) {
+  const bounds::PriceBound bound =
+      is_quick ? bounds::quick_price_bound(fabric_, task, prices) : bounds::price_bound(fabric_, task, prices);
   // As a Time its two numbers have to fit 64 bits, and products of them 128.
   auto cost = bound.cost;
   auto capacity = bound.capacity;

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "src/plan/bounds/prices/price_bound.h"
 #include "src/plan/domain_sets.h"
 #include "src/plan/plan.h"
 #include "src/plan/routing/grow_tree.h"
@@ -90,7 +89,6 @@ class Solver {
   void settle_time();
   void keep_best(const std::vector<Demand>& demands);
   void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands, bool is_quick);
-  void raise_least_time(const bounds::PriceBound& bound);
   void sweep(std::vector<Demand>* demands);
 
   const Plan& plan_;
