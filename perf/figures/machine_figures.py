@@ -45,7 +45,7 @@ OVER_BOUND = 1.01
 OVER_BOUND_IN_ORDER = 1.03
 OVER_BOUND_IRREGULAR = 1.03
 
-OVERSUBSCRIBED = "hgx-h100:leaf=32,oversub=2"
+OVERSUBSCRIBED = "hgx-h100:leaf=8,oversub=2"
 
 NUM_EXPERTS = 384       # of Kimi-K2
 NUM_EXPERT_LAYERS = 60  # all but the first
@@ -91,11 +91,12 @@ def sizes(tools, figures):
         figures.add(f"sizes.{key}.unicast", f"{text}, unicast", unicast, " x")
 
 
-def permuted_experts(folder):
-    """A file that gives every slot an expert of its own, in an order without any pattern, another in each layer."""
+def permuted_experts(folder, num_layers=NUM_EXPERT_LAYERS):
+    """A file that gives every slot an expert of its own, in an order without any pattern, another in each layer; with
+    num_layers 1 the same in all."""
     rng = random.Random(1)
-    table = [rng.sample(range(NUM_EXPERTS), NUM_EXPERTS) for _ in range(NUM_EXPERT_LAYERS)]
-    path = pathlib.Path(folder) / "experts.json"
+    table = [rng.sample(range(NUM_EXPERTS), NUM_EXPERTS) for _ in range(num_layers)]
+    path = pathlib.Path(folder) / f"experts_{num_layers}.json"
     path.write_text(json.dumps({"physical_to_logical": table}), encoding="utf-8")
     return path
 
@@ -116,10 +117,11 @@ def planning(tools, figures, rounds):
     print("\nPlanning and estimating for a machine, one thread")
     src, dst = "megatron:tp=8,pp=8,dp=32,ep=32", "vllm:tp=8,ep=32,replicas=64"
     with tempfile.TemporaryDirectory() as folder:
-        experts = permuted_experts(folder)
+        experts, one_table = permuted_experts(folder), permuted_experts(folder, 1)
         jobs = [
             ("kimi", "experts in order", "hgx-h100", src, dst, 0.5, 128),
-            ("kimi_permuted", "permuted experts", "hgx-h100", src, f"{dst},eplb={experts}", 0.5, 128),
+            ("kimi_permuted", "permuted experts, many tables", "hgx-h100", src, f"{dst},eplb={experts}", 0.5, 128),
+            ("kimi_one_table", "permuted experts, one table", "hgx-h100", src, f"{dst},eplb={one_table}", 0.5, 128),
             ("kimi_oversub", "leaves oversubscribed twice", OVERSUBSCRIBED, src, dst, 1.5, None),
             ("kimi_16384", "experts in order", "hgx-h100", "megatron:tp=8,pp=8,dp=256,ep=32",
              "vllm:tp=8,ep=32,replicas=512", 10.0, None),
