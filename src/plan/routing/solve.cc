@@ -291,18 +291,15 @@ void Solver::keep_best(const std::vector<Demand>& demands) {
 }
 
 /// Looks whether the prices of now prove a longer time than what is known so far.
-/// @param is_quick only what is found in a part of the time
-void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands, bool is_quick) {
+void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands) {
   std::vector<bounds::Piece> pieces;
   for (const Demand& demand : demands) pieces.push_back({demand.range.bundle, demand.bytes()});
   std::vector<std::int64_t> base_loads(static_cast<std::size_t>(prices_.num_resources()));
   for (const BaseLoad& given : base) at(base_loads, given.resource) += given.bytes;
   std::vector<std::uint64_t> prices;
   for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices.push_back(prices_.scarcity(r));
-  const bounds::Task task{plan_.bundles, domains_, pieces, base_loads};
+  const bounds::PriceBound bound = bounds::price_bound(fabric_, {plan_.bundles, domains_, pieces, base_loads}, prices);
   work_ += static_cast<std::int64_t>(pieces.size()) + prices_.num_resources();
-  const bounds::PriceBound bound =
-      is_quick ? bounds::quick_price_bound(fabric_, task, prices) : bounds::price_bound(fabric_, task, prices);
   // As a Time its two numbers have to fit 64 bits, and products of them 128.
   auto cost = bound.cost;
   auto capacity = bound.capacity;
@@ -414,8 +411,7 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
   const std::int64_t first_parts = plan_.options.open_groups > 0 ? num_parts : 1;
   RESHARD_TRY(start_all(demands, first_parts));
   if (num_parts > first_parts && !is_at_limit()) RESHARD_TRY(start_in_parts(demands, num_parts));
-  // Of many demands the better bound takes as long as a sweep, and most often one sweep is all that is needed.
-  if (!is_at_limit()) raise_least_time(base, *demands, demands->size() >= kManyDemands);
+  if (!is_at_limit()) raise_least_time(base, *demands);
   grower_.set_relay_price(kRelayPrice);
   for (int e = kLog2FirstExponent; e <= kLog2LastExponent && work_ <= kMostWork && !is_at_limit();) {
     prices_.set_exponent(e);
@@ -423,7 +419,7 @@ Status Solver::solve(const std::vector<BaseLoad>& base, std::vector<Demand>* dem
     const Time before = best_time_;
     sweep(demands);
     keep_best(*demands);
-    if (!is_at_limit()) raise_least_time(base, *demands, false);
+    if (!is_at_limit()) raise_least_time(base, *demands);
     const Time wanted{before.bytes - before.bytes / kGainPart, before.bytes_per_s};
     if (!(best_time_ < wanted)) ++e;
   }

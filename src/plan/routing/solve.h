@@ -88,7 +88,7 @@ class Solver {
   void find_order(const std::vector<Demand>& demands);
   void settle_time();
   void keep_best(const std::vector<Demand>& demands);
-  void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands, bool is_quick);
+  void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands);
   void sweep(std::vector<Demand>* demands);
 
   const Plan& plan_;

@@ -66,6 +66,8 @@ class Search {
       best_kinds = kinds;
       best_exponent = exponent;
     };
+    // The quick way sees no uplinks: a domain may always have its bytes from a neighbour.
+    if (is_quick_) look(kAll & ~kUplinks, kLog2Exponents[0]);
     for (const Kinds kinds : kTried) {
       for (const int exponent : kLog2Exponents) look(kinds, exponent);
     }
