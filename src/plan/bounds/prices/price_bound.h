@@ -51,7 +51,8 @@ struct Task {
 PriceBound price_bound(const routing::Fabric& fabric, const Task& task, const std::vector<std::uint64_t>& prices);
 
 /// One that is never above it and is found in a part of the time where many bundles have the same destinations: as if
-/// anybody held the bytes outside the domains of those who lack them. It overlooks what senders pay.
+/// anybody held the bytes outside the domains of those who lack them. It overlooks what senders pay, and
+/// uplinks wherever a neighbour wants the bytes, too.
 PriceBound quick_price_bound(const routing::Fabric& fabric, const Task& task, const std::vector<std::uint64_t>& prices);
 
 }  // namespace reshard::bounds
