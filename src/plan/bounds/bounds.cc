@@ -47,7 +47,10 @@ std::vector<Bound> find_bounds(const Plan& plan, const std::vector<std::int64_t>
                             bounds::source_sets(cuts)};
   out.push_back(leaf_bound(plan, cuts.domains));
   out.push_back(pod_bound(plan, cuts.domains));
-  if (cuts.machine.rail_isolated) out.push_back(bounds::rails(cuts));
+  if (cuts.machine.rail_isolated) {
+    out.push_back(bounds::rails(cuts));
+    out.push_back(bounds::rail_changes(cuts));
+  }
   out.push_back(bounds::shared_ports(cuts));
   out.push_back(bounds::memory(cuts));
   out.push_back(bounds::pcie(cuts));

@@ -37,6 +37,7 @@ struct Bound {
 ///  LB10 latency: one crossing of the network (not one for each doubling of the domains that have a byte: a sender need
 ///       not wait for one copy to arrive before it sends the next)
 ///  LB11 order: what few open groups of a fixed order cost, since they leave few senders busy
+///  LB12 changes of rail: over the links of the ranks on some rails, where rails are isolated
 std::vector<Bound> find_bounds(const Plan& plan, const std::vector<std::int64_t>& loads);
 
 /// The largest; its name is empty when there is nothing to move.

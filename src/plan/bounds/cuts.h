@@ -28,6 +28,7 @@ Bound domain_egress(const Cuts& cuts);
 Bound source_sets(const Cuts& cuts);
 Bound rails(const Cuts& cuts);
 Bound shared_ports(const Cuts& cuts);
+Bound rail_changes(const Cuts& cuts);
 
 // Through memories, and between them and ports.
 Bound memory(const Cuts& cuts);

@@ -7,27 +7,52 @@
 namespace reshard::routing {
 
 BestExits::BestExits(const Fabric& fabric, OwnPrices* prices, std::function<std::uint64_t(RankId)> price_of)
-    : fabric_(fabric), prices_(*prices), price_of_(std::move(price_of)) {
+    : fabric_(fabric), prices_(*prices), price_of_(std::move(price_of)), num_of_port_(fabric.machine.ports.size()) {
   for (const Fabric::Rank& rank : fabric.ranks) num_rails_ = std::max(num_rails_, rank.rail + 1);
-  leaves_.resize(fabric.machine.leaves.size() * static_cast<std::size_t>(num_rails_));
-  pods_.resize(fabric.machine.pods.size() * static_cast<std::size_t>(num_rails_));
-  all_.resize(static_cast<std::size_t>(num_rails_));
+  for (const RankId rank : fabric.ranks.ids()) {
+    if (fabric.has_port(rank)) ++num_of_port_[fabric.machine.gpus[rank].port];
+  }
+  const auto num_rails = static_cast<std::size_t>(num_rails_);
+  size(&ports_, fabric.machine.ports.size(), [&](RankId rank) { return fabric.machine.gpus[rank].port.value(); });
+  size(&leaves_, fabric.machine.leaves.size() * num_rails, [&](RankId rank) { return leaf_place(rank); });
+  size(&pods_, fabric.machine.pods.size() * num_rails, [&](RankId rank) { return pod_place(rank); });
+  size(&all_, num_rails, [&](RankId rank) { return fabric.ranks[rank].rail.value(); });
+}
+
+template <typename PlaceOf>
+void BestExits::size(Level* level, std::size_t num_places, const PlaceOf& place_of) {
+  level->heaps.resize(num_places);
+  level->domains.resize(num_places);
+  std::vector<bool> is_known(num_places);
+  for (const RankId rank : fabric_.ranks.ids()) {
+    if (!fabric_.has_port(rank)) continue;
+    const auto place = static_cast<std::size_t>(place_of(rank));
+    DomainId& its = level->domains[place];
+    if (!is_known[place]) {
+      its = fabric_.ranks[rank].domain;
+    } else if (its != fabric_.ranks[rank].domain) {
+      its = DomainId();
+    }
+    is_known[place] = true;
+  }
+}
+
+void BestExits::clear(Level* level) {
+  for (const Place place : level->used) at(level->heaps, place).clear();
+  level->used.clear();
 }
 
 void BestExits::begin(RankId first) {
   first_ = first;
-  for (const Place place : used_leaves_) at(leaves_, place).clear();
-  for (const Place place : used_pods_) at(pods_, place).clear();
-  for (const Place place : used_rails_) at(all_, place).clear();
-  used_leaves_.clear();
-  used_pods_.clear();
-  used_rails_.clear();
+  for (Level* level : {&ports_, &leaves_, &pods_, &all_}) clear(level);
 }
 
-Offers& BestExits::open(std::vector<Offers>* heaps, std::vector<Place>* used, Place place) {
-  Offers& heap = at(*heaps, place);
-  if (heap.empty()) used->push_back(place);
-  return heap;
+bool BestExits::push(Level* level, Place place, const Offer& offer) {
+  Offers& heap = at(level->heaps, place);
+  if (heap.empty()) level->used.push_back(place);
+  const bool is_best = heap.empty() || heap.top() > offer;
+  heap.push(offer);
+  return is_best;
 }
 
 std::uint32_t BestExits::tie(RankId rank) const {
@@ -37,69 +62,94 @@ std::uint32_t BestExits::tie(RankId rank) const {
 
 /// A heap above needs to know only when the best of one below has become cheaper.
 void BestExits::add(RankId rank) {
-  const Place leaf = leaf_place(rank);
-  const Place pod = pod_place(rank);
-  const auto is_best = [](const Offers& heap, const Offer& offer) { return heap.empty() || heap.top() > offer; };
+  const Fabric::Rank& its = fabric_.ranks[rank];
+  const PortId port = fabric_.machine.gpus[rank].port;
   Offer offer{price_of_(rank), tie(rank), rank};
-  Offers& in_leaf = open(&leaves_, &used_leaves_, leaf);
-  const bool is_best_of_leaf = is_best(in_leaf, offer);
-  in_leaf.push(offer);
-  if (!is_best_of_leaf) return;
-  offer = {offer.price + prices_.leaf_up(fabric_.ranks[rank].leaf), offer.tie, leaf};
-  Offers& in_pod = open(&pods_, &used_pods_, pod);
-  const bool is_best_of_pod = is_best(in_pod, offer);
-  in_pod.push(offer);
-  if (!is_best_of_pod) return;
-  offer = {offer.price + prices_.pod_up(fabric_.ranks[rank].pod), offer.tie, pod};
-  open(&all_, &used_rails_, fabric_.ranks[rank].rail).push(offer);
+  if (num_of_port_[port] > 1) {
+    const std::uint64_t of_port = prices_.nic_out(rank);
+    if (!push(&ports_, port, {offer.price - of_port, offer.tie, rank})) return;
+    offer.who = fabric_.ranks.end_id() + port;
+  }
+  if (!push(&leaves_, leaf_place(rank), offer)) return;
+  offer = {offer.price + prices_.leaf_up(its.leaf), offer.tie, leaf_place(rank)};
+  if (!push(&pods_, pod_place(rank), offer)) return;
+  push(&all_, its.rail, {offer.price + prices_.pod_up(its.pod), offer.tie, pod_place(rank)});
 }
 
-/// The cheapest of a heap that is not of the domain `but`. look(who, but) says what an offer costs now. One that costs
+/// The cheapest at a place that is not of the domain `but`. look(who, but) says what an offer costs now. One that costs
 /// as much without the domain as with it is the best, as all below it cost more; another is set aside until a better
 /// one is found or none can be.
-template <typename Look>
-BestExits::Exit BestExits::search(Offers* heap, DomainId but, const Look& look) {
-  Exit best;
+template <typename DomainOf, typename Look>
+BestExits::Exit BestExits::search(Level* level, Place place, DomainId but, std::uint64_t most,
+                                  const DomainOf& domain_of, const Look& look) {
+  if (but.valid() && at(level->domains, place) == but) return {};
+  Offers& heap = at(level->heaps, place);
+  Exit best{most, RankId()};
   std::vector<Offer> aside;
-  while (!heap->empty() && heap->top().price < best.price) {
-    const std::int32_t who = heap->top().who;
+  while (!heap.empty() && heap.top().price < best.price) {
+    const std::int32_t who = heap.top().who;
+    if (but.valid() && domain_of(who) == but) {
+      aside.push_back(heap.pop());
+      continue;
+    }
     const Exit now = look(who, DomainId());
-    if (now.price > heap->top().price) {
-      Offer offer = heap->pop();
+    if (now.price > heap.top().price) {
+      Offer offer = heap.pop();
       offer.price = now.price;
-      if (now.price < kNoWay) heap->push(offer);
+      if (now.price < kNoWay) heap.push(offer);
       continue;
     }
     const Exit allowed = but.valid() ? look(who, but) : now;
     if (allowed.price < best.price) best = allowed;
     if (allowed.price <= now.price) break;
-    aside.push_back(heap->pop());
+    aside.push_back(heap.pop());
   }
-  for (const Offer& offer : aside) heap->push(offer);
-  return best;
+  for (const Offer& offer : aside) heap.push(offer);
+  return best.rank.valid() ? best : Exit{};
 }
 
-BestExits::Exit BestExits::in_leaf(Place leaf, DomainId but) {
-  return search(&at(leaves_, leaf), but, [&](std::int32_t rank, DomainId without) {
-    if (without.valid() && fabric_.ranks[RankId(rank)].domain == without) return Exit{};
-    return Exit{price_of_(RankId(rank)), RankId(rank)};
-  });
+/// Without what the port itself costs.
+BestExits::Exit BestExits::in_port(PortId port, DomainId but) {
+  return search(
+      &ports_, port, but, kNoWay, [&](std::int32_t rank) { return fabric_.ranks[RankId(rank)].domain; },
+      [&](std::int32_t rank, DomainId) {
+        return Exit{price_of_(RankId(rank)) - prices_.nic_out(RankId(rank)), RankId(rank)};
+      });
 }
 
-BestExits::Exit BestExits::in_pod(Place pod, DomainId but) {
-  return search(&at(pods_, pod), but, [&](std::int32_t leaf, DomainId without) {
-    Exit exit = in_leaf(leaf, without);
-    if (exit.rank.valid()) exit.price += prices_.leaf_up(fabric_.ranks[exit.rank].leaf);
-    return exit;
-  });
+BestExits::Exit BestExits::in_leaf(Place leaf, DomainId but, std::uint64_t most) {
+  const std::int32_t num_ranks = fabric_.ranks.end_id();
+  return search(
+      &leaves_, leaf, but, most,
+      [&](std::int32_t who) {
+        return who < num_ranks ? fabric_.ranks[RankId(who)].domain : at(ports_.domains, who - num_ranks);
+      },
+      [&](std::int32_t who, DomainId without) {
+        if (who < num_ranks) return Exit{price_of_(RankId(who)), RankId(who)};
+        Exit exit = in_port(PortId(who - num_ranks), without);
+        if (exit.rank.valid()) exit.price += prices_.nic_out(exit.rank);
+        return exit;
+      });
 }
 
-BestExits::Exit BestExits::in_all(Place rail, DomainId but) {
-  return search(&at(all_, rail), but, [&](std::int32_t pod, DomainId without) {
-    Exit exit = in_pod(pod, without);
-    if (exit.rank.valid()) exit.price += prices_.pod_up(fabric_.ranks[exit.rank].pod);
-    return exit;
-  });
+BestExits::Exit BestExits::in_pod(Place pod, DomainId but, std::uint64_t most) {
+  return search(
+      &pods_, pod, but, most, [&](std::int32_t leaf) { return at(leaves_.domains, leaf); },
+      [&](std::int32_t leaf, DomainId without) {
+        Exit exit = in_leaf(leaf, without);
+        if (exit.rank.valid()) exit.price += prices_.leaf_up(fabric_.ranks[exit.rank].leaf);
+        return exit;
+      });
+}
+
+BestExits::Exit BestExits::in_all(Place rail, DomainId but, std::uint64_t most) {
+  return search(
+      &all_, rail, but, most, [&](std::int32_t pod) { return at(pods_.domains, pod); },
+      [&](std::int32_t pod, DomainId without) {
+        Exit exit = in_pod(pod, without);
+        if (exit.rank.valid()) exit.price += prices_.pod_up(fabric_.ranks[exit.rank].pod);
+        return exit;
+      });
 }
 
 /// An exit on the receiver's own leaf is found again in the pod and in the whole, there with uplinks that it does not
@@ -107,13 +157,15 @@ BestExits::Exit BestExits::in_all(Place rail, DomainId but) {
 BestExits::Exit BestExits::best(RankId to, DomainId but) {
   const Fabric::Rank& at_end = fabric_.ranks[to];
   Exit best = in_leaf(leaf_place(to), but);
-  const std::uint64_t into_leaf = prices_.leaf_down(at_end.leaf);
-  const auto consider = [&](Exit exit, std::uint64_t down) {
-    exit.price += down;
-    if (exit.rank.valid() && exit.price < best.price) best = exit;
+  const auto consider = [&](std::uint64_t down, const auto& look) {
+    if (down >= best.price) return;
+    const Exit exit = look(best.price - down);
+    if (exit.rank.valid()) best = {exit.price + down, exit.rank};
   };
-  consider(in_pod(pod_place(to), but), into_leaf);
-  consider(in_all(at_end.rail, but), into_leaf + prices_.pod_down(at_end.pod));
+  const std::uint64_t into_leaf = prices_.leaf_down(at_end.leaf);
+  consider(into_leaf, [&](std::uint64_t most) { return in_pod(pod_place(to), but, most); });
+  consider(into_leaf + prices_.pod_down(at_end.pod),
+           [&](std::uint64_t most) { return in_all(at_end.rail, but, most); });
   return best;
 }
 

@@ -4,7 +4,8 @@
 // Who should send a byte to a rank over the network? Of those on the rank's own leaf the cheapest, or of those in its
 // pod, who also pay their leaf's uplink, or of all. The three are kept in heaps, one for each leaf of its ranks, one
 // for each pod of its leaves, and one of the pods: to look at all who could send, for each that receives, would make
-// trees of many thousands of ranks quadratic.
+// trees of many thousands of ranks quadratic. Ranks that share a port are one offer in the heap of their leaf, with a
+// heap of their own: the price of the port is that of all of them, so that it may rise without a look at each.
 #pragma once
 
 #include <cstdint>
@@ -39,21 +40,35 @@ class BestExits {
   Place leaf_place(RankId rank) const { return fabric_.ranks[rank].leaf * num_rails_ + fabric_.ranks[rank].rail; }
   Place pod_place(RankId rank) const { return fabric_.ranks[rank].pod * num_rails_ + fabric_.ranks[rank].rail; }
 
-  Offers& open(std::vector<Offers>* heaps, std::vector<Place>* used, Place place);
+  /// Heaps by place.
+  struct Level {
+    std::vector<Offers> heaps;
+    std::vector<DomainId> domains;  ///< that all ranks of a place are of; not valid where there are several
+    std::vector<Place> used;
+  };
+
+  template <typename PlaceOf>
+  void size(Level* level, std::size_t num_places, const PlaceOf& place_of);
+  static void clear(Level* level);
+  /// Returns whether the offer is the best of its heap.
+  static bool push(Level* level, Place place, const Offer& offer);
   std::uint32_t tie(RankId rank) const;
-  Exit in_leaf(Place leaf, DomainId but);
-  Exit in_pod(Place pod, DomainId but);  ///< with what it pays up to there
-  Exit in_all(Place rail, DomainId but);
-  template <typename Look>
-  static Exit search(Offers* heap, DomainId but, const Look& look);
+  // With what it pays up to there; none that costs `most` or more.
+  Exit in_port(PortId port, DomainId but);
+  Exit in_leaf(Place leaf, DomainId but, std::uint64_t most = kNoWay);
+  Exit in_pod(Place pod, DomainId but, std::uint64_t most = kNoWay);
+  Exit in_all(Place rail, DomainId but, std::uint64_t most = kNoWay);
+  template <typename DomainOf, typename Look>
+  static Exit search(Level* level, Place place, DomainId but, std::uint64_t most, const DomainOf& domain_of,
+                     const Look& look);
 
   const Fabric& fabric_;
   OwnPrices& prices_;
   std::function<std::uint64_t(RankId)> price_of_;
   std::int32_t num_rails_ = 1;
   RankId first_{0};
-  std::vector<Offers> leaves_, pods_, all_;
-  std::vector<Place> used_leaves_, used_pods_, used_rails_;
+  IndexedVector<PortId, std::int32_t> num_of_port_;  // ranks
+  Level ports_, leaves_, pods_, all_;
 };
 
 }  // namespace reshard::routing

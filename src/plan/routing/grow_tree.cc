@@ -328,20 +328,23 @@ void TreeGrower::relay_by_idle(const Audience::Place& place, std::size_t num_lef
 }
 
 /// From now on all ranks of the domain may send to others: those that have the bytes, and the rest with one more hop.
-/// Not the rest where one that has them sends for less than that hop costs: they would be looked at for nothing.
+/// Not the rest where one that has them sends for less than that hop costs, and the downlinks of their own leaf and
+/// pod, which only they and their neighbours reach without: they would be looked at for nothing.
 void TreeGrower::open(DomainId domain) {
-  bool is_cheap = false;
+  std::uint64_t cheapest = kNoWay;
   for (const std::int32_t number : fabric_.machine.domains[domain].ranks) {
     const RankId rank(number);
     if (!has(rank) || !fabric_.has_port(rank)) continue;
     const Fabric::Rank& its = fabric_.ranks[rank];
-    const std::uint64_t price = prices_.port_out(rank) + prices_.leaf_up(its.leaf) + prices_.pod_up(its.pod);
-    is_cheap = is_cheap || price <= staging_price_;
+    cheapest = std::min(cheapest, prices_.port_out(rank) + prices_.leaf_up(its.leaf) + prices_.pod_up(its.pod));
     if (marks_[rank].arc >= 0) exits_.add(rank);  // holders were there from the beginning
   }
-  if (is_cheap && !fabric_.machine.rail_isolated) return;
   for (const std::int32_t number : fabric_.machine.domains[domain].ranks) {
-    if (!has(RankId(number)) && fabric_.has_port(RankId(number))) exits_.add(RankId(number));
+    const RankId rank(number);
+    if (has(rank) || !fabric_.has_port(rank)) continue;
+    const Fabric::Rank& its = fabric_.ranks[rank];
+    const std::uint64_t saved = cheapest + prices_.leaf_down(its.leaf) + prices_.pod_down(its.pod);
+    if (saved > staging_price_ || fabric_.machine.rail_isolated) exits_.add(rank);
   }
 }
 

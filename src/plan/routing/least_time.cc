@@ -2,18 +2,13 @@
 // SPDX-FileCopyrightText: The reshard authors
 #include "src/plan/routing/least_time.h"
 
+#include <algorithm>
+#include <map>
+
 #include "src/base/at.h"
 
 namespace reshard::routing {
 namespace {
-
-/// What passes in and out of a port, through PCIe and NIC; kUnlimited where neither limits.
-std::int64_t port_rate(const Fabric& fabric, RankId rank, ResourceKind pcie, ResourceKind nic) {
-  const std::int64_t first = at(fabric.capacities, fabric.machine.resource(pcie, rank));
-  const std::int64_t second = at(fabric.capacities, fabric.machine.resource(nic, fabric.machine.gpus[rank].port));
-  if (first == kUnlimited || second == kUnlimited) return std::max(first, second);
-  return std::min(first, second);
-}
 
 /// Rates that add up, until one has no limit.
 struct Rate {
@@ -28,6 +23,40 @@ struct Rate {
     if (is_limited && bytes_per_s > 0 && *time < its) *time = its;
   }
 };
+
+/// What passes a port from or to some ranks that share it: through the PCIe of each, and once through the NIC.
+class PortRate {
+ public:
+  PortRate(const Fabric& fabric, ResourceKind pcie, ResourceKind nic) : fabric_(fabric), pcie_(pcie), nic_(nic) {}
+
+  void add(RankId rank) {
+    pcie_rate_.add(at(fabric_.capacities, fabric_.machine.resource(pcie_, rank)));
+    nic_rate_ = at(fabric_.capacities, fabric_.machine.resource(nic_, fabric_.machine.gpus[rank].port));
+  }
+  /// kUnlimited where neither limits.
+  std::int64_t bytes_per_s() const {
+    return pcie_rate_.is_limited ? std::min(pcie_rate_.bytes_per_s, nic_rate_) : nic_rate_;
+  }
+
+ private:
+  const Fabric& fabric_;
+  ResourceKind pcie_, nic_;
+  Rate pcie_rate_;
+  std::int64_t nic_rate_ = kUnlimited;
+};
+
+/// Of all ports of a domain, into it or out of it.
+Rate ports_of(const Fabric& fabric, DomainId domain, ResourceKind pcie, ResourceKind nic) {
+  std::map<PortId, PortRate> ports;
+  for (const std::int32_t number : fabric.machine.domains[domain].ranks) {
+    const RankId rank(number);
+    if (!fabric.has_port(rank)) continue;
+    ports.try_emplace(fabric.machine.gpus[rank].port, fabric, pcie, nic).first->second.add(rank);
+  }
+  Rate out;
+  for (const auto& [unused, port] : ports) out.add(port.bytes_per_s());
+  return out;
+}
 
 }  // namespace
 
@@ -56,7 +85,6 @@ Time least_time(const Plan& plan, const Fabric& fabric, const DomainSets& domain
   }
   Time time{1, std::int64_t{1} << 40};
   for (const DomainId domain : machine.domains.ids()) {
-    Rate in, out;
     for (const std::int32_t number : machine.domains[domain].ranks) {
       const RankId rank(number);
       Rate own;
@@ -64,15 +92,18 @@ Time least_time(const Plan& plan, const Fabric& fabric, const DomainSets& domain
         own.add(at(fabric.capacities, machine.resource(ResourceKind::kLinkIn, rank)));
       }
       if (fabric.has_port(rank)) {
-        const std::int64_t port_in = port_rate(fabric, rank, ResourceKind::kPcieIn, ResourceKind::kNicIn);
-        own.add(port_in);
-        in.add(port_in);
-        out.add(port_rate(fabric, rank, ResourceKind::kPcieOut, ResourceKind::kNicOut));
+        PortRate port(fabric, ResourceKind::kPcieIn, ResourceKind::kNicIn);
+        port.add(rank);
+        own.add(port.bytes_per_s());
       }
       own.raise(into_rank[rank], &time);
     }
-    in.raise(into[domain], &time);
-    out.raise(out_of[domain], &time);
+    if (into[domain] > 0) {
+      ports_of(fabric, domain, ResourceKind::kPcieIn, ResourceKind::kNicIn).raise(into[domain], &time);
+    }
+    if (out_of[domain] > 0) {
+      ports_of(fabric, domain, ResourceKind::kPcieOut, ResourceKind::kNicOut).raise(out_of[domain], &time);
+    }
   }
   return time;
 }

@@ -51,6 +51,7 @@ class OwnPrices {
     const Uses::OfRank& its = uses_.of(rank);
     return of(its.memory) + of(its.pcie_in) + of(its.nic_in);
   }
+  std::uint64_t nic_out(RankId rank) { return of(uses_.of(rank).nic_out); }
   std::uint64_t leaf_up(LeafId leaf) { return of(uses_.leaf_up(leaf)); }
   std::uint64_t leaf_down(LeafId leaf) { return of(uses_.leaf_down(leaf)); }
   std::uint64_t pod_up(PodId pod) { return of(uses_.pod_up(pod)); }

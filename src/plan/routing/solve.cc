@@ -100,6 +100,7 @@ Status Solver::start(Demand* demand, std::size_t number, std::int64_t num_parts)
 void Solver::add_share(Demand* demand, TreePtr tree, std::int64_t bytes) {
   work_ += static_cast<std::int64_t>(tree->arcs.size());
   load(*tree, bytes);
+  if (order_.size() > 1 && is_beyond_time(*tree)) settle_anew();
   const auto same = std::find_if(demand->shares.begin(), demand->shares.end(),
                                  [&](const Share& share) { return share.tree == tree || *share.tree == *tree; });
   if (same != demand->shares.end()) {
@@ -273,9 +274,25 @@ bool Solver::improve(Demand* demand, std::uint32_t salt) {
   return false;
 }
 
+/// Whether something that the tree uses takes longer than the time beside which prices are, by more than a sixteenth.
+/// What takes much longer all costs the same, and the next trees would not spare it. (One demand alone is kept to the
+/// least time by just that.)
+bool Solver::is_beyond_time(const Tree& tree) const {
+  const Time& time = prices_.time();
+  const Time most{time.bytes + time.bytes / 16, time.bytes_per_s};
+  bool is_beyond = false;
+  tree.for_each_use(uses_, [&](std::int32_t resource) {
+    is_beyond = is_beyond || most < Time{prices_.load(resource), prices_.capacity(resource)};
+  });
+  return is_beyond;
+}
+
 /// Prices are beside the busiest resource of now. That is found anew when as much was done as it costs to find it.
 void Solver::settle_time() {
-  if (work_ - settled_work_ < prices_.num_resources()) return;
+  if (work_ - settled_work_ >= prices_.num_resources()) settle_anew();
+}
+
+void Solver::settle_anew() {
   settled_work_ = work_;
   const Time busiest = prices_.busiest();
   prices_.set_time(busiest < start_time_ ? start_time_ : busiest);
@@ -290,16 +307,46 @@ void Solver::keep_best(const std::vector<Demand>& demands) {
   for (std::size_t d = 0; d < demands.size(); ++d) best_[d] = demands[d].shares;
 }
 
+/// Whether the cheapest trees that there are may prove more at the prices of now than what is known: not if those in
+/// use, which pay no less, do not. That is quickly seen.
+bool Solver::may_raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands) const {
+  Wide cost = 0;
+  Wide capacity = 0;
+  for (const BaseLoad& given : base)
+    cost += Wide{given.bytes} * static_cast<std::int64_t>(prices_.scarcity(given.resource));
+  for (std::int32_t r = 0; r < prices_.num_resources(); ++r) {
+    const auto price = static_cast<std::int64_t>(prices_.scarcity(r));
+    if (price > 0) capacity += Wide{prices_.capacity(r)} * price;
+  }
+  for (const Demand& demand : demands) {
+    std::uint64_t least = UINT64_MAX;
+    for (const Share& share : demand.shares) {
+      std::uint64_t sum = 0;
+      share.tree->for_each_use(uses_, [&](std::int32_t resource) { sum += prices_.scarcity(resource); });
+      least = std::min(least, sum);
+    }
+    cost += Wide{demand.bytes()} * static_cast<std::int64_t>(least);
+  }
+  // Products of them have to fit 128 bits.
+  while (cost >> 62 != 0 || capacity >> 62 != 0) {
+    cost = (cost >> 1) + 1;
+    capacity >>= 1;
+  }
+  return cost * least_time_.bytes_per_s > capacity * least_time_.bytes;
+}
+
 /// Looks whether the prices of now prove a longer time than what is known so far.
 void Solver::raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands) {
+  work_ += std::ssize(demands) + prices_.num_resources();
+  if (!may_raise_least_time(base, demands)) return;
   std::vector<bounds::Piece> pieces;
   for (const Demand& demand : demands) pieces.push_back({demand.range.bundle, demand.bytes()});
   std::vector<std::int64_t> base_loads(static_cast<std::size_t>(prices_.num_resources()));
   for (const BaseLoad& given : base) at(base_loads, given.resource) += given.bytes;
   std::vector<std::uint64_t> prices;
   for (std::int32_t r = 0; r < prices_.num_resources(); ++r) prices.push_back(prices_.scarcity(r));
-  const bounds::PriceBound bound = bounds::price_bound(fabric_, {plan_.bundles, domains_, pieces, base_loads}, prices);
-  work_ += static_cast<std::int64_t>(pieces.size()) + prices_.num_resources();
+  const bounds::Task task{plan_.bundles, domains_, pieces, base_loads};
+  const bounds::PriceBound bound = bounds::price_bound(fabric_, task, prices);
   // As a Time its two numbers have to fit 64 bits, and products of them 128.
   auto cost = bound.cost;
   auto capacity = bound.capacity;

@@ -86,8 +86,11 @@ class Solver {
   void find_changes(const Tree& from, const Tree& to);
   Wide slope(std::int64_t bytes) const;
   void find_order(const std::vector<Demand>& demands);
+  bool is_beyond_time(const Tree& tree) const;
   void settle_time();
+  void settle_anew();
   void keep_best(const std::vector<Demand>& demands);
+  bool may_raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands) const;
   void raise_least_time(const std::vector<BaseLoad>& base, const std::vector<Demand>& demands);
   void sweep(std::vector<Demand>* demands);
 

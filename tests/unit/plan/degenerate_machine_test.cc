@@ -186,6 +186,22 @@ TEST(DegenerateMachineTest, RailsThatNobodyElseHasDoNotCount) {
   EXPECT_DOUBLE_EQ(found.bound.seconds, 2.0);
 }
 
+TEST(DegenerateMachineTest, BytesChangeRailsOverTheLinksOfTheRanksOnThem) {
+  const auto bound = [](const std::vector<std::int64_t>& links, const std::vector<std::int32_t>& from) {
+    Machine machine = hand_machine({{0, 0, 9 * kMega, links[0]},
+                                    {0, 1, 9 * kMega, links[1]},
+                                    {1, 0, 9 * kMega, links[2]},
+                                    {1, 1, 9 * kMega, links[3]},
+                                    {2, 0, 9 * kMega, kMega}});  // no neighbour: its link counts for nothing
+    machine.rail_isolated = true;
+    return bound_of(*estimate(replicate(machine, from, {3})), "LB12 changes of rail");
+  };
+  EXPECT_DOUBLE_EQ(bound({2 * kMega, 8 * kMega, 3 * kMega, 8 * kMega}, {0}), 2.0 / 5);  // out of rail 0
+  EXPECT_DOUBLE_EQ(bound({8 * kMega, 2 * kMega, 8 * kMega, 3 * kMega}, {0}), 2.0 / 5);  // into rail 1
+  EXPECT_DOUBLE_EQ(bound({2 * kMega, 8 * kMega, kUnlimited, 8 * kMega}, {0}), 2.0 / 16);
+  EXPECT_DOUBLE_EQ(bound({2 * kMega, 8 * kMega, 3 * kMega, 8 * kMega}, {0, 1}), 0);  // who holds it is on the rail
+}
+
 TEST(DegenerateMachineTest, APortOfHalfTheSpeedGetsHalfTheBytes) {
   for (const std::int32_t node : {0, 1}) {  // both replicas of the source on one node, or on two
     Machine machine = hand_machine({{0, 0}, {node, 1}, {node + 1, 0, 8 * kMega}});

@@ -10,6 +10,7 @@
 
 #include <limits>
 
+#include "src/plan/bounds/prices/few_receivers.h"
 #include "src/plan/domain_sets.h"
 #include "src/plan/routing/audience.h"
 #include "src/plan/routing/fabric.h"
@@ -84,6 +85,28 @@ RC_GTEST_PROP(LeastTree, IsNeverAboveTheCheapestTree, ()) {
   RC_ASSERT(least <= tree.cost);
   RC_ASSERT(static_cast<double>(trees.least_from_anywhere(audience)) <= least);
   RC_ASSERT(static_cast<double>(trees.least(audience)) == least);  // nothing stays of the bundle before
+}
+
+/// Of few receivers it is exact on any machine, with isolated rails, ports that ranks share, and ranks without one.
+RC_GTEST_PROP(FewReceivers, AreServedForThePriceOfTheCheapestTreeAndManyForNoMore, ()) {
+  Random random(*rc::gen::resize(rc::kNominalSize, rc::gen::arbitrary<std::uint32_t>()));
+  const Machine machine = draw_machine(random);
+  const routing::Fabric fabric(machine);
+  const routing::WayPrices ways(fabric, draw_prices(random, machine.num_resources()));
+  FewReceivers few(fabric, ways);
+  for (int i = 0; i < 3; ++i) {  // nothing stays of the bundle before
+    const Need need = draw_need(random, machine.num_ranks());
+    const optimum::Tree tree = optimum::cheapest_tree(costs_of(fabric, ways), need.sources, need.lacking);
+    if (need.lacking.empty() || tree.cost == std::numeric_limits<double>::infinity()) continue;
+    RankSets sets;
+    const Bundle bundle{sets.intern(need.sources), sets.intern(need.destinations)};
+    const DomainSets domains(machine, sets);
+    const auto least = static_cast<double>(few.least(routing::Audience(domains, bundle)));
+    if (need.lacking.size() <= FewReceivers::kMost) RC_ASSERT(least == tree.cost);
+    RC_ASSERT(least <= tree.cost);
+    if (need.lacking.size() > 1) continue;
+    RC_ASSERT(static_cast<double>(few.ways_from(need.sources)[RankId(need.lacking.front())]) == tree.cost);
+  }
 }
 
 /// How good it is: of machines of one domain the price of the cheapest tree, and of all machines nearly always.

@@ -97,7 +97,7 @@ class Search {
     if (!is_any) return false;
     work_ += work_of_bound_;
     const PriceBound bound =
-        is_quick_ ? quick_price_bound(fabric_, task_, prices) : price_bound(fabric_, task_, prices);
+        is_quick_ ? quick_price_bound(fabric_, task_, prices) : thorough_price_bound(fabric_, task_, prices);
     if (bound.seconds() <= best_.bound.seconds()) return false;
     best_ = {bound, std::move(prices)};
     return true;

@@ -50,6 +50,11 @@ struct Task {
 /// as 0.
 PriceBound price_bound(const routing::Fabric& fabric, const Task& task, const std::vector<std::uint64_t>& prices);
 
+/// One that is never below it and takes more time where rails are isolated: what it takes to change rails is found
+/// exactly for the farthest few that lack the bytes of each bundle, on machines of up to a thousand ranks.
+PriceBound thorough_price_bound(const routing::Fabric& fabric, const Task& task,
+                                const std::vector<std::uint64_t>& prices);
+
 /// One that is never above it and is found in a part of the time where many bundles have the same destinations: as if
 /// anybody held the bytes outside the domains of those who lack them. It overlooks what senders pay, and
 /// uplinks wherever a neighbour wants the bytes, too.

@@ -41,6 +41,14 @@ TEST(LeastTimeTest, BytesThatOneDomainAloneHoldsLeaveItByItsPorts) {
   EXPECT_DOUBLE_EQ(least_seconds(two_domains(), {0, 1}, {3}), 40);  // 1 + 2 MB/s, though 3 + 5 receive
 }
 
+TEST(LeastTimeTest, RanksThatShareAPortHaveItOnceAndTheirPcieEach) {
+  Machine machine = testing::hand_machine({{0, 0, 2 * kMega}, {0, 0, 2 * kMega}, {1, 0, 9 * kMega}});
+  EXPECT_DOUBLE_EQ(least_seconds(machine, {2}, {0, 1}), 60);
+  EXPECT_DOUBLE_EQ(least_seconds(machine, {0, 1}, {2}), 60);
+  for (const RankId rank : {RankId(0), RankId(1)}) machine.gpus[rank].pcie.nominal_bytes_per_s = kMega / 2;
+  EXPECT_DOUBLE_EQ(least_seconds(machine, {2}, {0, 1}), 120);
+}
+
 TEST(LeastTimeTest, WhatHasNoLimitTakesNoTime) {
   const Machine machine = testing::hand_machine({{0, 0, kMega, kUnlimited}, {0, 0, kMega, kUnlimited}});
   EXPECT_LT(least_seconds(machine, {0}, {1}), 1e-9);

@@ -36,6 +36,16 @@ TEST(SolveTest, OthersOfTheDomainSendForAHolderWithASlowPort) {
   EXPECT_NEAR(double(solved.num_staged()), 120e6, 1.2e6);
 }
 
+/// Rank 0 sends fast, but the leaf of rank 2 lets little in; rank 1, which has a neighbour in rank 0, is behind it.
+TEST(SolveTest, AnIdleRankBehindASlowDownlinkSendsForAFastHolderBeforeIt) {
+  Machine machine =
+      testing::hand_machine({{0, 0, 100 * kMega, 100 * kMega}, {0, 1, 100 * kMega, 100 * kMega}, {1, 1, 3 * kMega}});
+  machine.leaves[LeafId(1)].down.nominal_bytes_per_s = kMega;
+  const Solved solved(machine, {{{0}, {2}, 30 * kMega}});
+  solved.expect_seconds(10);
+  EXPECT_GE(solved.num_staged(), 19 * kMega);
+}
+
 TEST(SolveTest, WhatIsBusyWithOtherThingsSendsLess) {
   const Machine machine = testing::hand_machine({{0, 0, kMega}, {1, 0, kMega}, {2, 0, 100 * kMega}});
   const Solved solved(machine, {{{0, 1}, {2}, 100 * kMega}},
