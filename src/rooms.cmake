@@ -21,8 +21,12 @@ function(reshard_configure_flags)
     target_compile_options(reshard_flags INTERFACE
       $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${RESHARD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all>)
     target_link_options(reshard_flags INTERFACE -fsanitize=${RESHARD_SANITIZE})
-    # GCC says so by itself.
     if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+      # Functions of libraries found at run time have types that we declare, with structs of our own.
+      if(RESHARD_SANITIZE MATCHES undefined)
+        target_compile_options(reshard_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=function>)
+      endif()
+      # GCC says so by itself.
       string(REGEX MATCH "address|thread" sanitizer ${RESHARD_SANITIZE})
       if(sanitizer)
         string(TOUPPER ${sanitizer} sanitizer)

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
+#include <utility>
 
 #include "src/api/bind.h"
 #include "src/api/error.h"
@@ -55,18 +57,14 @@ Status check_apart(const ReloadMemory& stable, const std::vector<BoundBuffer>& s
     std::string name;
   };
   std::vector<Piece> pieces;
-  const std::vector<ReloadOutput>& outputs = stable.outputs;
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    pieces.push_back({outputs[i].data, outputs[i].data + outputs[i].size_bytes, fmt::format("output {}", i)});
-  }
-  const auto add = [&](const std::vector<BoundBuffer>& buffers, const char* side) {
-    for (const BoundBuffer& b : buffers) {
-      pieces.push_back({b.data, b.data + b.size_bytes, fmt::format("{} buffer {}", side, b.id)});
-    }
+  const auto add = [&](const std::byte* data, std::int64_t size_bytes, std::string name) {
+    if (data != nullptr && size_bytes > 0) pieces.push_back({data, data + size_bytes, std::move(name)});
   };
-  add(src, "source");
-  add(stable.buffers, "destination");
-  std::erase_if(pieces, [](const Piece& piece) { return piece.begin == piece.end || piece.begin == nullptr; });
+  const std::vector<ReloadOutput>& outputs = stable.outputs;
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    add(outputs[i].data, outputs[i].size_bytes, fmt::format("output {}", i));
+  for (const BoundBuffer& b : src) add(b.data, b.size_bytes, fmt::format("source buffer {}", b.id));
+  for (const BoundBuffer& b : stable.buffers) add(b.data, b.size_bytes, fmt::format("destination buffer {}", b.id));
   std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
   for (std::size_t i = 1; i < pieces.size(); ++i) {
     if (pieces[i].begin >= pieces[i - 1].end) continue;

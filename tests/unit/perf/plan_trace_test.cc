@@ -35,7 +35,7 @@ std::vector<json> events_of(const json& trace, const std::string& phase) {
 }
 
 TEST(PlanTrace, AFlowIsAnEventAtItsSender) {
-  const json trace = plan_trace(details_of({flow(3, 0, 4096, 0.25, 1.0)}));
+  const json trace = plan_trace(details_of(json::array({flow(3, 0, 4096, 0.25, 1.0)})));
   const std::vector<json> flows = events_of(trace, "X");
   ASSERT_EQ(flows.size(), 1U);
   EXPECT_EQ(flows[0].at("pid"), 1) << "the domain of rank 3";
@@ -49,7 +49,7 @@ TEST(PlanTrace, AFlowIsAnEventAtItsSender) {
 
 TEST(PlanTrace, ProcessesAndThreadsHaveNames) {
   std::set<std::string> names;
-  for (const json& event : events_of(plan_trace(details_of({flow(3, 0, 1, 0, 1)})), "M")) {
+  for (const json& event : events_of(plan_trace(details_of(json::array({flow(3, 0, 1, 0, 1)}))), "M")) {
     names.insert(event.at("name").get<std::string>() + ": " + event.at("args").value("name", ""));
   }
   EXPECT_TRUE(names.count("process_name: n1") == 1 && names.count("process_name: n2") == 1);
@@ -71,7 +71,7 @@ TEST(PlanTrace, CountsTheUseOfEachClassAndEndsAtZero) {
 }
 
 TEST(PlanTrace, AFlowFromNowhereIsAnError) {
-  EXPECT_THROW(plan_trace(details_of({flow(5, 0, 1, 0, 1)})), std::exception);
+  EXPECT_THROW(plan_trace(details_of(json::array({flow(5, 0, 1, 0, 1)}))), std::exception);
 }
 
 /// Every flow once, all bytes, in order of time, and no two at once on one thread.
