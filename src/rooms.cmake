@@ -72,11 +72,11 @@ function(reshard_apart)
   set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()
 
-# reshard_room(NAME [HOT] [RAW_MEMORY] [CUDA_RUNTIME] SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an object library
-# room_NAME. ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses. HOT: tests spend their
+# reshard_room(NAME [HOT] [RAW_MEMORY] [CUDA_RUNTIME] SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an
+# object library room_NAME. ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses. HOT: tests spend their
 # time in it, and it is optimised with the address sanitizer, too; compiling the others so takes longer than it saves.
-# RAW_MEMORY: it computes
-# addresses of the caller's memory. CUDA_RUNTIME: it calls the CUDA runtime; which one, whoever links it decides.
+# RAW_MEMORY: it computes addresses of the caller's memory. CUDA_RUNTIME: it calls the CUDA runtime; which one, whoever
+# links it decides.
 function(reshard_room name)
   cmake_parse_arguments(ROOM "HOT;RAW_MEMORY;CUDA_RUNTIME" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
   add_library(room_${name} OBJECT ${ROOM_SOURCES})

@@ -15,7 +15,7 @@ build_packages=(
   libpugixml-dev libyaml-cpp-dev                   # what reads descriptions of machines
   libcli11-dev                                     # the tools
   libgtest-dev libgmock-dev librapidcheck-dev      # the tests
-  clang libclang-rt-14-dev                         # the sanitizers: it compiles unoptimised tests in half the time of g++
+  clang libclang-rt-14-dev                         # the sanitizers: quicker than g++ with unoptimised tests
   liblemon-dev libsimgrid-dev coinor-libclp-dev    # independent answers that tests compare with
   python3-numpy                                    # what frameworks hold, computed for the tests of whole models
 )

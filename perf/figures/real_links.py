@@ -21,7 +21,7 @@ MIB = 2**20
 SIZE_MIB = 32  # far above the burst that a link lets through at once
 SPREAD_MIB = 64
 SPREAD_RATE = "400mbit"
-# From one rank to 7 others all links are busy both ways at once: a rate at which eight processes on two cores keep up.
+# From one rank to 7 others all links are busy both ways at once: so slow that eight processes on two cores have time.
 SEVEN_MIB = 32
 SEVEN_RATE = "100mbit"
 UPLINK_RATE = "200mbit"
