@@ -132,24 +132,29 @@ BestExits::Exit BestExits::in_leaf(Place leaf, DomainId but, std::uint64_t most)
       });
 }
 
-BestExits::Exit BestExits::in_pod(Place pod, DomainId but, std::uint64_t most) {
+/// At a place whose offers are its parts, each with what the way up out of it costs.
+template <typename LookInto, typename UpFrom>
+BestExits::Exit BestExits::in_parts(Level* level, Place place, DomainId but, std::uint64_t most, const Level& parts,
+                                    const LookInto& look_into, const UpFrom& up_from) {
   return search(
-      &pods_, pod, but, most, [&](std::int32_t leaf) { return at(leaves_.domains, leaf); },
-      [&](std::int32_t leaf, DomainId without) {
-        Exit exit = in_leaf(leaf, without);
-        if (exit.rank.valid()) exit.price += prices_.leaf_up(fabric_.ranks[exit.rank].leaf);
+      level, place, but, most, [&](Place part) { return at(parts.domains, part); },
+      [&](Place part, DomainId without) {
+        Exit exit = look_into(part, without);
+        if (exit.rank.valid()) exit.price += up_from(fabric_.ranks[exit.rank]);
         return exit;
       });
 }
 
+BestExits::Exit BestExits::in_pod(Place pod, DomainId but, std::uint64_t most) {
+  return in_parts(
+      &pods_, pod, but, most, leaves_, [&](Place leaf, DomainId without) { return in_leaf(leaf, without); },
+      [&](const Fabric::Rank& its) { return prices_.leaf_up(its.leaf); });
+}
+
 BestExits::Exit BestExits::in_all(Place rail, DomainId but, std::uint64_t most) {
-  return search(
-      &all_, rail, but, most, [&](std::int32_t pod) { return at(pods_.domains, pod); },
-      [&](std::int32_t pod, DomainId without) {
-        Exit exit = in_pod(pod, without);
-        if (exit.rank.valid()) exit.price += prices_.pod_up(fabric_.ranks[exit.rank].pod);
-        return exit;
-      });
+  return in_parts(
+      &all_, rail, but, most, pods_, [&](Place pod, DomainId without) { return in_pod(pod, without); },
+      [&](const Fabric::Rank& its) { return prices_.pod_up(its.pod); });
 }
 
 /// An exit on the receiver's own leaf is found again in the pod and in the whole, there with uplinks that it does not

@@ -58,6 +58,9 @@ class BestExits {
   Exit in_leaf(Place leaf, DomainId but, std::uint64_t most = kNoWay);
   Exit in_pod(Place pod, DomainId but, std::uint64_t most = kNoWay);
   Exit in_all(Place rail, DomainId but, std::uint64_t most = kNoWay);
+  template <typename LookInto, typename UpFrom>
+  Exit in_parts(Level* level, Place place, DomainId but, std::uint64_t most, const Level& parts,
+                const LookInto& look_into, const UpFrom& up_from);
   template <typename DomainOf, typename Look>
   static Exit search(Level* level, Place place, DomainId but, std::uint64_t most, const DomainOf& domain_of,
                      const Look& look);
