@@ -27,7 +27,8 @@ SEVEN_RATE = "100mbit"
 UPLINK_RATE = "200mbit"
 LEAF_HOSTS = 4
 NUM_RUNS_OF_ONE = 3  # where one run is timed: one before it, and one that is checked
-CHAIN_MIB = 192  # so many windows that filling a chain of three hops takes little of the time
+CHAIN_MIB = 96
+CHAIN_RATE = "500mbit"  # three of four hosts send and receive at once: two cores have not time for more
 TENSOR_MIB = 4
 
 
@@ -103,8 +104,9 @@ def two_nics(links, figures):
 
 
 def four_hosts(links, figures):
-    print(f"\nFour hosts, 1 rank each: {CHAIN_MIB} MiB from one to the three others")
-    with ShapedHosts(4) as hosts:
+    print(f"\nFour hosts, 1 rank each, links of {CHAIN_RATE}: {CHAIN_MIB} MiB from one to the three others")
+    with ShapedHosts(4, rate=CHAIN_RATE) as hosts:
+        links.measure_rate(hosts)
         job = spec(4, side([0], "replicate"), side(range(1, 4), "replicate"), CHAIN_MIB)
         flat = links.run(hosts, 1, job, num_runs=1)
         chain = links.run(hosts, 1, job, *links.cluster(hosts, 1))

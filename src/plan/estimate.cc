@@ -162,25 +162,12 @@ bool apply_multicast(const Plan& plan, Places* places, PlaceLoads* loads) {
 
 }  // namespace
 
-/// A rank sends a window on when it has all of it, so each hop takes the latency of its way and the window's time on
-/// the slowest resource there. Not so the first: there the time is a part of what the busiest resource takes.
-double fill_seconds_of(const Plan& plan, const Paths& paths, const Route& route) {
-  const auto window = static_cast<double>(std::min(plan.window_bytes, route.size_bytes));
-  std::vector<double> arrived;  // by hop
-  arrived.reserve(static_cast<std::size_t>(route.num_hops));
-  double last = 0;
-  for (std::int32_t h = 0; h < route.num_hops; ++h) {
-    const Hop& hop = plan.begin_hops(route)[h];
-    double seconds = static_cast<double>(paths.latency_ns(RankId(hop.src), RankId(hop.dst))) * 1e-9;
-    if (hop.parent >= 0) {
-      const std::int64_t slowest = paths.slowest_bytes_per_s(RankId(hop.src), RankId(hop.dst));
-      const double transfer = slowest == Paths::kNoLimit ? 0 : window / static_cast<double>(slowest);
-      seconds += at(arrived, hop.parent) + transfer;
-    }
-    arrived.push_back(seconds);
-    last = std::max(last, seconds);
+double fill_seconds_of(const Route& route, std::int64_t window_bytes, FillingCounter* counter) {
+  std::int64_t last = 0;
+  for (const Filling& filling : counter->count(route, std::min(window_bytes, route.size_bytes))) {
+    last = std::max(last, filling.total());
   }
-  return last;
+  return static_cast<double>(last) / static_cast<double>(kPicosecondsPerSecond);
 }
 
 Result<Estimate> estimate(const Plan& plan) {
@@ -193,9 +180,9 @@ Result<Estimate> estimate(const Plan& plan) {
   if (const Busiest most = busiest(machine, out.loads); most.resource >= 0) {
     out.resource = machine.describe(most.resource);
   }
-  const Paths paths(machine);
+  FillingCounter counter(plan);
   for (const Route& route : plan.routes) {
-    out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(plan, paths, route));
+    out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(route, plan.window_bytes, &counter));
   }
   out.seconds += out.fill_seconds;
   if (apply_multicast(plan, &places, &loads)) {

@@ -5,15 +5,15 @@
 #include <optional>
 
 #include "src/plan/bounds/bounds.h"
+#include "src/plan/filling.h"
 #include "src/plan/loads.h"
-#include "src/plan/paths.h"
 
 namespace reshard {
 
 /// What a plan will take on its machine, and the limits beside it.
 struct Estimate {
   double seconds = 0;       ///< the busiest resource's time, and fill_seconds
-  double fill_seconds = 0;  ///< until the last rank of the slowest route has its first window; latencies
+  double fill_seconds = 0;  ///< how long the slowest route takes to fill (filling.h)
   std::string resource;     ///< the busiest
   std::vector<Bound> bounds;
   Bound bound;                      ///< the largest
@@ -29,7 +29,7 @@ struct Estimate {
 /// the plan has a machine
 Result<Estimate> estimate(const Plan& plan);
 
-/// Until a window has come along the whole route, less the time it takes on its first hop.
-double fill_seconds_of(const Plan& plan, const Paths& paths, const Route& route);
+/// Until the last receiver of a route has a window of so many bytes (filling.h). `counter` is of the route's plan.
+double fill_seconds_of(const Route& route, std::int64_t window_bytes, FillingCounter* counter);
 
 }  // namespace reshard

@@ -11,8 +11,8 @@
 #include <algorithm>
 
 #include "src/base/arithmetic.h"
+#include "src/plan/filling.h"
 #include "src/plan/loads.h"
-#include "src/plan/paths.h"
 
 namespace reshard {
 namespace {
@@ -30,6 +30,8 @@ constexpr std::int64_t kLeastFittedBytes = std::int64_t{64} << 10;
 constexpr std::int64_t kFittedStepBytes = std::int64_t{4} << 10;
 // Filling may take this part of the time, 1 / 100.
 constexpr std::int64_t kFillPart = 100;
+// As many windows under way keep a link busy, if each takes this part of a message's latency.
+constexpr std::int64_t kInFlight = 2;
 
 /// Where a window that starts at element `begin` of the atom should end: at most max_elements on, at a row boundary of
 /// the largest rows that fit, so that the fragment stays one box. A row of dim d is all that has the same indices in
@@ -206,12 +208,6 @@ Status choose_windows(Plan* plan) {
 
 namespace {
 
-constexpr Wide kPicosecondsPerSecond = 1'000'000'000'000;
-
-std::int64_t picoseconds(std::int64_t bytes, std::int64_t bytes_per_s) {
-  return static_cast<std::int64_t>(Wide{bytes} * kPicosecondsPerSecond / bytes_per_s);
-}
-
 std::vector<std::int64_t> rates_of(const Machine& machine) {
   std::vector<std::int64_t> rates;  // by resource
   for (std::int32_t r = 0; r < machine.num_resources(); ++r) rates.push_back(machine.link_of(r).bytes_per_s());
@@ -228,58 +224,27 @@ std::int64_t busiest_picoseconds(const Plan& plan, const std::vector<std::int64_
   return most;
 }
 
-/// How long the first bytes are under way to a hop's end, in picoseconds: latencies, and what ranks wait for whole
-/// windows before they send them on. The wait on the first hop is a part of what the busiest resource takes.
-struct Filling {
-  std::int64_t latency = 0;
-  std::int64_t waiting = 0;  ///< with windows of the plan's present size
-};
-
-/// The filling of each of a route's hops.
-class FillingCounter {
- public:
-  explicit FillingCounter(const Plan& plan) : plan_(plan), paths_(*plan.options.machine) {}
-
-  const std::vector<Filling>& count(const Route& route) {
-    of_hop_.clear();
-    for (std::int32_t h = 0; h < route.num_hops; ++h) {
-      const Hop& hop = plan_.begin_hops(route)[h];
-      Filling its = hop.parent < 0 ? Filling{} : at(of_hop_, hop.parent);
-      its.latency += 1000 * paths_.latency_ns(RankId(hop.src), RankId(hop.dst));
-      if (hop.parent >= 0) its.waiting += window_picoseconds(hop);
-      of_hop_.push_back(its);
-    }
-    return of_hop_;
-  }
-
- private:
-  std::int64_t window_picoseconds(const Hop& hop) {
-    const std::int64_t slowest = paths_.slowest_bytes_per_s(RankId(hop.src), RankId(hop.dst));
-    return slowest == Paths::kNoLimit ? 0 : picoseconds(plan_.window_bytes, slowest);
-  }
-
-  const Plan& plan_;
-  const Paths paths_;
-  std::vector<Filling> of_hop_;
-};
-
 }  // namespace
 
-/// What a route may wait: a hundredth of the time less its latencies, or as long as these where they are most of it
-/// already, for then smaller windows gain nothing. A route that is shorter than its window waits for its bytes alone.
-/// Slots stay as they are: a few windows that each take as long as a message's latency keep a link busy.
+/// What a route may wait: a hundredth of the time less its latencies, or half as long as these where they are most of
+/// it already, for then smaller windows gain little. A route that is shorter than its window waits for its bytes alone.
+/// Slots stay as they are.
 void fit_windows(Plan* plan) {
   if (plan->options.machine == nullptr || plan->routes.empty()) return;
   const bool is_deep =
       std::any_of(plan->hops.begin(), plan->hops.end(), [](const Hop& hop) { return hop.parent >= 0; });
   if (!is_deep) return;
   const std::vector<std::int64_t> rates = rates_of(*plan->options.machine);
-  const std::int64_t allowed = busiest_picoseconds(*plan, rates) / kFillPart;
+  // Where receivers limit open groups, those that are open come to an end before the next begin to fill.
+  const auto num_groups = static_cast<std::int64_t>(plan->groups.size());
+  const std::int64_t num_fillings =
+      plan->options.open_groups > 0 ? ceil_div(num_groups, std::int64_t{plan->options.open_groups}) : 1;
+  const std::int64_t allowed = busiest_picoseconds(*plan, rates) / num_fillings / kFillPart;
   FillingCounter counter(*plan);
   std::int64_t fitted = plan->window_bytes;
   for (const Route& route : plan->routes) {
-    for (const Filling& filling : counter.count(route)) {
-      const std::int64_t may_wait = std::max(allowed - filling.latency, filling.latency);
+    for (const Filling& filling : counter.count(route, plan->window_bytes)) {
+      const std::int64_t may_wait = std::max(allowed - filling.latency, filling.latency / kInFlight);
       if (filling.waiting <= may_wait) continue;
       const auto bytes = static_cast<std::int64_t>(Wide{plan->window_bytes} * may_wait / filling.waiting);
       if (route.size_bytes > bytes) fitted = std::min(fitted, bytes);

@@ -68,10 +68,9 @@ std::int64_t largest_element_bytes(const Plan& plan);
 /// Sets window_bytes and num_slots from the staging budget. RESHARD_ERR_STAGING_TOO_SMALL below one element each way.
 Status choose_windows(Plan* plan);
 
-/// Makes windows smaller where routes are so deep that filling them would take more than a hundredth of the plan's
-/// time: a rank sends a window on when it has all of it. It follows from machine and routes, so that all ranks make of
-/// the same anew has the same. Nothing changes without a machine. @pre choose_windows, and routes that check_routes()
-/// passed
+/// Makes windows smaller where routes are so deep, or ranks pass on to so many, that filling them would take more than
+/// a hundredth of the plan's time (filling.h). It follows from machine and routes, so that all ranks make of the same
+/// anew has the same. Nothing changes without a machine. @pre choose_windows, and routes that check_routes() passed
 void fit_windows(Plan* plan);
 
 }  // namespace reshard

@@ -19,7 +19,7 @@ namespace {
 class PlanSimulator {
  public:
   explicit PlanSimulator(const Plan& plan)
-      : plan_(plan), machine_(*plan.options.machine), paths_(machine_), splitter_(plan) {}
+      : plan_(plan), machine_(*plan.options.machine), fillings_(plan), splitter_(plan) {}
 
   Result<Simulation> run(std::int32_t num_buckets) {
     const std::int32_t num_resources = machine_.num_resources();
@@ -47,7 +47,7 @@ class PlanSimulator {
   void add(std::int64_t id) {
     const Route& route = at(plan_.routes, id);
     const std::vector<FluidUse> uses = uses_of(route);
-    const auto latency_ns = static_cast<std::int64_t>(fill_seconds_of(plan_, paths_, route) * 1e9);
+    const auto latency_ns = static_cast<std::int64_t>(fill_seconds_of(route, plan_.window_bytes, &fillings_) * 1e9);
     for (const auto& [position, bytes] : parts_of(route)) {
       std::vector<Membership> memberships;
       if (plan_.options.open_groups > 0) memberships = memberships_of(route, position);
@@ -145,7 +145,7 @@ class PlanSimulator {
 
   const Plan& plan_;
   const Machine& machine_;
-  const Paths paths_;
+  FillingCounter fillings_;
   GroupSplitter splitter_;
   FluidTraffic traffic_;
   Simulation out_;

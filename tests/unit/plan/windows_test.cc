@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "src/plan/estimate.h"
+#include "src/plan/filling.h"
 #include "src/plan/save.h"
 #include "tests/unit/plan/hand_machine.h"
 
@@ -69,11 +70,45 @@ TEST(WindowTest, ShortJobsKeepWindowsThatAreWorthAMessage) {
   EXPECT_EQ(chain(row_of(12), kGiga / 100).window_bytes, kLeastBytes);
 }
 
-TEST(WindowTest, WhereLatenciesAreMostOfItWindowsTakeAsLong) {
-  // Ten hops wait 0.2 ms each for latencies, and as long for windows: 200 kB.
+TEST(WindowTest, WhereLatenciesAreMostOfItWindowsTakeHalfAsLong) {
+  // Eleven hops wait 0.2 ms each for latencies, and half as long for ten windows: 110 kB.
   const Plan plan = chain(row_of(12, 100'000), kGiga / 100);
-  EXPECT_LE(plan.window_bytes, 11 * 200'000 / 10);
-  EXPECT_GE(plan.window_bytes, 11 * 200'000 / 10 - 4096);
+  EXPECT_LE(plan.window_bytes, 11 * 100'000 / 10);
+  EXPECT_GE(plan.window_bytes, 11 * 100'000 / 10 - 4096);
+}
+
+/// A rank that passes windows on to n others through one link does so one after the other.
+TEST(WindowTest, TheLastOfManyWaitsForTheOthers) {
+  const Machine machine = hand_machine(std::vector<HandRank>(8));
+  PlanOptions options;
+  options.machine = std::make_shared<const Machine>(machine);
+  Plan plan = replicate({0}, {1, 2, 3, 4, 5, 6, 7}, 64 * testing::kMega, options);
+  Route star = *plan.routes.begin();
+  star.size_bytes = 64 * testing::kMega;
+  star.num_hops = 7;
+  star.first_hop = 0;
+  plan.hops.clear();
+  for (std::int32_t rank = 1; rank < 8; ++rank) {
+    plan.hops.push_back({rank == 1 ? 0 : 1, rank, rank == 1 ? -1 : 0});
+  }
+  FillingCounter counter(plan);
+  const std::vector<Filling>& filling = counter.count(star, 1000);
+  const std::int64_t rate = Paths(machine).slowest_bytes_per_s(RankId(1), RankId(2));
+  EXPECT_EQ(filling[0].waiting, 0);
+  for (std::size_t h = 1; h < 7; ++h) {
+    EXPECT_EQ(filling[h].waiting, static_cast<std::int64_t>(h) * picoseconds(1000, rate));
+  }
+}
+
+TEST(WindowTest, WhereGroupsFollowOneAnotherEachFillsAnew) {
+  Plan plan = chain(row_of(12), 4 * kGiga / 10);
+  const std::int64_t of_one_filling = plan.window_bytes;
+  for (std::int32_t group = 1; group < 5; ++group) plan.groups.push_back(group);
+  plan.options.open_groups = 2;
+  EXPECT_TRUE(choose_windows(&plan).ok());
+  fit_windows(&plan);  // five groups, two at a time: three fillings
+  EXPECT_LE(plan.window_bytes, of_one_filling / 3 + 4096);
+  EXPECT_GE(plan.window_bytes, of_one_filling / 3 - 4096);
 }
 
 TEST(WindowTest, OneHopNeedsNoSmallWindows) {
