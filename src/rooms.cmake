@@ -82,7 +82,7 @@ function(reshard_room name)
   add_library(room_${name} OBJECT ${ROOM_SOURCES})
   target_link_libraries(room_${name} PRIVATE reshard_flags ${ROOM_LIBRARIES})
   set_target_properties(room_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  reshard_join(room_${name} 12) # several, for several cores
+  reshard_join(room_${name} 40) # those of most rooms as one
   if(ROOM_RAW_MEMORY AND RESHARD_SANITIZE MATCHES undefined)
     target_compile_options(room_${name} PRIVATE -fsanitize=null,alignment -fno-sanitize-recover=all)
   endif()

@@ -33,12 +33,12 @@ std::string hex(std::uint64_t value) {
   return fmt::format("{:016x}", value);
 }
 
-Status mismatch(std::string message) {
+Status plan_mismatch(std::string message) {
   return {RESHARD_ERR_PLAN_MISMATCH, std::move(message)};
 }
 
 Status damaged(const std::string& what) {
-  return mismatch("the saved plan is damaged: " + what + "; plan again");
+  return plan_mismatch("the saved plan is damaged: " + what + "; plan again");
 }
 
 /// False when it is no integer, or one beyond 64 bits with a sign.
@@ -70,7 +70,7 @@ Status check_layout(const Json& json, const char* side, const ModelLayout& layou
   const auto found = json.find(side);
   if (found == json.end() || !found->is_string()) return damaged(fmt::format("no \"{}\"", side));
   if (found->get<std::string>() == hex(layout.digest())) return {};
-  return mismatch(
+  return plan_mismatch(
       fmt::format("the saved plan belongs to another layout at the {} (digest {}, this one is {}); plan again", side,
                   found->get<std::string>(), hex(layout.digest())));
 }
@@ -83,8 +83,8 @@ Status check_machine(const Json& json, const PlanOptions& options) {
   const auto found = json.find("machine");
   if (found == json.end() || !found->is_string()) return damaged("no \"machine\"");
   if (found->get<std::string>() == machine_text(options)) return {};
-  return mismatch(fmt::format("the saved plan is for another machine (digest {}, this one is {}); plan again",
-                              found->get<std::string>(), machine_text(options)));
+  return plan_mismatch(fmt::format("the saved plan is for another machine (digest {}, this one is {}); plan again",
+                                   found->get<std::string>(), machine_text(options)));
 }
 
 // Most that a number of a row may be: by the type that it is kept in.
@@ -205,10 +205,10 @@ Result<Plan> load_plan(const std::string& text, std::shared_ptr<const ModelLayou
   RESHARD_TRY(const Json json, parse(text));
   std::int64_t version = 0;
   if (!json.is_object() || !read(json, "reshard_plan", &version)) {
-    return mismatch("this is not a saved plan: it has no number \"reshard_plan\", the version of the format");
+    return plan_mismatch("this is not a saved plan: it has no number \"reshard_plan\", the version of the format");
   }
   if (version != kFormatVersion) {
-    return mismatch(
+    return plan_mismatch(
         fmt::format("the saved plan has format {}; this library reads {}; plan again", version, kFormatVersion));
   }
   RESHARD_TRY(check_layout(json, "source", *src));

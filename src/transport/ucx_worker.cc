@@ -281,8 +281,8 @@ bool UcxWorker::progress() {
 
 void UcxWorker::idle() {
   // Peers on the same host need our core to answer, so it is given to them before a sleep, which costs a wake-up.
-  constexpr int kYieldsBeforeSleep = 100;
-  if (++num_idle_ <= kYieldsBeforeSleep) {
+  constexpr int kYields = 100;
+  if (++num_idle_ <= kYields) {
     sched_yield();
     return;
   }

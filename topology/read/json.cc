@@ -9,13 +9,12 @@
 #include "topology/read/position.h"
 
 namespace reshard {
-using Json = nlohmann::json;
 
-Result<Json> parse_json(const std::string& text, const std::string& file) {
+Result<nlohmann::json> parse_json(const std::string& text, const std::string& file) {
   constexpr int kMostLevels = 32;
   // The parser takes stack for every level, and a file of a few hundred kilobytes of brackets would use it up.
   if (nests_deeper_than(kMostLevels, text)) return invalid_argument(file + ": nested too deep");
-  Json value = Json::parse(text, nullptr, false);
+  nlohmann::json value = nlohmann::json::parse(text, nullptr, false);
   if (!value.is_discarded()) return value;
   const std::size_t offset = find_json_fault(text).offset;
   // There is no line to show where the text ends.
