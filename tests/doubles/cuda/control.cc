@@ -61,8 +61,11 @@ cuda_double_counters cuda_double_count() {
 
 int64_t cuda_double_calls_of(const char* function) {
   const Lock lock(State::get().mutex);
-  const auto found = State::get().calls_of.find(function);
-  return found == State::get().calls_of.end() ? 0 : found->second;
+  std::int64_t sum = 0;
+  for (const auto& [name, count] : State::get().calls_of) {
+    if (std::strcmp(name, function) == 0) sum += count;
+  }
+  return sum;
 }
 
 void cuda_double_reset_counters() {

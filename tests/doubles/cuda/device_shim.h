@@ -45,9 +45,12 @@ __attribute__((noinline)) inline const void* code_site() {
   return __builtin_return_address(0);
 }
 
-inline void check_alignment(std::uint64_t address, std::uint32_t num_bytes) {
-  if (address % num_bytes != 0)
-    throw std::runtime_error("a misaligned access of " + std::to_string(num_bytes) + " bytes");
+[[noreturn]] inline void refuse_misaligned(std::uint32_t num_bytes) {
+  throw std::runtime_error("a misaligned access of " + std::to_string(num_bytes) + " bytes");
+}
+
+inline __attribute__((always_inline)) void check_alignment(std::uint64_t address, std::uint32_t num_bytes) {
+  if (address % num_bytes != 0) refuse_misaligned(num_bytes);
 }
 
 }  // namespace reshard::testing

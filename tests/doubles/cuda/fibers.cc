@@ -32,40 +32,38 @@ constexpr std::size_t kStackBytes = std::size_t{256} * 1024;  // touched as far 
 
 thread_local AccessObserver* t_observer = nullptr;
 
-// Stacks are made once and used by block after block.
-class StackPool {
- public:
-  ~StackPool() {
-    for (void* stack : free_) munmap(stack, kStackBytes);
-  }
-  void* take() {
-    if (free_.empty()) {
-      void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (stack == MAP_FAILED) throw std::bad_alloc();
-      return stack;
-    }
-    void* stack = free_.back();
-    free_.pop_back();
-    return stack;
-  }
-  void give_back(void* stack) {
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(stack, kStackBytes);  // of frames that were left by an error
-#endif
-    free_.push_back(stack);
-  }
-
- private:
-  std::vector<void*> free_;
-};
-thread_local StackPool t_stacks;
-
-enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
-
+/// A stack on which threads of blocks run: where one ends, the next begins. Most kernels wait at no barrier, and one
+/// stack takes all their threads.
 struct Fiber {
   ucontext_t context = {};
   void* stack = nullptr;
   void* sanitizer_state = nullptr;  // what the sanitizer keeps of a fiber that is not running
+};
+
+// Fibers are made once and used by block after block.
+class FiberPool {
+ public:
+  ~FiberPool();
+  Fiber* take();
+  void give_back(Fiber* fiber) { idle_.push_back(fiber); }
+  /// Of one that an error left in the middle of a thread: it begins anew.
+  void restore(Fiber* fiber) {
+    prepare(fiber);
+    give_back(fiber);
+  }
+
+ private:
+  static void prepare(Fiber* fiber);
+
+  std::vector<std::unique_ptr<Fiber>> all_;
+  std::vector<Fiber*> idle_;
+};
+thread_local FiberPool t_fibers;
+
+enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
+
+struct Thread {
+  Fiber* fiber = nullptr;  // from its first piece of work to its end
   State state = State::kReady;
   bool vote = false;
 };
@@ -73,15 +71,10 @@ struct Fiber {
 class Block {
  public:
   Block(std::uint32_t index, std::uint32_t num_threads, const std::function<void()>& body)
-      : index_(index), body_(body), fibers_(num_threads) {
-    for (Fiber& fiber : fibers_) prepare(&fiber);
-  }
+      : index_(index), body_(body), threads_(num_threads) {}
   ~Block() {
-    for (Fiber& fiber : fibers_) {
-      t_stacks.give_back(fiber.stack);
-#if defined(__SANITIZE_THREAD__)
-      __tsan_destroy_fiber(fiber.sanitizer_state);
-#endif
+    for (const Thread& thread : threads_) {
+      if (thread.fiber != nullptr) t_fibers.restore(thread.fiber);
     }
   }
   Block(const Block&) = delete;
@@ -89,29 +82,27 @@ class Block {
 
   void run();
   void wait(State state) {
-    fibers_[running_].state = state;
-    switch_to_scheduler(false);
+    Thread& thread = threads_[running_];
+    thread.state = state;
+    switch_to_scheduler(thread.fiber);
   }
   bool any_lane(bool predicate);
 
-  std::uint32_t index() const {
-    return index_;
-  }
-  std::uint32_t running() const {
-    return running_;
-  }
+  std::uint32_t index() const { return index_; }
+  std::uint32_t running() const { return running_; }
+
+  static void enter();  ///< what a fiber does
 
  private:
-  static void enter();
-  void prepare(Fiber* fiber);
-  void switch_to(std::uint32_t thread);
-  void switch_to_scheduler(bool is_done);
+  void go_on(std::uint32_t thread);
+  Fiber* run_threads();
+  void switch_to_scheduler(Fiber* fiber);
   bool release_block();
   bool release_warps();
 
   std::uint32_t index_;
   const std::function<void()>& body_;
-  std::vector<Fiber> fibers_;
+  std::vector<Thread> threads_;
   ucontext_t scheduler_ = {};
   void* scheduler_state_ = nullptr;
   const void* scheduler_stack_ = nullptr;
@@ -122,34 +113,79 @@ class Block {
 
 thread_local Block* t_block = nullptr;  // the innermost
 
-void Block::prepare(Fiber* fiber) {
-  fiber->stack = t_stacks.take();
+FiberPool::~FiberPool() {
+  for (const auto& fiber : all_) {
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(fiber->stack, kStackBytes);  // whatever lies there next
+#elif defined(__SANITIZE_THREAD__)
+    __tsan_destroy_fiber(fiber->sanitizer_state);
+#endif
+    munmap(fiber->stack, kStackBytes);
+  }
+}
+
+Fiber* FiberPool::take() {
+  if (idle_.empty()) {
+    auto fiber = std::make_unique<Fiber>();
+    fiber->stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fiber->stack == MAP_FAILED) throw std::bad_alloc();
+#if defined(__SANITIZE_THREAD__)
+    fiber->sanitizer_state = __tsan_create_fiber(0);
+#endif
+    prepare(fiber.get());
+    idle_.push_back(all_.emplace_back(std::move(fiber)).get());
+  }
+  Fiber* const fiber = idle_.back();
+  idle_.pop_back();
+  return fiber;
+}
+
+void FiberPool::prepare(Fiber* fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(fiber->stack, kStackBytes);  // of frames that were left by an error
+#endif
   getcontext(&fiber->context);
   fiber->context.uc_stack.ss_sp = fiber->stack;
   fiber->context.uc_stack.ss_size = kStackBytes;
   makecontext(&fiber->context, &Block::enter, 0);
-#if defined(__SANITIZE_THREAD__)
-  fiber->sanitizer_state = __tsan_create_fiber(0);
-#endif
+  // The address sanitizer would forget at each switch what it knows of the whole stack, and takes long for it.
+  fiber->context.uc_stack.ss_size = 0;
 }
 
 void Block::enter() {
-  Block* const block = t_block;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, &block->scheduler_stack_, &block->scheduler_stack_bytes_);
+  __sanitizer_finish_switch_fiber(nullptr, &t_block->scheduler_stack_, &t_block->scheduler_stack_bytes_);
 #endif
-  try {
-    block->body_();
-  } catch (...) {
-    block->error_ = std::current_exception();  // thrown on by the scheduler: below this frame there is nobody
+  for (;;) {
+    Fiber* const self = t_block->run_threads();
+    t_fibers.give_back(self);
+    t_block->switch_to_scheduler(self);  // and comes back with another block
   }
-  block->fibers_[block->running_].state = State::kDone;
-  block->switch_to_scheduler(true);
 }
 
-void Block::switch_to(std::uint32_t thread) {
+/// Runs the thread that is due, and those behind it that have not begun; the fiber on which it did.
+Fiber* Block::run_threads() {
+  Fiber* const self = threads_[running_].fiber;
+  for (;;) {
+    try {
+      body_();
+    } catch (...) {
+      error_ = std::current_exception();  // thrown on by the scheduler: below this frame there is nobody
+    }
+    threads_[running_].state = State::kDone;
+    threads_[running_].fiber = nullptr;
+    const std::uint32_t next = running_ + 1;
+    if (error_ != nullptr || next == threads_.size()) return self;
+    if (threads_[next].state != State::kReady || threads_[next].fiber != nullptr) return self;
+    running_ = next;
+    threads_[next].fiber = self;
+  }
+}
+
+void Block::go_on(std::uint32_t thread) {
   running_ = thread;
-  Fiber& fiber = fibers_[thread];
+  if (threads_[thread].fiber == nullptr) threads_[thread].fiber = t_fibers.take();
+  Fiber& fiber = *threads_[thread].fiber;
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_start_switch_fiber(&scheduler_state_, fiber.stack, kStackBytes);
 #elif defined(__SANITIZE_THREAD__)
@@ -162,38 +198,37 @@ void Block::switch_to(std::uint32_t thread) {
 #endif
 }
 
-void Block::switch_to_scheduler([[maybe_unused]] bool is_done) {
-  Fiber& fiber = fibers_[running_];
+void Block::switch_to_scheduler(Fiber* fiber) {
 #if defined(__SANITIZE_ADDRESS__)
-  // A fiber that does not come back leaves nothing to be kept.
-  __sanitizer_start_switch_fiber(is_done ? nullptr : &fiber.sanitizer_state, scheduler_stack_, scheduler_stack_bytes_);
+  __sanitizer_start_switch_fiber(&fiber->sanitizer_state, scheduler_stack_, scheduler_stack_bytes_);
 #elif defined(__SANITIZE_THREAD__)
   __tsan_switch_to_fiber(scheduler_state_, 0);
 #endif
-  swapcontext(&fiber.context, &scheduler_);
+  swapcontext(&fiber->context, &scheduler_);
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fiber.sanitizer_state, nullptr, nullptr);
+  // Of the block that goes on now, which need not be this one: a scheduler may have been moved to another stack.
+  __sanitizer_finish_switch_fiber(fiber->sanitizer_state, &t_block->scheduler_stack_, &t_block->scheduler_stack_bytes_);
 #endif
 }
 
 // All threads have arrived at a barrier. Some that have ended leave the others waiting, on a device perhaps for ever.
 bool Block::release_block() {
   std::size_t num_waiting = 0;
-  for (const Fiber& fiber : fibers_) num_waiting += fiber.state == State::kAtBlockBarrier ? 1 : 0;
-  if (num_waiting < fibers_.size()) return false;
-  for (Fiber& fiber : fibers_) fiber.state = State::kReady;
+  for (const Thread& thread : threads_) num_waiting += thread.state == State::kAtBlockBarrier ? 1 : 0;
+  if (num_waiting < threads_.size()) return false;
+  for (Thread& thread : threads_) thread.state = State::kReady;
   if (t_observer != nullptr) t_observer->barrier();
   return true;
 }
 
 bool Block::release_warps() {
   bool is_released = false;
-  for (std::size_t first = 0; first < fibers_.size(); first += kWarpThreads) {
-    const std::size_t end = std::min(first + kWarpThreads, fibers_.size());
+  for (std::size_t first = 0; first < threads_.size(); first += kWarpThreads) {
+    const std::size_t end = std::min(first + kWarpThreads, threads_.size());
     bool has_all = true;
-    for (std::size_t i = first; i < end; ++i) has_all = has_all && fibers_[i].state == State::kAtWarpBarrier;
+    for (std::size_t i = first; i < end; ++i) has_all = has_all && threads_[i].state == State::kAtWarpBarrier;
     if (!has_all) continue;
-    for (std::size_t i = first; i < end; ++i) fibers_[i].state = State::kReady;
+    for (std::size_t i = first; i < end; ++i) threads_[i].state = State::kReady;
     is_released = true;
   }
   return is_released;
@@ -202,10 +237,10 @@ bool Block::release_warps() {
 void Block::run() {
   for (;;) {
     bool is_done = true;
-    for (std::uint32_t thread = 0; thread < fibers_.size(); ++thread) {
-      if (fibers_[thread].state == State::kReady) switch_to(thread);
+    for (std::uint32_t thread = 0; thread < threads_.size(); ++thread) {
+      if (threads_[thread].state == State::kReady) go_on(thread);
       if (error_ != nullptr) std::rethrow_exception(error_);
-      is_done = is_done && fibers_[thread].state == State::kDone;
+      is_done = is_done && threads_[thread].state == State::kDone;
     }
     if (is_done) return;
     const bool has_warp = release_warps();
@@ -217,12 +252,12 @@ void Block::run() {
 }
 
 bool Block::any_lane(bool predicate) {
-  fibers_[running_].vote = predicate;
+  threads_[running_].vote = predicate;
   wait(State::kAtWarpBarrier);
   const std::size_t first = running_ / kWarpThreads * kWarpThreads;
-  const std::size_t end = std::min<std::size_t>(first + kWarpThreads, fibers_.size());
+  const std::size_t end = std::min<std::size_t>(first + kWarpThreads, threads_.size());
   bool result = false;
-  for (std::size_t i = first; i < end; ++i) result = result || fibers_[i].vote;
+  for (std::size_t i = first; i < end; ++i) result = result || threads_[i].vote;
   wait(State::kAtWarpBarrier);  // the votes are not overwritten before all have counted them
   return result;
 }

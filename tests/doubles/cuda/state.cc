@@ -68,6 +68,7 @@ int begin_call(const char* function) {
   ++state.calls_of[function];
   if (const int code = code_of_machine(state.machine); code != cudaSuccess) return code;
   for (const char* name : {function, "any"}) {
+    if (state.failures.empty()) break;  // as for nearly all calls
     const auto found = state.failures.find(name);
     const bool is_meant = name == function || !gives_back(function);
     if (found == state.failures.end() || !is_meant || !found->second.hit()) continue;
@@ -80,6 +81,7 @@ int begin_call(const char* function) {
 
 bool is_left_out(const char* function) {
   State& state = State::get();
+  if (state.left_out.empty()) return false;  // nobody asks for their number either
   ++state.orders_of[function];
   const auto found = state.left_out.find(function);
   return found != state.left_out.end() && found->second.hit();

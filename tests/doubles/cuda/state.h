@@ -14,6 +14,7 @@
 #include <mutex>
 #include <random>
 #include <string>
+#include <unordered_map>
 
 #include "tests/doubles/cuda/control.h"
 
@@ -45,7 +46,7 @@ struct State {
   std::mt19937_64 random{1};
   std::uint64_t seed = 1;
   cuda_double_counters counters{};
-  std::map<std::string, std::int64_t> calls_of;
+  std::unordered_map<const char*, std::int64_t> calls_of;  // by the address of the name, of which there may be several
   std::map<std::string, Nth> failures;
   std::map<std::string, Nth> left_out;
   std::map<std::string, std::int64_t> orders_of;

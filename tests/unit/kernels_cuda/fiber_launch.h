@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -20,7 +21,7 @@ class AlignedBytes {
 
   explicit AlignedBytes(std::int64_t size, std::byte value = kPoison)
       : data_(static_cast<std::byte*>(::operator new(static_cast<std::size_t>(size), kAlignment))), size_(size) {
-    for (std::int64_t i = 0; i < size; ++i) data_[i] = value;
+    std::memset(data_, static_cast<int>(value), static_cast<std::size_t>(size));
   }
   ~AlignedBytes() { ::operator delete(data_, kAlignment); }
   AlignedBytes(AlignedBytes&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr; }

@@ -4,10 +4,8 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
-#include <set>
+#include <memory>
 #include <string>
-#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -36,9 +34,20 @@ class SectorCounter : public AccessObserver {
  private:
   void flush();
 
-  using Key = std::tuple<std::uint32_t, const void*, bool, std::int64_t>;  // warp, site, is store, how often before
-  std::map<Key, std::set<std::uint64_t>> open_;
-  std::map<std::pair<std::uint32_t, const void*>, std::int64_t> times_;  // by thread
+  struct Key {
+    const void* site;
+    std::int64_t times;  // how often before
+    std::uint32_t warp_or_thread;
+    bool is_store;
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    std::size_t operator()(const Key& key) const;
+  };
+  using Sectors = std::vector<std::uint64_t>;  // few: of one access of a warp
+
+  std::unordered_map<Key, Sectors, KeyHash> open_;        // by warp
+  std::unordered_map<Key, std::int64_t, KeyHash> times_;  // by thread and site alone
   std::array<Counts, 2> counts_;
 };
 
@@ -47,10 +56,10 @@ class SectorCounter : public AccessObserver {
 class RaceDetector : public AccessObserver {
  public:
   void begin_block(std::uint32_t) override {
-    bytes_.clear();
-    is_written_.clear();
+    ++block_;
+    ++interval_;
   }
-  void barrier() override { bytes_.clear(); }
+  void barrier() override { ++interval_; }
   void global(const Access&) override {}
   void shared(const Access& access) override;
 
@@ -58,16 +67,24 @@ class RaceDetector : public AccessObserver {
   std::int64_t num_accesses() const { return num_accesses_; }
 
  private:
-  static constexpr std::int64_t kNobody = -1;
-  static constexpr std::int64_t kSeveral = -2;
+  static constexpr std::int32_t kNobody = -1;
+  static constexpr std::int32_t kSeveral = -2;
   struct Byte {
-    std::int64_t writer = kNobody;
-    std::int64_t reader = kNobody;
+    std::uint32_t interval = 0;  // between two barriers, of what follows
+    std::int32_t writer = kNobody;
+    std::int32_t reader = kNobody;
+    std::uint32_t written_in_block = 0;
   };
+  static constexpr std::uint64_t kPageBytes = 4096;
+  using Page = std::array<Byte, kPageBytes>;
+  Byte& byte_at(std::uint64_t address);
   void report(const char* what, const Access& access);
 
-  std::unordered_map<std::uint64_t, Byte> bytes_;  // of this interval
-  std::set<std::uint64_t> is_written_;             // in this block
+  std::unordered_map<std::uint64_t, std::unique_ptr<Page>> pages_;
+  std::uint64_t last_page_number_ = 0;
+  Page* last_page_ = nullptr;
+  std::uint32_t block_ = 0;
+  std::uint32_t interval_ = 1;
   std::vector<std::string> findings_;
   std::int64_t num_accesses_ = 0;
 };

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <thread>
 
 #include "src/transport/bootstrap.h"
@@ -168,6 +169,16 @@ Verdict run_processes(std::int32_t num_ranks, const std::function<Verdict(std::i
   return join_verdicts(verdicts);
 }
 
+Verdict run_apart(const std::function<Verdict()>& body) {
+#ifdef __SANITIZE_ADDRESS__
+  std::vector<Child> children{start_child(body)};
+  listen_to(&children, Deadline(6 * kPatienceUs));  // longer than any limit of what runs in it
+  return join_child(children.front(), false);
+#else
+  return body();
+#endif
+}
+
 Verdict run_threads(std::int32_t num_ranks, const std::function<Verdict(std::int32_t rank)>& body) {
   std::vector<Verdict> verdicts(static_cast<std::size_t>(num_ranks));
   std::vector<std::jthread> threads;
@@ -183,7 +194,8 @@ Verdict run_ranks(Kind kind, std::int32_t num_ranks, const Scenario& scenario,
 #ifdef RESHARD_HAVE_UCX
   if (kind != Kind::kLocal) return run_ucx(kind, num_ranks, scenario, mortal);
 #endif
-  return kind == Kind::kLocal ? run_local(num_ranks, scenario) : "this build has no UCX";
+  if (kind != Kind::kLocal) return "this build has no UCX";
+  return run_apart([&] { return run_local(num_ranks, scenario); });
 }
 
 Verdict await(Transport& transport, std::span<Request> requests) {
@@ -218,15 +230,16 @@ std::vector<std::byte> pattern(std::size_t size_bytes, std::int32_t source, std:
                                std::uint64_t salt) {
   // Word by word, and compared by memcmp: under the thread sanitizer each access of a byte would cost as much as a
   // word's.
-  std::vector<std::uint64_t> words(size_bytes / 8 + 1);
+  const std::size_t num_words = size_bytes / 8 + 1;
+  const std::unique_ptr<std::uint64_t[]> words(new std::uint64_t[num_words]);
   const std::uint64_t seed = static_cast<std::uint64_t>(source * 131 + destination) * 1009 + salt * 7919;
-  for (std::size_t i = 0; i < words.size(); ++i) {
+  std::uint64_t* const first = words.get();
+  for (std::size_t i = 0; i < num_words; ++i) {
     const std::uint64_t mixed = (seed + i) * 0x9E3779B97F4A7C15u;
-    words[i] = mixed ^ (mixed >> 29);
+    first[i] = mixed ^ (mixed >> 29);
   }
-  std::vector<std::byte> bytes(size_bytes);
-  if (size_bytes > 0) std::memcpy(bytes.data(), words.data(), size_bytes);
-  return bytes;
+  const auto* const bytes = reinterpret_cast<const std::byte*>(first);
+  return {bytes, bytes + size_bytes};
 }
 
 constexpr std::byte kGuard{0xA5};

@@ -55,6 +55,9 @@ Verdict run_ranks(Kind kind, std::int32_t num_ranks, const Scenario& scenario, c
 /// Forks num_ranks processes and joins their verdicts; kills what has not ended after two minutes.
 Verdict run_processes(std::int32_t num_ranks, const std::function<Verdict(std::int32_t rank)>& body,
                       const std::set<int>& mortal = {});
+/// With the address sanitizer in a process of its own: it keeps what is freed, up to 256 MiB of it, and every process
+/// that is forked later copies the tables of those pages and searches them for leaks.
+Verdict run_apart(const std::function<Verdict()>& body);
 Verdict run_threads(std::int32_t num_ranks, const std::function<Verdict(std::int32_t rank)>& body);
 
 /// A generous limit for what must happen; tests of the limit itself choose a short one.
