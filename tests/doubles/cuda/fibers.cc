@@ -105,8 +105,8 @@ class Block {
   std::vector<Thread> threads_;
   ucontext_t scheduler_ = {};
   void* scheduler_state_ = nullptr;
-  const void* scheduler_stack_ = nullptr;
-  std::size_t scheduler_stack_bytes_ = 0;
+  [[maybe_unused]] const void* scheduler_stack_ = nullptr;  // with the address sanitizer, and its size
+  [[maybe_unused]] std::size_t scheduler_stack_bytes_ = 0;
   std::uint32_t running_ = 0;
   std::exception_ptr error_;
 };
