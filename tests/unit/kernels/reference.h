@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "kernels/copy_list.h"
@@ -36,6 +37,12 @@ float reference_f32_from_e4m3(std::uint8_t code);
 
 /// The value of a scale of type F32 or F8_E8M0, by arithmetic.
 float reference_scale(const std::byte* scale, DType dtype);
+
+/// Vectors of bytes compare their elements one by one, which takes longer than anything else in a test that is not
+/// optimised.
+inline bool are_same(const std::vector<std::byte>& one, const std::vector<std::byte>& other) {
+  return one.size() == other.size() && (one.empty() || std::memcmp(one.data(), other.data(), one.size()) == 0);
+}
 
 /// Element by element, as the definition says. Scales, too.
 void reference_copy(const CopyOp& op);
