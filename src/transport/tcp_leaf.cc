@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <thread>
@@ -187,11 +188,15 @@ Attempt try_place(const std::string& host, std::uint16_t port, Hello hello, cons
 Result<std::unique_ptr<Bootstrap>> create_tcp_leaf(const Rendezvous& rendezvous, std::int32_t rank,
                                                    std::int32_t num_ranks, const Deadline& deadline,
                                                    const Notice& notice) {
-  constexpr auto kPause = std::chrono::milliseconds(10);  // rank 0 may not listen yet
-  constexpr std::int64_t kMostPerPlaceUs = 2'000'000;     // where there are several: somebody else may listen there
+  // Rank 0 may not listen yet, or turn callers away because hundreds come at once: then they come again later and
+  // later, and not all together, or it would have its hands full of them for ever.
+  constexpr std::int64_t kFirstPauseUs = 10'000;
+  constexpr std::int64_t kLongestPauseUs = 320'000;
+  constexpr std::int64_t kMostPerPlaceUs = 2'000'000;  // where there are several: somebody else may listen there
   const bool is_only_place = rendezvous.num_ports == 1 && rendezvous.hosts.size() == 1;
   Patience patience(notice);
   Attempt attempt;
+  std::int64_t pause_us = kFirstPauseUs;
   // Round after round over all places, because rank 0 may start later than its peers, and on a port that a stranger had
   // before.
   while (!deadline.expired()) {
@@ -210,7 +215,9 @@ Result<std::unique_ptr<Bootstrap>> create_tcp_leaf(const Rendezvous& rendezvous,
         });
       }
     }
-    std::this_thread::sleep_for(kPause);
+    const std::int64_t of_this_rank_us = pause_us + pause_us * (rank % 16) / 16;
+    std::this_thread::sleep_for(std::chrono::microseconds(std::min(of_this_rank_us, deadline.remaining_us())));
+    pause_us = std::min(2 * pause_us, kLongestPauseUs);
   }
   // Nothing was tried when the deadline had passed before.
   const std::string last =

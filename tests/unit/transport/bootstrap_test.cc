@@ -240,7 +240,7 @@ TEST(BootstrapTest, LongWaitSaysForWhom) {
 // More than rank 0 listens to before they have proved who they are, so that some must come again. The descriptors of a
 // process allow 400: two for each rank.
 TEST(BootstrapTest, HundredsOfRanksMeetAndGather) {
-  constexpr std::int32_t kNumRanks = 300;
+  constexpr std::int32_t kNumRanks = 400;
   constexpr std::int64_t kLongUs = 5 * kPatienceUs;  // so many threads come late where other work keeps the cores
   const auto meet_and_gather = [](const reshard_unique_id_t& id, std::int32_t rank) -> Verdict {
     auto bootstrap = join_id(id, kNumRanks, kLongUs)(rank);
