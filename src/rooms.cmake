@@ -73,16 +73,16 @@ function(reshard_apart)
 endfunction()
 
 # reshard_room(NAME [HOT] [RAW_MEMORY] [CUDA_RUNTIME] SOURCES ... ROOMS ... LIBRARIES ...): one room of the house as an
-# object library room_NAME. ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses. HOT: tests spend their
-# time in it, and it is optimised with the address sanitizer, too; compiling the others so takes longer than it saves.
-# RAW_MEMORY: it computes addresses of the caller's memory. CUDA_RUNTIME: it calls the CUDA runtime; which one, whoever
-# links it decides.
+# object library room_NAME. ROOMS are the rooms it may include, LIBRARIES third-party targets that it alone uses. HOT:
+# tests spend their time in it, and it is optimised with the address sanitizer, too; compiling the others so takes longer
+# than it saves. RAW_MEMORY: it computes addresses of the caller's memory. CUDA_RUNTIME: it calls the CUDA runtime; which
+# one, whoever links it decides.
 function(reshard_room name)
   cmake_parse_arguments(ROOM "HOT;RAW_MEMORY;CUDA_RUNTIME" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
   add_library(room_${name} OBJECT ${ROOM_SOURCES})
   target_link_libraries(room_${name} PRIVATE reshard_flags ${ROOM_LIBRARIES})
   set_target_properties(room_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
-  reshard_join(room_${name} 40) # those of most rooms as one
+  reshard_join(room_${name} 40) # most rooms as one: headers and templates are then compiled once
   if(ROOM_RAW_MEMORY AND RESHARD_SANITIZE MATCHES undefined)
     target_compile_options(room_${name} PRIVATE -fsanitize=null,alignment -fno-sanitize-recover=all)
   endif()

@@ -170,6 +170,20 @@ double fill_seconds_of(const Route& route, std::int64_t window_bytes, FillingCou
   return static_cast<double>(last) / static_cast<double>(kPicosecondsPerSecond);
 }
 
+namespace {
+
+/// By itself, so that the counter's tables, which are large where ranks are many, are gone before the bounds are found.
+double longest_fill_seconds(const Plan& plan) {
+  FillingCounter counter(plan);
+  double longest = 0;
+  for (const Route& route : plan.routes) {
+    longest = std::max(longest, fill_seconds_of(route, plan.window_bytes, &counter));
+  }
+  return longest;
+}
+
+}  // namespace
+
 Result<Estimate> estimate(const Plan& plan) {
   const Machine& machine = *plan.options.machine;
   Estimate out;
@@ -180,10 +194,7 @@ Result<Estimate> estimate(const Plan& plan) {
   if (const Busiest most = busiest(machine, out.loads); most.resource >= 0) {
     out.resource = machine.describe(most.resource);
   }
-  FillingCounter counter(plan);
-  for (const Route& route : plan.routes) {
-    out.fill_seconds = std::max(out.fill_seconds, fill_seconds_of(route, plan.window_bytes, &counter));
-  }
+  out.fill_seconds = longest_fill_seconds(plan);
   out.seconds += out.fill_seconds;
   if (apply_multicast(plan, &places, &loads)) {
     const double seconds = loads.seconds(plan.options.open_groups) + out.fill_seconds;
